@@ -1,0 +1,51 @@
+"""What a programming problem is, and the twelve categories that every benchmark is sorted into."""
+
+from dataclasses import dataclass
+
+CATEGORIES: tuple[str, ...] = (
+    "arithmetic",  # formulas on a few numbers
+    "number_theory",  # digits, primes, divisors, bases
+    "conditionals",  # comparisons, clamping, classification by cases
+    "aggregation",  # one value from a sequence: sums, counts, extremes
+    "filtering",  # the elements of a sequence that satisfy something
+    "mapping",  # a sequence with every element changed
+    "ordering",  # sorting, ranking, reversing, rotating
+    "string_building",  # joining, repeating, padding, changing case
+    "string_queries",  # counting, finding, testing text
+    "dictionaries",  # building, inverting, querying mappings
+    "sets_tuples",  # sets, tuples, pairs
+    "recurrences",  # loops that carry state: running totals, sequences, recursion, matrices
+)
+"""The bins of the profile's 12-bin data histogram, in this order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One executable programming problem.
+
+    ``prompt + completion`` is a program; a completion that itself defines ``entry_point`` at top level
+    is the whole program and replaces the prompt. ``test_code`` is trusted Python source that calls
+    ``candidate`` (also bound to the name ``entry_point``) and raises when an answer is wrong; it
+    runs on the trusted side and never enters the process that runs the completion. ``setup_code`` is
+    trusted source that both sides execute first (imports, helper classes).
+
+    Attributes:
+        task_id: Unique name, e.g. ``HumanEval/0``, ``MBPP/11``, ``codelets/aggregation/sum_above/3``.
+        prompt: What a model continues: imports, signature, docstring; ends with a newline; never
+            any part of the solution.
+        entry_point: The function that the tests call.
+        canonical_solution: A completion that passes (continues the prompt or is a whole program).
+        test_code: Trusted assertions.
+        setup_code: Trusted source needed by both sides; usually empty.
+        category: Index into ``CATEGORIES``.
+        source: The benchmark the problem belongs to.
+    """
+
+    task_id: str
+    prompt: str
+    entry_point: str
+    canonical_solution: str
+    test_code: str
+    category: int
+    source: str
+    setup_code: str = ""
