@@ -1,0 +1,86 @@
+"""What every ``data=`` component returns: three disjoint sets of problems.
+
+The agents share out ``train``; ``test`` is held out from everybody and read by reports only;
+``transfer`` is public, so a teacher may write about it and a student may check what it reads.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from knexa.data.problem import Problem
+
+_NUM_NAMED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Problems in their three roles.
+
+    Attributes:
+        name: What reports call the benchmark.
+        train: The pool that the agents share out as private train and validation data.
+        test: The global test set; for reporting only.
+        transfer: The public transfer set X_u that exchanges are written on.
+
+    Raises:
+        ValueError: On an id that occurs twice, or a prompt that stands in two sets; names the ids.
+    """
+
+    name: str
+    train: tuple[Problem, ...]
+    test: tuple[Problem, ...]
+    transfer: tuple[Problem, ...]
+
+    def __post_init__(self) -> None:
+        ids = Counter(problem.task_id for problem in self)
+        if repeated := [task_id for task_id, count in ids.items() if count > 1]:
+            raise ValueError(f"a task id may occur once only; repeated: {_some(repeated)}")
+        owners: dict[str, tuple[str, str]] = {}
+        leaks: list[str] = []
+        for role, problems in self.roles().items():
+            for problem in problems:
+                first_role, first_id = owners.setdefault(problem.prompt, (role, problem.task_id))
+                if first_role != role:
+                    leaks.append(f"{problem.task_id} ({role}) = {first_id} ({first_role})")
+        if leaks:
+            raise ValueError(f"a prompt may stand in one set only; repeated: {_some(leaks)}")
+
+    def __iter__(self) -> Iterator[Problem]:
+        """Iterate over all problems: train, test, transfer."""
+        for problems in self.roles().values():
+            yield from problems
+
+    def __len__(self) -> int:
+        """Return the number of problems in all three sets."""
+        return len(self.train) + len(self.test) + len(self.transfer)
+
+    def roles(self) -> dict[str, tuple[Problem, ...]]:
+        """Return the three sets by name."""
+        return {"train": self.train, "test": self.test, "transfer": self.transfer}
+
+
+class Dataset(Protocol):
+    """The component that a ``data=`` option names; its constructor is the config."""
+
+    def fingerprint(self) -> str:
+        """Return what identifies the data's content, whatever the path it lies at.
+
+        A digest of the files, a pinned hub revision or a generator's version. It enters the run's
+        hash instead of the path.
+        """
+
+    def load(self) -> Benchmark:
+        """Return the three sets; the same ones on every machine.
+
+        Raises:
+            UserError: If the data is missing or damaged.
+        """
+
+
+def _some(names: Iterable[str]) -> str:
+    """Join the first few names and count the rest."""
+    names = list(names)
+    rest = f" and {len(names) - _NUM_NAMED} more" if len(names) > _NUM_NAMED else ""
+    return ", ".join(names[:_NUM_NAMED]) + rest

@@ -1,0 +1,277 @@
+"""How the training pool is dealt out to the agents: Dirichlet label skew, IID, or given sizes.
+
+Every partition deals all problems, each exactly once, and is a function of the problems, the number
+of agents and the generator alone. Axes: N agents, C categories that occur in the pool.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from knexa.data.problem import Problem
+from knexa.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+VALIDATION_FRACTION = 72 / 348
+"""The published split: of 348 problems, 276 are trained on and 72 validate."""
+
+
+@dataclass(frozen=True)
+class AgentData:
+    """One agent's private problems; nobody else ever sees them."""
+
+    train: tuple[Problem, ...]
+    validation: tuple[Problem, ...]
+
+
+class Split(list[AgentData]):
+    """The agents' data in roster order, and how many draws it took until all had enough.
+
+    Raises:
+        AssertionError: If a problem was dealt twice: an invariant of every partition.
+    """
+
+    def __init__(self, agents: Iterable[AgentData], num_draws: int = 1) -> None:
+        super().__init__(agents)
+        self.num_draws = num_draws
+        ids = [problem.task_id for agent in self for problem in agent.train + agent.validation]
+        assert len(ids) == len(set(ids)), "a problem was dealt out twice"
+
+
+class Partition(Protocol):
+    """The component that a ``partition=`` option names; its constructor is the config."""
+
+    def split(
+        self, problems: Sequence[Problem], num_agents: int, rng: np.random.Generator
+    ) -> list[AgentData]:
+        """Deal all ``problems`` to ``num_agents`` agents, each once.
+
+        Raises:
+            UserError: If that many agents cannot all have enough.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dirichlet:
+    """Label skew (Hsu et al. 2019): one Dirichlet vector per category over the agents.
+
+    For each category a vector p ~ Dirichlet(alpha, ..., alpha) over the N agents is drawn, and the
+    category's problems, shuffled, are cut at round(cumsum(p) * n). Small alpha: a category belongs
+    to one agent or two; large alpha: every agent has the pool's own mix.
+
+    Attributes:
+        alpha: Concentration; 0.1 is the published setting.
+        validation_fraction: Share of all problems that validate; each agent's share is in
+            proportion to its size (largest remainders), and drawn uniformly from its own problems.
+        min_train: Fewest training problems an agent may end with.
+        min_validation: Fewest validation problems an agent may end with.
+        on_short: What happens when an agent is short: ``redraw`` draws all vectors again, at most
+            ``max_draws`` times; ``fill`` moves random problems from the agents with the most;
+            ``error`` stops at once.
+        max_draws: Bound on the draws of ``redraw``.
+    """
+
+    alpha: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 0.1
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = VALIDATION_FRACTION
+    min_train: Annotated[int, Field(ge=1)] = 16
+    min_validation: Annotated[int, Field(ge=1)] = 4
+    on_short: Literal["redraw", "fill", "error"] = "redraw"
+    max_draws: Annotated[int, Field(ge=1)] = 1000
+
+    def split(
+        self, problems: Sequence[Problem], num_agents: int, rng: np.random.Generator
+    ) -> Split:
+        """Deal the problems; see the class."""
+        need = self.min_train + self.min_validation
+        keys = "partition.min_train and partition.min_validation"
+        _check_enough(len(problems), num_agents, need, f"lower {keys}")
+        max_draws = self.max_draws if self.on_short == "redraw" else 1
+        for num_draws in range(1, max_draws + 1):
+            hands = self._draw(problems, num_agents, rng)
+            shortest = min(map(len, hands))
+            if shortest < need and self.on_short == "fill":
+                num_moved = _fill(hands, need, rng)
+                _LOG.info("partition: moved %d problems so that no agent is short", num_moved)
+                shortest = min(map(len, hands))
+            if shortest >= need:
+                counts = validation_counts(
+                    [len(hand) for hand in hands],
+                    self.validation_fraction,
+                    min_train=self.min_train,
+                    min_validation=self.min_validation,
+                )
+                return Split(_deal_validation(problems, hands, counts, rng), num_draws)
+        raise UserError(
+            f"partition.alpha={self.alpha:g}: in {max_draws} draws some of {num_agents} agents "
+            f"always had fewer than {need} problems; raise partition.alpha, lower {keys}, or set "
+            "partition.on_short=fill"
+        )
+
+    def _draw(
+        self, problems: Sequence[Problem], num_agents: int, rng: np.random.Generator
+    ) -> list[list[int]]:
+        """Return the positions of the problems that each agent is dealt, in one draw."""
+        hands: list[list[int]] = [[] for _ in range(num_agents)]
+        for positions in _positions_by_category(problems).values():
+            shares_N = rng.dirichlet(np.full(num_agents, self.alpha))
+            cuts = np.rint(np.cumsum(shares_N)[:-1] * len(positions)).astype(np.int64)
+            for hand, piece in zip(hands, np.split(rng.permutation(positions), cuts), strict=True):
+                hand.extend(piece.tolist())
+        return hands
+
+
+@dataclass(frozen=True, kw_only=True)
+class IID:
+    """Uniform: a shuffled pool in N equal parts (sizes differ by one at most).
+
+    Attributes:
+        validation_fraction: As in ``Dirichlet``; every agent keeps one of each at least.
+    """
+
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = VALIDATION_FRACTION
+
+    def split(
+        self, problems: Sequence[Problem], num_agents: int, rng: np.random.Generator
+    ) -> Split:
+        """Deal the problems; see the class."""
+        _check_enough(len(problems), num_agents, 2, "use fewer agents")
+        parts = np.array_split(rng.permutation(len(problems)), num_agents)
+        hands = [part.tolist() for part in parts]
+        counts = validation_counts([len(hand) for hand in hands], self.validation_fraction)
+        return Split(_deal_validation(problems, hands, counts, rng))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Given train and validation counts per agent, met exactly, with label skew inside them.
+
+    As in ``Dirichlet``, one vector p_c ~ Dirichlet(alpha) per category says which agents prefer it.
+    The problems are then dealt one at a time in a random order: a problem of category c goes to an
+    agent drawn from p_c among the agents with room left (by room left, where none of those has any
+    weight in p_c). So preferences decide until an agent is full, and no category comes last.
+    The skew is less than ``Dirichlet``'s at the same alpha: equal sizes cannot be as unequal.
+
+    Attributes:
+        train: Training problems of each agent, in roster order.
+        validation: Validation problems of each agent.
+        alpha: Concentration of the preferences.
+    """
+
+    train: tuple[Annotated[int, Field(ge=1)], ...] = (45, 43, 44, 46, 54, 44)
+    validation: tuple[Annotated[int, Field(ge=1)], ...] = (12, 11, 12, 12, 14, 11)
+    alpha: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.train or len(self.train) != len(self.validation):
+            raise ValueError(
+                f"train has {len(self.train)} sizes and validation {len(self.validation)}; "
+                "give one of each per agent"
+            )
+
+    def split(
+        self, problems: Sequence[Problem], num_agents: int, rng: np.random.Generator
+    ) -> Split:
+        """Deal the problems; see the class."""
+        rooms_N = np.add(self.train, self.validation)
+        if num_agents != len(self.train):
+            raise UserError(
+                f"partition.train gives sizes for {len(self.train)} agents but the roster has "
+                f"{num_agents}; give one size per agent, or use partition=dirichlet"
+            )
+        if rooms_N.sum() != len(problems):
+            raise UserError(
+                f"partition.train and partition.validation sum to {rooms_N.sum()} but the pool has "
+                f"{len(problems)} problems; make them equal, or use partition=dirichlet"
+            )
+        hands = self._deal(problems, rooms_N, rng)
+        return Split(_deal_validation(problems, hands, self.validation, rng))
+
+    def _deal(
+        self, problems: Sequence[Problem], rooms_N: NDArray[np.int64], rng: np.random.Generator
+    ) -> list[list[int]]:
+        """Return the positions of each agent's problems; agent n gets rooms_N[n] of them."""
+        preferences = {
+            category: rng.dirichlet(np.full(len(rooms_N), self.alpha))
+            for category in _positions_by_category(problems)
+        }
+        left_N = rooms_N.copy()
+        hands: list[list[int]] = [[] for _ in rooms_N]
+        for position in rng.permutation(len(problems)).tolist():
+            weights_N = np.where(left_N > 0, preferences[problems[position].category], 0.0)
+            if weights_N.sum() < 1e-12:
+                weights_N = left_N.astype(np.float64)
+            agent = int(rng.choice(len(left_N), p=weights_N / weights_N.sum()))
+            left_N[agent] -= 1
+            hands[agent].append(position)
+        return hands
+
+
+def validation_counts(
+    sizes: Sequence[int], fraction: float, *, min_train: int = 1, min_validation: int = 1
+) -> list[int]:
+    """Return each agent's number of validation problems.
+
+    round(fraction * total) in all, apportioned to the sizes by largest remainders (ties to the
+    lower index), then raised to ``min_validation`` and lowered so that ``min_train`` remain.
+    """
+    exact_N = np.asarray(sizes, dtype=np.float64) * fraction
+    counts_N = np.floor(exact_N).astype(np.int64)
+    num_missing = round(float(exact_N.sum())) - int(counts_N.sum())
+    order = np.argsort(-(exact_N - counts_N), kind="stable")
+    counts_N[order[:num_missing]] += 1
+    clipped_N = np.clip(counts_N, min_validation, np.asarray(sizes) - min_train)
+    return [int(count) for count in clipped_N]
+
+
+def _positions_by_category(problems: Sequence[Problem]) -> dict[int, list[int]]:
+    """Return the positions of the problems of each category that occurs, in ascending order."""
+    groups: dict[int, list[int]] = {}
+    for position, problem in enumerate(problems):
+        groups.setdefault(problem.category, []).append(position)
+    return dict(sorted(groups.items()))
+
+
+def _check_enough(num_problems: int, num_agents: int, need: int, fix: str) -> None:
+    """Raise UserError where ``num_agents`` cannot all have ``need`` problems."""
+    if num_agents * need > num_problems:
+        raise UserError(
+            f"{num_agents} agents with at least {need} problems each need {num_agents * need}, but "
+            f"the pool has {num_problems}: at most {num_problems // need} agents; {fix}"
+        )
+
+
+def _fill(hands: list[list[int]], need: int, rng: np.random.Generator) -> int:
+    """Move random problems from the fullest hands until none has fewer than ``need``."""
+    num_moved = 0
+    for hand in hands:
+        while len(hand) < need:
+            donor = max(hands, key=len)
+            hand.append(donor.pop(int(rng.integers(len(donor)))))
+            num_moved += 1
+    return num_moved
+
+
+def _deal_validation(
+    problems: Sequence[Problem],
+    hands: Sequence[Sequence[int]],
+    counts: Sequence[int],
+    rng: np.random.Generator,
+) -> list[AgentData]:
+    """Draw each agent's validation problems uniformly from its hand; both parts in pool order."""
+    agents = []
+    for hand, count in zip(hands, counts, strict=True):
+        shuffled = rng.permutation(hand).tolist()
+        agents.append(
+            AgentData(
+                train=tuple(problems[position] for position in sorted(shuffled[count:])),
+                validation=tuple(problems[position] for position in sorted(shuffled[:count])),
+            )
+        )
+    assert sum(len(agent.train) + len(agent.validation) for agent in agents) == len(problems)
+    return agents

@@ -1,0 +1,100 @@
+"""How different the agents' private data are: sizes and category histograms.
+
+Axes: N agents, 12 categories (``knexa.data.problem.CATEGORIES``).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from knexa.data.partition import AgentData, Split
+from knexa.data.problem import CATEGORIES, Problem
+
+Array = NDArray[np.float64]
+
+
+def category_histogram(problems: Iterable[Problem]) -> Array:
+    """Return the share of each of the 12 categories; all zero where there are no problems."""
+    counts = np.bincount([problem.category for problem in problems], minlength=len(CATEGORIES))
+    return np.asarray(counts / max(1, counts.sum()), dtype=np.float64)
+
+
+def jensen_shannon(p: ArrayLike, q: ArrayLike) -> float:
+    """Return the Jensen-Shannon divergence of two distributions in bits, in [0, 1].
+
+    0 means equal, 1 means that they share no category (Lin 1991; not its square root).
+    """
+    return float(pairwise_jensen_shannon(np.stack([np.asarray(p), np.asarray(q)]))[0, 1])
+
+
+def pairwise_jensen_shannon(histograms_NB: ArrayLike) -> Array:
+    """Return js_NN, the Jensen-Shannon divergence (bits) of every pair of rows.
+
+    JS(p, q) = H((p + q) / 2) - (H(p) + H(q)) / 2. Symmetric, with an exactly zero diagonal.
+    """
+    rows_NB = np.asarray(histograms_NB, dtype=np.float64)
+    entropies_N = _entropy(rows_NB)
+    mixtures_NNB = (rows_NB[:, None, :] + rows_NB[None, :, :]) / 2
+    js_NN = _entropy(mixtures_NNB) - (entropies_N[:, None] + entropies_N[None, :]) / 2
+    js_NN = np.clip(js_NN, 0.0, 1.0)  # rounding leaves values such as -1e-17
+    np.fill_diagonal(js_NN, 0.0)
+    return js_NN
+
+
+def _entropy(rows: Array) -> Array:
+    """Return the entropy in bits along the last axis, with 0 log 0 = 0."""
+    logs = np.log2(rows, out=np.zeros_like(rows), where=rows > 0)
+    return np.asarray(-np.sum(rows * logs, axis=-1), dtype=np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skew:
+    """The achieved skew of a partition, over what each agent owns (train and validation).
+
+    Attributes:
+        train_sizes: Training problems per agent.
+        validation_sizes: Validation problems per agent.
+        histograms_N12: Share of each category in an agent's problems.
+        js_NN: Jensen-Shannon divergence (bits) of every pair of agents.
+        mean_js: Mean over the pairs of different agents; 0 for one agent.
+        num_draws: How many draws the partition took until every agent had enough.
+    """
+
+    train_sizes: tuple[int, ...]
+    validation_sizes: tuple[int, ...]
+    histograms_N12: Array
+    js_NN: Array
+    mean_js: float
+    num_draws: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and lists, for JSON; histograms and divergences to 6 digits."""
+        return {
+            "train_sizes": list(self.train_sizes),
+            "validation_sizes": list(self.validation_sizes),
+            "categories": list(CATEGORIES),
+            "histograms": np.round(self.histograms_N12, 6).tolist(),
+            "jensen_shannon": np.round(self.js_NN, 6).tolist(),
+            "mean_jensen_shannon": round(self.mean_js, 6),
+            "num_draws": self.num_draws,
+        }
+
+
+def measure_skew(splits: Sequence[AgentData]) -> Skew:
+    """Measure a partition; ``num_draws`` is known only where ``splits`` is a ``Split`` (else 1)."""
+    histograms_N12 = np.stack(
+        [category_histogram(agent.train + agent.validation) for agent in splits]
+    )
+    js_NN = pairwise_jensen_shannon(histograms_N12)
+    num_agents = len(splits)
+    return Skew(
+        train_sizes=tuple(len(agent.train) for agent in splits),
+        validation_sizes=tuple(len(agent.validation) for agent in splits),
+        histograms_N12=histograms_N12,
+        js_NN=js_NN,
+        mean_js=float(js_NN.sum() / max(1, num_agents * (num_agents - 1))),
+        num_draws=splits.num_draws if isinstance(splits, Split) else 1,
+    )
