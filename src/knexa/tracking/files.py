@@ -1,0 +1,121 @@
+"""Durable files and deterministic JSON: what every file of the run directory is written with."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from knexa.errors import UserError
+
+Row = dict[str, Any]
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as plain JSON data: arrays and tuples as lists, NaN and inf as None."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(plain(item) for item in value)
+    if hasattr(value, "tolist"):  # NumPy arrays and scalars, tensors on the CPU
+        return plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} is not JSON data: {value!r}")
+
+
+def encode_row(row: Mapping[str, Any]) -> bytes:
+    """Return one JSON line, keys in the given order, floats by ``repr``."""
+    return (json.dumps(plain(row), allow_nan=False, separators=(", ", ": ")) + "\n").encode()
+
+
+def encode_document(document: Mapping[str, Any]) -> bytes:
+    """Return a JSON document with sorted keys and an indent of two."""
+    return (json.dumps(plain(document), allow_nan=False, indent=2, sort_keys=True) + "\n").encode()
+
+
+def sync_folder(path: Path) -> None:
+    """Make the folder's entries (a rename in it) survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content survive a power cut; a missing file is no error."""
+    if path.exists():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace ``path`` as a whole: a reader or a crash sees the old content or the new, no part."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append rows in one write, so that a crash can tear at most the file's end."""
+    content = b"".join(encode_row(row) for row in rows)
+    if content:
+        with path.open("ab") as file:
+            file.write(content)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a JSONL file; a torn last line (no newline yet) is left out.
+
+    Raises:
+        UserError: A line other than the last is damaged.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    rows: list[Row] = []
+    for index, line in enumerate(lines):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif index < len(lines) - 1:
+            raise UserError(
+                f"{path}: line {index + 1} is damaged; run again with rerun=true to replace the run"
+            )
+    return rows
+
+
+def truncate_rows(path: Path, last_round: int) -> int:
+    """Drop rows of rounds after ``last_round``, and a torn end; return how many rows were dropped.
+
+    The kept lines keep their bytes. A row without a round stays unless ``last_round`` is negative.
+
+    Raises:
+        UserError: A line other than the last is damaged.
+    """
+    if not path.exists():
+        return 0
+    rows = read_rows(path)
+    content = path.read_bytes()
+    lines = content.split(b"\n")[: len(rows)]
+    kept = [
+        line + b"\n"
+        for line, row in zip(lines, rows, strict=True)
+        if int(row.get("round") or 0) <= last_round
+    ]
+    if b"".join(kept) != content:
+        write_atomically(path, b"".join(kept))
+    return len(rows) - len(kept)

@@ -1,0 +1,104 @@
+"""What the run tells its trackers: who it is, what it consists of and how it ended."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """The identity of a run, as loggers see it.
+
+    Attributes:
+        id: Stable id: the hash of the resolved config; the same for a resumed run.
+        name: Readable name, e.g. ``linucb-s42-1f0c9a2b``.
+        group: What runs are compared in: the config's ``name``.
+        job_type: The matchmaker's name.
+        tags: Short labels, e.g. roster and data.
+        config: The resolved config as plain data.
+        path: The run directory.
+        resumed: Whether rows of an earlier, interrupted start are there.
+    """
+
+    id: str
+    name: str
+    group: str
+    job_type: str
+    path: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    resumed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentInfo:
+    """One agent as the start tree shows it; parameter counts include the adapter."""
+
+    name: str
+    backbone: str
+    num_parameters: int
+    num_trainable: int
+    num_train: int
+    num_validation: int
+    top_categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartInfo:
+    """What the start-of-run tree shows.
+
+    Attributes:
+        run_name: Readable name of the run.
+        run_path: Where its files go.
+        num_rounds: Rounds of the federation.
+        agents: In roster order.
+        data: One line on the benchmark, e.g. ``codelets: 348 train, 116 test, 128 transfer``.
+        partition: One line, e.g. ``dirichlet, alpha 0.1``.
+        mean_js: Mean pairwise Jensen-Shannon divergence of the agents' data histograms, in bits.
+        matchmaker: Name of the policy.
+        needs: What the policy sees beyond profiles and rewards.
+        policy_details: e.g. ``context interaction, matching exact``.
+        exchange: One line on the exchange protocol.
+        workers: How many and why, e.g. ``2 workers: 2 cores, no GPU``.
+        sandbox: Layers that hold generated programs, e.g. ``("landlock", "seccomp")``.
+        excluded: Problems that the metric gate excluded.
+        resumed_after: The round whose checkpoint the run goes on from, None for a fresh run.
+    """
+
+    run_name: str
+    run_path: Path
+    num_rounds: int
+    agents: Sequence[AgentInfo]
+    data: str
+    partition: str
+    mean_js: float | None
+    matchmaker: str
+    exchange: str
+    workers: str
+    sandbox: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    policy_details: str = ""
+    excluded: tuple[str, ...] = ()
+    resumed_after: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundInfo:
+    """What the console says when a round ends; ``metrics`` as ``tracking.metrics`` derives them."""
+
+    round: int
+    num_rounds: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosingInfo:
+    """What the closing table shows; all of it is read from the run directory's files."""
+
+    run_path: Path
+    summary: Mapping[str, Any]
+    rounds: Sequence[Mapping[str, Any]]
+    exchanges: Sequence[Mapping[str, Any]]
+    plots: Sequence[Path] = ()
+    notes: Sequence[str] = ()

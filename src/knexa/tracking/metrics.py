@@ -1,0 +1,136 @@
+"""From rows to numbers: the one place where run metrics are derived from the JSONL files.
+
+Names: a bare name (``pass@1_greedy``) is over all agents, ``agents/<index>/<name>`` is one agent's,
+``exchange/...`` is over the round's directives. Losses and scores are means, counts are sums,
+``cumulative_*`` and ``*_total`` run from the first round on. What was not measured is absent.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+MEANS = (
+    "pass@1_greedy",
+    "codebleu_compat",
+    "codebleu_fixed",
+    "train_loss",
+    "validation_loss",
+    "learn_loss",
+)
+SUMS = ("tokens_trained", "tokens_generated", "optimizer_steps")
+
+
+def round_metrics(
+    round: int, rounds: Sequence[Row], exchanges: Sequence[Row], regret: Sequence[Row]
+) -> dict[str, float]:
+    """Return the flat metrics of one round; rows of other rounds feed only the running totals.
+
+    Args:
+        round: The round to report; 0 is before any training.
+        rounds: Rows of rounds.jsonl, of this round at least.
+        exchanges: Rows of exchanges.jsonl up to this round.
+        regret: Rows of regret.jsonl up to this round.
+    """
+    metrics = _agent_metrics([row for row in rounds if row["round"] == round])
+    until_now = [row for row in exchanges if row["round"] <= round]
+    metrics |= _exchange_metrics([row for row in until_now if row["round"] == round])
+    metrics["kilobytes_total"] = _total(row.get("kilobytes") for row in until_now)
+    probes = [row for row in regret if row["round"] <= round]
+    if probes:
+        totals = regret_totals(probes)
+        for name in ("cumulative_regret", "random_regret"):
+            if totals[name] is not None:
+                metrics[name] = totals[name]
+        if probes[-1]["round"] == round:
+            for arm in ("best", "chosen", "random"):
+                if probes[-1].get(arm) is not None:
+                    metrics[f"probe/{arm}"] = float(probes[-1][arm])
+    return metrics
+
+
+def all_round_metrics(
+    rounds: Sequence[Row], exchanges: Sequence[Row], regret: Sequence[Row]
+) -> list[tuple[int, dict[str, float]]]:
+    """Return (round, metrics) for every round of rounds.jsonl, in order."""
+    numbers = sorted({int(row["round"]) for row in rounds})
+    return [(number, round_metrics(number, rounds, exchanges, regret)) for number in numbers]
+
+
+def regret_totals(regret: Sequence[Row]) -> dict[str, Any]:
+    """Return ``cumulative_regret``, ``random_regret`` and the ``regret_rounds`` that they sum.
+
+    Regret is best minus chosen, and best minus the expectation of a uniformly random pairing, in
+    raw reward, unclamped. Plans that are not pairings have no chosen total (null): rounds of such plans
+    are left out of both sums, so that the two stay comparable; where no round has one,
+    ``cumulative_regret`` is None and ``random_regret`` sums all probed rounds.
+    """
+    scored = [row for row in regret if row.get("chosen") is not None]
+    counted = scored or list(regret)
+    cumulative = sum(row["best"] - row["chosen"] for row in scored) if scored else None
+    randoms = [row for row in counted if row.get("random") is not None]
+    return {
+        "cumulative_regret": float(cumulative) if cumulative is not None else None,
+        "random_regret": float(sum(row["best"] - row["random"] for row in randoms))
+        if randoms
+        else None,
+        "regret_rounds": [int(row["round"]) for row in counted],
+    }
+
+
+def pair_counts(exchanges: Iterable[Row], num_agents: int) -> list[list[int]]:
+    """Return how often each teacher (row) taught each student (column), self left out."""
+    counts = [[0] * num_agents for _ in range(num_agents)]
+    for row in exchanges:
+        for teacher in row["teachers"]:
+            for student in row["students"]:
+                if teacher != student:
+                    counts[teacher][student] += 1
+    return counts
+
+
+def agent_names(rounds: Iterable[Row]) -> list[str]:
+    """Return the agents' names by index, from rows of rounds.jsonl."""
+    names = {int(row["agent"]): str(row.get("name") or f"agent {row['agent']}") for row in rounds}
+    return [names.get(index, f"agent {index}") for index in range(max(names, default=-1) + 1)]
+
+
+def mean(values: Iterable[Any]) -> float | None:
+    """Return the mean of the values that are not None, or None where there is none."""
+    present = [float(value) for value in values if value is not None]
+    return sum(present) / len(present) if present else None
+
+
+def _agent_metrics(rows: Sequence[Row]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for name in MEANS:
+        average = mean(row.get(name) for row in rows)
+        if average is not None:
+            metrics[name] = average
+    for name in SUMS:
+        if any(row.get(name) is not None for row in rows):
+            metrics[name] = _total(row.get(name) for row in rows)
+    for row in rows:
+        for name in MEANS:
+            if row.get(name) is not None:
+                metrics[f"agents/{row['agent']}/{name}"] = float(row[name])
+    return metrics
+
+
+def _exchange_metrics(rows: Sequence[Row]) -> dict[str, float]:
+    metrics = {"exchange/directives": float(len(rows))}
+    for name, key in (("reward", "reward_raw"), ("reward_normalised", "reward_normalised")):
+        average = mean(row.get(key) for row in rows)
+        if average is not None:
+            metrics[f"exchange/{name}"] = average
+    for name in ("kilobytes", "items_sent", "items_kept"):
+        metrics[f"exchange/{name}"] = _total(row.get(name) for row in rows)
+    for name in ("blocked", "redacted", "counted"):
+        metrics[f"guardrail/{name}"] = _total(
+            (row.get("guardrail") or {}).get(name) for row in rows
+        )
+    return metrics
+
+
+def _total(values: Iterable[Any]) -> float:
+    return float(sum(value for value in values if value is not None))

@@ -1,0 +1,129 @@
+"""The round loop's one way to record a run: rows, loggers, console, plots and the end."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from knexa.tracking.console import Console
+from knexa.tracking.info import ClosingInfo, RoundInfo, RunInfo, StartInfo
+from knexa.tracking.loggers import Logger
+from knexa.tracking.metrics import round_metrics
+from knexa.tracking.plots import draw_plots
+from knexa.tracking.run_directory import RunDirectory
+
+log = logging.getLogger(__name__)
+
+Row = Mapping[str, Any]
+
+
+class Tracker:
+    """Records one run; the caller acquires ``run_dir`` before and releases it after.
+
+    A round is: ``log_*`` calls, ``end_round``, then the checkpoint. A resume calls
+    ``run_dir.truncate_after(checkpoint's round)`` before ``start``.
+    """
+
+    def __init__(
+        self, run_dir: RunDirectory, loggers: Sequence[Logger] = (), console: Console | None = None
+    ) -> None:
+        self.run_dir = run_dir
+        self.console = console or Console()
+        self._loggers = list(loggers)
+        self._num_rounds = 0
+
+    def start(
+        self, run: RunInfo, overview: StartInfo, environment: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write config.yaml and environment.json, start the loggers, print the start tree.
+
+        Args:
+            run: The run's identity and config.
+            overview: What the start tree shows.
+            environment: More for environment.json, e.g. the engine's settings.
+
+        Raises:
+            UserError: A logger cannot work here; nothing has been written then.
+        """
+        for logger in self._loggers:
+            logger.check()
+        self._num_rounds = overview.num_rounds
+        self.run_dir.write_config(run.config)
+        self.run_dir.start_environment(environment)
+        self._tell("start", lambda logger: logger.start(run))
+        self.console.start(overview)
+
+    def log_rounds(self, rows: Iterable[Row]) -> None:
+        """Append rows to rounds.jsonl, one per agent."""
+        self.run_dir.append("rounds", rows)
+
+    def log_exchanges(self, rows: Iterable[Row]) -> None:
+        """Append rows to exchanges.jsonl, one per directive."""
+        self.run_dir.append("exchanges", rows)
+
+    def log_regret(self, row: Row) -> None:
+        """Append the row of a probed round to regret.jsonl."""
+        self.run_dir.append("regret", [row])
+
+    def log_timing(self, row: Row) -> None:
+        """Append a wall-clock value to timings.jsonl, the only file that has any."""
+        self.run_dir.append("timings", [row])
+
+    def end_round(self, round: int) -> dict[str, float]:
+        """Make the round's rows durable, bring the loggers up to date; return its metrics."""
+        self.run_dir.sync()
+        metrics = self._metrics(round)
+        self._tell("log a round", lambda logger: logger.log_round(round, metrics))
+        self.console.round_done(
+            RoundInfo(round=round, num_rounds=self._num_rounds, metrics=metrics)
+        )
+        return metrics
+
+    def finish(self, summary: Row, samples: Iterable[Row]) -> None:
+        """Write samples, summary and plots, close the loggers, print the table; DONE comes last."""
+        self.run_dir.write_samples(samples)
+        self.run_dir.write_summary(summary)
+        plots = draw_plots(self.run_dir)
+        self.run_dir.end_environment("finished")
+        notes: list[str] = []
+        self._tell("finish", lambda logger: notes.append(logger.finish(self.run_dir) or ""))
+        self.run_dir.mark_done()
+        self.console.close(
+            ClosingInfo(
+                run_path=self.run_dir.path,
+                summary=summary,
+                rounds=self.run_dir.read_rows("rounds"),
+                exchanges=self.run_dir.read_rows("exchanges"),
+                plots=plots,
+                notes=[note for note in notes if note],
+            )
+        )
+
+    def fail(self, status: Literal["failed", "interrupted"]) -> None:
+        """Record how an unfinished run ended; never raises, the first error stays the one."""
+        with contextlib.suppress(Exception):
+            self.run_dir.end_environment(status)
+        self._tell("abort", lambda logger: logger.abort())
+        with contextlib.suppress(Exception):
+            self.console.close()
+
+    def _metrics(self, round: int) -> dict[str, float]:
+        rows, exchanges, regret = (
+            self.run_dir.read_rows(name) for name in ("rounds", "exchanges", "regret")
+        )
+        return round_metrics(round, rows, exchanges, regret)
+
+    def _tell(self, what: str, call: Callable[[Logger], object]) -> None:
+        """Call every logger; one that fails is dropped with a warning, and the run goes on."""
+        for logger in list(self._loggers):
+            try:
+                call(logger)
+            except Exception as error:
+                self._loggers.remove(logger)
+                log.warning(
+                    "logger %s could not %s and is left out from here on: %s: %s",
+                    type(logger).__name__,
+                    what,
+                    type(error).__name__,
+                    error,
+                )
