@@ -1,0 +1,44 @@
+"""What a run is made of: the checked components and the root values."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One run's components, one field a config group, and the values they do not own.
+
+    Attributes:
+        seed: Root of every random draw.
+        name: First folder under ``outputs/``.
+        matchmaker_name: The chosen option of the ``matchmaker`` group, e.g. ``linucb``.
+        choices: The chosen option of every config group.
+        config: The resolved config as plain values, as written to ``config.yaml``.
+        config_hash: SHA-256 (hex) of what identifies the run; its first 8 digits name the directory.
+        dry_run: Build everything and train nothing.
+    """
+
+    seed: int
+    name: str
+    matchmaker_name: str
+    choices: dict[str, str]
+    config: dict[str, Any]
+    config_hash: str
+    dry_run: bool
+
+    matchmaker: Any
+    federation: Any
+    roster: Any
+    data: Any
+    partition: Any
+    profile: Any
+    context: Any
+    matching: Any
+    reward: Any
+    exchange: Any
+    guardrail: Any
+    training: Any
+    evaluation: Any
+    regret: Any
+    engine: Any
+    logger: Any

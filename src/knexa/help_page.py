@@ -1,0 +1,77 @@
+"""The answer to ``--help``, read from the config folders with nothing heavier than YAML loaded."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from knexa.config_folders import config_folder, sweep_folder
+
+_EXAMPLES = (
+    ("knexa matchmaker=linucb seed=42", "one run; the same command again answers at once"),
+    ("knexa -m matchmaker=linucb,random seed=1,2,3", "six runs, one after the other"),
+    ("knexa -m 'seed=range(0,10)'", "ten seeds; a shell needs the quotes"),
+    ("knexa experiment=paper --cfg job", "show what would run, and run nothing"),
+    ("knexa debug=smoke", "the whole pipeline in about 20 seconds"),
+)
+_ROOT_MEANINGS = {
+    "name": "first folder under outputs/",
+    "seed": "every random draw derives from it",
+    "rerun": "replace a finished run",
+    "dry_run": "build everything, train nothing",
+    "trusted_modules": "modules outside knexa whose classes may be named by _target_",
+}
+
+
+def help_page() -> str:
+    """Return the page: usage, root keys and defaults, groups and their options, examples."""
+    config = yaml.safe_load((config_folder() / "config.yaml").read_text(encoding="utf-8"))
+    return "\n".join(
+        [
+            "knexa: learned matchmaking in peer-to-peer LLM federations",
+            "",
+            "usage: knexa [group=option ...] [key=value ...] [-m] [Hydra's options]",
+            "",
+            "Keys:",
+            *_root_lines(config),
+            "",
+            "Groups (the default is marked *; a group's keys are set as group.key=value):",
+            *_group_lines(_defaults(config)),
+            "",
+            "Examples:",
+            *(f"  {command:<46} {meaning}" for command, meaning in _EXAMPLES),
+            "",
+            "Results are under outputs/<name>/ of the current folder. --hydra-help lists Hydra's options.",
+        ]
+    )
+
+
+def _root_lines(config: dict[str, Any]) -> list[str]:
+    lines = []
+    for key, meaning in _ROOT_MEANINGS.items():
+        value = config.get(key)
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        lines.append(f"  {key + '=' + text:<22} {meaning}")
+    return lines
+
+
+def _group_lines(defaults: dict[str, str | None]) -> list[str]:
+    lines = []
+    folders = {path.name: path for path in config_folder().iterdir() if path.is_dir()}
+    folders["sweep"] = sweep_folder()
+    order = [*(name for name in defaults if name in folders), *sorted(folders)]
+    for group in dict.fromkeys(order):
+        options = sorted(path.stem for path in Path(folders[group]).glob("*.yaml"))
+        if options:
+            marked = [f"*{name}" if name == defaults.get(group) else name for name in options]
+            lines.append(f"  {group:<15} {' '.join(marked)}")
+    return lines
+
+
+def _defaults(config: dict[str, Any]) -> dict[str, str | None]:
+    found = {}
+    for entry in config["defaults"]:
+        if isinstance(entry, dict):
+            ((group, option),) = entry.items()
+            found[group.split()[-1]] = option
+    return found
