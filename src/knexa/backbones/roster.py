@@ -1,0 +1,152 @@
+"""Who takes part: agents, the frozen backbones they stand on, and the training these models need.
+
+Only descriptions live here; ``knexa.backbones.load`` turns a ``Backbone`` into a model.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+Family = Literal["qwen2", "gpt2", "bloom", "gpt_neox", "llama", "mistral", "phi", "other"]
+"""Architecture families: the eight one-hot bins of a profile (paper, section on profiles)."""
+
+FAMILIES: tuple[Family, ...] = (
+    "qwen2",
+    "gpt2",
+    "bloom",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "phi",
+    "other",
+)
+"""The families in the order of the profile's one-hot bins."""
+
+EMBEDDED_PREFIX = "embedded:"
+"""A source that starts with this names a model that ships inside the package."""
+
+_FORBID_EXTRA = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """A LoRA adapter's shape (Hu et al. 2021): the update is ``alpha / rank * B @ A``.
+
+    ``target_modules`` of None means every linear layer of the architecture's blocks
+    (``knexa.backbones.lora.target_modules``).
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID_EXTRA
+
+    rank: Annotated[int, Field(ge=1)]
+    alpha: Annotated[float, Field(gt=0)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    target_modules: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A frozen causal language model and the adapter that is attached to it.
+
+    Attributes:
+        source: ``embedded:tiny-qwen2``, a hub id such as ``Qwen/Qwen1.5-0.5B``, or a local folder.
+        family: The architecture; decides the LoRA target modules and the profile's one-hot bin.
+        lora: The adapter's shape.
+        revision: Commit of the hub repository; None for embedded and local sources.
+        dtype: Type of the frozen weights in memory; adapters are always float32.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID_EXTRA
+
+    source: Annotated[str, Field(min_length=1)]
+    family: Family
+    lora: Lora
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """One member of the federation: its name and the backbone that its adapter belongs to."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID_EXTRA
+
+    name: Annotated[str, Field(min_length=1)]
+    backbone: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommended:
+    """Settings that follow from the size of the models; other groups interpolate them.
+
+    A learning rate that tunes a 0.5B model does nothing to a 0.5M one, so the defaults of
+    ``training``, ``evaluation`` and ``regret`` come from the roster.
+
+    Attributes:
+        local_learning_rate: Learning rate of the local update.
+        kd_learning_rate: Learning rate of distillation.
+        batch_size: Examples per forward pass.
+        accumulate: Forward passes per optimizer step.
+        local_epochs: Passes over the private data per round.
+        max_length: Tokens of prompt and completion together.
+        num_rounds: Rounds of the federation.
+        regret_every: Counterfactual probes every so many rounds; 0 is never.
+        max_new_tokens: Longest completion, in tokens.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID_EXTRA
+
+    local_learning_rate: Annotated[float, Field(gt=0)]
+    kd_learning_rate: Annotated[float, Field(gt=0)]
+    batch_size: Annotated[int, Field(ge=1)]
+    accumulate: Annotated[int, Field(ge=1)]
+    local_epochs: Annotated[int, Field(ge=0)]
+    max_length: Annotated[int, Field(ge=8)]
+    num_rounds: Annotated[int, Field(ge=0)]
+    regret_every: Annotated[int, Field(ge=0)]
+    max_new_tokens: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roster:
+    """The federation's members, in roster order; an agent's index here is its index everywhere."""
+
+    agents: tuple[Agent, ...]
+    backbones: dict[str, Backbone]
+    recommended: Recommended
+
+    def __post_init__(self) -> None:
+        """Check that names are unique and refer to something.
+
+        Raises:
+            ValueError: No agents, an agent name given twice, or an agent on an unknown backbone.
+        """
+        if not self.agents:
+            raise ValueError("roster.agents is empty: name at least one agent")
+        names = [agent.name for agent in self.agents]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(
+                f"roster.agents uses the name {repeated[0]!r} more than once: give each its own"
+            )
+        for agent in self.agents:
+            if agent.backbone not in self.backbones:
+                raise ValueError(
+                    f"agent {agent.name!r} stands on backbone {agent.backbone!r}, which is not in "
+                    f"roster.backbones; known are {', '.join(sorted(self.backbones)) or 'none'}"
+                )
+
+    @property
+    def num_agents(self) -> int:
+        """Number of agents."""
+        return len(self.agents)
+
+    @property
+    def used_backbones(self) -> tuple[str, ...]:
+        """Names of the backbones that an agent stands on, in order of first use."""
+        return tuple(dict.fromkeys(agent.backbone for agent in self.agents))
+
+    def backbone_of(self, agent: int) -> Backbone:
+        """Return the backbone of the agent with that roster index."""
+        return self.backbones[self.agents[agent].backbone]

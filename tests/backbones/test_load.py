@@ -1,0 +1,228 @@
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from knexa.backbones import load
+from knexa.backbones.load import BackbonePool, LoadedBackbone
+from knexa.backbones.roster import Agent, Backbone, Lora, Recommended, Roster
+from knexa.errors import UserError
+
+SLOT = Lora(rank=4, alpha=8.0, dropout=0.0)
+HUB = Backbone(source="Qwen/Qwen1.5-0.5B", revision="8f445e36" * 5, family="qwen2", lora=SLOT)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random GPT-2 of a few thousand parameters, fp16 on disk, without a padding token."""
+    path = tmp_path_factory.mktemp("tiny")
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<eos>"], initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(["def add(a, b):\n    return a + b\n"] * 4, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<eos>").save_pretrained(path)
+    config = GPT2Config(
+        vocab_size=len(bpe.get_vocab()),
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_positions=64,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        GPT2LMHeadModel(config).to(torch.float16).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def backbone(folder: Path) -> Backbone:
+    return Backbone(source=str(folder), family="gpt2", lora=SLOT)
+
+
+@pytest.fixture
+def loaded(backbone: Backbone) -> LoadedBackbone:
+    return load.load_backbone(backbone, name="tiny")
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for variable in ("HF_HUB_OFFLINE", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def roster_of(*backbones: Backbone) -> Roster:
+    names = [f"b{index}" for index in range(len(backbones))]
+    return Roster(
+        agents=tuple(Agent(name=f"on-{name}", backbone=name) for name in names),
+        backbones=dict(zip(names, backbones, strict=True)),
+        recommended=Recommended(
+            local_learning_rate=1e-3,
+            kd_learning_rate=1e-3,
+            batch_size=1,
+            accumulate=1,
+            local_epochs=1,
+            max_length=64,
+            num_rounds=1,
+            regret_every=0,
+            max_new_tokens=8,
+        ),
+    )
+
+
+def test_half_precision_on_disk_becomes_float32_in_memory(loaded: LoadedBackbone) -> None:
+    assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
+
+
+def test_adapters_stay_float32_on_a_bfloat16_base(backbone: Backbone) -> None:
+    loaded = load.load_backbone(backbone, dtype="bfloat16")
+    types = {p.requires_grad: p.dtype for p in loaded.model.parameters()}
+    assert types == {True: torch.float32, False: torch.bfloat16}
+
+
+def test_counts_are_of_the_wrapped_model(loaded: LoadedBackbone) -> None:
+    num_adapter = sum(p.numel() for p in loaded.adapter_parameters.values())
+    assert loaded.num_trainable == num_adapter
+    assert loaded.num_parameters == sum(p.numel() for p in loaded.model.parameters())
+    assert 0 < loaded.num_trainable < loaded.num_parameters
+
+
+def test_tokenizer_without_padding_pads_with_end_of_text(loaded: LoadedBackbone) -> None:
+    assert loaded.tokenizer.pad_token == "<eos>"
+    text = "def add(a, b):\n    return a + b\n"
+    assert loaded.tokenizer.decode(loaded.tokenizer(text)["input_ids"]) == text
+
+
+def test_adapter_state_is_a_copy_that_load_adapter_restores(loaded: LoadedBackbone) -> None:
+    fresh = load.initial_adapter(loaded, seed=1)
+    load.load_adapter(loaded, fresh)
+    kept = load.adapter_state(loaded)
+    assert list(kept) == list(fresh)
+    load.load_adapter(loaded, {name: torch.full(t.shape, 9.0) for name, t in kept.items()})
+    assert all(torch.equal(kept[name], fresh[name]) for name in kept)
+    load.load_adapter(loaded, kept)
+    assert all(torch.equal(load.adapter_state(loaded)[name], kept[name]) for name in kept)
+
+
+def test_initial_adapter_depends_on_the_seed_alone(loaded: LoadedBackbone) -> None:
+    before = torch.get_rng_state()
+    one, again, two = (load.initial_adapter(loaded, seed) for seed in (1, 1, 2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+    for name, tensor in one.items():
+        if "lora_A" in name:
+            assert 0 < float(tensor.abs().max()) <= tensor.shape[1] ** -0.5
+        else:
+            assert not tensor.any()
+
+
+def test_pool_loads_a_backbone_once(backbone: Backbone) -> None:
+    pool = BackbonePool({"tiny": backbone})
+    assert pool.get("tiny") is pool.get("tiny")
+
+
+def test_a_family_that_the_model_is_not_is_named(folder: Path) -> None:
+    wrong = Backbone(source=str(folder), family="bloom", lora=SLOT)
+    with pytest.raises(UserError, match=r"'bloom' but the model .* is 'gpt2'"):
+        load.load_backbone(wrong, name="tiny")
+
+
+def test_a_folder_without_a_model_is_a_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no causal language model") as caught:
+        load.load_backbone(Backbone(source=str(tmp_path), family="gpt2", lora=SLOT), name="tiny")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_folder_is_a_users_mistake() -> None:
+    missing = Backbone(source="./no/such/folder", family="gpt2", lora=SLOT)
+    with pytest.raises(UserError, match=r"roster\.backbones\.tiny\.source"):
+        load.load_backbone(missing, name="tiny")
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_offline_without_cache_ends_in_one_line_that_says_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, backbone: Backbone
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    other = Backbone(source="bigscience/bloom-560m", family="bloom", lora=SLOT)
+    with pytest.raises(UserError) as caught:
+        load.check_available(roster_of(HUB, backbone, other))
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in ("Qwen/Qwen1.5-0.5B", "bigscience/bloom-560m", "HF_HOME", "HF_HUB_OFFLINE"):
+        assert part in message
+    assert "roster.backbones.<name>.source=DIR" in message
+    with pytest.raises(UserError, match=r"roster\.backbones\.q\.source=DIR"):
+        load.load_backbone(HUB, name="q")
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_an_unreachable_hub_is_given_up_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    with socket.socket() as unanswered:
+        # Bound but not listening: connections are refused.
+        unanswered.bind(("127.0.0.1", 0))
+        port = unanswered.getsockname()[1]
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+        start = time.monotonic()
+        with pytest.raises(UserError, match=r"no connection to 127\.0\.0\.1"):
+            load.check_available(roster_of(HUB))
+        assert time.monotonic() - start < load.PROBE_SECONDS + 2
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_a_name_that_never_resolves_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def resolve_forever(*_: object, **__: object) -> None:
+        release.wait(60)
+        raise OSError
+
+    monkeypatch.setattr(socket, "create_connection", resolve_forever)
+    try:
+        assert not load._answers("hub.invalid", 443, seconds=0.05)
+    finally:
+        release.set()
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_a_listening_hub_counts_as_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+        load.check_available(roster_of(HUB))
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_a_cached_snapshot_is_found_without_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert HUB.revision is not None
+    snapshot = tmp_path / "hub" / "models--Qwen--Qwen1.5-0.5B" / "snapshots" / HUB.revision
+    snapshot.mkdir(parents=True)
+    for file in folder.iterdir():
+        if file.name != "model.safetensors":
+            (snapshot / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(UserError):
+        load.check_available(roster_of(HUB))
+    (snapshot / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    load.check_available(roster_of(HUB))
+    assert load.resolve_source(HUB, name="q") == snapshot
