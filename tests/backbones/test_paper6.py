@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
-from pydantic import TypeAdapter
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from knexa.backbones.lora import attach
 from knexa.backbones.roster import Roster
+from knexa.components import instantiate
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "tests" / "data" / "backbones"
@@ -18,8 +18,7 @@ CONFIGS = ROOT / "tests" / "data" / "backbones"
 @pytest.fixture(scope="module")
 def roster() -> Roster:
     values = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "roster" / "paper6.yaml"))
-    del values["_target_"]
-    return TypeAdapter(Roster).validate_python(values)
+    return instantiate(values, key="roster")
 
 
 # Embeddings are tied in all but Pythia, and counted once.

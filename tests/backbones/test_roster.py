@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from pydantic import TypeAdapter, ValidationError
 
 from knexa.backbones.roster import Agent, Backbone, Lora, Recommended, Roster
+from knexa.components import construct, instantiate
+from knexa.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "roster"
 RECOMMENDED = Recommended(
@@ -23,8 +24,9 @@ BACKBONE = Backbone(source="embedded:x", family="gpt2", lora=Lora(rank=1, alpha=
 
 def load(option: str) -> Roster:
     values = OmegaConf.to_container(OmegaConf.load(CONF / f"{option}.yaml"), resolve=True)
-    assert values.pop("_target_") == "knexa.backbones.roster.Roster"
-    return TypeAdapter(Roster).validate_python(values)
+    roster = instantiate(values, key="roster")
+    assert isinstance(roster, Roster)
+    return roster
 
 
 @pytest.mark.parametrize("option", ["tiny6", "paper6"])
@@ -77,5 +79,5 @@ def test_an_empty_roster_is_refused() -> None:
 )
 def test_lora_refuses_values_out_of_range_and_misspelt_keys(key: str, value: float) -> None:
     values = {"rank": 8, "alpha": 16.0, "dropout": 0.05, key: value}
-    with pytest.raises(ValidationError):
-        TypeAdapter(Lora).validate_python(values)
+    with pytest.raises(UserError, match=rf"lora\.{key}\b"):
+        construct(Lora, values, key="lora")

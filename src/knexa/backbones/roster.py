@@ -4,9 +4,9 @@ Only descriptions live here; ``knexa.backbones.load`` turns a ``Backbone`` into 
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 Family = Literal["qwen2", "gpt2", "bloom", "gpt_neox", "llama", "mistral", "phi", "other"]
 """Architecture families: the eight one-hot bins of a profile (paper, section on profiles)."""
@@ -26,8 +26,6 @@ FAMILIES: tuple[Family, ...] = (
 EMBEDDED_PREFIX = "embedded:"
 """A source that starts with this names a model that ships inside the package."""
 
-_FORBID_EXTRA = ConfigDict(extra="forbid")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
@@ -36,8 +34,6 @@ class Lora:
     ``target_modules`` of None means every linear layer of the architecture's blocks
     (``knexa.backbones.lora.target_modules``).
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = _FORBID_EXTRA
 
     rank: Annotated[int, Field(ge=1)]
     alpha: Annotated[float, Field(gt=0)]
@@ -57,8 +53,6 @@ class Backbone:
         dtype: Type of the frozen weights in memory; adapters are always float32.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = _FORBID_EXTRA
-
     source: Annotated[str, Field(min_length=1)]
     family: Family
     lora: Lora
@@ -69,8 +63,6 @@ class Backbone:
 @dataclass(frozen=True, kw_only=True)
 class Agent:
     """One member of the federation: its name and the backbone that its adapter belongs to."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _FORBID_EXTRA
 
     name: Annotated[str, Field(min_length=1)]
     backbone: str
@@ -94,8 +86,6 @@ class Recommended:
         regret_every: Counterfactual probes every so many rounds; 0 is never.
         max_new_tokens: Longest completion, in tokens.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = _FORBID_EXTRA
 
     local_learning_rate: Annotated[float, Field(gt=0)]
     kd_learning_rate: Annotated[float, Field(gt=0)]
@@ -123,18 +113,18 @@ class Roster:
             ValueError: No agents, an agent name given twice, or an agent on an unknown backbone.
         """
         if not self.agents:
-            raise ValueError("roster.agents is empty: name at least one agent")
+            raise ValueError("agents is empty: name at least one agent")
         names = [agent.name for agent in self.agents]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(
-                f"roster.agents uses the name {repeated[0]!r} more than once: give each its own"
+                f"agents uses the name {repeated[0]!r} more than once: give each its own"
             )
         for agent in self.agents:
             if agent.backbone not in self.backbones:
                 raise ValueError(
                     f"agent {agent.name!r} stands on backbone {agent.backbone!r}, which is not in "
-                    f"roster.backbones; known are {', '.join(sorted(self.backbones)) or 'none'}"
+                    f"backbones; known are {', '.join(sorted(self.backbones)) or 'none'}"
                 )
 
     @property
