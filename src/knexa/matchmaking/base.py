@@ -1,11 +1,13 @@
 """The matchmaker's vocabulary: directives, plans, what a policy sees, and what it must do.
 
 A policy is one class: ``propose`` turns what the CPM sees into a plan, ``learn`` (optional) takes
-rewards. Axes: N agents, P ordered pairs, K feedbacks, d context features. Matrices over ordered pairs
-are indexed ``[teacher, student]``.
+rewards. Axes: N agents, K feedbacks, F profile features, d context features. Matrices over ordered
+pairs are indexed ``[teacher, student]``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -53,8 +55,8 @@ class Matching(Protocol):
     ) -> list[tuple[int, int]]:
         """Return up to ``num_pairs`` disjoint (teacher, student) pairs.
 
-        A score of ``-inf`` is inadmissible; the diagonal is ignored. Ties are broken by ``rng``, without
-        bias towards low indices. Pairs come in descending score.
+        A score of ``-inf`` is inadmissible; the diagonal is ignored. Ties are broken by ``rng``,
+        without bias towards low indices. Pairs come in descending score.
         """
 
 
@@ -96,23 +98,31 @@ class RoundView:
 
     @property
     def num_agents(self) -> int:
-        """N."""
+        """Number of agents, N."""
         return int(self.profiles_NF.shape[0])
 
-    def contexts(self) -> Array:
-        """Return contexts_NNd of all ordered pairs."""
+    @cached_property
+    def _built_contexts(self) -> Array:
         return self.context.build(self.profiles_NF)
+
+    def contexts(self) -> Array:
+        """Return contexts_NNd of all ordered pairs (built once a round; do not write to it)."""
+        return self._built_contexts
 
     def match(self, scores_NN: Array) -> Plan:
         """Return the plan of disjoint pairs that the configured matching picks by ``scores_NN``."""
         pairs = self.matching.match(scores_NN, self.num_pairs, self.rng)
+        return self.plan(pairs, scores_NN)
+
+    def plan(self, pairs: Sequence[tuple[int, int]], scores_NN: Array | None = None) -> Plan:
+        """Return the plan of these (teacher, student) pairs, with their scores if given."""
         return tuple(
             Directive(
                 id=f"r{self.round}-{index}",
                 teachers=(teacher,),
                 students=(student,),
                 protocol=self.protocol,
-                score=float(scores_NN[teacher, student]),
+                score=None if scores_NN is None else float(scores_NN[teacher, student]),
             )
             for index, (teacher, student) in enumerate(pairs)
         )
@@ -122,8 +132,8 @@ class Matchmaker:
     """Base of every matchmaker: override ``propose``; override the rest where the policy learns.
 
     Class attributes:
-        needs: What the policy sees beyond profiles and rewards, e.g. ``{"probes"}``; printed at start
-            and in reports, so that an oracle is never mistaken for a CPM.
+        needs: What the policy sees beyond profiles and rewards, e.g. ``{"probes"}``; printed at
+            start and in reports, so that an oracle is never mistaken for a CPM.
         protocol: Name of the exchange protocol that the policy dictates; None follows the config.
     """
 
@@ -154,4 +164,3 @@ class Feedback:
 
     directive_id: str
     reward: float
-

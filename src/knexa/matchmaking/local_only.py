@@ -1,0 +1,14 @@
+"""LocalOnly: the baseline without exchange."""
+
+from dataclasses import dataclass
+
+from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalOnly(Matchmaker):
+    """Nobody teaches anybody: every agent trains on its own data alone."""
+
+    def propose(self, view: RoundView) -> Plan:
+        """Return the empty plan."""
+        return ()

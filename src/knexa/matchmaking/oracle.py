@@ -1,0 +1,38 @@
+"""Oracle: the upper reference, which sees what no CPM could."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+from knexa.matchmaking.matchings import max_weight_pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oracle(Matchmaker):
+    """The best disjoint pairs by this round's counterfactual rewards, matched exactly.
+
+    Always matches exactly, whatever ``matching`` says. It looks one round ahead only: it need not
+    be the best over a whole run.
+
+    Attributes:
+        allow_unpaired: False pairs as many agents as random does, even where every reward left is
+            negative, so that runs compare at equal numbers of exchanges. True leaves out
+            the pairs whose reward is not positive.
+    """
+
+    allow_unpaired: bool = False
+    needs: ClassVar[frozenset[str]] = frozenset({"probes"})
+
+    def propose(self, view: RoundView) -> Plan:
+        """Return the pairs with the largest total raw reward."""
+        if view.probe is None:
+            raise ValueError("the oracle needs the round's probe")
+        rewards_NN = view.probe.rewards_NN
+        # Clipped at 0, a pair that loses weighs as much as no pair: the best matching of any size.
+        scores_NN = np.maximum(rewards_NN, 0.0) if self.allow_unpaired else rewards_NN
+        pairs = max_weight_pairs(scores_NN, view.num_pairs, view.rng)
+        if self.allow_unpaired:
+            pairs = [pair for pair in pairs if rewards_NN[pair] > 0.0]
+        return view.plan(pairs, rewards_NN)

@@ -1,0 +1,98 @@
+"""Regret from counterfactual probes: what a round's plan left on the table, in raw reward.
+
+Covers one round; sums over rounds are the report's. Nothing is clamped: a plan of random luck or a
+tie shows as it is. Axes: N agents; matrices are ``[teacher, student]``.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from knexa.matchmaking.base import Array, Plan, Probe
+from knexa.matchmaking.matchings import max_weight_pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regret:
+    """When rounds are probed.
+
+    Attributes:
+        every: Probe round 1 and every so many rounds after it; 0 never probes.
+    """
+
+    every: Annotated[int, Field(ge=0)] = 1
+
+    def due(self, round: int) -> bool:
+        """Return whether the 1-based ``round`` is probed."""
+        return self.every > 0 and (round - 1) % self.every == 0
+
+
+def best_pairs(rewards_NN: Array) -> list[tuple[int, int]]:
+    """Return the floor(N / 2) disjoint (teacher, student) pairs of largest total, exactly."""
+    return max_weight_pairs(rewards_NN, len(rewards_NN) // 2)
+
+
+def pairs_total(rewards_NN: Array, pairs: list[tuple[int, int]]) -> float:
+    """Return the pairs' total reward, correctly rounded, so that equal sets have equal totals."""
+    return math.fsum(float(rewards_NN[pair]) for pair in pairs)
+
+
+def random_total(rewards_NN: Array) -> float:
+    """Return the expected total of a uniformly random full matching with uniformly random roles.
+
+    By symmetry each of the N (N - 1) ordered pairs is among the M = floor(N / 2) chosen ones with
+    probability M / (N (N - 1)), so the expectation is that share of the sum over all ordered pairs.
+    """
+    num_agents = len(rewards_NN)
+    if num_agents < 2:
+        return 0.0
+    ordered_pairs = rewards_NN[~np.eye(num_agents, dtype=bool)].tolist()
+    return math.fsum(ordered_pairs) * (num_agents // 2) / (num_agents * (num_agents - 1))
+
+
+def chosen_pairs(plan: Plan, num_agents: int) -> list[tuple[int, int]] | None:
+    """Return a plan's pairs, or None where it is not a pairing of disjoint agents among N."""
+    pairs = [directive.pair for directive in plan]
+    agents = [agent for pair in pairs if pair is not None for agent in pair]
+    if None in pairs or len(set(agents)) < len(agents):
+        return None
+    if not all(0 <= agent < num_agents for agent in agents):
+        return None  # a server agent takes part, and no probe covers it
+    return [pair for pair in pairs if pair is not None]
+
+
+def regret_row(round: int, probe: Probe, plan: Plan) -> dict[str, Any]:
+    """Return the round's row of regret.jsonl, ready for JSON.
+
+    Keys: ``round``; ``rewards``, the raw reward matrix with null on the diagonal; ``no_teacher``,
+    one raw reward per agent; ``best``, ``chosen`` and ``random``, totals of raw reward over the
+    best full matching, the plan (null where it is not a pairing, 0 where it is empty) and a
+    uniformly random full matching in expectation; ``best_pairs``, lists [teacher, student].
+
+    Raises:
+        ValueError: When a probed reward is not finite.
+    """
+    rewards_NN = probe.rewards_NN
+    num_agents = len(rewards_NN)
+    off_diagonal_NN = ~np.eye(num_agents, dtype=bool)
+    if not (
+        np.isfinite(rewards_NN[off_diagonal_NN]).all() and np.isfinite(probe.no_teacher_N).all()
+    ):
+        raise ValueError(f"the probe of round {round} has a reward that is not finite")
+    best = best_pairs(rewards_NN)
+    chosen = chosen_pairs(plan, num_agents)
+    rows: list[list[float | None]] = rewards_NN.tolist()
+    for agent in range(num_agents):
+        rows[agent][agent] = None
+    return {
+        "round": round,
+        "rewards": rows,
+        "no_teacher": probe.no_teacher_N.tolist(),
+        "best": pairs_total(rewards_NN, best),
+        "chosen": None if chosen is None else pairs_total(rewards_NN, chosen),
+        "random": random_total(rewards_NN),
+        "best_pairs": [list(pair) for pair in best],
+    }

@@ -1,0 +1,109 @@
+"""Online ridge regression: the linear model under LinUCB.
+
+Covers the design matrix, its inverse and the estimate; says nothing about exploration. Axes: n
+rows, K observations, d features.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from knexa.matchmaking.base import Array
+
+REFRESH_EVERY = 64
+"""Rank-one updates between two exact inversions."""
+
+MAX_DRIFT = 1e-6
+"""Largest change, relative to the inverse's largest entry, that an exact inversion may bring."""
+
+
+class RidgeRegression:
+    """Least squares with penalty ``regularization * |theta|^2``, updated one observation at a time.
+
+    Keeps A = lambda I + sum x x^T, b = sum r x and A^-1. An observation costs O(d^2) by the
+    Sherman-Morrison formula; every ``REFRESH_EVERY`` observations A^-1 is computed anew from A, so
+    that rounding never accumulates and the model stays the batch ridge solution.
+    """
+
+    def __init__(self, num_features: int, regularization: float) -> None:
+        self.A_dd: Array = np.eye(num_features) * regularization
+        self.b_d: Array = np.zeros(num_features)
+        self.inverse_dd: Array = np.eye(num_features) / regularization
+        self._since_refresh = 0
+
+    @property
+    def num_features(self) -> int:
+        """Number of features, d."""
+        return int(self.b_d.shape[0])
+
+    @property
+    def theta_d(self) -> Array:
+        """The estimate A^-1 b."""
+        return self.inverse_dd @ self.b_d
+
+    def widths(self, contexts_nd: Array) -> Array:
+        """Return sqrt(x^T A^-1 x) of every row; sqrt(x^T x / lambda) before any observation."""
+        squares_n = np.einsum("nd,nd->n", contexts_nd @ self.inverse_dd, contexts_nd)
+        # Rounding can push the square of a well-explored direction just below zero.
+        return np.asarray(np.sqrt(np.maximum(squares_n, 0.0)))
+
+    def log_det_ratio(self, regularization: float) -> float:
+        """Return log(det A / det(lambda I)), which is 0 before any observation."""
+        log_det = float(np.linalg.slogdet(self.A_dd)[1])
+        return max(0.0, log_det - self.num_features * float(np.log(regularization)))
+
+    def update(self, contexts_Kd: Array, rewards_K: Array) -> None:
+        """Take K observations, in order.
+
+        Raises:
+            ValueError: When the shapes disagree or a value is not finite; nothing is taken then.
+        """
+        if contexts_Kd.shape != (len(rewards_K), self.num_features):
+            raise ValueError(
+                f"contexts of shape {contexts_Kd.shape} do not fit {len(rewards_K)} rewards and "
+                f"{self.num_features} features"
+            )
+        if not (np.isfinite(contexts_Kd).all() and np.isfinite(rewards_K).all()):
+            raise ValueError("contexts and rewards must be finite; leave out failed exchanges")
+        for x_d, reward in zip(contexts_Kd, rewards_K, strict=True):
+            self.A_dd += np.outer(x_d, x_d)
+            self.b_d += reward * x_d
+            v_d = self.inverse_dd @ x_d
+            self.inverse_dd -= np.outer(v_d, v_d) / (1.0 + x_d @ v_d)
+            self._since_refresh += 1
+            if self._since_refresh == REFRESH_EVERY:
+                self._refresh()
+
+    def _refresh(self) -> None:
+        exact_dd = np.linalg.inv(self.A_dd)
+        # A is symmetric, its computed inverse only nearly; later updates rely on symmetry.
+        exact_dd = (exact_dd + exact_dd.T) / 2.0
+        drift = np.abs(exact_dd - self.inverse_dd).max() / np.abs(exact_dd).max()
+        assert drift < MAX_DRIFT, f"rank-one updates drifted by {drift:.1e}"
+        self.inverse_dd = exact_dd
+        self._since_refresh = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of everything that the next update depends on."""
+        return {
+            "A": self.A_dd.copy(),
+            "b": self.b_d.copy(),
+            "inverse": self.inverse_dd.copy(),
+            "since_refresh": self._since_refresh,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned; the model then continues bit for bit.
+
+        Raises:
+            ValueError: When the state is of another number of features.
+        """
+        if np.shape(state["b"]) != self.b_d.shape:
+            raise ValueError(
+                f"the saved model has {np.size(state['b'])} features, this one "
+                f"{self.num_features}; resume with the context it was trained on"
+            )
+        self.A_dd = np.array(state["A"], dtype=np.float64)
+        self.b_d = np.array(state["b"], dtype=np.float64)
+        self.inverse_dd = np.array(state["inverse"], dtype=np.float64)
+        self._since_refresh = int(state["since_refresh"])
