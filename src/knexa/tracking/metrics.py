@@ -8,6 +8,8 @@ Names: a bare name (``pass@1_greedy``) is over all agents, ``agents/<index>/<nam
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from knexa.tracking.run_directory import RowsName, RunDirectory
+
 Row = Mapping[str, Any]
 
 MEANS = (
@@ -19,50 +21,59 @@ MEANS = (
     "learn_loss",
 )
 SUMS = ("tokens_trained", "tokens_generated", "optimizer_steps")
+PROBE_ARMS = ("best", "chosen", "random")
+ROUND_FILES: tuple[RowsName, ...] = ("rounds", "exchanges", "regret")
+MAX_NAMED_AGENTS = 64  # a federation of thousands reports means, not thousands of columns
 
 
-def round_metrics(
-    round: int, rounds: Sequence[Row], exchanges: Sequence[Row], regret: Sequence[Row]
-) -> dict[str, float]:
-    """Return the flat metrics of one round; rows of other rounds feed only the running totals.
+class RunMetrics:
+    """Derives each round's metrics and keeps what the running totals need, nothing more."""
 
-    Args:
-        round: The round to report; 0 is before any training.
-        rounds: Rows of rounds.jsonl, of this round at least.
-        exchanges: Rows of exchanges.jsonl up to this round.
-        regret: Rows of regret.jsonl up to this round.
-    """
-    metrics = _agent_metrics([row for row in rounds if row["round"] == round])
-    until_now = [row for row in exchanges if row["round"] <= round]
-    metrics |= _exchange_metrics([row for row in until_now if row["round"] == round])
-    metrics["kilobytes_total"] = _total(row.get("kilobytes") for row in until_now)
-    probes = [row for row in regret if row["round"] <= round]
-    if probes:
-        totals = regret_totals(probes)
-        for name in ("cumulative_regret", "random_regret"):
-            if totals[name] is not None:
-                metrics[name] = totals[name]
-        if probes[-1]["round"] == round:
-            for arm in ("best", "chosen", "random"):
-                if probes[-1].get(arm) is not None:
-                    metrics[f"probe/{arm}"] = float(probes[-1][arm])
-    return metrics
+    def __init__(self) -> None:
+        self._kilobytes = 0.0
+        self._probes: list[Row] = []
+
+    def end_round(
+        self, round: int, rounds: Sequence[Row], exchanges: Sequence[Row], regret: Sequence[Row]
+    ) -> dict[str, float]:
+        """Return the flat metrics of one round from that round's rows; rounds come in order."""
+        metrics = _agent_metrics(rounds) | _exchange_metrics(exchanges)
+        self._kilobytes += _total(row.get("kilobytes") for row in exchanges)
+        metrics["kilobytes_total"] = self._kilobytes
+        for row in regret:
+            self._probes.append({key: row.get(key) for key in ("round", *PROBE_ARMS)})
+            for arm in PROBE_ARMS:
+                if row.get(arm) is not None:
+                    metrics[f"probe/{arm}"] = float(row[arm])
+        if self._probes:
+            totals = regret_totals(self._probes)
+            for name in ("cumulative_regret", "random_regret"):
+                if totals[name] is not None:
+                    metrics[name] = totals[name]
+        return metrics
 
 
-def all_round_metrics(
-    rounds: Sequence[Row], exchanges: Sequence[Row], regret: Sequence[Row]
+def replay(
+    run_dir: RunDirectory, metrics: RunMetrics | None = None
 ) -> list[tuple[int, dict[str, float]]]:
-    """Return (round, metrics) for every round of rounds.jsonl, in order."""
-    numbers = sorted({int(row["round"]) for row in rounds})
-    return [(number, round_metrics(number, rounds, exchanges, regret)) for number in numbers]
+    """Return (round, metrics) of every round that the run directory holds, in order.
+
+    ``metrics``, where given, has taken these rounds afterwards and can go on from there.
+    """
+    metrics = metrics or RunMetrics()
+    by_name = {name: _by_round(run_dir.read_rows(name)) for name in ROUND_FILES}
+    return [
+        (round, metrics.end_round(round, *(by_name[name].get(round, []) for name in ROUND_FILES)))
+        for round in sorted(set().union(*by_name.values()))
+    ]
 
 
 def regret_totals(regret: Sequence[Row]) -> dict[str, Any]:
     """Return ``cumulative_regret``, ``random_regret`` and the ``regret_rounds`` that they sum.
 
     Regret is best minus chosen, and best minus the expectation of a uniformly random pairing, in
-    raw reward, unclamped. Plans that are not pairings have no chosen total (null): rounds of such plans
-    are left out of both sums, so that the two stay comparable; where no round has one,
+    raw reward, unclamped. Plans that are not pairings have no chosen total (null): rounds of such
+    plans are left out of both sums, so that the two stay comparable; where no round has one,
     ``cumulative_regret`` is None and ``random_regret`` sums all probed rounds.
     """
     scored = [row for row in regret if row.get("chosen") is not None]
@@ -110,7 +121,7 @@ def _agent_metrics(rows: Sequence[Row]) -> dict[str, float]:
     for name in SUMS:
         if any(row.get(name) is not None for row in rows):
             metrics[name] = _total(row.get(name) for row in rows)
-    for row in rows:
+    for row in rows if len(rows) <= MAX_NAMED_AGENTS else ():
         for name in MEANS:
             if row.get(name) is not None:
                 metrics[f"agents/{row['agent']}/{name}"] = float(row[name])
@@ -134,3 +145,10 @@ def _exchange_metrics(rows: Sequence[Row]) -> dict[str, float]:
 
 def _total(values: Iterable[Any]) -> float:
     return float(sum(value for value in values if value is not None))
+
+
+def _by_round(rows: Iterable[Row]) -> dict[int, list[Row]]:
+    grouped: dict[int, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(int(row["round"]), []).append(row)
+    return grouped

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from knexa.tracking.console import Console
+from knexa.tracking.files import plain
 from knexa.tracking.info import ClosingInfo, RoundInfo, RunInfo, StartInfo
 from knexa.tracking.loggers import Logger
-from knexa.tracking.metrics import round_metrics
+from knexa.tracking.metrics import ROUND_FILES, RunMetrics, replay
 from knexa.tracking.plots import draw_plots
-from knexa.tracking.run_directory import RunDirectory
+from knexa.tracking.run_directory import RowsName, RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ class Tracker:
         self.console = console or Console()
         self._loggers = list(loggers)
         self._num_rounds = 0
+        self._metrics = RunMetrics()
+        self._rows: dict[RowsName, list[Row]] = {}
 
     def start(
         self, run: RunInfo, overview: StartInfo, environment: Mapping[str, Any] | None = None
@@ -48,6 +51,7 @@ class Tracker:
         for logger in self._loggers:
             logger.check()
         self._num_rounds = overview.num_rounds
+        replay(self.run_dir, self._metrics)
         self.run_dir.write_config(run.config)
         self.run_dir.start_environment(environment)
         self._tell("start", lambda logger: logger.start(run))
@@ -55,15 +59,15 @@ class Tracker:
 
     def log_rounds(self, rows: Iterable[Row]) -> None:
         """Append rows to rounds.jsonl, one per agent."""
-        self.run_dir.append("rounds", rows)
+        self._log("rounds", rows)
 
     def log_exchanges(self, rows: Iterable[Row]) -> None:
         """Append rows to exchanges.jsonl, one per directive."""
-        self.run_dir.append("exchanges", rows)
+        self._log("exchanges", rows)
 
     def log_regret(self, row: Row) -> None:
         """Append the row of a probed round to regret.jsonl."""
-        self.run_dir.append("regret", [row])
+        self._log("regret", [row])
 
     def log_timing(self, row: Row) -> None:
         """Append a wall-clock value to timings.jsonl, the only file that has any."""
@@ -72,7 +76,9 @@ class Tracker:
     def end_round(self, round: int) -> dict[str, float]:
         """Make the round's rows durable, bring the loggers up to date; return its metrics."""
         self.run_dir.sync()
-        metrics = self._metrics(round)
+        metrics = self._metrics.end_round(
+            round, *(self._rows.pop(name, []) for name in ROUND_FILES)
+        )
         self._tell("log a round", lambda logger: logger.log_round(round, metrics))
         self.console.round_done(
             RoundInfo(round=round, num_rounds=self._num_rounds, metrics=metrics)
@@ -107,11 +113,10 @@ class Tracker:
         with contextlib.suppress(Exception):
             self.console.close()
 
-    def _metrics(self, round: int) -> dict[str, float]:
-        rows, exchanges, regret = (
-            self.run_dir.read_rows(name) for name in ("rounds", "exchanges", "regret")
-        )
-        return round_metrics(round, rows, exchanges, regret)
+    def _log(self, name: RowsName, rows: Iterable[Row]) -> None:
+        clean: list[Row] = [plain(row) for row in rows]  # metrics see what a later replay would
+        self.run_dir.append(name, clean)
+        self._rows.setdefault(name, []).extend(clean)
 
     def _tell(self, what: str, call: Callable[[Logger], object]) -> None:
         """Call every logger; one that fails is dropped with a warning, and the run goes on."""

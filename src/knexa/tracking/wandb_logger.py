@@ -1,0 +1,131 @@
+"""The run's side of the W&B mirror: it starts a process, sends it short notes and never waits long.
+
+W&B itself is used in that process alone (``knexa.tracking.wandb_mirror``), which reads the run
+directory's files. Whatever happens there, importing included, cannot slow, stop or fail the run.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+import knexa
+from knexa.tracking.files import encode_document, write_atomically
+from knexa.tracking.info import RunInfo
+from knexa.tracking.loggers import Logger
+from knexa.tracking.run_directory import RunDirectory
+from knexa.tracking.wandb_mirror import LOG_FILE, SETTINGS_FILE
+
+
+@dataclass(kw_only=True)
+class Wandb(Logger):
+    """Mirrors the run to Weights & Biases; offline by default, which needs no account.
+
+    Args:
+        mode: ``offline`` writes files that ``wandb sync`` uploads later; ``online`` uploads now.
+        project: W&B project.
+        entity: W&B user or team; None is the account's default.
+        group: What runs are compared in; None takes the run's ``name``.
+        tags: Further tags.
+        finish_timeout_s: How long a finished run waits for its mirror, at most.
+        linger_s: How long the mirror may go on after that (a slow upload) before it ends itself.
+    """
+
+    mode: Literal["offline", "online", "disabled"] = "offline"
+    project: str = "knexa"
+    entity: str | None = None
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+    finish_timeout_s: Annotated[float, Field(ge=0)] = 8.0
+    linger_s: Annotated[float, Field(ge=0)] = 600.0
+    _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False, repr=False)
+
+    def start(self, run: RunInfo) -> None:
+        """Start the mirror process and return at once."""
+        if self.mode == "disabled":
+            return
+        folder = RunDirectory(run.path).wandb
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "mode": self.mode,
+            "project": self.project,
+            "entity": self.entity,
+            "group": self.group or run.group,
+            "job_type": run.job_type,
+            "tags": [*run.tags, *self.tags],
+            "name": run.name,
+            "id": run.id,
+            "config": run.config,
+            "linger_s": self.linger_s,
+        }
+        write_atomically(folder / SETTINGS_FILE, encode_document(settings))
+        with (folder / LOG_FILE).open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "knexa.tracking.wandb_mirror", str(run.path)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C is for the run, which then tells the mirror
+            )
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
+
+    def log_round(self, round: int, metrics: Mapping[str, float]) -> None:
+        """Tell the mirror that the round's rows are on disk."""
+        self._send({"round": round})
+
+    def finish(self, run_dir: RunDirectory) -> str | None:
+        """Wait a few seconds at most; return how to view or sync, or what went wrong."""
+        if self._process is None:
+            return None
+        self._send({"end": "finished"})
+        self._hang_up()
+        try:
+            code = self._process.wait(timeout=self.finish_timeout_s)
+        except subprocess.TimeoutExpired:
+            return (
+                f"W&B is not ready yet and goes on by itself (process {self._process.pid}, log "
+                f"{run_dir.wandb / LOG_FILE}); to upload later: {_sync_command(run_dir)}"
+            )
+        if code != 0:
+            return (
+                f"W&B failed, the run is complete without it; see {run_dir.wandb / LOG_FILE}; "
+                f"to write it again: python -m knexa.tracking.wandb_mirror {run_dir.path}"
+            )
+        return f"W&B: {_sync_command(run_dir)}" if self.mode == "offline" else None
+
+    def abort(self) -> None:
+        """Tell the mirror to close what it has; do not wait."""
+        self._send({"end": "stopped"})
+        self._hang_up()
+
+    def _send(self, note: Mapping[str, object]) -> None:
+        """Write one short line; a mirror that is gone, or hangs with a full pipe, misses it."""
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError, ValueError):
+                os.write(self._process.stdin.fileno(), (json.dumps(note) + "\n").encode())
+
+    def _hang_up(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+
+def _environment() -> dict[str, str]:
+    """Return an environment in which this very package is importable and W&B stays quiet."""
+    package_root = str(Path(knexa.__file__).resolve().parents[1])
+    search_path = [path for path in [os.environ.get("PYTHONPATH"), package_root] if path]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(search_path), "WANDB_SILENT": "true"}
+
+
+def _sync_command(run_dir: RunDirectory) -> str:
+    runs = sorted(run_dir.wandb.glob("offline-run-*"))
+    return f"wandb sync {runs[-1] if runs else run_dir.wandb / 'offline-run-*'}"

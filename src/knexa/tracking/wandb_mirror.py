@@ -1,0 +1,214 @@
+"""The W&B mirror process: ``python -m knexa.tracking.wandb_mirror RUN_DIR``.
+
+Follows a run by short notes on stdin ({"round": 3}, {"end": "finished"}) and pushes what the run
+directory's files say. Without notes (started by hand, stdin at its end) it pushes the whole run.
+Everything that W&B shows comes from the files, so a mirror can be thrown away and made again; a
+resumed run does that with its offline run, which W&B cannot resume.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import queue
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from knexa.tracking.metrics import agent_names, pair_counts, replay
+from knexa.tracking.run_directory import RunDirectory
+
+SETTINGS_FILE, LOG_FILE, LOCK_FILE = "mirror.json", "mirror.log", ".mirror.lock"
+End = Literal["finished", "stopped"]
+
+# What a sweep's table shows without clicking; the rest keeps W&B's default, the last value.
+SUMMARIES = {
+    "pass@1_greedy": "max,last",
+    "codebleu_compat": "max,last",
+    "codebleu_fixed": "max,last",
+    "validation_loss": "min,last",
+    "cumulative_regret": "last",
+    "random_regret": "last",
+}
+
+
+def main(run_path: str) -> int:
+    """Mirror one run until its end; return the exit code."""
+    os.nice(10)  # the run comes first on a small machine
+    run_dir = RunDirectory(run_path)
+    settings = json.loads((run_dir.wandb / SETTINGS_FILE).read_text())
+    notes: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=_listen, args=(notes, settings["linger_s"]), daemon=True).start()
+    _take_over(run_dir)
+    if settings["mode"] == "offline":
+        _remove_old_runs(run_dir)
+    run = _start_run(run_dir, settings)
+    end = _push_rounds(run, run_dir, notes, settings["mode"])
+    if end == "finished":
+        _push_end(run, run_dir)
+    run.finish(exit_code=0 if end == "finished" else 1)
+    return 0
+
+
+def _listen(notes: "queue.Queue[dict[str, Any]]", linger_s: float) -> None:
+    """Pass notes on; when the run has gone, allow ``linger_s`` more and then end the process."""
+    for line in sys.stdin:
+        with contextlib.suppress(ValueError):
+            note = json.loads(line)
+            notes.put(note)
+            if "end" in note:
+                break
+    else:
+        notes.put({"end": None})
+    time.sleep(linger_s)
+    print(f"not done {linger_s:g} s after the run's end: giving up", flush=True)
+    os._exit(3)
+
+
+def _take_over(run_dir: RunDirectory) -> None:
+    """Make sure that no mirror of an earlier start of this run still writes; end it if so."""
+    handle = os.open(run_dir.wandb / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    for attempt in range(100):
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            # The lock is held, so this id is the earlier mirror's and no stranger's.
+            with contextlib.suppress(ValueError, ProcessLookupError):
+                holder = int(os.pread(handle, 32, 0))
+                os.kill(holder, signal.SIGTERM if attempt < 50 else signal.SIGKILL)
+            time.sleep(0.1)
+    else:
+        raise RuntimeError("an earlier mirror of this run does not end")
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+
+
+def _remove_old_runs(run_dir: RunDirectory) -> None:
+    for old in run_dir.wandb.glob("offline-run-*"):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _start_run(run_dir: RunDirectory, settings: dict[str, Any]) -> Any:
+    import wandb
+
+    options = wandb.Settings(
+        console="off",
+        disable_code=True,
+        disable_git=True,
+        silent=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+    )
+    run = wandb.init(
+        mode=settings["mode"],
+        project=settings["project"],
+        entity=settings["entity"],
+        group=settings["group"],
+        job_type=settings["job_type"],
+        tags=settings["tags"],
+        name=settings["name"],
+        id=settings["id"],
+        config=settings["config"],
+        dir=str(run_dir.path),
+        resume="allow" if settings["mode"] == "online" else None,
+        settings=options,
+    )
+    run.define_metric("round")
+    run.define_metric("*", step_metric="round")
+    for name, summary in SUMMARIES.items():
+        run.define_metric(name, step_metric="round", summary=summary)
+    return run
+
+
+def _push_rounds(
+    run: Any, run_dir: RunDirectory, notes: "queue.Queue[dict[str, Any]]", mode: str
+) -> End:
+    """Push every finished round once; return how the run ended."""
+    pushed = -1
+    if mode == "online":  # a resumed online run knows how far it came
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            pushed = int(run.summary["round"])
+    for note in _notes(notes):
+        until = note.get("round", sys.maxsize)
+        for round, metrics in replay(run_dir):
+            if pushed < round <= until:
+                run.log({"round": round, **metrics})
+                pushed = round
+        if "end" in note:
+            end = note["end"] or ("finished" if run_dir.summary.exists() else "stopped")
+            return "finished" if end == "finished" else "stopped"
+    raise AssertionError("the notes have no end")
+
+
+def _notes(notes: "queue.Queue[dict[str, Any]]") -> Iterator[dict[str, Any]]:
+    """Yield notes as they come; of several that wait, the last says all that matters."""
+    while True:
+        note = notes.get()
+        while "end" not in note and not notes.empty():
+            note = notes.get()
+        yield note
+
+
+def _push_end(run: Any, run_dir: RunDirectory) -> None:
+    """Push the summary, the tables and the plots of a finished run."""
+    import wandb
+
+    summary, rounds = run_dir.read_summary(), run_dir.read_rows("rounds")
+    names = agent_names(rounds)
+    for name, value in flat_summary(summary).items():
+        run.summary[f"final/{name}"] = value
+    counts = pair_counts(run_dir.read_rows("exchanges"), len(names))
+    final = final_table(summary, names)
+    tables = {
+        "tables/final": wandb.Table(
+            columns=list(final[0]), data=[list(row.values()) for row in final]
+        ),
+        "tables/pairing_matrix": wandb.Table(
+            columns=["teacher \\ student", *names],
+            data=[[name, *row] for name, row in zip(names, counts, strict=True)],
+        ),
+    }
+    images = {
+        f"plots/{path.stem}": wandb.Image(str(path)) for path in sorted(run_dir.plots.glob("*.png"))
+    }
+    last_round = max((int(row["round"]) for row in rounds), default=0)
+    run.log({"round": last_round, **tables, **images})
+
+
+def flat_summary(summary: dict[str, Any]) -> dict[str, float]:
+    """Return the summary's numbers by flat names, e.g. ``pass@1``, ``pass@1_low``."""
+    flat: dict[str, float] = {}
+    for name, value in summary.items():
+        if isinstance(value, dict) and "mean" in value:
+            flat[name] = value["mean"]
+            flat |= {f"{name}_{bound}": value[bound] for bound in ("low", "high") if bound in value}
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            flat[name] = value
+    return {name: value for name, value in flat.items() if value is not None}
+
+
+def final_table(summary: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
+    """Return one row per agent with its final scores, and one with their means."""
+    scores = [name for name, value in summary.items() if _is_score(value)]
+    rows: list[dict[str, Any]] = [
+        {"agent": agent} | {name: _at(summary[name]["per_agent"], index) for name in scores}
+        for index, agent in enumerate(names)
+    ]
+    return [*rows, {"agent": "mean"} | {name: summary[name]["mean"] for name in scores}]
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, dict) and "mean" in value and "per_agent" in value
+
+
+def _at(values: list[Any], index: int) -> Any:
+    return values[index] if index < len(values) else None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
