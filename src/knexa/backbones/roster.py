@@ -81,6 +81,7 @@ class Recommended:
         batch_size: Examples per forward pass.
         accumulate: Forward passes per optimizer step.
         local_epochs: Passes over the private data per round.
+        exchange_steps: Optimizer steps of one exchange.
         max_length: Tokens of prompt and completion together.
         num_rounds: Rounds of the federation.
         regret_every: Counterfactual probes every so many rounds; 0 is never.
@@ -92,6 +93,7 @@ class Recommended:
     batch_size: Annotated[int, Field(ge=1)]
     accumulate: Annotated[int, Field(ge=1)]
     local_epochs: Annotated[int, Field(ge=0)]
+    exchange_steps: Annotated[int, Field(ge=1)]
     max_length: Annotated[int, Field(ge=8)]
     num_rounds: Annotated[int, Field(ge=0)]
     regret_every: Annotated[int, Field(ge=0)]

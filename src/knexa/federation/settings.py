@@ -13,8 +13,11 @@ class Settings:
         name: First folder under ``outputs/``.
         matchmaker_name: The chosen option of the ``matchmaker`` group, e.g. ``linucb``.
         choices: The chosen option of every config group.
-        config: The resolved config as plain values, as written to ``config.yaml``.
-        config_hash: SHA-256 (hex) of what identifies the run; its first 8 digits name the directory.
+        config: The resolved config that determines the results, as plain values: what
+            ``config.yaml`` holds, equal byte for byte when the same config runs again.
+        session: The rest of the resolved config (name, rerun, dry_run, trusted_modules, engine,
+            logger), which may differ between equal runs and belongs into ``environment.json``.
+        config_hash: SHA-256 (hex) of what identifies the run; 8 digits of it name the directory.
         dry_run: Build everything and train nothing.
     """
 
@@ -23,6 +26,7 @@ class Settings:
     matchmaker_name: str
     choices: dict[str, str]
     config: dict[str, Any]
+    session: dict[str, Any]
     config_hash: str
     dry_run: bool
 

@@ -1,0 +1,140 @@
+"""Batched decoding with a KV cache, greedy or sampled, reproducible sequence by sequence.
+
+Shapes: B sequences in a batch, T tokens, V vocabulary. What a sequence draws depends on the seed and on
+its own place in the input alone, not on how sequences are batched. Not covered: beam search.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Generated ids (EOS included when reached) and their mean log-probability at temperature 1."""
+
+    ids: list[int]
+    mean_log_prob: float
+
+
+@torch.inference_mode()
+def generate(
+    model: Any,
+    prompts: Sequence[list[int]],
+    *,
+    eos: int,
+    pad: int,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 128,
+) -> list[Generation]:
+    """Continue every prompt; temperature 0 is greedy.
+
+    Args:
+        model: A causal LM in eval mode that takes ``past_key_values``.
+        prompts: Token ids, each non-empty.
+        eos: The id that ends a sequence.
+        pad: The id that fills the left of shorter prompts (masked out).
+        max_new_tokens: Tokens generated at most.
+        temperature: Softmax temperature; 0 takes the most likely token.
+        seed: Seed of the uniform draws, one row a sequence.
+        batch_size: Sequences decoded together; changes the speed, and in floating point the last bits.
+
+    Returns:
+        One ``Generation`` a prompt, in the order given.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    uniform_PT = torch.rand(len(prompts), max_new_tokens, generator=generator)
+    order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
+    results: list[Generation | None] = [None] * len(prompts)
+    for start in range(0, len(order), batch_size):
+        chunk = order[start : start + batch_size]
+        batch = _Batch(model, [prompts[i] for i in chunk], eos, pad, max_new_tokens, temperature)
+        for index, generation in zip(chunk, batch.decode(uniform_PT[chunk]), strict=True):
+            results[index] = generation
+    return [generation for generation in results if generation is not None]
+
+
+class _Batch:
+    """One batch being decoded; a row leaves it when it has ended."""
+
+    def __init__(
+        self,
+        model: Any,
+        prompts: list[list[int]],
+        eos: int,
+        pad: int,
+        max_new_tokens: int,
+        temperature: float,
+    ) -> None:
+        self.model, self.eos, self.temperature = model, eos, temperature
+        self.max_new_tokens = max_new_tokens
+        self.device = next(model.parameters()).device
+        longest = max(map(len, prompts))
+        ids = [[pad] * (longest - len(prompt)) + prompt for prompt in prompts]
+        mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        self.input_BT = torch.tensor(ids, device=self.device)
+        self.mask_BT = torch.tensor(mask, device=self.device)
+        self.takes_positions = "position_ids" in model_arguments(model)
+
+    def decode(self, uniform_BT: torch.Tensor) -> list[Generation]:
+        num_rows = self.input_BT.shape[0]
+        tokens: list[list[int]] = [[] for _ in range(num_rows)]
+        log_probs = torch.zeros(num_rows, dtype=torch.float64)
+        rows = torch.arange(num_rows)
+        input_BT, mask_BT, cache = self.input_BT, self.mask_BT, None
+        for step in range(self.max_new_tokens):
+            arguments: dict[str, Any] = {}
+            if self.takes_positions:
+                positions = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+                arguments["position_ids"] = positions[:, -input_BT.shape[1] :]
+            output = self.model(
+                input_ids=input_BT,
+                attention_mask=mask_BT,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **arguments,
+            )
+            cache = output.past_key_values
+            log_probs_BV = output.logits[:, -1, :].float().log_softmax(-1)
+            next_B = self._choose(log_probs_BV, uniform_BT[rows, step])
+            log_probs[rows] += log_probs_BV.gather(1, next_B[:, None])[:, 0].double().cpu()
+            chosen = next_B.tolist()
+            for row, token in zip(rows.tolist(), chosen, strict=True):
+                tokens[row].append(token)
+            alive = torch.tensor([token != self.eos for token in chosen])
+            if not alive.any():
+                break
+            input_BT = next_B[:, None]
+            mask_BT = torch.cat([mask_BT, mask_BT.new_ones(mask_BT.shape[0], 1)], dim=1)
+            if not alive.all():
+                keep = alive.nonzero()[:, 0]
+                on_device = keep.to(self.device)
+                cache.batch_select_indices(on_device)
+                input_BT, mask_BT, rows = input_BT[on_device], mask_BT[on_device], rows[keep]
+        return [
+            Generation(ids, float(total) / max(len(ids), 1))
+            for ids, total in zip(tokens, log_probs.tolist(), strict=True)
+        ]
+
+    def _choose(self, log_probs_BV: torch.Tensor, uniform_B: torch.Tensor) -> torch.Tensor:
+        if self.temperature == 0:
+            return log_probs_BV.argmax(-1)
+        # Inverse-CDF sampling: the distribution of multinomial at a fraction of its cost on the CPU.
+        cdf_BV = (log_probs_BV.double() / self.temperature).softmax(-1).cumsum(-1)
+        draw_B1 = uniform_B.to(cdf_BV)[:, None] * cdf_BV[:, -1:]
+        return torch.searchsorted(cdf_BV, draw_B1, right=True)[:, 0].clamp(
+            max=cdf_BV.shape[1] - 1
+        )
+
+
+def model_arguments(model: Any) -> frozenset[str]:
+    """Return the names that the forward of the model under any PEFT wrapper takes."""
+    import inspect
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return frozenset(inspect.signature(base.forward).parameters)

@@ -1,0 +1,109 @@
+"""The LightningModule that trains a LoRA adapter, and the Trainer call around it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L  # noqa: N812
+import torch
+from torch.utils.data import DataLoader
+
+from knexa.agents.state import AgentState
+from knexa.agents.training import Training, weighted_loss
+from knexa.backbones.load import LoadedBackbone
+
+
+class AdapterModule(L.LightningModule):
+    """One phase of training on weighted sequences, with AdamW's state carried over from the last."""
+
+    def __init__(
+        self,
+        loaded: LoadedBackbone,
+        training: Training,
+        learning_rate: float,
+        state: AgentState,
+        *,
+        num_batches: int,
+    ) -> None:
+        super().__init__()
+        self.model = loaded.model
+        self.parameters_by_name = loaded.adapter_parameters
+        self.training_config = training
+        self.learning_rate = learning_rate
+        self.initial = state
+        self.num_steps = -(-num_batches // training.accumulate)
+        self.losses: list[torch.Tensor] = []
+        self.steps_taken = 0
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean objective over the batches seen."""
+        return float(torch.stack(self.losses).double().mean())
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Return the weighted cross-entropy of one batch."""
+        loss = weighted_loss(self.model, batch)
+        self.losses.append(loss.detach())
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """AdamW on the adapter alone, resumed from the state's moments, with linear warm-up."""
+        config, parameters = self.training_config, self.parameters_by_name
+        optimizer = torch.optim.AdamW(
+            list(parameters.values()),
+            lr=self.learning_rate,
+            betas=config.betas,
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+        )
+        if self.initial.optimizer:
+            for name, parameter in parameters.items():
+                moments = {
+                    key: self.initial.optimizer[f"{key}/{name}"].clone().to(parameter.device)
+                    for key in ("exp_avg", "exp_avg_sq")
+                }
+                step = torch.tensor(float(self.initial.optimizer_steps))
+                optimizer.state[parameter] = {"step": step, **moments}
+        warmup = max(1, round(config.warmup_fraction * self.num_steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min(1.0, (step + 1) / warmup)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def run_trainer(
+    module: AdapterModule,
+    batches: Sequence[dict[str, torch.Tensor]],
+    training: Training,
+    accelerator: str,
+) -> None:
+    """Fit the module on the batches in their order, once."""
+    trainer = L.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=training.precision,
+        max_epochs=1,
+        accumulate_grad_batches=training.accumulate,
+        gradient_clip_val=training.gradient_clip,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, DataLoader(list(batches), batch_size=None))  # type: ignore[arg-type]
+    module.steps_taken = int(trainer.global_step)
+    if module.steps_taken == 0:
+        raise RuntimeError("the trainer took no optimizer step")
+
+
+def optimizer_tensors(
+    module: AdapterModule,
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return (adapter, AdamW moments) of the fitted module as fp32 CPU tensors by name."""
+    optimizer = module.optimizers(use_pl_optimizer=False)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    adapter, moments = {}, {}
+    for name, parameter in module.parameters_by_name.items():
+        adapter[name] = parameter.detach().float().cpu().clone()
+        for key in ("exp_avg", "exp_avg_sq"):
+            moments[f"{key}/{name}"] = optimizer.state[parameter][key].detach().cpu().clone()
+    return adapter, moments

@@ -1,0 +1,68 @@
+"""What a process needs to run phases: the frozen backbones, the data and the components.
+
+A session is built once per process, before workers are forked, so that they share its backbones; it holds
+nothing that a phase changes (an adapter is loaded into the backbone's slot at the start of every phase).
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from knexa.agents.state import AgentState, KeptText
+from knexa.agents.text import encode_example, encode_prompt
+from knexa.agents.training import Example, Training
+from knexa.data.problem import Problem
+from knexa.evaluation.settings import Evaluation
+from knexa.exchange.protocols import AKD
+
+if TYPE_CHECKING:
+    from knexa.backbones.load import BackbonePool, LoadedBackbone
+    from knexa.backbones.roster import Roster
+    from knexa.data.benchmark import Benchmark
+    from knexa.data.partition import AgentData
+    from knexa.evaluation.executor import Executor
+    from knexa.exchange.guardrail import Guardrail
+
+
+@dataclass(kw_only=True)
+class Session:
+    """The unchanging surroundings of every phase of one run."""
+
+    seed: int
+    num_rounds: int
+    roster: "Roster"
+    benchmark: "Benchmark"
+    splits: "list[AgentData]"
+    pool: "BackbonePool"
+    executor: "Executor"
+    training: Training
+    evaluation: Evaluation
+    protocol: AKD
+    guardrail: "Guardrail"
+    accelerator: str
+    transfer_by_id: dict[str, Problem] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.transfer_by_id = {problem.task_id: problem for problem in self.benchmark.transfer}
+
+    def backbone(self, state: AgentState) -> "LoadedBackbone":
+        """Return the agent's backbone with the state's adapter in its slot."""
+        from knexa.backbones.load import load_adapter
+
+        loaded = self.pool.get(self.roster.agents[state.index].backbone)
+        load_adapter(loaded, state.adapter)
+        return loaded
+
+    def example(self, tokenizer: Any, problem: Problem, completion: str | None = None) -> Example:
+        """Return the training sequence of a problem: its canonical solution unless one is given."""
+        text = problem.canonical_solution if completion is None else completion
+        return Example(
+            *encode_example(tokenizer, problem.prompt, text, self.training.max_length)
+        )
+
+    def kept_example(self, tokenizer: Any, text: KeptText) -> Example:
+        """Return the training sequence of a kept completion of a transfer problem."""
+        return self.example(tokenizer, self.transfer_by_id[text.task_id], text.completion)
+
+    def prompt(self, tokenizer: Any, problem: Problem) -> list[int]:
+        """Return the tokens that a solution of the problem continues."""
+        return encode_prompt(tokenizer, problem.prompt, self.training.max_length)

@@ -1,0 +1,95 @@
+"""All that an agent is between two phases, as a value (DESIGN.md, idea 1)."""
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptText:
+    """A teacher's completion of a transfer problem that the student keeps to rehearse."""
+
+    task_id: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What the profile remembers of an agent; every value is measured on its own or public data.
+
+    ``pass_at_1``, ``codebleu`` and ``perplexity`` hold the last two measurements on the validation
+    split, newest last. ``learn_rewards`` and ``teach_rewards`` are the raw rewards (Eq. 3) of the
+    exchanges that the agent took part in.
+    """
+
+    pass_at_1: tuple[float, ...] = ()
+    codebleu: tuple[float, ...] = ()
+    perplexity: tuple[float, ...] = ()
+    train_loss: float | None = None
+    teach_yield: float | None = None
+    learn_rewards: tuple[float, ...] = ()
+    teach_rewards: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentState:
+    """One agent's state; phases take one and return another, and never change it in place.
+
+    Attributes:
+        index: The agent's place in the roster.
+        adapter: LoRA tensors by parameter name, fp32 on the CPU.
+        optimizer: AdamW moments, ``exp_avg/<name>`` and ``exp_avg_sq/<name>``; empty before training.
+        optimizer_steps: AdamW steps taken so far.
+        replay: Teacher text that the agent keeps and rehearses, oldest first.
+        history: What profiles are made from.
+    """
+
+    index: int
+    adapter: "dict[str, torch.Tensor]"
+    optimizer: "dict[str, torch.Tensor]" = field(default_factory=dict)
+    optimizer_steps: int = 0
+    replay: tuple[KeptText, ...] = ()
+    history: History = field(default_factory=History)
+
+    def with_history(self, **changes: Any) -> "AgentState":
+        """Return the state with those fields of its history replaced."""
+        return replace(self, history=replace(self.history, **changes))
+
+
+def save_state(path: Path, state: AgentState) -> None:
+    """Write an agent's state to one safetensors file."""
+    from knexa.tracking.tree_file import save_tree
+
+    save_tree(
+        path,
+        {
+            "index": state.index,
+            "adapter": state.adapter,
+            "optimizer": state.optimizer,
+            "optimizer_steps": state.optimizer_steps,
+            "replay": [[item.task_id, item.completion] for item in state.replay],
+            "history": asdict(state.history),
+        },
+    )
+
+
+def load_state(path: Path) -> AgentState:
+    """Read the state that ``save_state`` wrote, bit for bit."""
+    from knexa.tracking.tree_file import load_tree
+
+    tree = load_tree(path)
+    history = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in tree["history"].items()
+    }
+    return AgentState(
+        index=tree["index"],
+        adapter=tree["adapter"],
+        optimizer=tree["optimizer"],
+        optimizer_steps=tree["optimizer_steps"],
+        replay=tuple(KeptText(task_id=task, completion=text) for task, text in tree["replay"]),
+        history=History(**history),
+    )

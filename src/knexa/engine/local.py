@@ -1,0 +1,158 @@
+"""Where phases run: in this process, or in worker processes forked from it.
+
+Workers are forked after the backbones are loaded, so they share them and start at once; a phase is a pure
+function, so results do not depend on how many there are. With an accelerator everything runs in this
+process (a forked process cannot use CUDA).
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+log = logging.getLogger(__name__)
+
+_context: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """How phases will run, and why."""
+
+    num_workers: int
+    accelerator: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Local:
+    """Phases on this machine.
+
+    Attributes:
+        num_workers: Worker processes; None takes one per core, at most one per agent. 1 runs phases in
+            the main process.
+        accelerator: ``cpu``, ``gpu``, or ``auto``: a GPU where torch sees one.
+        num_threads: Torch threads of each process. More than one is slower on tiny models.
+    """
+
+    num_workers: Annotated[int, Field(ge=1)] | None = None
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    num_threads: Annotated[int, Field(ge=1)] = 1
+
+    def choose(self, num_agents: int) -> Workers:
+        """Return the workers for that many agents on this machine.
+
+        Raises:
+            UserError: A GPU is asked for where there is none, or shared among workers.
+        """
+        import torch
+
+        from knexa.errors import UserError
+
+        has_gpu = torch.cuda.is_available()
+        if self.accelerator == "gpu" and not has_gpu:
+            raise UserError(
+                "engine.accelerator=gpu but torch sees no GPU: set engine.accelerator=cpu or auto"
+            )
+        if has_gpu and self.accelerator != "cpu":
+            if (self.num_workers or 1) > 1:
+                raise UserError(
+                    f"engine.num_workers={self.num_workers} cannot share a GPU: set "
+                    "engine.num_workers=1, or engine.accelerator=cpu"
+                )
+            return Workers(1, "gpu", f"1 worker on {torch.cuda.get_device_name()}")
+        cores = num_cores()
+        known = f"{cores} core{'s' * (cores > 1)}, no GPU" if not has_gpu else f"{cores} cores"
+        if self.num_workers is not None:
+            return Workers(self.num_workers, "cpu", f"as configured; {known}")
+        return Workers(max(1, min(cores, num_agents)), "cpu", known)
+
+
+def num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Pool:
+    """Runs phases over agents; a context manager.
+
+    Args:
+        workers: How many processes.
+        context: What every phase gets as its first argument (the session).
+        on_done: Called in this process with (phase, agent key, seconds) as each task ends.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        context: Any,
+        on_done: Callable[[str, int, float], None] = lambda phase, key, seconds: None,
+    ) -> None:
+        self.workers, self.context, self.on_done = workers, context, on_done
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Pool":
+        if self.workers.num_workers > 1:
+            self._executor = ProcessPoolExecutor(
+                self.workers.num_workers,
+                mp_context=multiprocessing.get_context("fork"),
+                initializer=_enter_worker,
+                initargs=(self.context,),
+            )
+            self._executor.submit(os.getpid).result()  # forks now, before the caller starts threads
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+
+    def map(
+        self, phase: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], keys: Sequence[int]
+    ) -> list[Any]:
+        """Return ``[phase(context, *task) for task in tasks]``, computed in any order.
+
+        Args:
+            phase: A module-level function.
+            tasks: Arguments; they and the results are picklable.
+            keys: What ``on_done`` is told of each task (the agent's index).
+        """
+        if self._executor is None:
+            return [
+                self._record(phase, key, _timed(phase, self.context, task))
+                for task, key in zip(tasks, keys, strict=True)
+            ]
+        futures: list[Future[tuple[Any, float]]] = [
+            self._executor.submit(_run_in_worker, phase, task) for task in tasks
+        ]
+        pending = dict(zip(futures, keys, strict=True))
+        while pending:
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                self._record(phase, pending.pop(future), future.result())
+        return [future.result()[0] for future in futures]
+
+    def _record(self, phase: Callable[..., Any], key: int, timed: tuple[Any, float]) -> Any:
+        result, seconds = timed
+        self.on_done(phase.__name__, key, seconds)
+        return result
+
+
+def _timed(phase: Callable[..., Any], context: Any, task: tuple[Any, ...]) -> tuple[Any, float]:
+    begin = time.perf_counter()
+    return phase(context, *task), time.perf_counter() - begin
+
+
+def _enter_worker(context: Any) -> None:
+    global _context
+    _context = context
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what Ctrl-C means
+
+
+def _run_in_worker(phase: Callable[..., Any], task: tuple[Any, ...]) -> tuple[Any, float]:
+    return _timed(phase, _context, task)

@@ -1,0 +1,97 @@
+"""A run's result from its own files: final pass@k and CodeBLEU with intervals, regret, costs.
+
+Axes: A agents, P test problems. Intervals are 95 % percentile bootstraps over problems, of the mean over
+agents; an answer that the sandbox lost is left out of its problem's n.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from knexa.evaluation.executor import Outcome
+from knexa.evaluation.metrics import pass_at_k
+from knexa.seeding import derive_rng
+from knexa.statistics import bootstrap_mean
+from knexa.tracking.run_directory import RunDirectory
+
+Row = dict[str, Any]
+
+
+def summarize(
+    run_dir: RunDirectory, samples: Sequence[Row], *, ks: Sequence[int], seed: int
+) -> Row:
+    """Return the measured part of summary.json."""
+    scored = [row for row in samples if row["outcome"] != Outcome.INFRASTRUCTURE_ERROR]
+    summary: Row = {
+        f"pass@{k}": _by_problem(scored, lambda rows, k=k: _pass_at_k(rows, k), seed) for k in ks
+    }
+    for form in ("codebleu_compat", "codebleu_fixed"):
+        summary[form] = _by_problem(
+            scored, lambda rows, form=form: float(np.mean([row[form] for row in rows])), seed
+        )
+    rounds, exchanges = run_dir.read_rows("rounds"), run_dir.read_rows("exchanges")
+    summary |= _regret(run_dir.read_rows("regret"))
+    summary |= {
+        "outcomes": _count(row["outcome"] for row in samples),
+        "kilobytes": sum(row["kilobytes"] for row in exchanges),
+        "exchanges": len(exchanges),
+        "tokens_trained": sum(row["tokens_trained"] for row in rounds),
+        "tokens_generated": sum(row["tokens_generated"] for row in rounds),
+        "steps": sum(row["optimizer_steps"] for row in rounds),
+    }
+    summary["tokens"] = summary["tokens_trained"] + summary["tokens_generated"]
+    return summary
+
+
+def _pass_at_k(rows: Sequence[Row], k: int) -> float | None:
+    if len(rows) < k:
+        return None
+    return pass_at_k(len(rows), sum(row["outcome"] == Outcome.PASSED for row in rows), k)
+
+
+def _by_problem(
+    samples: Sequence[Row], score: Callable[[Sequence[Row]], float | None], seed: int
+) -> Row:
+    """Return mean, interval and per-agent means of a score of one agent's answers to one problem."""
+    groups: dict[tuple[int, str], list[Row]] = defaultdict(list)
+    for row in samples:
+        groups[row["agent"], row["task_id"]].append(row)
+    agents = sorted({agent for agent, _ in groups})
+    tasks = list(dict.fromkeys(task for _, task in groups))
+    scores = {key: score(rows) for key, rows in groups.items()}
+    values_AP = np.array(
+        [[_or_nan(scores.get((agent, task))) for task in tasks] for agent in agents]
+    )
+    kept_AP = values_AP[:, ~np.isnan(values_AP).any(axis=0)]
+    interval = bootstrap_mean(kept_AP.mean(axis=0), rng=derive_rng(seed, "bootstrap"))
+    return {
+        "mean": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "per_agent": kept_AP.mean(axis=1).tolist(),
+        "num_problems": int(kept_AP.shape[1]),
+    }
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _regret(rows: Sequence[Row]) -> Row:
+    """Return the sums over the probed rounds; null where a plan was not a pairing."""
+    chosen = [row["chosen"] for row in rows]
+    known = rows and None not in chosen
+    return {
+        "cumulative_regret": sum(row["best"] - row["chosen"] for row in rows) if known else None,
+        "random_regret": sum(row["best"] - row["random"] for row in rows) if rows else None,
+        "regret_rounds": [row["round"] for row in rows],
+    }
+
+
+def _count(values: Any) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return dict(sorted(counts.items()))

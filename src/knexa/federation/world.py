@@ -1,0 +1,50 @@
+"""What the round loop asks of a federation, be its agents language models or formulas."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from knexa.matchmaking.base import Array, Directive, Plan, Probe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """One directive carried out: the raw reward, what travelled and what was kept of it."""
+
+    directive: Directive
+    reward: float
+    kilobytes: float
+    items_sent: int
+    items_kept: int
+    guardrail: dict[str, int]
+    tokens_generated: int
+
+
+class World(Protocol):
+    """A federation that lives through rounds."""
+
+    num_agents: int
+
+    def begin_round(self, round_number: int) -> None:
+        """Let every agent update itself."""
+
+    def profiles(self) -> Array:
+        """Return profiles_NF, all that the CPM learns of the agents."""
+
+    def probe(self, round_number: int) -> Probe:
+        """Return what every ordered pair would earn now; nothing changes."""
+
+    def exchange(self, round_number: int, plan: Plan) -> list[Exchange]:
+        """Carry a plan out, one result a directive in its order."""
+
+    def rows(self, round_number: int, exchanges: list[Exchange]) -> list[dict[str, Any]]:
+        """Return the round's rows of rounds.jsonl."""
+
+    def final_samples(self) -> list[dict[str, Any]]:
+        """Return the rows of samples.jsonl.zst."""
+
+    def save(self, folder: Path) -> None:
+        """Write the world's state into an empty folder."""
+
+    def load(self, folder: Path) -> None:
+        """Restore what ``save`` wrote."""
