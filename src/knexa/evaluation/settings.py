@@ -11,8 +11,8 @@ class Evaluation:
     """The measurements of a run on the global test set, and the sandbox's limits.
 
     Attributes:
-        every: Rounds between two greedy measurements of the learning curve; the last round is always
-            measured, 0 measures the last round alone.
+        every: Rounds between two greedy measurements of the learning curve; the last round is
+            always measured, 0 measures the last round alone.
         num_samples: n, completions a problem in the final measurement.
         ks: The k of pass@k; those above n are dropped, and the log says so.
         temperature: Sampling temperature of the final measurement.

@@ -1,0 +1,256 @@
+"""The sandboxed server: a warm interpreter without tests that forks once per program.
+
+It is started by the trusted verifier with a control socket, confines itself (``layers``), and then
+serves one program at a time: for each it forks, the fork runs the program and answers calls on a
+channel of its own, while the server watches CPU and wall time and kills the fork when the verifier
+is done or a limit is passed. Nothing the fork says is believed to be more than a value.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import socket
+import struct
+import sys
+import time
+import types
+from typing import Any, NoReturn
+
+from . import codec, layers
+
+# What small programs import; warm here, so that a fork pays nothing for it.
+WARM = (
+    *("array", "bisect", "calendar", "cmath", "collections", "copy", "dataclasses", "datetime"),
+    *("decimal", "enum", "fractions", "functools", "hashlib", "heapq", "itertools", "json"),
+    *("math", "operator", "queue", "random", "re", "statistics", "string", "sys", "textwrap"),
+    *("threading", "time", "typing", "unicodedata"),
+)
+_PID_MARK = 0x7EADBEE5
+
+
+def main(control_fd: int, scratch: str) -> NoReturn:
+    """Confine this process, say which layers hold, and serve until the verifier closes."""
+    control = socket.socket(fileno=control_fd)
+    for name in WARM:
+        __import__(name)
+    names = list(layers.enter_namespaces())
+    if "pid-namespace" in names:
+        child = os.fork()
+        if child:
+            control.close()
+            os.waitpid(child, 0)
+            os._exit(0)
+    mounted = None
+    if "mount-namespace" in names:
+        mounted, more = layers.private_mounts()
+        names += more
+    scratch = mounted or scratch
+    names += layers.restrict_files(scratch)
+    names += layers.drop_privileges()
+    os.umask(0o077)
+    os.chdir(scratch)
+    server = _Server(control, scratch)
+    names += ["seccomp"] if server.probe_seccomp() else []
+    names += ["resource-limits"]
+    gc.collect()
+    gc.freeze()
+    control.send(json.dumps({"layers": names}).encode())
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            server.serve_one()
+    os._exit(0)
+
+
+class _Server:
+    def __init__(self, control: socket.socket, scratch: str) -> None:
+        self._control = control
+        self._scratch = scratch
+        self._filters = {
+            children: layers.seccomp_filter(_PID_MARK, children) for children in (False, True)
+        }
+        self._mapped = layers.mapped_bytes()
+        self._num_programs = 0
+
+    def probe_seccomp(self) -> bool:
+        """Whether a fork of this process can attach the filter."""
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if self._confine_calls(False) else 1)
+        return os.waitpid(child, 0)[1] == 0
+
+    def _confine_calls(self, children: bool) -> bool:
+        program = self._filters[children]
+        if program is None:
+            return False
+        mark, pid = struct.pack("=I", _PID_MARK), struct.pack("=I", os.getpid())
+        return layers.install_seccomp(program.replace(mark, pid))
+
+    def serve_one(self) -> None:
+        """Take a request with its channel, run it to its end, report why it ended."""
+        data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
+        if not data:
+            raise EOFError
+        limits = json.loads(data)
+        self._num_programs += 1
+        folder = f"{self._scratch}/{self._num_programs}"
+        os.mkdir(folder)  # noqa: PTH102
+        pid = os.fork()
+        if pid == 0:
+            self._run(descriptors[0], folder, limits)
+        os.close(descriptors[0])
+        report = self._watch(pid, limits)
+        report["clean"] = self._clean(folder)
+        if not self._control.recv(1):  # the verifier's word, which may come after the end
+            raise EOFError
+        self._control.send(json.dumps(report).encode())
+
+    def _watch(self, pid: int, limits: dict[str, Any]) -> dict[str, Any]:
+        """Wait for the program's end, the verifier's word, or a limit; then kill and reap."""
+        clock = (~pid << 3) | 2  # the kernel's CPU-time clock of another process
+        start = time.monotonic()
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        handle = os.pidfd_open(pid)
+        poll.register(handle, select.POLLIN)
+        reason, starved, died = "", False, False
+        while True:
+            cpu_left = limits["cpu_s"] - time.clock_gettime(clock)
+            wall_left = limits["wall_s"] - (time.monotonic() - start)
+            if cpu_left <= 0:
+                reason = "cpu"
+                break
+            if wall_left <= 0:
+                reason, starved = "wall", _was_starved(pid, limits["wall_s"])
+                break
+            ready = poll.poll(1000 * min(cpu_left, wall_left) + 1)
+            if ready:
+                died = any(descriptor == handle for descriptor, _ in ready)
+                break
+        cpu = time.clock_gettime(clock)
+        os.close(handle)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        for group in (-1,) if os.getpid() == 1 else (-pid,):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(group, signal.SIGKILL)
+        status = os.waitpid(pid, 0)[1]
+        while os.getpid() == 1:  # whatever else ran in this namespace is ours to reap
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                break
+        code = os.waitstatus_to_exitcode(status)
+        return {"reason": reason, "starved": starved, "died": died, "code": code, "cpu_s": cpu}
+
+    def _clean(self, folder: str) -> bool:
+        try:
+            os.rmdir(folder)  # noqa: PTH106
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+        return not os.path.lexists(folder)
+
+    def _run(self, channel_fd: int, folder: str, limits: dict[str, Any]) -> NoReturn:
+        """Be the program: nothing below returns."""
+        try:
+            self._control.close()
+            os.setsid()
+            os.chdir(folder)
+            layers.limit_resources(
+                cpu_s=limits["cpu_s"],
+                address_space=self._mapped + (limits["memory_mb"] << 20),
+                file_mb=limits["file_mb"],
+            )
+            self._confine_calls(limits["processes"] > 0)
+            random.seed(0)
+            channel = socket.socket(fileno=channel_fd)
+            _Program(channel, limits["output_kb"] << 10).serve()
+        except BaseException:
+            os._exit(70)
+        os._exit(0)
+
+
+def _was_starved(pid: int, wall_s: float) -> bool:
+    """Whether the process spent its wall time waiting for a core; unknown counts as yes."""
+    try:
+        with open(f"/proc/{pid}/schedstat") as file:  # noqa: PTH123
+            return int(file.read().split()[1]) / 1e9 > 0.05 * wall_s
+    except (OSError, ValueError, IndexError):
+        return True
+
+
+class _Program:
+    """Executes the source and answers calls. Everything here is in the hostile program's reach."""
+
+    def __init__(self, channel: socket.socket, limit: int) -> None:
+        self._channel = channel
+        self._limit = limit
+        self._module = types.ModuleType("candidate")
+        self._kept: list[Any] = []
+
+    def serve(self) -> None:
+        sys.modules["candidate"] = self._module
+        request = codec.receive(self._channel)
+        self._known = set(request["classes"])
+        sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115
+        self._answer(lambda: self._load(request["sources"]))
+        while True:
+            request = codec.receive(self._channel)
+            self._answer(lambda request=request: self._perform(request))
+
+    def _load(self, sources: list[str]) -> None:
+        for source in sources:
+            exec(compile(source, "<candidate>", "exec", dont_inherit=True), self._module.__dict__)
+
+    def _perform(self, request: dict[str, Any]) -> Any:
+        do = request["do"]
+        if do == "set":
+            return setattr(self._kept[request["ref"]], request["name"], self._decode(request["v"]))
+        if do == "get":
+            return getattr(self._kept[request["ref"]], request["name"])
+        if "ref" in request:
+            function = self._kept[request["ref"]]
+        else:
+            function = self._module.__dict__[request["name"]]
+        args, kwargs = self._decode(request["args"]), self._decode(request["kwargs"])
+        return function(*args, **kwargs)
+
+    def _answer(self, action: Any) -> None:
+        try:
+            reply = {"v": codec.encode(action(), self._encode_other)}
+        except BaseException as error:
+            names = [kind.__name__ for kind in type(error).__mro__]
+            try:
+                text = str(error)[:300]
+            except BaseException:
+                text = ""
+            reply = {"e": names, "text": text.encode("ascii", "replace").decode()}
+        try:
+            codec.send(self._channel, reply, self._limit)
+        except codec.CodecError as error:
+            codec.send(self._channel, {"big": str(error)[:300]})
+
+    def _encode_other(self, value: Any, depth: int) -> Any:
+        name = type(value).__name__
+        state = getattr(value, "__dict__", None)
+        if name in self._known and isinstance(state, dict):
+            fields = {k: codec.encode(v, self._encode_other, depth + 1) for k, v in state.items()}
+            return {"t": "object", "class": name, "v": fields}
+        self._kept.append(value)
+        return {"t": "ref", "v": len(self._kept) - 1}
+
+    def _decode(self, data: Any) -> Any:
+        return codec.decode(data, self._decode_other)
+
+    def _decode_other(self, data: dict[str, Any], depth: int) -> Any:
+        if data["t"] == "ref":
+            return self._kept[data["v"]]
+        kind = self._module.__dict__[data["class"]]
+        made = object.__new__(kind)
+        for name, value in data["v"].items():
+            made.__dict__[name] = codec.decode(value, self._decode_other, depth + 1)
+        return made

@@ -1,0 +1,252 @@
+"""Values as data: what may cross between the tests and a program under test, and how.
+
+Both sides speak JSON with tagged objects, so decoding runs no code of the other side: a hostile
+program can choose *which* value arrives, never what the value does. Scalars, containers, numbers of
+``decimal``/``fractions``, dates and ranges cross by value; iterators are drawn out (at most
+``MAX_ITEMS`` items) and arrive as iterators; instances of classes that both sides know arrive as
+(class name, attributes); anything else arrives as an opaque ``Handle`` that only the program's side
+can use. Standard library only: the file also runs in interpreters without site packages.
+"""
+
+import builtins
+import collections
+import datetime
+import decimal
+import fractions
+import itertools
+import json
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+MAX_DEPTH = 60
+"""Containers nested deeper than this do not cross."""
+MAX_ITEMS = 10_000
+"""An iterator is cut off after this many items."""
+_HEADER = struct.Struct("!I")
+_SMALL = 1 << 62
+
+
+class CodecError(ValueError):
+    """The value cannot cross, or what arrived is not a message."""
+
+
+class Handle:
+    """An opaque value that lives on the program's side; ``index`` is its number there.
+
+    It equals nothing but itself, so a program gains nothing by answering with one.
+    """
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
+Fallback = Callable[[Any, int], Any]
+_DICTS: tuple[type, ...] = (collections.Counter, collections.defaultdict, dict)
+_SEQUENCES: tuple[Any, ...] = (tuple, list, set, frozenset)
+_VIEWS: dict[type, str] = {
+    type({}.keys()): "keys",
+    type({}.values()): "values",
+    type({}.items()): "items",
+}
+
+
+def encode(value: Any, fallback: Fallback, depth: int = 0) -> Any:
+    """Return ``value`` as JSON-able data; what has no form of its own goes to ``fallback``.
+
+    Raises:
+        CodecError: Nested deeper than ``MAX_DEPTH`` (cycles included).
+    """
+    if value is None or value is True or value is False:
+        return value
+    if depth > MAX_DEPTH:
+        raise CodecError("nested too deeply")
+    kind = type(value)
+    if kind is str or kind is float:
+        return value
+    if kind is int:
+        return value if -_SMALL < value < _SMALL else {"t": "int", "v": hex(value)}
+    if kind is list:
+        return [encode(item, fallback, depth + 1) for item in value]
+    tagged = _TAGGED.get(kind)
+    if tagged is not None:
+        return {"t": kind.__name__, "v": tagged(value, fallback, depth + 1)}
+    return _encode_rare(value, fallback, depth)
+
+
+def _items(value: Any, fallback: Fallback, depth: int) -> list[Any]:
+    return [encode(item, fallback, depth) for item in itertools.islice(value, MAX_ITEMS * 100)]
+
+
+def _pairs(value: dict[Any, Any], fallback: Fallback, depth: int) -> list[Any]:
+    return [
+        [encode(key, fallback, depth), encode(item, fallback, depth)]
+        for key, item in dict.items(value)
+    ]
+
+
+_TAGGED: dict[type, Callable[[Any, Fallback, int], Any]] = {
+    tuple: _items,
+    set: _items,
+    frozenset: _items,
+    collections.deque: _items,
+    dict: _pairs,
+    collections.Counter: _pairs,
+    collections.OrderedDict: _pairs,
+    collections.defaultdict: _pairs,
+    bytes: lambda value, _f, _d: value.hex(),
+    bytearray: lambda value, _f, _d: value.hex(),
+    complex: lambda value, _f, _d: [value.real, value.imag],
+    decimal.Decimal: lambda value, _f, _d: str(value),
+    fractions.Fraction: lambda value, _f, _d: [hex(value.numerator), hex(value.denominator)],
+    datetime.datetime: lambda value, _f, _d: value.isoformat(),
+    datetime.date: lambda value, _f, _d: value.isoformat(),
+    datetime.time: lambda value, _f, _d: value.isoformat(),
+    datetime.timedelta: lambda value, _f, _d: [value.days, value.seconds, value.microseconds],
+    range: lambda value, _f, _d: [hex(value.start), hex(value.stop), hex(value.step)],
+}
+
+
+def _encode_rare(value: Any, fallback: Fallback, depth: int) -> Any:
+    """Views, iterators and subclasses of what has a form; the base's own methods do the reading."""
+    for name, builtin in _TYPES.items() if isinstance(value, type) else ():
+        if builtin is value:
+            return {"t": "type", "v": name}
+    view = _VIEWS.get(type(value))
+    if view is not None:
+        return {"t": view, "v": _items(value, fallback, depth + 1)}
+    if isinstance(value, (bool, int)):
+        return encode(int.__index__(value), fallback, depth)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, dict):
+        name = next(base.__name__ for base in _DICTS if isinstance(value, base))
+        return {"t": name, "v": _pairs(value, fallback, depth + 1)}
+    for base in _SEQUENCES:
+        if isinstance(value, base):
+            content = _items(base.__iter__(value), fallback, depth + 1)
+            return content if base is list else {"t": base.__name__, "v": content}
+    if isinstance(value, Iterator):
+        drawn = itertools.islice(value, MAX_ITEMS)
+        return {"t": "iter", "v": [encode(item, fallback, depth + 1) for item in drawn]}
+    return fallback(value, depth)
+
+
+def decode(data: Any, fallback: Callable[[dict[str, Any], int], Any], depth: int = 0) -> Any:
+    """Return the value that ``encode`` wrote; unknown tags go to ``fallback(data, depth)``.
+
+    Raises:
+        CodecError: The data does not describe a value.
+    """
+    if depth > 4 * MAX_DEPTH:  # a dict is four levels of data
+        raise CodecError("nested too deeply")
+    if isinstance(data, list):
+        return [decode(item, fallback, depth + 1) for item in data]
+    if not isinstance(data, dict):
+        return data
+    tag, content = data.get("t"), data.get("v")
+    maker = _MAKERS.get(tag) if isinstance(tag, str) else None
+    if maker is None:
+        return fallback(data, depth)
+    try:
+        if tag in _NESTED:
+            content = decode(content, fallback, depth + 1)
+        return maker(content)
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        raise CodecError(f"not a {tag}: {error}") from None
+
+
+def _fraction(content: Any) -> fractions.Fraction:
+    return fractions.Fraction(int(content[0], 16), int(content[1], 16))
+
+
+def _default_dict(content: Any) -> collections.defaultdict[Any, Any]:
+    # The factory is code and stays behind; equality does not look at it.
+    return collections.defaultdict(None, content)
+
+
+def _ordered(content: Any) -> collections.OrderedDict[Any, Any]:
+    return collections.OrderedDict(content)
+
+
+_TYPES = {name: kind for name, kind in vars(builtins).items() if isinstance(kind, type)}
+_NESTED = frozenset(
+    (
+        *("tuple", "set", "frozenset", "deque", "dict", "Counter", "OrderedDict", "defaultdict"),
+        *("keys", "values", "items", "iter"),
+    )
+)
+_MAKERS: dict[str, Callable[[Any], Any]] = {
+    "int": lambda content: int(content, 16),
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+    "deque": collections.deque,
+    "dict": dict,
+    "Counter": lambda content: collections.Counter(dict(content)),
+    "OrderedDict": _ordered,
+    "defaultdict": _default_dict,
+    "bytes": bytes.fromhex,
+    "bytearray": bytearray.fromhex,
+    "complex": lambda content: complex(float(content[0]), float(content[1])),
+    "Decimal": decimal.Decimal,
+    "Fraction": _fraction,
+    "datetime": datetime.datetime.fromisoformat,
+    "date": datetime.date.fromisoformat,
+    "time": datetime.time.fromisoformat,
+    "timedelta": lambda content: datetime.timedelta(*map(int, content)),
+    "range": lambda content: range(*(int(part, 16) for part in content)),
+    "keys": lambda content: dict.fromkeys(content).keys(),
+    "values": lambda content: dict(enumerate(content)).values(),
+    "items": lambda content: dict(content).items(),
+    "iter": iter,
+    "type": lambda content: _TYPES[content],
+}
+
+
+def send(channel: socket.socket, message: Any, limit: int = 1 << 31) -> None:
+    """Write one length-prefixed message.
+
+    Raises:
+        CodecError: Larger than ``limit`` bytes, or not JSON-able.
+        OSError: The other side is gone.
+    """
+    try:
+        payload = json.dumps(message, separators=(",", ":")).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CodecError(str(error)) from None
+    if len(payload) > limit:
+        raise CodecError(f"{len(payload)} bytes are more than the allowed {limit}")
+    channel.sendall(_HEADER.pack(len(payload)) + payload)
+
+
+def receive(channel: socket.socket, limit: int = 1 << 31) -> Any:
+    """Read one message.
+
+    Raises:
+        CodecError: Larger than ``limit`` bytes, or not a message.
+        EOFError: The other side closed.
+        TimeoutError: The channel's timeout passed.
+    """
+    (size,) = _HEADER.unpack(_read(channel, _HEADER.size))
+    if size > limit:
+        raise CodecError(f"{size} bytes are more than the allowed {limit}")
+    try:
+        return json.loads(_read(channel, size))
+    except (ValueError, RecursionError) as error:
+        raise CodecError(f"not a message: {error}") from None
+
+
+def _read(channel: socket.socket, size: int) -> bytes:
+    chunks = bytearray()
+    while len(chunks) < size:
+        chunk = channel.recv(min(size - len(chunks), 1 << 20))
+        if not chunk:
+            raise EOFError
+        chunks += chunk
+    return bytes(chunks)

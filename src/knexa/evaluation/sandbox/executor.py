@@ -1,0 +1,324 @@
+"""What callers use: run (problem, completion) pairs and get outcomes.
+
+The verdict depends on CPU time, not on load: a program that only reached the wall limit while it
+waited for a core runs once more alone, and a failure of the sandbox itself is retried once and then
+reported as ``infrastructure_error``, never as a wrong answer.
+"""
+
+import ast
+import hashlib
+import json
+import logging
+import os
+import re
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Annotated, Any, Self
+
+import pydantic
+
+from knexa.data.problem import Problem
+
+from . import codec, trusted
+
+_log = logging.getLogger(__name__)
+_GRACE_S = 6.0
+
+
+class Outcome(StrEnum):
+    """How a program ended; only ``PASSED`` is right, only ``INFRASTRUCTURE_ERROR`` says nothing."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"
+    SYNTAX_ERROR = "syntax_error"
+    INFRASTRUCTURE_ERROR = "infrastructure_error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one program may use.
+
+    Attributes:
+        cpu_s: CPU seconds of all its threads over the whole program; the limit that decides.
+        wall_s: Wall seconds, the backstop for programs that sleep.
+        memory_mb: Address space in MiB on top of the warm interpreter.
+        file_mb: Largest file in MiB that it may write (in its own scratch directory).
+        processes: Child processes; 0 denies them all, more lets the kernel's own limit decide.
+        output_kb: Largest single answer in KiB, encoded.
+    """
+
+    cpu_s: Annotated[float, pydantic.Field(gt=0)] = 3.0
+    wall_s: Annotated[float, pydantic.Field(gt=0)] = 15.0
+    memory_mb: Annotated[int, pydantic.Field(ge=16)] = 512
+    file_mb: Annotated[int, pydantic.Field(ge=0)] = 1
+    processes: Annotated[int, pydantic.Field(ge=0)] = 0
+    output_kb: Annotated[int, pydantic.Field(ge=1)] = 1024
+
+    def __post_init__(self) -> None:
+        if self.wall_s < self.cpu_s:
+            raise ValueError(
+                f"wall_s={self.wall_s} is below cpu_s={self.cpu_s}; it is the backstop: raise it"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One program's outcome, and in ``detail`` why."""
+
+    outcome: Outcome
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every test held."""
+        return self.outcome is Outcome.PASSED
+
+
+def program(problem: Problem, completion: str) -> str:
+    """Return the program that a completion stands for.
+
+    The completion continues the prompt, unless it parses and defines ``entry_point`` at top level:
+    then it is the whole program.
+    """
+    name = re.escape(problem.entry_point)
+    if re.search(
+        rf"^(?:(?:async\s+)?def\s+{name}\b|class\s+{name}\b|{name}\s*[=:])", completion, re.M
+    ):
+        with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            if any(_defines(node, problem.entry_point) for node in ast.parse(completion).body):
+                return completion
+    return problem.prompt + completion
+
+
+def _defines(node: ast.stmt, name: str) -> bool:
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return node.name == name
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
+
+
+class _Verifier:
+    """One trusted verifier process and the job it works on."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.process: subprocess.Popen[bytes] = trusted.start("trusted", theirs)
+        theirs.close()
+        ours.settimeout(60)
+        self.channel = ours
+        self.index = -1
+        self.deadline = 0.0
+
+    def kill(self) -> None:
+        """End it at once; its sandbox server ends with it."""
+        self.channel.close()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        """Let it end and remove its scratch directory; kill it if it does not."""
+        self.channel.close()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+class Executor:
+    """Runs programs; a context manager that starts its processes when first used.
+
+    An executor that finds itself in a forked worker starts its own verifiers there. Results are
+    kept by the hash of (problem, program, limits), so the same program is run once.
+    """
+
+    def __init__(self, *, limits: Limits | None = None, num_workers: int = 1) -> None:
+        """``num_workers`` programs run at once; outcomes do not depend on it."""
+        if num_workers < 1:
+            raise ValueError(f"num_workers={num_workers} must be at least 1")
+        self.limits = limits or Limits()
+        self.num_workers = num_workers
+        self._verifiers: list[_Verifier] = []
+        self._cache: dict[bytes, Execution] = {}
+        self._layers: tuple[str, ...] | None = None
+        self._pid = os.getpid()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.close()
+
+    def close(self) -> None:
+        """End the processes; the executor may be used again."""
+        self._forget_if_forked()
+        while self._verifiers:
+            self._verifiers.pop().close()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The kernel layers in force around a program, by name; starts a verifier if none runs."""
+        if self._layers is None:
+            self._forget_if_forked()
+            verifier = self._verifier(0)
+            codec.send(verifier.channel, {})
+            self._note_layers(codec.receive(verifier.channel))
+        return self._layers or ()
+
+    def run(self, candidates: Sequence[tuple[Problem, str]]) -> list[Execution]:
+        """Return one execution for each (problem, completion), in order."""
+        self._forget_if_forked()
+        keys: list[bytes] = []
+        jobs: dict[bytes, dict[str, Any]] = {}
+        for problem, completion in candidates:
+            job = self._job(problem, completion)
+            key = hashlib.sha256(json.dumps(job).encode()).digest()
+            keys.append(key)
+            if key not in self._cache:
+                jobs[key] = job
+        names, todo = list(jobs), list(jobs.values())
+        replies = self._map(todo)
+        again = [index for index, reply in enumerate(replies) if _undecided(reply)]
+        for index in again:  # alone: nothing else of ours runs beside it
+            replies[index] = self._map([todo[index]])[0]
+        fresh = {key: _execution(reply) for key, reply in zip(names, replies, strict=True)}
+        for key, execution in fresh.items():
+            if execution.outcome is not Outcome.INFRASTRUCTURE_ERROR:
+                self._cache[key] = execution
+        return [self._cache.get(key) or fresh[key] for key in keys]
+
+    def _job(self, problem: Problem, completion: str) -> dict[str, Any]:
+        return {
+            "program": program(problem, completion),
+            "setup": problem.setup_code,
+            "prompt": problem.prompt,
+            "test": problem.test_code,
+            "entry": problem.entry_point,
+            "limits": asdict(self.limits),
+        }
+
+    def _map(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the verifiers' replies; a verifier that is lost gives its job an error reply."""
+        replies: list[dict[str, Any]] = [{} for _ in jobs]
+        waiting = deque(range(len(jobs)))
+        with selectors.DefaultSelector() as selector:
+            for slot in range(min(self.num_workers, len(jobs))):
+                self._hand_out(slot, jobs, waiting, replies, selector)
+            while selector.get_map():
+                ready = {key.data for key, _ in selector.select(timeout=0.25)}
+                now = time.monotonic()
+                for slot in [key.data for key in list(selector.get_map().values())]:
+                    verifier = self._verifiers[slot]
+                    if slot not in ready and now < verifier.deadline:
+                        continue
+                    selector.unregister(verifier.channel)
+                    replies[verifier.index] = self._collect(verifier, slot in ready)
+                    self._hand_out(slot, jobs, waiting, replies, selector)
+        return replies
+
+    def _hand_out(
+        self,
+        slot: int,
+        jobs: list[dict[str, Any]],
+        waiting: "deque[int]",
+        replies: list[dict[str, Any]],
+        selector: selectors.BaseSelector,
+    ) -> None:
+        while waiting:
+            index = waiting.popleft()
+            verifier = self._verifier(slot)
+            try:
+                codec.send(verifier.channel, jobs[index])
+            except OSError as error:
+                verifier.kill()
+                replies[index] = _lost(f"the verifier is gone: {error}")
+                continue
+            verifier.index = index
+            started = 30.0  # the first job also starts the sandbox server
+            verifier.deadline = time.monotonic() + self.limits.wall_s + _GRACE_S + started
+            selector.register(verifier.channel, selectors.EVENT_READ, slot)
+            return
+
+    def _collect(self, verifier: _Verifier, answered: bool) -> dict[str, Any]:
+        if not answered:
+            verifier.kill()
+            return {"outcome": "timeout", "detail": "the check did not end", "again": True}
+        try:
+            reply = codec.receive(verifier.channel)
+        except (EOFError, OSError, codec.CodecError) as error:
+            verifier.kill()
+            return _lost(f"the verifier is gone: {error!r}")
+        self._note_layers(reply)
+        return dict(reply)
+
+    def _verifier(self, slot: int) -> _Verifier:
+        """Return the slot's verifier, started if it is not running."""
+        while len(self._verifiers) <= slot:
+            self._verifiers.append(_Verifier())
+        if self._verifiers[slot].process.poll() is not None:
+            self._verifiers[slot].kill()
+            self._verifiers[slot] = _Verifier()
+        return self._verifiers[slot]
+
+    def _note_layers(self, reply: dict[str, Any]) -> None:
+        if self._layers is not None or not reply.get("layers"):
+            return
+        self._layers = tuple(reply["layers"])
+        if not {"network-namespace", "seccomp"} & set(self._layers):
+            _log.warning(
+                "GENERATED PROGRAMS CAN REACH THE NETWORK: this kernel grants neither a network "
+                "namespace nor seccomp; run untrusted models in a container without network"
+            )
+        missing = {"seccomp", "pid-namespace"} - set(self._layers)
+        if missing:
+            _log.warning("sandbox without %s on this machine", ", ".join(sorted(missing)))
+
+    def _forget_if_forked(self) -> None:
+        if self._pid == os.getpid():
+            return
+        for verifier in self._verifiers:
+            verifier.channel.close()
+            verifier.process.returncode = 0  # the parent's child: not ours to wait for
+        self._verifiers = []
+        self._pid = os.getpid()
+
+
+def _undecided(reply: dict[str, Any]) -> bool:
+    return bool(reply.get("again")) or reply.get("outcome") == Outcome.INFRASTRUCTURE_ERROR
+
+
+def _lost(detail: str) -> dict[str, Any]:
+    return {"outcome": Outcome.INFRASTRUCTURE_ERROR, "detail": detail}
+
+
+def _execution(reply: dict[str, Any]) -> Execution:
+    return Execution(Outcome(reply["outcome"]), str(reply.get("detail", "")))
+
+
+def count_outcomes(executions: Iterable[Execution]) -> dict[str, int]:
+    """Return how often each outcome occurs, zeros included."""
+    counts = {str(outcome): 0 for outcome in Outcome}
+    for execution in executions:
+        counts[str(execution.outcome)] += 1
+    return counts

@@ -1,0 +1,399 @@
+"""The trusted verifier: holds the tests and the verdict, never runs a line of the program.
+
+A clean interpreter without site packages, started by the executor. For each job it executes the
+problem's trusted code (set-up, prompt, tests) in a fresh namespace in which ``candidate`` and the
+entry point are proxies: a call crosses a channel to a fork of the sandbox server as data and comes
+back as data. A job passes when the tests ran to their end without an exception.
+"""
+
+import ast
+import builtins
+import contextlib
+import functools
+import importlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from . import codec, layers
+
+_BOOT = (
+    "import sys; sys.path.insert(0, {folder!r}); import sandbox.{module} as m; "
+    "sys.path.pop(0); m.main({fd}, {scratch!r})"
+)
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
+_GRACE_S = 2.0
+_MAX_SOURCE = 1 << 20
+
+
+def start(module: str, channel: socket.socket, scratch: str = "") -> "subprocess.Popen[bytes]":
+    """Start ``sandbox.<module>`` in a clean interpreter that inherits only ``channel``."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+    code = _BOOT.format(folder=folder, module=module, fd=channel.fileno(), scratch=scratch)
+    return subprocess.Popen(
+        [sys.executable, "-S", "-s", "-P", "-B", "-c", code],
+        env=_ENVIRONMENT,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(channel.fileno(),),
+        start_new_session=True,
+    )
+
+
+class _End(BaseException):
+    """Ends a job whatever the tests catch; the outcome is already recorded."""
+
+
+class ServerLostError(Exception):
+    """The sandbox server does not answer: nobody's wrong answer."""
+
+
+class Server:
+    """The verifier's end of the sandbox server; started again when it is lost or dirty."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._folder = ""
+        self.layers: list[str] = []
+
+    def control(self) -> socket.socket:
+        """Return the control socket of a running server."""
+        if self._control is None:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._folder = tempfile.mkdtemp(prefix="knexa-")
+            os.chmod(self._folder, 0o711)  # noqa: PTH101
+            scratch = self._folder + "/scratch"
+            os.mkdir(scratch)  # noqa: PTH102
+            os.chmod(scratch, 0o777)  # noqa: PTH101
+            self._process = start("candidate", theirs, scratch)
+            theirs.close()
+            ours.settimeout(30)
+            self._control = ours
+            try:
+                self.layers = json.loads(ours.recv(1 << 16))["layers"]
+            except (OSError, ValueError) as error:
+                self.close()
+                raise ServerLostError(f"the sandbox server did not start: {error!r}") from None
+        return self._control
+
+    def close(self) -> None:
+        """End the server and everything in it."""
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._process, self._control, self._folder = None, None, ""
+
+
+class _Session:
+    """One program: its channel, and what has ended it (``outcome``) if anything has."""
+
+    def __init__(self, server: Server, job: dict[str, Any]) -> None:
+        self._server = server
+        self._limits = job["limits"]
+        self._limit = self._limits["output_kb"] << 10
+        self.outcome = ""
+        self.detail = ""
+        self.handles: dict[int, codec.Handle] = {}
+        self.namespace: dict[str, Any] = {}
+        control = server.control()
+        control.settimeout(self._limits["wall_s"] + _GRACE_S)
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            try:
+                socket.send_fds(control, [json.dumps(self._limits).encode()], [theirs.fileno()])
+            except OSError as error:
+                raise ServerLostError(repr(error)) from None
+        self._channel.settimeout(self._limits["wall_s"] + _GRACE_S)
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        """Send one request and return the decoded value, or raise what the program raised."""
+        if self.outcome:
+            raise _End
+        try:
+            codec.send(self._channel, request)
+            reply = codec.receive(self._channel, self._limit + 1024)
+            if not isinstance(reply, dict):
+                raise codec.CodecError("not a reply")
+            if "big" in reply:
+                raise codec.CodecError(str(reply["big"]))
+            if "e" in reply:
+                raise self._exception(reply)
+            return codec.decode(reply.get("v"), self._decode_other)
+        except (EOFError, TimeoutError, OSError):
+            self.end("crashed", "the program ended before it answered")
+        except codec.CodecError as error:
+            self.end("failed", f"the answer cannot cross: {error}")
+        raise _End
+
+    def end(self, outcome: str, detail: str) -> None:
+        """Record what ended the job; the first record stands."""
+        if not self.outcome:
+            self.outcome, self.detail = outcome, detail
+
+    def _exception(self, reply: dict[str, Any]) -> BaseException:
+        text = str(reply.get("text", ""))[:300]
+        names = reply["e"] if isinstance(reply["e"], list) else []
+        for name in names[:20]:
+            kind = vars(builtins).get(name) if isinstance(name, str) else None
+            if kind is MemoryError:
+                self.end("out_of_memory", "MemoryError")
+                return _End()
+            if kind in (SystemExit, KeyboardInterrupt, GeneratorExit):
+                self.end("crashed", f"the program raised {name}")
+                return _End()
+            if isinstance(kind, type) and issubclass(kind, Exception):
+                with contextlib.suppress(Exception):
+                    error = kind(text)
+                    error.add_note(f"raised by the program: {names[0]}")
+                    return error
+        self.end("crashed", "the program raised something that is no exception of Python's")
+        return _End()
+
+    def encode(self, value: Any) -> Any:
+        """Return an argument as data; classes of the set-up cross by name and attributes."""
+        return codec.encode(value, self._encode_other)
+
+    def _encode_other(self, value: Any, depth: int) -> Any:
+        if isinstance(value, codec.Handle):
+            return {"t": "ref", "v": value.index}
+        if isinstance(value, Remote):
+            return {"t": "ref", "v": object.__getattribute__(value, "_handle").index}
+        kind = type(value)
+        if self.namespace.get(kind.__name__) is kind and hasattr(value, "__dict__"):
+            fields = {
+                k: codec.encode(v, self._encode_other, depth + 1) for k, v in vars(value).items()
+            }
+            return {"t": "object", "class": kind.__name__, "v": fields}
+        raise codec.CodecError(f"{kind.__name__} has no form as data")
+
+    def _decode_other(self, data: dict[str, Any], depth: int) -> Any:
+        if data.get("t") == "ref" and isinstance(data.get("v"), int):
+            return Remote(self, codec.Handle(data["v"]))
+        kind = self.namespace.get(data.get("class", ""))
+        if data.get("t") == "object" and isinstance(kind, type) and isinstance(data["v"], dict):
+            made: Any = object.__new__(kind)
+            for name, value in data["v"].items():
+                made.__dict__[name] = codec.decode(value, self._decode_other, depth + 1)
+            return made
+        raise codec.CodecError("unknown kind of value")
+
+    def finish(self) -> dict[str, Any]:
+        """End the program, and return why it ended as the server saw it."""
+        control = self._server.control()
+        try:
+            self._channel.close()
+            # One byte tells the server that the verdict is in; it answers with its report.
+            control.send(b".")
+            report = json.loads(control.recv(1 << 16))
+        except (OSError, ValueError) as error:
+            self._server.close()
+            raise ServerLostError(repr(error)) from None
+        if not report["clean"]:
+            self._server.close()
+        return dict(report)
+
+
+class Remote:
+    """A value that stays in the sandbox: it can be called, changed, and passed back, not read."""
+
+    def __init__(self, session: _Session, handle: codec.Handle) -> None:
+        object.__setattr__(self, "_session", session)
+        object.__setattr__(self, "_handle", handle)
+
+    def _send(self, do: str, **fields: Any) -> Any:
+        session = object.__getattribute__(self, "_session")
+        index = object.__getattribute__(self, "_handle").index
+        return session.ask({"do": do, "ref": index, **fields})
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._send("get", name=name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        session = object.__getattribute__(self, "_session")
+        self._send("set", name=name, v=session.encode(value))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the value where it lives."""
+        session = object.__getattribute__(self, "_session")
+        return self._send("call", args=session.encode(args), kwargs=session.encode(kwargs))
+
+
+def proxy(session: _Session, name: str) -> Callable[..., Any]:
+    """Return a function that calls the program's global ``name``."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        encoded = {"args": session.encode(args), "kwargs": session.encode(kwargs)}
+        return session.ask({"do": "call", "name": name, **encoded})
+
+    call.__name__ = call.__qualname__ = name
+    return call
+
+
+def _stand_in(session: _Session, name: str) -> Any:
+    """What a test means by a name that it never bound: a module, or something of the program's."""
+    if name in sys.stdlib_module_names:
+        return importlib.import_module(name)
+    return proxy(session, name)
+
+
+@functools.lru_cache(maxsize=4096)
+def _compile(source: str, name: str) -> types.CodeType:
+    return compile(source, name, "exec", dont_inherit=True)
+
+
+@functools.lru_cache(maxsize=4096)
+def _compile_prompt(prompt: str) -> types.CodeType | None:
+    for source in (prompt, prompt + "\n    pass\n"):
+        with contextlib.suppress(SyntaxError):
+            return _compile(source, "<prompt>")
+    return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _free_names(test_code: str) -> tuple[str, ...]:
+    """Names that the tests read at any level and never bind: perhaps the program's own classes."""
+    read: set[str] = set()
+    bound: set[str] = set()
+    for node in ast.walk(ast.parse(test_code)):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            bound.add(node.name)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).partition(".")[0])
+    return tuple(sorted(read - bound - set(vars(builtins))))
+
+
+def verify(server: Server, job: dict[str, Any]) -> dict[str, Any]:
+    """Return ``{"outcome", "detail"}`` of one job (plus ``again`` when load may have decided).
+
+    Raises:
+        ServerLostError: The sandbox failed, not the program.
+    """
+    if len(job["program"]) > _MAX_SOURCE:
+        return {"outcome": "failed", "detail": "the program is longer than 1 MiB"}
+    try:
+        compile(job["program"], "<candidate>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        return {"outcome": "syntax_error", "detail": str(error)[:200]}
+    except (RecursionError, MemoryError, OverflowError):
+        pass  # the sandbox finds out what this is
+    session = _Session(server, job)
+    try:
+        _judge(session, job)
+    finally:
+        report = session.finish()
+    outcome, detail, again = session.outcome, session.detail, False
+    if outcome == "crashed" and report["reason"]:
+        outcome, again = "timeout", report["starved"]
+        detail = f"{report['reason']} limit after {report['cpu_s']:.2f} s of CPU"
+    elif outcome == "crashed" and report["died"] and report["code"] < 0:
+        detail = f"killed by signal {-report['code']}"
+        outcome = _BY_SIGNAL.get(-report["code"], "crashed")
+    return {"outcome": outcome, "detail": detail, "again": again}
+
+
+# A SIGKILL that the server did not send is the kernel's out-of-memory killer.
+_BY_SIGNAL = {int(signal.SIGKILL): "out_of_memory", int(signal.SIGXCPU): "timeout"}
+
+
+def _judge(session: _Session, job: dict[str, Any]) -> None:
+    """Run the trusted code against the program and leave the outcome in ``session``."""
+    module = types.ModuleType("tests")
+    namespace = session.namespace = module.__dict__
+    sys.modules["tests"] = module
+    random.seed(0)
+    try:
+        with _alarm(job["limits"]["cpu_s"], session):
+            exec(_compile(job["setup"], "<setup>"), namespace)
+            prompt = _compile_prompt(job["prompt"])
+            if prompt is not None:
+                exec(prompt, namespace)
+            classes = [k for k, v in namespace.items() if isinstance(v, type)]
+            sources = [job["setup"], job["program"]]
+            try:
+                session.ask({"sources": sources, "classes": classes})
+            except SyntaxError as error:
+                session.end("syntax_error", str(error))
+                return
+            for name in _free_names(job["test"]):
+                if name not in namespace:
+                    namespace[name] = _stand_in(session, name)
+            namespace["candidate"] = namespace[job["entry"]] = proxy(session, job["entry"])
+            exec(_compile(job["test"], "<tests>"), namespace)
+        session.end("passed", "")
+    except _End:
+        pass
+    except MemoryError:
+        session.end("out_of_memory", "checking the answer took too much memory")
+    except BaseException as error:
+        session.end("failed", f"{type(error).__name__}: {error}"[:300])
+
+
+class _alarm:  # noqa: N801
+    """Ends trusted code that a hostile value keeps busy for ``cpu_s`` of CPU time."""
+
+    def __init__(self, cpu_s: float, session: _Session) -> None:
+        self._seconds = cpu_s + 1.0
+        self._session = session
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGPROF, self._ring)
+        # It rings again, in case the tests swallowed the first.
+        signal.setitimer(signal.ITIMER_PROF, self._seconds, 0.05)
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+    def _ring(self, *_: object) -> None:
+        self._session.end("timeout", "checking the answer took too long")
+        raise _End
+
+
+def main(channel_fd: int, _scratch: str) -> None:
+    """Serve jobs until the executor closes its end."""
+    layers.hide_memory()
+    warnings.simplefilter("ignore")
+    channel = socket.socket(fileno=channel_fd)
+    limit = layers.mapped_bytes() + (2 << 30)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    server = Server()
+    try:
+        while True:
+            job = codec.receive(channel)
+            try:
+                server.control()
+                reply = verify(server, job) if "program" in job else {}
+                reply["layers"] = server.layers
+            except ServerLostError as error:
+                server.close()
+                reply = {"outcome": "infrastructure_error", "detail": str(error), "layers": []}
+            codec.send(channel, reply)
+    except (EOFError, OSError):
+        pass
+    finally:
+        server.close()
