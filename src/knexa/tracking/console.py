@@ -1,43 +1,261 @@
-"""What a person at the terminal sees: the start tree, progress with an ETA, the closing table."""
+"""What a person at the terminal sees: the start tree, progress with an ETA, the closing table.
 
+Where the output is no terminal (a log file, a sweep, CI) there is no progress bar: one plain line
+per round instead.
+"""
+
+import os
 import sys
-from types import TracebackType
-from typing import IO, Self
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
 
-from knexa.tracking.info import ClosingInfo, RoundInfo, StartInfo
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.tree import Tree
+
+from knexa.tracking.info import AgentInfo, ClosingInfo, RoundInfo, StartInfo
+from knexa.tracking.metrics import agent_names
+
+MAX_LISTED_AGENTS = 16
 
 
 class Console:
-    """Writes to a terminal, or, where the output is none, one plain line per round."""
+    """Writes to a terminal, or plain text where the output is none.
+
+    Args:
+        file: Where to write; None is the standard output.
+        quiet: No progress bar; None decides by whether ``file`` is a terminal.
+    """
 
     def __init__(self, *, file: IO[str] | None = None, quiet: bool | None = None) -> None:
-        self._file = file or sys.stdout
+        self._console = RichConsole(file=file or sys.stdout, highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = 110  # a log file has no width of its own
+        self._quiet = not self._console.is_terminal if quiet is None else quiet
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._first_round, self._phase = 0, (0, 1)
 
     def start(self, info: StartInfo) -> None:
         """Print the start-of-run tree and begin the progress bar."""
+        self._console.print(start_tree(info), soft_wrap=True)
+        if self._quiet:
+            return
+        self._first_round = -1 if info.resumed_after is None else info.resumed_after
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.fields[what]:<20}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[score]}"),
+            console=self._console,
+            transient=True,
+        )
+        total = info.num_rounds - self._first_round
+        self._task = self._progress.add_task("", total=total, what="starting", score="")
+        self._progress.start()
 
     def phase(self, round: int, name: str, *, index: int = 0, total: int = 1) -> None:
         """Say that phase ``index`` of ``total`` of the round begins."""
+        self._phase = (index, total)
+        if self._progress is not None:
+            done = round - self._first_round - 1 + index / total
+            self._progress.update(self._task, completed=done, what=f"round {round}: {name}")
 
     def advance(self, fraction: float) -> None:
-        """Say which fraction of the current phase is done."""
+        """Say which fraction (0 to 1) of the current phase is done."""
+        if self._progress is not None:
+            index, total = self._phase
+            whole = int(self._progress.tasks[0].completed + 1e-9)
+            self._progress.update(self._task, completed=whole + (index + 0.999 * fraction) / total)
 
     def round_done(self, info: RoundInfo) -> None:
-        """Say that a round ended, with its metrics."""
+        """Say that a round ended, with its metrics: in the bar, or as one plain line."""
+        if self._progress is None:
+            self._console.print(round_line(info), soft_wrap=True, markup=False)
+            return
+        score = info.metrics.get("pass@1_greedy")
+        self._progress.update(
+            self._task,
+            completed=info.round - self._first_round,
+            score="" if score is None else f"Pass@1 {score:.1%}",
+        )
 
     def warn(self, message: str) -> None:
         """Print a one-line warning."""
+        self._console.print(f"[yellow]warning:[/] {escape(message)}", soft_wrap=True)
 
     def close(self, info: ClosingInfo | None = None) -> None:
-        """End the progress bar and print the closing table."""
+        """End the progress bar; print the closing table where there is one."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        if info is not None:
+            self._console.print(agents_table(info))
+            self._console.print(totals_table(info))
+            for note in info.notes:
+                self._console.print(note, soft_wrap=True, markup=False)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+def start_tree(info: StartInfo) -> Tree:
+    """Return the tree of what the run consists of."""
+    tree = Tree(f"[bold]{escape(info.run_name)}[/]  {info.num_rounds} rounds")
+    agents = tree.add(f"[bold]{len(info.agents)} agents[/]")
+    agents.add(_agents_grid(info.agents[:MAX_LISTED_AGENTS]))
+    if len(info.agents) > MAX_LISTED_AGENTS:
+        agents.add(f"and {len(info.agents) - MAX_LISTED_AGENTS} more")
+    skew = "" if info.mean_js is None else f"  (mean Jensen-Shannon {info.mean_js:.2f})"
+    data = tree.add(f"[bold]data[/]  {escape(info.data)}")
+    data.add(f"partition  {escape(info.partition)}{skew}")
+    if info.excluded:
+        data.add(f"[yellow]excluded by the metric gate[/]  {escape(', '.join(info.excluded))}")
+    details = f"  ({escape(info.policy_details)})" if info.policy_details else ""
+    policy = tree.add(f"[bold]matchmaker[/]  {escape(info.matchmaker)}{details}")
+    needs = ", ".join(info.needs)
+    policy.add(
+        f"[yellow]sees beyond profiles and rewards: {escape(needs)}[/]"
+        if needs
+        else "sees profiles and rewards only"
+    )
+    tree.add(f"[bold]exchange[/]  {escape(info.exchange)}")
+    tree.add(f"[bold]workers[/]  {escape(info.workers)}")
+    if info.sandbox:
+        tree.add(f"[bold]sandbox[/]  {escape(', '.join(info.sandbox))}")
+    tree.add(f"[bold]files[/]  {escape(shown_path(info.run_path))}")
+    if info.resumed_after is not None:
+        tree.add(f"[bold]resumed[/]  after round {info.resumed_after}")
+    return tree
+
+
+def round_line(info: RoundInfo) -> str:
+    """Return the plain line of a finished round."""
+    parts = [f"round {info.round}/{info.num_rounds}"]
+    for key, label, form in (
+        ("pass@1_greedy", "Pass@1", "{:.1%}"),
+        ("validation_loss", "validation loss", "{:.3f}"),
+        ("exchange/reward", "reward", "{:+.4f}"),
+        ("cumulative_regret", "regret", "{:.4f}"),
+        ("kilobytes_total", "sent", "{:,.1f} kB"),
+    ):
+        if info.metrics.get(key) is not None:
+            parts.append(f"{label} {form.format(info.metrics[key])}")
+    return "  ".join(parts)
+
+
+def agents_table(info: ClosingInfo) -> Table:
+    """Return the closing table's rows per agent: scores at the start and the end, and roles."""
+    table = Table(title="Agents", title_justify="left", title_style="bold", box=None)
+    table.add_column("agent")
+    table.add_column("backbone", style="dim")
+    for column in ("Pass@1 first", "last", "final", "CodeBLEU", "taught", "learned"):
+        table.add_column(column, justify="right")
+    names = agent_names(info.rounds)
+    for agent, name in list(enumerate(names))[:MAX_LISTED_AGENTS]:
+        rows = [row for row in info.rounds if row["agent"] == agent]
+        curve = [row["pass@1_greedy"] for row in rows if row.get("pass@1_greedy") is not None]
+        table.add_row(
+            escape(name),
+            escape(str(rows[-1].get("backbone") or "")),
+            _percent(curve[0] if curve else None),
+            _percent(curve[-1] if curve else None),
+            _percent(_per_agent(info.summary, "pass@1", agent)),
+            _number(_per_agent(info.summary, "codebleu_fixed", agent)),
+            str(sum(agent in row["teachers"] for row in info.exchanges)),
+            str(sum(agent in row["students"] for row in info.exchanges)),
+        )
+    if len(names) > MAX_LISTED_AGENTS:
+        table.caption = f"and {len(names) - MAX_LISTED_AGENTS} more, see rounds.jsonl"
+    return table
+
+
+def totals_table(info: ClosingInfo) -> Table:
+    """Return the closing table's totals: scores with intervals, regret, traffic, files."""
+    table = Table(
+        title="Run", title_justify="left", title_style="bold", box=None, show_header=False
+    )
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    summary = info.summary
+    for key, value in summary.items():
+        if key.startswith("pass@") and isinstance(value, Mapping):
+            table.add_row(
+                "Pass" + key[4:],
+                f"{_percent(value.get('mean'))}  (95 % CI {_percent(value.get('low'))} "
+                f"to {_percent(value.get('high'))})",
+            )
+    for key, label in (("codebleu_fixed", "CodeBLEU"), ("codebleu_compat", "CodeBLEU, compat")):
+        if isinstance(summary.get(key), Mapping):
+            table.add_row(label, _number(summary[key].get("mean")))
+    if summary.get("random_regret") is not None:
+        table.add_row("regret", _regret_line(summary))
+    if summary.get("kilobytes") is not None:
+        table.add_row("sent", f"{summary['kilobytes']:,.1f} kB in {len(info.exchanges)} exchanges")
+    if summary.get("needs"):
+        table.add_row("needs", escape(", ".join(summary["needs"])))
+    if summary.get("excluded"):
+        table.add_row("excluded", escape(", ".join(summary["excluded"])))
+    table.add_row("files", escape(shown_path(info.run_path)))
+    if info.plots:
+        table.add_row("plots", escape("plots/: " + ", ".join(path.stem for path in info.plots)))
+    return table
+
+
+def shown_path(path: Path) -> str:
+    """Return the path relative to the working directory where it lies inside."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _agents_grid(agents: Sequence[AgentInfo]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for agent in agents:
+        share = agent.num_trainable / max(1, agent.num_parameters)
+        grid.add_row(
+            escape(agent.name),
+            f"[dim]{escape(agent.backbone)}[/]",
+            f"{_count(agent.num_parameters)} parameters, {share:.1%} trained",
+            f"{agent.num_train} train, {agent.num_validation} validation",
+            escape(", ".join(agent.top_categories)),
+        )
+    return grid
+
+
+def _regret_line(summary: Mapping[str, Any]) -> str:
+    random = summary["random_regret"]
+    rounds = len(summary.get("regret_rounds") or [])
+    chosen = summary.get("cumulative_regret")
+    own = "not defined for these plans" if chosen is None else f"{chosen:.4f}"
+    return f"{own}  (uniformly random pairing: {random:.4f}; over {rounds} probed rounds)"
+
+
+def _per_agent(summary: Mapping[str, Any], key: str, agent: int) -> float | None:
+    values = (summary.get(key) or {}).get("per_agent") or []
+    return values[agent] if agent < len(values) else None
+
+
+def _count(number: int) -> str:
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -113,7 +113,7 @@ class TensorBoard(Logger):
 
     def log_round(self, round: int, metrics: Mapping[str, float]) -> None:
         """Append one event with all scalars of the round."""
-        from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+        from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
         values = [

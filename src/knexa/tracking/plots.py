@@ -1,10 +1,218 @@
-"""The figures of a run, drawn from its directory's files alone."""
+"""The figures of a run, drawn from its directory's files alone.
 
+Equal files give equal PNG bytes. Each figure needs certain rows; one whose rows are missing is not
+drawn, and the log says why. Axes: N agents, C categories.
+"""
+
+import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from knexa.data.problem import CATEGORIES
+from knexa.tracking import plot_style as style
+from knexa.tracking.metrics import Row, agent_names, mean, pair_counts
 from knexa.tracking.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
+
+MAX_LABELLED_AGENTS = 12  # more lines than this cannot be told apart, more cells not be read
 
 
 def draw_plots(run_dir: RunDirectory) -> list[Path]:
     """Draw every figure that the run's files allow into plots/; return their paths."""
-    return []
+    rounds, exchanges = run_dir.read_rows("rounds"), run_dir.read_rows("exchanges")
+    samples, names = run_dir.read_samples(), agent_names(rounds)
+    summary = run_dir.read_summary() if run_dir.summary.exists() else {}
+    with style.applied():
+        figures = {
+            "learning_curve": learning_curve(rounds, names),
+            "regret": regret(run_dir.read_rows("regret")),
+            "pairing_matrix": pairing_matrix(exchanges, names),
+            "skills": skills(samples, names, summary.get("data_shares")),
+        }
+        run_dir.plots.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for name, figure in figures.items():
+            path = run_dir.plots / f"{name}.png"
+            path.unlink(missing_ok=True)
+            if isinstance(figure, str):
+                log.info("no plot %s: %s", path.name, figure)
+            else:
+                style.save(figure, path)
+                paths.append(path)
+    return paths
+
+
+def learning_curve(rounds: Sequence[Row], names: Sequence[str]) -> "Figure | str":
+    """Draw mean and per-agent greedy Pass@1 over rounds, and the mean losses beside them."""
+    if not any(row.get("pass@1_greedy") is not None for row in rounds):
+        return "no round has measured Pass@1"
+    figure, (left, right) = style.panels(7.6, 3.1, 2, width_ratios=[1.25, 1])
+    ends: list[tuple[float, str, str]] = []
+    last_x = 0.0
+    for agent, name in enumerate(names):
+        x, y = _curve([row for row in rounds if row["agent"] == agent], "pass@1_greedy", 100)
+        labelled = len(names) <= MAX_LABELLED_AGENTS
+        colour = style.agent_colour(agent) if labelled else style.GREY
+        left.plot(x, y, color=colour, linewidth=1.0, alpha=0.85 if labelled else 0.25)
+        if x and labelled:
+            ends.append((y[-1], name, colour))
+            last_x = max(last_x, x[-1])
+    x, y = _curve(rounds, "pass@1_greedy", 100)
+    left.plot(x, y, color=style.INK, linewidth=2.4, marker="o", markersize=4.5, zorder=5)
+    ends.append((y[-1], "mean", style.INK))
+    left.set(xlabel="Round", ylabel="Pass@1, greedy (%)")
+    left.set_title("Pass@1 on the global test set")
+    left.set_ylim(bottom=0)
+    style.integer_rounds(left)
+    style.label_line_ends(left, max(last_x, x[-1]), ends)
+    _draw_losses(right, rounds)
+    return figure
+
+
+def regret(probes: Sequence[Row]) -> "Figure | str":
+    """Draw cumulative regret beside uniformly random's, and each probed round's arms."""
+    if not probes:
+        return "the run has no counterfactual probes (regret.every)"
+    figure, (left, right) = style.panels(7.6, 3.1, 2)
+    x = [int(row["round"]) for row in probes]
+    left.axhline(0, color=style.GREY, linewidth=0.8)
+    ends = []
+    for arm, label in (("random", "uniformly random"), ("chosen", "chosen")):
+        if all(row.get(arm) is not None for row in probes):
+            y = np.cumsum([row["best"] - row[arm] for row in probes]).tolist()
+            left.plot(x, y, color=style.ARMS[arm], marker="o", markersize=3.5)
+            ends.append((y[-1], label, style.ARMS[arm]))
+    left.set(xlabel="Round", ylabel="Cumulative regret (raw reward)")
+    left.set_title("Regret against the best pairing")
+    style.integer_rounds(left)
+    style.label_line_ends(left, x[-1], ends)
+    right.axhline(0, color=style.GREY, linewidth=0.8)
+    ends = []
+    for arm in ("best", "chosen", "random", "no teacher"):
+        values = [_arm_total(row, arm) for row in probes]
+        points = [(a, b) for a, b in zip(x, values, strict=True) if b is not None]
+        if points:
+            right.plot(
+                *zip(*points, strict=True), color=style.ARMS[arm], marker="o", markersize=3.5
+            )
+            ends.append((points[-1][1], arm, style.ARMS[arm]))
+    right.set(xlabel="Round", ylabel="Total raw reward of the round's pairs")
+    right.set_title("What each choice would have earned")
+    style.integer_rounds(right)
+    style.label_line_ends(right, x[-1], ends)
+    return figure
+
+
+def pairing_matrix(exchanges: Sequence[Row], names: Sequence[str]) -> "Figure | str":
+    """Draw how often each teacher taught each student."""
+    if not exchanges:
+        return "the run has no exchanges"
+    counts_NN = np.array(pair_counts(exchanges, len(names)), dtype=float)
+    np.fill_diagonal(counts_NN, np.nan)
+    size = min(1.9 + 0.42 * len(names), 7.5)
+    figure, (axes,) = style.panels(size + 0.9, size, 1)
+    image = style.heat_map(axes, counts_NN, maximum=max(1.0, float(np.nanmax(counts_NN))))
+    bar: Any = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.03)
+    bar.set_label("Exchanges")
+    bar.outline.set_visible(False)
+    bar.locator = style.integer_locator()
+    bar.update_ticks()
+    axes.set(xlabel="Student", ylabel="Teacher")
+    axes.set_title("Who taught whom")
+    if len(names) <= MAX_LABELLED_AGENTS:
+        style.name_cells(axes, names, names)
+        style.annotate_cells(axes, counts_NN, image, lambda value: f"{value:.0f}", skip_zero=True)
+    return figure
+
+
+def skills(
+    samples: Sequence[Row],
+    names: Sequence[str],
+    data_shares: Sequence[Sequence[float]] | None = None,
+) -> "Figure | str":
+    """Draw each agent's final pass rate by category; a bar marks its own data's share.
+
+    Args:
+        samples: Rows of samples.jsonl.zst.
+        names: Agents' names by index.
+        data_shares: Per agent, the share of each category in its training data, in the order of
+            ``CATEGORIES``; ``data_shares`` of the summary.
+    """
+    if not samples:
+        return "the run has no final samples"
+    rates_NC = _pass_rates(samples, len(names))
+    if len(names) > MAX_LABELLED_AGENTS:
+        return f"{len(names)} agents are too many to show one by one"
+    figure, (axes,) = style.panels(8.4, 1.7 + 0.36 * len(names), 1)
+    image = style.heat_map(axes, 100 * rates_NC, maximum=100.0)
+    bar: Any = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.015, aspect=14)
+    bar.set_label("Pass@1 (%)")
+    bar.outline.set_visible(False)
+    style.name_cells(axes, names, [name.replace("_", " ") for name in CATEGORIES])
+    style.annotate_cells(axes, 100 * rates_NC, image, lambda value: f"{value:.0f}")
+    axes.set_title("Final Pass@1 by category", loc="left")
+    if data_shares is not None:
+        style.mark_shares(axes, np.array(data_shares, dtype=float))
+        axes.set_title(
+            "orange bar: the category's share of the agent's own data (full width = 100 %)",
+            loc="right",
+            fontsize=7,
+            color=style.ACCENT,
+            fontweight="normal",
+        )
+    return figure
+
+
+def _draw_losses(axes: "Axes", rounds: Sequence[Row]) -> None:
+    ends = []
+    for key, label in (
+        ("validation_loss", "validation"),
+        ("train_loss", "local update"),
+        ("learn_loss", "distillation"),
+    ):
+        x, y = _curve(rounds, key)
+        if x:
+            axes.plot(x, y, color=style.LOSSES[key], marker="o", markersize=3)
+            ends.append((y[-1], label, style.LOSSES[key]))
+    axes.set(xlabel="Round", ylabel="Loss (nats per token)")
+    axes.set_title("Losses, mean over agents")
+    style.integer_rounds(axes)
+    if ends:
+        style.label_line_ends(axes, max(int(row["round"]) for row in rounds), ends)
+
+
+def _curve(rounds: Sequence[Row], key: str, scale: float = 1.0) -> tuple[list[int], list[float]]:
+    """Return (rounds, means over the rows of each round), leaving out what was not measured."""
+    by_round: dict[int, list[Any]] = {}
+    for row in rounds:
+        by_round.setdefault(int(row["round"]), []).append(row.get(key))
+    means = {number: mean(values) for number, values in sorted(by_round.items())}
+    points = [(number, scale * value) for number, value in means.items() if value is not None]
+    return [number for number, _ in points], [value for _, value in points]
+
+
+def _arm_total(row: Row, arm: str) -> float | None:
+    """Return an arm's total; without teachers, as many average students as the best plan has."""
+    if arm != "no teacher":
+        return None if row.get(arm) is None else float(row[arm])
+    average = mean(row.get("no_teacher") or [])
+    return None if average is None else average * len(row.get("best_pairs") or [])
+
+
+def _pass_rates(samples: Sequence[Row], num_agents: int) -> "np.ndarray[Any, Any]":
+    """Return rates_NC, NaN where a category has no samples."""
+    passed_NC, total_NC = np.zeros((2, num_agents, len(CATEGORIES)))
+    for row in samples:
+        category = row["category"]
+        index = CATEGORIES.index(category) if isinstance(category, str) else int(category)
+        total_NC[row["agent"], index] += 1
+        passed_NC[row["agent"], index] += row["outcome"] == "passed"
+    return np.divide(passed_NC, total_NC, out=np.full_like(total_NC, np.nan), where=total_NC > 0)
