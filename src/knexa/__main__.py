@@ -1,4 +1,4 @@
-"""The command line, for ``python -m knexa`` and the console script; kept tiny so that it starts fast."""
+"""The command line of ``python -m knexa`` and the console script; tiny, so that it starts fast."""
 
 import sys
 

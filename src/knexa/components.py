@@ -2,9 +2,10 @@
 
 The constructor is the schema: a node's keys are the keyword parameters of the class that
 ``_target_`` names, and its values must match their annotations: ranges by
-``Annotated[float, Field(gt=0)]``, choices by ``Literal``, optional values by ``X | None``, sequences by ``tuple[int, ...]``, nested
-settings by dataclasses or by nodes with a ``_target_`` of their own. A node is checked by
-constructing it, which is cheap by convention, so that what is checked is what runs.
+``Annotated[float, Field(gt=0)]``, choices by ``Literal``, optional values by ``X | None``,
+sequences by ``tuple[int, ...]``, nested settings by dataclasses or by nodes with a ``_target_`` of
+their own. A node is checked by constructing it, which is cheap by convention, so that what is
+checked is what runs.
 
 Not covered: annotations that need more than a class and its arguments (type variables, callables).
 """

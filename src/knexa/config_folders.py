@@ -1,4 +1,4 @@
-"""Where the configs are: the checkout's ``conf`` and ``sweeps``, else the wheel's copies of them."""
+"""Where the configs are: the checkout's ``conf`` and ``sweeps``, else the wheel's copies."""
 
 from pathlib import Path
 
@@ -22,3 +22,9 @@ def _checkout_or_wheel(in_checkout: str, in_wheel: str) -> Path:
     if (root / "pyproject.toml").is_file() and _PACKAGE_FOLDER.parent.name == "src":
         return folder
     return _PACKAGE_FOLDER / in_wheel
+
+
+def options_of(group: str) -> list[str]:
+    """Return the names of a config group's options, sorted."""
+    folder = sweep_folder() if group == "sweep" else config_folder() / group
+    return sorted(path.stem for path in folder.glob("*.yaml"))

@@ -1,11 +1,10 @@
 """The answer to ``--help``, read from the config folders with nothing heavier than YAML loaded."""
 
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from knexa.config_folders import config_folder, sweep_folder
+from knexa.config_folders import config_folder, options_of
 
 _EXAMPLES = (
     ("knexa matchmaker=linucb seed=42", "one run; the same command again answers at once"),
@@ -41,7 +40,7 @@ def help_page() -> str:
             "Examples:",
             *(f"  {command:<46} {meaning}" for command, meaning in _EXAMPLES),
             "",
-            "Results are under outputs/<name>/ of the current folder. --hydra-help lists Hydra's options.",
+            "Results are under outputs/<name>/ of this folder. --hydra-help: Hydra's options.",
         ]
     )
 
@@ -57,11 +56,9 @@ def _root_lines(config: dict[str, Any]) -> list[str]:
 
 def _group_lines(defaults: dict[str, str | None]) -> list[str]:
     lines = []
-    folders = {path.name: path for path in config_folder().iterdir() if path.is_dir()}
-    folders["sweep"] = sweep_folder()
-    order = [*(name for name in defaults if name in folders), *sorted(folders)]
-    for group in dict.fromkeys(order):
-        options = sorted(path.stem for path in Path(folders[group]).glob("*.yaml"))
+    folders = sorted(path.name for path in config_folder().iterdir() if path.is_dir())
+    for group in dict.fromkeys([*defaults, *folders]):
+        options = options_of(group)
         if options:
             marked = [f"*{name}" if name == defaults.get(group) else name for name in options]
             lines.append(f"  {group:<15} {' '.join(marked)}")

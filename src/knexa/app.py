@@ -1,0 +1,187 @@
+"""The application: checks a command line, then lets Hydra run its jobs, and says how they ended.
+
+Order matters here: every job is composed and its components are constructed before Hydra is let
+loose, so that a mistake costs one line and writes nothing. Torch is imported by the first run that
+is not answered from its directory.
+"""
+
+import logging
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knexa.components import one_line
+from knexa.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from knexa.federation.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+_BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+
+
+def run_command_line(arguments: Sequence[str]) -> int:
+    """Run what a command line asks for and return the exit code.
+
+    0: done; 1: a run failed; 2: the user's mistake, told in one line; 130: interrupted.
+    """
+    try:
+        return _run(arguments)
+    except UserError as error:
+        _say_error(error)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted: type the same command again to resume", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from knexa import composition
+    from knexa.settings_builder import build_components
+
+    parsed = composition.parse_arguments(arguments)
+    composition.register_sweeps()
+    is_multirun = False
+    if not (parsed.shell_completion or parsed.hydra_help):
+        plan = composition.compose(parsed)
+        is_multirun = plan.is_multirun
+        if parsed.cfg is None and parsed.info is None:
+            for job in plan.jobs:
+                build_components(job)
+    task = _Task(is_multirun=is_multirun)
+    exit_code = _run_hydra(task, arguments)
+    return exit_code or task.exit_code
+
+
+def _run_hydra(task: "_Task", arguments: Sequence[str]) -> int:
+    """Give the command line to Hydra; return its exit code."""
+    import hydra
+
+    from knexa import config_folders
+    from knexa.composition import CONFIG_NAME, VERSION_BASE
+
+    decorate = hydra.main(
+        config_path=str(config_folders.config_folder()),
+        config_name=CONFIG_NAME,
+        version_base=VERSION_BASE,
+    )
+    before = sys.argv
+    sys.argv = [before[0], *arguments]
+    try:
+        decorate(task.__call__)()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_FAILED
+    finally:
+        sys.argv = before
+    return EXIT_OK
+
+
+class _Task:
+    """What Hydra calls for each job: one failed job of a multirun does not stop the others."""
+
+    def __init__(self, *, is_multirun: bool) -> None:
+        self._is_multirun = is_multirun
+        self.exit_code = EXIT_OK
+
+    def __call__(self, config: "DictConfig") -> float | None:
+        from hydra.core.hydra_config import HydraConfig
+
+        from knexa.composition import job_of
+        from knexa.settings_builder import build_settings
+
+        hydra_config = HydraConfig.get()
+        try:
+            job = job_of(config, hydra_config)
+            summary = run_job(build_settings(job), rerun=bool(config.rerun))
+        except Exception as error:
+            if isinstance(error, UserError):
+                _say_error(error)
+            else:
+                traceback.print_exc()
+            is_mistake = isinstance(error, UserError) and not self._is_multirun
+            self.exit_code = EXIT_USER_ERROR if is_mistake else EXIT_FAILED
+            if hydra_config.launcher.get("_target_") != _BASIC_LAUNCHER:
+                raise  # this object may live in another process: only Hydra can carry the news
+            return None
+        return objective(summary)
+
+
+def run_job(settings: "Settings", *, rerun: bool) -> dict[str, Any]:
+    """Run one job, or answer from its directory if it has finished before; return its summary.
+
+    Raises:
+        UserError: When the run cannot work as configured, e.g. models or data are missing.
+    """
+    from knexa.tracking.run_directory import RunDirectory
+
+    run_directory = RunDirectory(run_path(settings))
+    where = _display(run_directory.path)
+    if run_directory.is_finished() and not rerun and not settings.dry_run:
+        summary = run_directory.read_summary()
+        print(f"{where} is finished (rerun=true runs it again)")
+        print("\n".join(closing_lines(summary)))
+        return summary
+    from knexa.federation.experiment import run_experiment
+
+    if settings.dry_run:  # in a folder that is thrown away, so that no real run is touched
+        with tempfile.TemporaryDirectory() as folder:
+            return run_experiment(settings, RunDirectory(Path(folder) / run_path(settings)))
+    with run_directory:
+        if rerun:
+            run_directory.clear()
+        try:
+            return run_experiment(settings, run_directory)
+        finally:
+            print(f"results: {where}")
+
+
+def run_path(settings: "Settings") -> Path:
+    """Return outputs/<name>/<matchmaker>-s<seed>-<hash8> under the current folder."""
+    folder = f"{settings.matchmaker_name}-s{settings.seed}-{settings.config_hash[:8]}"
+    return Path("outputs") / settings.name / folder
+
+
+def objective(summary: dict[str, Any]) -> float | None:
+    """Return what a hyperparameter search maximises: the mean final Pass@1, if there is one."""
+    value = summary.get("pass@1")
+    if isinstance(value, dict):
+        value = value.get("mean")
+    return float(value) if isinstance(value, int | float) else None
+
+
+def closing_lines(summary: dict[str, Any]) -> list[str]:
+    """Return the summary's scalars, and the means and intervals of its metrics, one a line."""
+    lines = []
+    for key, value in summary.items():
+        if isinstance(value, dict) and isinstance(value.get("mean"), int | float):
+            interval = value.get("ci95") or value.get("ci")
+            low_high = ""
+            if isinstance(interval, list | tuple) and len(interval) == 2:
+                low_high = f"  [{interval[0]:.4f}, {interval[1]:.4f}]"
+            lines.append(f"  {key:<20} {value['mean']:.4f}{low_high}")
+        elif isinstance(value, float):
+            lines.append(f"  {key:<20} {value:.4f}")
+        elif isinstance(value, int | str):
+            lines.append(f"  {key:<20} {value}")
+    return lines
+
+
+def _display(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _say_error(error: UserError) -> None:
+    print(f"error: {one_line(error)}", file=sys.stderr)

@@ -1,0 +1,305 @@
+"""Composes every job of a command line before anything runs, and says what is wrong in one line.
+
+Hydra itself notices a wrong option only after it made directories, in a dozen lines, and takes
+``+unknown=1`` without a word. So each point of a multirun is composed here first, with Hydra's own
+parser, expansion and config loader; what cannot be composed becomes a ``UserError``.
+
+Not covered: a sweeper other than Hydra's basic one chooses its points as it goes, so for it every
+choice of every swept key is composed once, not their product.
+"""
+
+import argparse
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from knexa import config_folders
+from knexa.components import did_you_mean, first_line, one_line, show, unknown_key
+from knexa.errors import UserError
+
+CONFIG_NAME = "config"
+VERSION_BASE = "1.3"
+_BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One point of a command line: its overrides and what they compose to.
+
+    Attributes:
+        config: The resolved config as plain values, without the ``hydra`` node.
+        choices: The chosen option of every config group; None for a group left empty.
+        overrides: The task overrides of this point, as typed.
+    """
+
+    config: dict[str, Any]
+    choices: dict[str, str | None]
+    overrides: tuple[str, ...]
+
+    def chosen_by_user(self, group: str) -> str | None:
+        """Return the option that the command line itself names for ``group``, if it does."""
+        for override in reversed(self.overrides):
+            key, _, value = override.partition("=")
+            if key.lstrip("+") == group:
+                return value
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All jobs of a command line."""
+
+    jobs: tuple[Job, ...]
+    is_multirun: bool
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line as Hydra does.
+
+    Raises:
+        UserError: For an option that Hydra does not have.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> None:
+        raise UserError(f"{message}; settings are key=value, --help lists them")
+
+    parser.error = refuse  # type: ignore[method-assign, assignment]
+    return parser.parse_args(list(arguments))
+
+
+def register_sweeps() -> None:
+    """Make every file of ``sweeps/`` an option of the group ``sweep``."""
+    store = ConfigStore.instance()
+    for path in sorted(config_folders.sweep_folder().glob("*.yaml")):
+        store.store(group="sweep", name=path.stem, node=OmegaConf.load(path), package="_global_")
+
+
+def job_of(config: DictConfig, hydra_config: Any) -> Job:
+    """Return the job that Hydra composed: resolved, with the choices it was made of.
+
+    Raises:
+        UserError: For a missing value or an interpolation that leads nowhere.
+    """
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key} has no value: set {error.full_key}=...") from error
+    except (InterpolationResolutionError, OmegaConfBaseException) as error:
+        where = f"{error.full_key}: " if error.full_key else ""
+        raise UserError(f"{where}{first_line(error.msg or error)}") from error
+    assert isinstance(plain, dict)
+    choices = OmegaConf.to_container(hydra_config.runtime.choices)
+    overrides = OmegaConf.to_container(hydra_config.overrides.task)
+    assert isinstance(choices, dict)
+    assert isinstance(overrides, list)
+    return Job(
+        config={str(key): value for key, value in plain.items()},
+        choices={str(group): option for group, option in choices.items()},
+        overrides=tuple(map(str, overrides)),
+    )
+
+
+def compose(arguments: argparse.Namespace) -> Plan:
+    """Compose every job of a command line.
+
+    Raises:
+        UserError: One line for what cannot be parsed, composed or resolved.
+    """
+    with _loader(arguments) as loader:
+        composer = _Composer(loader, arguments.config_name or CONFIG_NAME, arguments.overrides)
+        master = composer.load(arguments.overrides, RunMode.MULTIRUN)
+        is_multirun = arguments.multirun or master.hydra.mode == RunMode.MULTIRUN
+        if not is_multirun:
+            return Plan(jobs=(composer.job(arguments.overrides),), is_multirun=False)
+        hydra_overrides = list(master.hydra.overrides.hydra)
+        points = _points(master, composer)
+        jobs = tuple(composer.job([*hydra_overrides, *point]) for point in points)
+        return Plan(jobs=jobs, is_multirun=True)
+
+
+@contextlib.contextmanager
+def _loader(arguments: argparse.Namespace) -> Iterator[Any]:
+    from hydra._internal.hydra import Hydra
+
+    version.setbase(VERSION_BASE)
+    search_path = create_config_search_path(
+        arguments.config_path or str(config_folders.config_folder())
+    )
+    if arguments.config_dir is not None:
+        folder = Path(arguments.config_dir).absolute()
+        if not folder.is_dir():
+            raise UserError(f"--config-dir {arguments.config_dir}: no such folder")
+        search_path.prepend(
+            provider="command-line",
+            path=f"file://{folder}",
+            anchor=SearchPathQuery(provider="schema"),
+        )
+    GlobalHydra.instance().clear()
+    hydra = Hydra.create_main_hydra2(task_name="knexa", config_search_path=search_path)
+    before = HydraConfig.instance().cfg
+    try:
+        yield hydra.config_loader
+    finally:
+        HydraConfig.instance().cfg = before
+        GlobalHydra.instance().clear()
+
+
+class _Composer:
+    """Loads configs, and explains in one line why one cannot be loaded."""
+
+    def __init__(self, loader: Any, config_name: str, overrides: Sequence[str]) -> None:
+        self._loader = loader
+        self._config_name = config_name
+        self.parsed = self.parse(overrides)
+
+    def parse(self, overrides: Sequence[str]) -> list[Override]:
+        parsed = []
+        for text in overrides:
+            try:
+                (override,) = OverridesParser.create().parse_overrides([text])
+                if not override.key_or_group:
+                    raise OverrideParseException(text, "no key before the equals sign")
+            except HydraException as error:
+                reason = first_line(getattr(error, "message", error))
+                raise UserError(
+                    f"cannot read the override {one_line(text)!r} ({reason}); write key=value, and "
+                    "quote a value that has special characters: 'key=\"value\"'"
+                ) from error
+            parsed.append(override)
+        return parsed
+
+    def load(self, overrides: Sequence[str], mode: RunMode) -> DictConfig:
+        try:
+            loaded: DictConfig = self._loader.load_configuration(
+                config_name=self._config_name, overrides=list(overrides), run_mode=mode
+            )
+        # Hydra raises a bare ValueError for an option that is no name, e.g. matchmaker=null.
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            raise self._explain(error, overrides) from error
+        return loaded
+
+    def job(self, overrides: Sequence[str]) -> Job:
+        config = self.load(overrides, RunMode.RUN)
+        HydraConfig.instance().set_config(config)  # ${hydra:...} may be interpolated
+        hydra_config = config.hydra
+        OmegaConf.set_struct(config, False)
+        del config["hydra"]
+        return job_of(config, hydra_config)
+
+    def _explain(self, error: Exception, overrides: Sequence[str]) -> UserError:
+        if isinstance(error, MissingConfigException):
+            return self._explain_missing(error)
+        parsed = self.parse(overrides)
+        for override in parsed:
+            key = override.key_or_group
+            is_option = isinstance(override.value(), str | list | dict) or override.is_delete()
+            if not is_option and self._loader.repository.group_exists(key):
+                options = self._loader.get_group_options(key)
+                return self._no_such_option(key, show(override.value()), options)
+            if override.is_sweep_override() and "multirun" in str(error):
+                return UserError(
+                    f"{override.input_line}: several values need -m (multirun), or brackets for "
+                    f"one list: {override.key_or_group}=[...]"
+                )
+        known = self._known_keys(parsed)
+        groups = [key for key in known if self._loader.repository.group_exists(key)]
+        for override in parsed:
+            key = override.key_or_group
+            if key not in known and not override.is_add() and not override.is_force_add():
+                parent = key.rpartition(".")[0]
+                siblings = [name for name in known if name.rpartition(".")[0] == parent]
+                return unknown_key(key, siblings or groups)
+        text = str(error) if str(error) else str(error.__cause__ or type(error).__name__)
+        return UserError(one_line(text))
+
+    def _explain_missing(self, error: MissingConfigException) -> UserError:
+        group, _, option = (error.missing_cfg_file or "").rpartition("/")
+        if not group or error.options is None:
+            return UserError(first_line(error))
+        return self._no_such_option(group, option, error.options)
+
+    def _no_such_option(self, group: str, option: str, options: Sequence[str]) -> UserError:
+        return UserError(
+            f"{group}={option or repr('')}: no such option{did_you_mean(option, options)}; "
+            f"{group} is one of {', '.join(sorted(options)) or 'nothing (no file is there)'}"
+        )
+
+    def _known_keys(self, parsed: Sequence[Override]) -> list[str]:
+        """Return every dotted key that may be set, groups included."""
+        groups = [
+            override
+            for override in parsed
+            if self._loader.repository.group_exists(override.key_or_group)
+            and not override.is_delete()
+        ]
+        lines = [str(override.input_line) for override in groups]
+        try:
+            config = self._loader.load_configuration(
+                config_name=self._config_name, overrides=lines, run_mode=RunMode.MULTIRUN
+            )
+        except (HydraException, OmegaConfBaseException):
+            return [str(override.key_or_group) for override in groups]
+        known = list(_dotted(OmegaConf.to_container(config), ""))
+        return list(dict.fromkeys([*known, *config.hydra.runtime.choices]))
+
+
+def _dotted(node: Any, prefix: str) -> Iterator[str]:
+    for name, value in node.items() if isinstance(node, dict) else ():
+        yield f"{prefix}{name}"
+        yield from _dotted(value, f"{prefix}{name}.")
+
+
+def _points(master: DictConfig, composer: _Composer) -> list[list[str]]:
+    """Return the task overrides of every point that the configured sweeper will or may try."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    sweeper = master.hydra.sweeper
+    lines = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    overrides = composer.parse([*lines, *master.hydra.overrides.task])
+    if sweeper.get("_target_") == _BASIC_SWEEPER:
+        try:
+            batches = BasicSweeper.split_arguments(overrides, None)
+        except HydraException as error:
+            raise UserError(one_line(error)) from error
+        return list(itertools.chain.from_iterable(batches))
+    fixed, varied = [], []
+    for override in overrides:
+        if override.is_sweep_override():
+            varied.append(_choices(override))
+        else:
+            fixed.append(str(override.input_line))
+    first = [choices[0] for choices in varied]
+    points = [fixed + first]
+    for index, choices in enumerate(varied):
+        points += [fixed + first[:index] + [choice] + first[index + 1 :] for choice in choices[1:]]
+    return points
+
+
+def _choices(override: Override) -> list[str]:
+    key = override.get_key_element()
+    if override.is_discrete_sweep():
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    interval = override.value()
+    assert isinstance(interval, IntervalSweep)
+    return [f"{key}={interval.start}", f"{key}={interval.end}"]

@@ -1,0 +1,112 @@
+"""From a composed job to the run's settings: the whole config checked, its identity computed."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from knexa.components import construct, instantiate, unknown_key
+from knexa.composition import Job
+from knexa.config_folders import options_of
+from knexa.errors import UserError
+from knexa.federation.settings import Settings
+from knexa.recipe import RECIPE
+
+_FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_SESSION_KEYS = ("name", "rerun", "dry_run", "trusted_modules", "engine", "logger")
+"""What may differ between runs that give the same results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RootKeys:
+    """The keys that belong to no group; their annotations are their schema."""
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=_FOLDER_NAME,
+            max_length=100,
+            description="a folder name of letters, digits, '.', '-' and '_'",
+        ),
+    ]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    rerun: bool
+    dry_run: bool
+    trusted_modules: tuple[str, ...]
+
+
+ROOT_KEYS = tuple(field.name for field in fields(RootKeys))
+COMPONENT_GROUPS = tuple(field.name for field in fields(Settings) if field.type is Any)
+"""Every run has one component of each; ``Settings`` has a field for each."""
+
+
+def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
+    """Check a job's whole config by constructing its components; touches no files.
+
+    Raises:
+        UserError: One line for the first key that is unknown, missing, of the wrong type or range.
+    """
+    config = job.config
+    for key in config:
+        if key not in ROOT_KEYS and key not in COMPONENT_GROUPS:
+            raise unknown_key(key, [*ROOT_KEYS, *COMPONENT_GROUPS])
+    values = {key: config[key] for key in ROOT_KEYS if key in config}
+    root: RootKeys = construct(RootKeys, values, key="")
+    components = {}
+    for group in COMPONENT_GROUPS:
+        node = config.get(group)
+        if not isinstance(node, Mapping):
+            options = ", ".join(options_of(group))
+            raise UserError(f"every run needs a {group}: set {group}= to one of {options}")
+        components[group] = instantiate(node, key=group, trusted_modules=root.trusted_modules)
+    _check_protocol(job, components["matchmaker"])
+    return root, components
+
+
+def build_settings(job: Job) -> Settings:
+    """Build a job's settings, its identity included; reads the data files for their digest.
+
+    Raises:
+        UserError: As ``build_components``, or when the data files are missing.
+    """
+    root, components = build_components(job)
+    config = {key: value for key, value in job.config.items() if key not in _SESSION_KEYS}
+    return Settings(
+        seed=root.seed,
+        name=root.name,
+        matchmaker_name=str(job.choices["matchmaker"]),
+        choices={group: str(job.choices.get(group)) for group in COMPONENT_GROUPS},
+        config=config,
+        session={key: job.config[key] for key in _SESSION_KEYS},
+        config_hash=config_hash(config, components["data"]),
+        dry_run=root.dry_run,
+        **components,
+    )
+
+
+def config_hash(config: Mapping[str, Any], data: Any) -> str:
+    """Return the SHA-256 (hex) that identifies a run: its config, its data's content, the recipe.
+
+    The digest of the data (``data.fingerprint()``, where the component has one) stands in for
+    ``data.path``, so that moving the files changes nothing and editing them does.
+    """
+    identity = dict(config)
+    if hasattr(data, "fingerprint"):
+        node = {key: value for key, value in identity["data"].items() if key != "path"}
+        identity["data"] = node | {"fingerprint": data.fingerprint()}
+    document = json.dumps([RECIPE, identity], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(document.encode()).hexdigest()
+
+
+def _check_protocol(job: Job, matchmaker: Any) -> None:
+    """Refuse an exchange that the user set against a matchmaker that dictates its own."""
+    dictated = getattr(matchmaker, "protocol", None)
+    chosen = job.chosen_by_user("exchange")
+    if dictated is not None and chosen is not None and chosen != dictated:
+        raise UserError(
+            f"exchange={chosen}: matchmaker={job.choices['matchmaker']} dictates its own protocol, "
+            f"{dictated}; leave exchange out, or choose another matchmaker"
+        )

@@ -1,0 +1,55 @@
+"""Shared fixtures: one torch thread, and toy components for the app's tests."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch
+
+import pytest
+
+TOY_FOLDER = Path(__file__).parent / "toy"
+
+
+@pytest.fixture
+def toy_conf(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point the app to the toy configs; their components are ``tests/toy/toy_components.py``."""
+    monkeypatch.syspath_prepend(str(TOY_FOLDER))
+    monkeypatch.setattr("knexa.config_folders.config_folder", lambda: TOY_FOLDER / "conf")
+    return TOY_FOLDER / "conf"
+
+
+@pytest.fixture
+def experiments(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Replace the experiment by a stub that finishes at once; return the settings it was given."""
+    seen: list[Any] = []
+    module = ModuleType("knexa.federation.experiment")
+
+    def run_experiment(settings: Any, run_directory: Any) -> dict[str, Any]:
+        seen.append(settings)
+        if settings.dry_run:
+            return {}
+        if settings.seed == 13:
+            raise RuntimeError("seed 13 always fails")
+        run_directory.write_config(settings.config)
+        run_directory.write_summary({"pass@1": {"mean": 0.25}, "seed": settings.seed})
+        run_directory.mark_done()
+        return dict(run_directory.read_summary())
+
+    module.run_experiment = run_experiment  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return seen
+
+
+@pytest.fixture
+def run_app(toy_conf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Return a function that runs a command line in an empty folder and returns the exit code."""
+    from knexa.app import run_command_line
+
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return lambda *arguments: run_command_line(arguments)
