@@ -1,0 +1,203 @@
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from matchmaking_worlds import random_profiles
+
+from knexa.matchmaking.base import Directive, Feedback, Matchmaker, Probe
+from knexa.matchmaking.contexts import Interaction
+from knexa.matchmaking.cpm import CPM
+from knexa.matchmaking.linucb import LinUCB
+from knexa.matchmaking.matchings import Exact
+from knexa.matchmaking.oracle import Oracle
+from knexa.matchmaking.random import Random
+from knexa.matchmaking.rewards import LocalLoss
+
+
+class Recorder(Matchmaker):
+    """Pairs 0 with 1 and 2 with 3, and keeps what it is taught."""
+
+    def __init__(self) -> None:
+        self.lessons: list[tuple[np.ndarray, np.ndarray]] = []
+        self.probes: list[Probe | None] = []
+
+    def propose(self, view):
+        self.probes.append(view.probe)
+        return view.plan([(0, 1), (2, 3)])
+
+    def learn(self, contexts_Kd, rewards_K):
+        self.lessons.append((contexts_Kd, rewards_K))
+
+
+class EverybodyTeachesEverybody(Recorder):
+    protocol: ClassVar[str | None] = "ensemble"
+
+    def propose(self, view):
+        everybody = tuple(range(view.num_agents))
+        return (
+            Directive(
+                id=f"r{view.round}-0",
+                teachers=everybody,
+                students=everybody,
+                protocol=view.protocol,
+            ),
+        )
+
+
+def cpm_of(matchmaker: Matchmaker, **settings) -> CPM:
+    return CPM(
+        matchmaker=matchmaker,
+        context=Interaction(),
+        matching=Exact(),
+        reward=settings.pop("reward", LocalLoss(normalization="none")),
+        protocol="akd",
+        num_profile_features=32,
+        **settings,
+    )
+
+
+def feedback(**rewards: float) -> list[Feedback]:
+    """``feedback(r1_0=0.5)`` reports on directive r1-0."""
+    return [Feedback(directive_id=id_.replace("_", "-"), reward=r) for id_, r in rewards.items()]
+
+
+def propose(cpm: CPM, round: int, profiles_NF=None, **more):
+    rng = np.random.default_rng(round)
+    profiles_NF = random_profiles(rng) if profiles_NF is None else profiles_NF
+    return cpm.propose(round, profiles_NF, np.random.default_rng([round, 1]), **more)
+
+
+def test_late_feedback_meets_the_context_that_the_choice_was_made_on():
+    policy = Recorder()
+    cpm = cpm_of(policy)
+    first_NF, second_NF = (random_profiles(np.random.default_rng(seed)) for seed in (0, 1))
+    propose(cpm, 1, first_NF.copy())
+    propose(cpm, 2, second_NF.copy())
+    cpm.receive(feedback(r2_0=0.1, r1_1=0.2))
+    cpm.receive(feedback(r1_0=0.3))
+    first_NNd, second_NNd = Interaction().build(first_NF), Interaction().build(second_NF)
+    contexts_Kd, rewards_K = policy.lessons[0]
+    np.testing.assert_array_equal(contexts_Kd, [second_NNd[0, 1], first_NNd[2, 3]])
+    np.testing.assert_array_equal(rewards_K, [0.1, 0.2])
+    np.testing.assert_array_equal(policy.lessons[1][0], [first_NNd[0, 1]])
+    assert cpm.pending == ("r2-1",)
+
+
+def test_profiles_changed_in_place_do_not_change_the_stored_context():
+    policy = Recorder()
+    cpm = cpm_of(policy)
+    profiles_NF = random_profiles(np.random.default_rng(2))
+    expected = Interaction().build(profiles_NF)[0, 1]
+    propose(cpm, 1, profiles_NF)
+    profiles_NF[:] = 0.0
+    cpm.receive(feedback(r1_0=1.0))
+    np.testing.assert_array_equal(policy.lessons[0][0][0], expected)
+
+
+@pytest.mark.parametrize(
+    ("batch", "complaint"),
+    [
+        (feedback(r1_0=0.1, r9_0=0.2), "'r9-0'.*never issued or has been answered already"),
+        (feedback(r1_0=0.1) * 2, "'r1-0' comes twice"),
+        (feedback(r1_0=0.1, r1_1=float("nan")), "'r1-1'.*not finite"),
+    ],
+)
+def test_feedback_that_cannot_be_taken_is_refused_whole(batch, complaint):
+    policy = Recorder()
+    cpm = cpm_of(policy, reward=LocalLoss())
+    propose(cpm, 1)
+    before = cpm.state_dict()["reward"]
+    with pytest.raises(ValueError, match=complaint):
+        cpm.receive(batch)
+    assert policy.lessons == []
+    assert cpm.pending == ("r1-0", "r1-1")
+    assert cpm.state_dict()["reward"] == before
+
+
+def test_an_answered_directive_takes_no_second_answer():
+    cpm = cpm_of(Recorder())
+    propose(cpm, 1)
+    cpm.receive(feedback(r1_0=0.1))
+    with pytest.raises(ValueError, match="answered already"):
+        cpm.receive(feedback(r1_0=0.1))
+
+
+def test_an_id_issued_twice_is_refused():
+    cpm = cpm_of(Recorder())
+    propose(cpm, 1)
+    with pytest.raises(ValueError, match="unique"):
+        propose(cpm, 1)
+
+
+def test_directives_that_are_no_pairs_are_recorded_but_teach_nothing():
+    policy = EverybodyTeachesEverybody()
+    cpm = cpm_of(policy)
+    (directive,) = propose(cpm, 1)
+    assert directive.protocol == "ensemble"
+    assert cpm.pending == ("r1-0",)
+    assert cpm.receive(feedback(r1_0=0.4)) == [0.4]
+    assert policy.lessons == []
+    assert cpm.pending == ()
+
+
+def test_rewards_come_back_normalised_and_are_what_the_policy_learns():
+    policy = Recorder()
+    cpm = cpm_of(policy, reward=LocalLoss())
+    propose(cpm, 1)
+    normalised = cpm.receive(feedback(r1_0=3.0, r1_1=1.0))
+    assert normalised == pytest.approx([1.0, -1.0], rel=1e-5)
+    np.testing.assert_array_equal(policy.lessons[0][1], normalised)
+    assert cpm.receive([]) == []
+
+
+def test_only_a_policy_that_declares_its_need_sees_the_probe():
+    rewards_NN = np.arange(36.0).reshape(6, 6)
+    probe = Probe(rewards_NN=rewards_NN, no_teacher_N=np.zeros(6))
+    recorder = Recorder()
+    propose(cpm_of(recorder), 1, probe=probe)
+    assert recorder.probes == [None]
+    assert len(propose(cpm_of(Oracle()), 1, probe=probe)) == 3
+    with pytest.raises(ValueError, match="Oracle needs the probe"):
+        propose(cpm_of(Oracle()), 1)
+
+
+def test_number_of_pairs_defaults_to_half_the_agents_and_can_be_less():
+    profiles_NF = random_profiles(np.random.default_rng(3), 7)
+    assert len(propose(cpm_of(LinUCB()), 1, profiles_NF)) == 3
+    assert len(propose(cpm_of(LinUCB(), num_pairs=1), 1, profiles_NF)) == 1
+
+
+def plain(state) -> bool:
+    """Whether a state holds nothing but what JSON and arrays can."""
+    if isinstance(state, dict):
+        return all(isinstance(key, str) and plain(value) for key, value in state.items())
+    if isinstance(state, list):
+        return all(plain(value) for value in state)
+    return state is None or isinstance(state, int | float | str | np.ndarray)
+
+
+@pytest.mark.parametrize("policy", [LinUCB, Random, EverybodyTeachesEverybody])
+def test_reloaded_cpm_continues_bit_for_bit_with_feedback_outstanding(policy):
+    original = cpm_of(policy(), reward=LocalLoss())
+    waiting: list[str] = []
+
+    def play(cpm: CPM, round: int, ids: list[str]):
+        plan = propose(cpm, round)
+        ids = [*ids, *(directive.id for directive in plan)]
+        # One answer stays out each round, so that late ones cross the checkpoint.
+        answers = [Feedback(directive_id=id_, reward=np.sin(7.0 * len(id_))) for id_ in ids[:-1]]
+        return plan, cpm.receive(answers), ids[-1:]
+
+    for round in range(1, 30):
+        _, _, waiting = play(original, round, waiting)
+    state = original.state_dict()
+    assert plain(state)
+    restored = cpm_of(policy(), reward=LocalLoss())
+    restored.load_state_dict(state)
+    assert restored.pending == original.pending == tuple(waiting)
+    ours = theirs = waiting
+    for round in range(30, 35):
+        plan, rewards, ours = play(original, round, ours)
+        again, rewards_again, theirs = play(restored, round, theirs)
+        assert plan == again
+        assert rewards == rewards_again

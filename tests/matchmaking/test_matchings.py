@@ -1,0 +1,158 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from matchmaking_worlds import directed_matchings
+from scipy.stats import chisquare
+
+from knexa.matchmaking.matchings import Exact, Greedy, max_weight_pairs
+
+finite_scores = st.floats(-1e6, 1e6, allow_nan=False)
+scores_with_gaps = st.one_of(finite_scores, finite_scores, st.just(-np.inf))
+
+
+@st.composite
+def problems(draw, elements=scores_with_gaps):
+    num_agents = draw(st.integers(0, 7))
+    scores_NN = draw(arrays(np.float64, (num_agents, num_agents), elements=elements))
+    return scores_NN, draw(st.integers(0, 4))
+
+
+def assert_disjoint(pairs, scores_NN):
+    agents = [agent for pair in pairs for agent in pair]
+    assert len(set(agents)) == len(agents)
+    assert all(np.isfinite(scores_NN[pair]) for pair in pairs)
+
+
+@settings(max_examples=300, deadline=None)
+@given(problem=problems(), seed=st.integers(0, 100))
+def test_exact_total_equals_the_best_by_enumeration(problem, seed):
+    scores_NN, num_pairs = problem
+    pairs = Exact().match(scores_NN, num_pairs, np.random.default_rng(seed))
+    assert_disjoint(pairs, scores_NN)
+    off_diagonal = scores_NN[~np.eye(len(scores_NN), dtype=bool)]
+    finite = off_diagonal[np.isfinite(off_diagonal)]
+    tolerance = 1e-9 * np.abs(finite).max(initial=0.0)
+    for size in range(num_pairs, -1, -1):
+        totals = [sum(scores_NN[p] for p in m) for m in directed_matchings(len(scores_NN), size)]
+        totals = [total for total in totals if total > -np.inf]
+        if totals:
+            assert len(pairs) == size
+            assert sum(scores_NN[pair] for pair in pairs) >= max(totals) - tolerance
+            return
+
+
+@settings(max_examples=200, deadline=None)
+@given(problem=problems(), seed=st.integers(0, 100))
+def test_greedy_takes_the_best_free_pair_each_time(problem, seed):
+    scores_NN, num_pairs = problem
+    pairs = Greedy().match(scores_NN, num_pairs, np.random.default_rng(seed))
+    assert_disjoint(pairs, scores_NN)
+    free = set(range(len(scores_NN)))
+    tolerance = 1e-9 * np.abs(scores_NN[np.isfinite(scores_NN)]).max(initial=0.0)
+
+    def best_free() -> float:
+        open_pairs = [scores_NN[t, s] for t in free for s in free if t != s]
+        return max(open_pairs, default=-np.inf)
+
+    for pair in pairs:
+        assert scores_NN[pair] >= best_free() - tolerance
+        free -= set(pair)
+    assert len(pairs) == num_pairs or best_free() == -np.inf
+
+
+def test_greedy_misses_a_total_that_exact_finds():
+    scores_NN = np.full((4, 4), -np.inf)
+    for teacher, student, score in [(1, 2, 10.0), (0, 1, 9.0), (2, 3, 9.0), (3, 0, 0.0)]:
+        scores_NN[teacher, student] = score
+    rng = np.random.default_rng(0)
+    assert Greedy().match(scores_NN, 2, rng) == [(1, 2), (3, 0)]
+    assert sorted(Exact().match(scores_NN, 2, rng)) == [(0, 1), (2, 3)]
+
+
+def test_exact_fills_the_number_of_pairs_even_with_negative_scores():
+    scores_NN = np.full((6, 6), -3.0)
+    scores_NN[0, 1] = 5.0
+    pairs = Exact().match(scores_NN, 3, np.random.default_rng(0))
+    assert len(pairs) == 3
+    assert pairs[0] == (0, 1)
+
+
+def test_exact_does_not_take_more_pairs_than_asked_even_where_all_are_good():
+    scores_NN = np.arange(64.0).reshape(8, 8)
+    for num_pairs in range(5):
+        assert len(Exact().match(scores_NN, num_pairs, np.random.default_rng(0))) == num_pairs
+
+
+@pytest.mark.parametrize("matching", [Exact(), Greedy()])
+def test_pairs_come_in_descending_score(matching):
+    scores_NN = np.random.default_rng(1).normal(size=(10, 10))
+    pairs = matching.match(scores_NN, 5, np.random.default_rng(2))
+    scores = [scores_NN[pair] for pair in pairs]
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("matching", [Exact(), Greedy()])
+@pytest.mark.parametrize(("num_agents", "num_pairs"), [(4, 2), (5, 2), (5, 1)])
+def test_ties_are_broken_without_bias(matching, num_agents, num_pairs):
+    scores_NN = np.full((num_agents, num_agents), 0.3)
+    # Noise of the size of a rounding error must not decide either.
+    scores_NN *= 1.0 + 2e-16 * np.arange(num_agents)
+    rng = np.random.default_rng(3)
+    every = [frozenset(pairs) for pairs in directed_matchings(num_agents, num_pairs)]
+    counts = Counter(
+        frozenset(matching.match(scores_NN, num_pairs, rng)) for _ in range(40 * len(every))
+    )
+    assert set(counts) <= set(every)
+    assert chisquare([counts[pairs] for pairs in every]).pvalue > 0.01
+
+
+@pytest.mark.parametrize("matching", [Exact(), Greedy()])
+@pytest.mark.parametrize("num_pairs", [2, 4])
+def test_permuting_the_agents_permutes_the_pairs(matching, num_pairs):
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        scores_NN = rng.normal(size=(9, 9))
+        order = rng.permutation(9)
+        pairs = matching.match(scores_NN, num_pairs, rng)
+        permuted = matching.match(scores_NN[np.ix_(order, order)], num_pairs, rng)
+        assert [(order[t], order[s]) for t, s in permuted] == pairs
+
+
+def test_same_generator_state_gives_the_same_pairs():
+    scores_NN = np.zeros((12, 12))
+    first, second = (Exact().match(scores_NN, 6, np.random.default_rng(5)) for _ in range(2))
+    assert first == second
+
+
+def test_without_a_generator_the_total_is_exact_for_scores_that_differ_in_the_last_bit():
+    scores_NN = np.full((4, 4), 1.0)
+    scores_NN[3, 2] = np.nextafter(1.0, 2.0)
+    assert (3, 2) in max_weight_pairs(scores_NN, 2)
+
+
+def test_diagonal_is_ignored_whatever_it_holds():
+    scores_NN = np.ones((4, 4))
+    np.fill_diagonal(scores_NN, np.nan)
+    assert len(Exact().match(scores_NN, 2, np.random.default_rng(6))) == 2
+    np.fill_diagonal(scores_NN, np.inf)
+    assert len(Greedy().match(scores_NN, 2, np.random.default_rng(6))) == 2
+
+
+@pytest.mark.parametrize("matching", [Exact(), Greedy()])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_are_refused(matching, bad):
+    scores_NN = np.zeros((4, 4))
+    scores_NN[0, 1] = bad
+    with pytest.raises(ValueError, match="finite"):
+        matching.match(scores_NN, 2, np.random.default_rng(7))
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_extreme_magnitudes_neither_overflow_nor_tie(scale):
+    scores_NN = np.random.default_rng(8).normal(size=(6, 6))
+    rng = np.random.default_rng(9)
+    assert Exact().match(scores_NN * scale, 3, rng) == Exact().match(scores_NN, 3, rng)
