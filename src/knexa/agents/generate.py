@@ -1,7 +1,7 @@
 """Batched decoding with a KV cache, greedy or sampled, reproducible sequence by sequence.
 
-Shapes: B sequences in a batch, T tokens, V vocabulary. What a sequence draws depends on the seed and on
-its own place in the input alone, not on how sequences are batched. Not covered: beam search.
+Shapes: B sequences in a batch, T tokens, V vocabulary. What a sequence draws depends on the seed
+and on its own place in the input alone, not on how sequences are batched. Not covered: beam search.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,8 @@ def generate(
         max_new_tokens: Tokens generated at most.
         temperature: Softmax temperature; 0 takes the most likely token.
         seed: Seed of the uniform draws, one row a sequence.
-        batch_size: Sequences decoded together; changes the speed, and in floating point the last bits.
+        batch_size: Sequences decoded together; changes the speed, and in floating point the last
+            bits.
 
     Returns:
         One ``Generation`` a prompt, in the order given.
@@ -124,12 +125,11 @@ class _Batch:
     def _choose(self, log_probs_BV: torch.Tensor, uniform_B: torch.Tensor) -> torch.Tensor:
         if self.temperature == 0:
             return log_probs_BV.argmax(-1)
-        # Inverse-CDF sampling: the distribution of multinomial at a fraction of its cost on the CPU.
+        # Inverse-CDF sampling: the distribution of multinomial at a fraction of its cost on the
+        # CPU.
         cdf_BV = (log_probs_BV.double() / self.temperature).softmax(-1).cumsum(-1)
         draw_B1 = uniform_B.to(cdf_BV)[:, None] * cdf_BV[:, -1:]
-        return torch.searchsorted(cdf_BV, draw_B1, right=True)[:, 0].clamp(
-            max=cdf_BV.shape[1] - 1
-        )
+        return torch.searchsorted(cdf_BV, draw_B1, right=True)[:, 0].clamp(max=cdf_BV.shape[1] - 1)
 
 
 def model_arguments(model: Any) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import lightning as L  # noqa: N812
+import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
@@ -13,7 +13,7 @@ from knexa.backbones.load import LoadedBackbone
 
 
 class AdapterModule(L.LightningModule):
-    """One phase of training on weighted sequences, with AdamW's state carried over from the last."""
+    """One phase of training on weighted sequences; AdamW carries on where the last one ended."""
 
     def __init__(
         self,

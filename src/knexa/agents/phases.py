@@ -1,8 +1,8 @@
 """An agent's phases: pure functions of (session, state, inputs), run wherever the engine likes.
 
-None reads the global test set but ``evaluate`` and ``answer_finally``, whose results only the report sees.
-Every draw is seeded by (run seed, phase, round, agent), so a trial ("what if j had taught i?") with the
-same inputs is the exchange itself, to the last bit.
+None reads the global test set but ``evaluate`` and ``answer_finally``, whose results only the
+report sees. Every draw is seeded by (run seed, phase, round, agent), so a trial ("what if j had
+taught i?") with the same inputs is the exchange itself, to the last bit.
 """
 
 import logging
@@ -18,7 +18,8 @@ from knexa.agents.session import Session
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import Example, FitReport, collate, fit, weighted_loss
 from knexa.data.problem import Problem
-from knexa.evaluation.executor import Outcome
+from knexa.evaluation.codebleu import score
+from knexa.evaluation.sandbox.executor import Outcome
 from knexa.exchange.package import KnowledgePackage, TextItem, decode, encode
 from knexa.seeding import derive_rng, derive_seed
 
@@ -165,9 +166,7 @@ def receive(session: Session, lesson: Lesson) -> Received:
         problems = [session.transfer_by_id[item.task_id] for item in items]
         outcomes = solve.execute(session, problems, [item.completion for item in items])
         items = [
-            item
-            for item, outcome in zip(items, outcomes, strict=True)
-            if outcome is Outcome.PASSED
+            item for item, outcome in zip(items, outcomes, strict=True) if outcome is Outcome.PASSED
         ]
     texts = tuple(KeptText(task_id=item.task_id, completion=item.completion) for item in items)
     return Received(lesson.teacher, texts, counts(vetted.report))
@@ -269,7 +268,8 @@ def _deal(
 ) -> list[list[Example]]:
     """Return batches of up to ``size`` examples: shuffled passes over all, one after another.
 
-    A pass ends in a smaller batch, as an epoch does; fewer examples than ``size`` make batches of all.
+    A pass ends in a smaller batch, as an epoch does; fewer examples than ``size`` make batches of
+    all.
     """
     if not examples:
         return [[] for _ in range(num_batches)]
@@ -303,7 +303,7 @@ def answer_finally(session: Session, state: AgentState) -> list[dict[str, Any]]:
     outcomes = solve.execute(session, owners, [a.completion for a in answers])
     rows = []
     for number, (problem, given, outcome) in enumerate(zip(owners, answers, outcomes, strict=True)):
-        bleu = solve.score(given.completion, problem.canonical_solution)
+        bleu = score(given.completion, problem.canonical_solution)
         rows.append(
             {
                 "task_id": problem.task_id,

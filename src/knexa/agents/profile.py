@@ -1,8 +1,8 @@
 """The abstract profile that an agent shows the CPM: 32 features, each in about [0, 1].
 
-8 static (one-hot backbone family), 12 dynamic, 12 data (the normalised histogram of the training problems
-over the categories), as in the paper. Nothing in it is text, and nothing was measured on the test set.
-``profile_layout`` names the features in their order.
+8 static (one-hot backbone family), 12 dynamic, 12 data (the normalised histogram of the training
+problems over the categories), as in the paper. Nothing in it is text, and nothing was measured on
+the test set. ``profile_layout`` names the features in their order.
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ class Paper32:
     """The paper's profile.
 
     The dynamic features, all from the agent's own validation split, its training and its exchanges:
-    Pass@1; CodeBLEU (fixed); 1 / perplexity; the changes of these three since the measurement before,
-    as 0.5 + change / 2; the training loss x as 1 / (1 + x); the number of training problems n as
-    n / (n + 50); the share of its last package that receivers kept; the mean reward as a student and as
-    a teacher, as 0.5 + tanh(mean) / 2; the number of exchanges m as m / (m + 10). What is not known yet
-    is 0.5 where it is a change or a mean reward and 0 elsewhere.
+    Pass@1; CodeBLEU (fixed); 1 / perplexity; the changes of these three since the measurement
+    before, as 0.5 + change / 2; the training loss x as 1 / (1 + x); the number of training problems
+    n as n / (n + 50); the share of its last package that receivers kept; the mean reward as a
+    student and as a teacher, as 0.5 + tanh(mean) / 2; the number of exchanges m as m / (m + 10).
+    What is not known yet is 0.5 where it is a change or a mean reward and 0 elsewhere.
     """
 
     def build(

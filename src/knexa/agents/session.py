@@ -1,7 +1,8 @@
 """What a process needs to run phases: the frozen backbones, the data and the components.
 
-A session is built once per process, before workers are forked, so that they share its backbones; it holds
-nothing that a phase changes (an adapter is loaded into the backbone's slot at the start of every phase).
+A session is built once per process, before workers are forked, so that they share its backbones; it
+holds nothing that a phase changes (an adapter is loaded into the backbone's slot at the start of
+every phase).
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from knexa.backbones.roster import Roster
     from knexa.data.benchmark import Benchmark
     from knexa.data.partition import AgentData
-    from knexa.evaluation.executor import Executor
+    from knexa.evaluation.sandbox.executor import Executor
     from knexa.exchange.guardrail import Guardrail
 
 
@@ -55,9 +56,7 @@ class Session:
     def example(self, tokenizer: Any, problem: Problem, completion: str | None = None) -> Example:
         """Return the training sequence of a problem: its canonical solution unless one is given."""
         text = problem.canonical_solution if completion is None else completion
-        return Example(
-            *encode_example(tokenizer, problem.prompt, text, self.training.max_length)
-        )
+        return Example(*encode_example(tokenizer, problem.prompt, text, self.training.max_length))
 
     def kept_example(self, tokenizer: Any, text: KeptText) -> Example:
         """Return the training sequence of a kept completion of a transfer problem."""

@@ -11,7 +11,7 @@ from knexa.agents.state import AgentState
 from knexa.agents.text import decode_completion
 from knexa.data.problem import Problem
 from knexa.evaluation.codebleu import score
-from knexa.evaluation.executor import Outcome
+from knexa.evaluation.sandbox.executor import Outcome
 
 
 @dataclass(frozen=True, slots=True)

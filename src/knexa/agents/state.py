@@ -41,7 +41,8 @@ class AgentState:
     Attributes:
         index: The agent's place in the roster.
         adapter: LoRA tensors by parameter name, fp32 on the CPU.
-        optimizer: AdamW moments, ``exp_avg/<name>`` and ``exp_avg_sq/<name>``; empty before training.
+        optimizer: AdamW moments, ``exp_avg/<name>`` and ``exp_avg_sq/<name>``; empty before
+            training.
         optimizer_steps: AdamW steps taken so far.
         replay: Teacher text that the agent keeps and rehearses, oldest first.
         history: What profiles are made from.
@@ -81,7 +82,7 @@ def load_state(path: Path) -> AgentState:
     from knexa.tracking.tree_file import load_tree
 
     tree = load_tree(path)
-    history = {
+    history: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in tree["history"].items()
     }

@@ -1,8 +1,8 @@
 """From problems to token sequences and back, the same way in training, teaching and solving.
 
-A prompt is tokenized without the newline that opens the body, and that newline opens the completion:
-byte-level BPE merges a newline with the indentation after it, and a prompt that ended in a bare
-newline would be a boundary the model never saw (every completion would come out empty).
+A prompt is tokenized without the newline that opens the body, and that newline opens the
+completion: byte-level BPE merges a newline with the indentation after it, and a prompt that ended
+in a bare newline would be a boundary the model never saw (every completion would come out empty).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -24,12 +24,10 @@ def encode_example(
 ) -> tuple[list[int], int]:
     """Return (token ids, number of prompt tokens) of one training sequence, ended by EOS.
 
-    The sequence is cut at ``max_length``; where the prompt alone is that long its oldest tokens go, so
-    that some of the completion is left to learn from.
+    The sequence is cut at ``max_length``; where the prompt alone is that long its oldest tokens go,
+    so that some of the completion is left to learn from.
     """
-    target: list[int] = tokenizer.encode(
-        "\n" + completion.rstrip("\n"), add_special_tokens=False
-    )
+    target: list[int] = tokenizer.encode("\n" + completion.rstrip("\n"), add_special_tokens=False)
     target = [*target, tokenizer.eos_token_id][:max_length]
     room = max(max_length - len(target), max_length // 2)
     head = encode_prompt(tokenizer, prompt, room)
@@ -41,17 +39,15 @@ def decode_completion(tokenizer: Any, ids: "Sequence[int]") -> str:
     kept = list(ids)
     if tokenizer.eos_token_id in kept:
         kept = kept[: kept.index(tokenizer.eos_token_id)]
-    text: str = tokenizer.decode(
-        kept, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
+    text: str = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return truncate(text[1:] if text.startswith("\n") else text)
 
 
 def truncate(completion: str) -> str:
     """Cut a function body where it ends: at the first line that is neither blank nor indented.
 
-    A completion whose first line is not indented is a whole program and stays as it is. The text ends
-    in one newline.
+    A completion whose first line is not indented is a whole program and stays as it is. The text
+    ends in one newline.
     """
     lines = completion.split("\n")
     first = next((line for line in lines if line.strip()), "")

@@ -1,8 +1,8 @@
 """Training one adapter for one phase: a Lightning module under a Lightning Trainer.
 
-A phase gives batches of weighted sequences. The weights carry the objective: a local update weighs every
-completion token alike, AKD (Eq. 2) gives the private half 1 - alpha and the teacher's half alpha. Shapes:
-B sequences, T tokens, V vocabulary.
+A phase gives batches of weighted sequences. The weights carry the objective: a local update weighs
+every completion token alike, AKD (Eq. 2) gives the private half 1 - alpha and the teacher's half
+alpha. Shapes: B sequences, T tokens, V vocabulary.
 """
 
 import logging
@@ -71,13 +71,14 @@ def collate(
     """Return one right-padded batch of ``input_BT``, ``mask_BT`` and ``weight_BT``.
 
     Args:
-        groups: (weight, examples) pairs. The examples of a group share its weight token by token: the
-            private half of Eq. 2 is one group of weight 1 - alpha, the teacher's text one of alpha.
+        groups: (weight, examples) pairs. The examples of a group share its weight token by token:
+            the private half of Eq. 2 is one group of weight 1 - alpha, the teacher's text one of
+            alpha.
         pad: The id that fills the right of shorter sequences.
 
     Returns:
-        ``weight_BT[b, t]`` weighs the prediction of token t; it is 0 on prompts and padding, and each
-        group's weights sum to the group's weight.
+        ``weight_BT[b, t]`` weighs the prediction of token t; it is 0 on prompts and padding, and
+        each group's weights sum to the group's weight.
     """
     import torch
 
@@ -100,7 +101,7 @@ def collate(
 
 def weighted_loss(model: Any, batch: "dict[str, torch.Tensor]") -> "torch.Tensor":
     """Return the sum over tokens of weight times cross-entropy; a mean where weights sum to 1."""
-    import torch.nn.functional as F  # noqa: N812
+    import torch.nn.functional as F
 
     logits_BTV = model(input_ids=batch["input_BT"], attention_mask=batch["mask_BT"]).logits
     weight_BT = batch["weight_BT"][:, 1:]
@@ -158,7 +159,7 @@ def fit(
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's advice about loaders and loggers, which a phase of a second never needs."""
+    """Silence advice on loaders and loggers that a phase of a second never needs."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

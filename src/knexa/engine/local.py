@@ -1,8 +1,8 @@
 """Where phases run: in this process, or in worker processes forked from it.
 
-Workers are forked after the backbones are loaded, so they share them and start at once; a phase is a pure
-function, so results do not depend on how many there are. With an accelerator everything runs in this
-process (a forked process cannot use CUDA).
+Workers are forked after the backbones are loaded, so they share them and start at once; a phase is
+a pure function, so results do not depend on how many there are. With an accelerator everything runs
+in this process (a forked process cannot use CUDA).
 """
 
 import logging
@@ -36,8 +36,8 @@ class Local:
     """Phases on this machine.
 
     Attributes:
-        num_workers: Worker processes; None takes one per core, at most one per agent. 1 runs phases in
-            the main process.
+        num_workers: Worker processes; None takes one per core, at most one per agent. 1 runs phases
+            in the main process.
         accelerator: ``cpu``, ``gpu``, or ``auto``: a GPU where torch sees one.
         num_threads: Torch threads of each process. More than one is slower on tiny models.
     """

@@ -1,8 +1,8 @@
 """What a student does with a teacher's text: the exchange protocols.
 
 Adaptive Knowledge Distillation (AKD, Eq. 2 of the paper) mixes the student's private loss with the
-cross-entropy on text that the teacher decoded on the public transfer set and the student re-encodes with
-its own tokenizer, so that any architectures and tokenizers can pair.
+cross-entropy on text that the teacher decoded on the public transfer set and the student re-encodes
+with its own tokenizer, so that any architectures and tokenizers can pair.
 """
 
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ class AKD:
         alpha_end: The same in the last round; linear between.
         temperature_start: The teacher's sampling temperature in the first round (0 is greedy).
         temperature_end: The same in the last round.
-        num_steps: Optimizer steps of one exchange, whatever the package holds, so that every teacher
-            (and the no-teacher arm of the probes) is given the same training.
-        num_problems: Transfer problems that a teacher answers in a round, drawn anew each round; None
-            means all.
+        num_steps: Optimizer steps of one exchange, whatever the package holds, so that every
+            teacher (and the no-teacher arm of the probes) is given the same training.
+        num_problems: Transfer problems that a teacher answers in a round, drawn anew each round;
+            None means all.
     """
 
     name: ClassVar[str] = "akd"
@@ -60,8 +60,9 @@ class AKD:
 class AKDVerified(AKD):
     """AKD on answers that work: a completion is kept if it passes the problem's public tests.
 
-    Kept text goes into a replay store that the student rehearses in later exchanges and local updates,
-    so that what one teacher taught is not forgotten while another teaches. Ours, not the paper's.
+    Kept text goes into a replay store that the student rehearses in later exchanges and local
+    updates, so that what one teacher taught is not forgotten while another teaches. Ours, not the
+    paper's.
 
     Attributes:
         replay_size: Completions that an agent keeps at most; the oldest go first.

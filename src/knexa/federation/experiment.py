@@ -15,7 +15,7 @@ from knexa.data.problem import CATEGORIES
 from knexa.data.skew import category_histogram, measure_skew
 from knexa.engine.local import Pool, Workers
 from knexa.errors import UserError
-from knexa.evaluation.executor import Executor, Limits
+from knexa.evaluation.sandbox.executor import Executor, Limits
 from knexa.evaluation.metrics import GateReport, gate
 from knexa.federation.llm import LLMWorld
 from knexa.federation.rounds import restore, run_rounds
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
-    """Run, or go on with, the experiment in ``run_dir`` (acquired by the caller); return its summary.
+    """Run, or go on with, the experiment in the acquired ``run_dir``; return its summary.
 
     Raises:
         UserError: Something that the config asks for is not to be had here.
@@ -141,7 +141,7 @@ def _without(benchmark: Benchmark, excluded: set[str]) -> Benchmark:
     if not excluded:
         return benchmark
     log.warning("%d problems fail the gate: %s", len(excluded), ", ".join(sorted(excluded)))
-    kept = {
+    kept: dict[str, Any] = {
         role: tuple(problem for problem in problems if problem.task_id not in excluded)
         for role, problems in benchmark.roles().items()
     }
@@ -238,9 +238,7 @@ def _agent_info(session: Session, index: int) -> AgentInfo:
 def _summary(
     settings: Settings, run_dir: RunDirectory, samples: list[dict[str, Any]], report: GateReport
 ) -> dict[str, Any]:
-    measured = summarize(
-        run_dir, samples, ks=settings.evaluation.kept_ks(), seed=settings.seed
-    )
+    measured = summarize(run_dir, samples, ks=settings.evaluation.kept_ks(), seed=settings.seed)
     return measured | {
         "seed": settings.seed,
         "config_hash": settings.config_hash,

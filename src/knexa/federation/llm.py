@@ -1,9 +1,9 @@
 """The federation of LoRA agents: what a round means when the agents are language models.
 
 Data flow of a round: states -> local update (all agents) -> profiles -> the plan -> lessons of its
-teachers -> what a student keeps of each -> learning -> states. A probe runs the last three for every
-ordered pair from the same snapshot; an exchange that was probed is not computed again, since a phase is a
-pure function and the trial is the exchange.
+teachers -> what a student keeps of each -> learning -> states. A probe runs the last three for
+every ordered pair from the same snapshot; an exchange that was probed is not computed again, since
+a phase is a pure function and the trial is the exchange.
 """
 
 from dataclasses import dataclass, replace
@@ -95,9 +95,7 @@ class LLMWorld:
         rewards_NN = np.full((self.num_agents, self.num_agents), np.nan)
         for teacher, student in pairs:
             rewards_NN[teacher, student] = self._reward(teacher, student)
-        no_teacher_N = np.array(
-            [self._raw(learned, kilobytes=0.0) for _, learned in alone]
-        )
+        no_teacher_N = np.array([self._raw(learned, kilobytes=0.0) for _, learned in alone])
         return Probe(rewards_NN=rewards_NN, no_teacher_N=no_teacher_N)
 
     def exchange(self, round_number: int, plan: Plan) -> list[Exchange]:

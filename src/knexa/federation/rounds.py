@@ -26,8 +26,8 @@ def run_rounds(
 ) -> None:
     """Live through the rounds after ``last_round`` (None: from the untrained federation on).
 
-    Every round ends in durable rows and a checkpoint, so that a run killed anywhere goes on from its
-    last whole round.
+    Every round ends in durable rows and a checkpoint, so that a run killed anywhere goes on from
+    its last whole round.
     """
     if last_round is None:
         tracker.log_rounds(world.rows(0, []))

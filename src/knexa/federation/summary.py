@@ -1,16 +1,17 @@
 """A run's result from its own files: final pass@k and CodeBLEU with intervals, regret, costs.
 
-Axes: A agents, P test problems. Intervals are 95 % percentile bootstraps over problems, of the mean over
-agents; an answer that the sandbox lost is left out of its problem's n.
+Axes: A agents, P test problems. Intervals are 95 % percentile bootstraps over problems, of the mean
+over agents; an answer that the sandbox lost is left out of its problem's n.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from knexa.evaluation.executor import Outcome
+from knexa.evaluation.sandbox.executor import Outcome
 from knexa.evaluation.metrics import pass_at_k
 from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
@@ -25,12 +26,10 @@ def summarize(
     """Return the measured part of summary.json."""
     scored = [row for row in samples if row["outcome"] != Outcome.INFRASTRUCTURE_ERROR]
     summary: Row = {
-        f"pass@{k}": _by_problem(scored, lambda rows, k=k: _pass_at_k(rows, k), seed) for k in ks
+        f"pass@{k}": _by_problem(scored, partial(_pass_at_k, k=k), seed) for k in ks
     }
     for form in ("codebleu_compat", "codebleu_fixed"):
-        summary[form] = _by_problem(
-            scored, lambda rows, form=form: float(np.mean([row[form] for row in rows])), seed
-        )
+        summary[form] = _by_problem(scored, partial(_mean_of, field=form), seed)
     rounds, exchanges = run_dir.read_rows("rounds"), run_dir.read_rows("exchanges")
     summary |= _regret(run_dir.read_rows("regret"))
     summary |= {
@@ -51,10 +50,14 @@ def _pass_at_k(rows: Sequence[Row], k: int) -> float | None:
     return pass_at_k(len(rows), sum(row["outcome"] == Outcome.PASSED for row in rows), k)
 
 
+def _mean_of(rows: Sequence[Row], field: str) -> float:
+    return float(np.mean([row[field] for row in rows]))
+
+
 def _by_problem(
     samples: Sequence[Row], score: Callable[[Sequence[Row]], float | None], seed: int
 ) -> Row:
-    """Return mean, interval and per-agent means of a score of one agent's answers to one problem."""
+    """Return mean, interval and per-agent means of a score of an agent on a problem."""
     groups: dict[tuple[int, str], list[Row]] = defaultdict(list)
     for row in samples:
         groups[row["agent"], row["task_id"]].append(row)

@@ -1,7 +1,7 @@
 """Nested plain values and arrays in one safetensors file: the only format that checkpoints use.
 
-Arrays are stored bit for bit; everything else (numbers, strings, lists, None) travels as JSON in the
-file's metadata. Nothing is pickled, so a checkpoint can be read without trusting it.
+Arrays are stored bit for bit; everything else (numbers, strings, lists, None) travels as JSON in
+the file's metadata. Nothing is pickled, so a checkpoint can be read without trusting it.
 """
 
 import json

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+
+from knexa.agents.generate import generate
+
+EOS, PAD = 63, 0
+PROMPTS = [[5, 9, 11], [7], [20, 21, 22, 23, 24, 25], [40, 41], [3, 1, 4, 1, 5, 9, 2, 6]]
+
+
+def _ids(model, prompts=PROMPTS, **options):
+    options = {"max_new_tokens": 12, "eos": EOS, "pad": PAD} | options
+    return [generation.ids for generation in generate(model, prompts, **options)]
+
+
+def test_greedy_equals_the_library(model):
+    for prompt, ids in zip(PROMPTS, _ids(model), strict=True):
+        expected = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=12,
+            do_sample=False,
+            eos_token_id=EOS,
+            pad_token_id=PAD,
+        )[0, len(prompt) :]
+        assert ids == expected.tolist()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_batching_does_not_change_what_a_prompt_gets(model, temperature):
+    together = _ids(model, temperature=temperature, seed=3)
+    apart = _ids(model, temperature=temperature, seed=3, batch_size=2)
+    assert together == apart
+
+
+def test_a_seed_fixes_the_draws_and_another_changes_them(model):
+    assert _ids(model, temperature=1.0, seed=1) == _ids(model, temperature=1.0, seed=1)
+    assert _ids(model, temperature=1.0, seed=1) != _ids(model, temperature=1.0, seed=2)
+
+
+def test_sampling_follows_the_softmax_at_the_temperature(model):
+    prompt, draws, temperature = [5, 9, 11], 4000, 1.5
+    firsts = np.array(
+        [ids[0] for ids in _ids(model, [prompt] * draws, temperature=temperature, max_new_tokens=1)]
+    )
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt])).logits[0, -1].double()
+    expected = (logits / temperature).softmax(-1).numpy()
+    observed = np.bincount(firsts, minlength=len(expected)) / draws
+    assert 0.5 * np.abs(observed - expected).sum() < 0.06  # total variation
+
+
+def test_generation_stops_at_eos_and_counts_it(model):
+    first = _ids(model)[0]
+    ended = _ids(model, [PROMPTS[0]], eos=first[2])[0]
+    assert ended == first[: first.index(first[2]) + 1]
+
+
+def test_mean_log_prob_is_that_of_a_plain_forward_pass(model):
+    generation = generate(model, [PROMPTS[2]], eos=EOS, pad=PAD, max_new_tokens=6)[0]
+    with torch.no_grad():
+        logits = model(torch.tensor([PROMPTS[2] + generation.ids])).logits[0].double()
+    start = len(PROMPTS[2]) - 1
+    log_probs = logits[start:-1].log_softmax(-1)
+    expected = log_probs[range(len(generation.ids)), generation.ids].mean()
+    assert generation.mean_log_prob == pytest.approx(float(expected), abs=1e-4)

@@ -1,0 +1,160 @@
+"""The round loop on a world of formulas: what it records, and that an interruption changes nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from knexa.federation.rounds import restore, run_rounds
+from knexa.federation.world import Exchange
+from knexa.matchmaking.base import Probe
+from knexa.matchmaking.contexts import Interaction
+from knexa.matchmaking.cpm import CPM
+from knexa.matchmaking.linucb import LinUCB
+from knexa.matchmaking.matchings import Exact
+from knexa.matchmaking.oracle import Oracle
+from knexa.matchmaking.regret import Regret
+from knexa.matchmaking.rewards import LocalLoss
+from knexa.tracking.run_directory import RunDirectory
+from knexa.tracking.tracker import Tracker
+from knexa.tracking.tree_file import load_tree, save_tree
+
+NUM_AGENTS, NUM_ROUNDS, SEED = 5, 6, 11
+
+
+class Interrupted(Exception):
+    """What a test raises in the middle of a round."""
+
+
+class FormulaWorld:
+    """Agents are numbers; a student moves half-way to its teacher; the reward is its gain."""
+
+    num_agents = NUM_AGENTS
+
+    def __init__(self, fail_in_round: int | None = None) -> None:
+        self.skills = np.linspace(0.1, 0.9, NUM_AGENTS)
+        self.fail_in_round = fail_in_round
+        self.probed: list[int] = []
+
+    def begin_round(self, round_number):
+        self.skills = self.skills + 0.01 * np.sin(round_number + np.arange(NUM_AGENTS))
+
+    def profiles(self):
+        profiles = np.zeros((NUM_AGENTS, 32))
+        profiles[:, 8] = self.skills
+        profiles[:, 20:] = np.eye(NUM_AGENTS, 12)
+        return profiles
+
+    def _gains(self):
+        return 0.5 * (self.skills[:, None] - self.skills[None, :])
+
+    def probe(self, round_number):
+        self.probed.append(round_number)
+        gains = self._gains()
+        np.fill_diagonal(gains, np.nan)
+        return Probe(rewards_NN=gains, no_teacher_N=np.zeros(NUM_AGENTS))
+
+    def exchange(self, round_number, plan):
+        if round_number == self.fail_in_round:
+            raise Interrupted
+        gains, exchanges = self._gains(), []
+        for directive in plan:
+            teacher, student = directive.pair
+            self.skills[student] += gains[teacher, student]
+            exchanges.append(
+                Exchange(
+                    directive=directive,
+                    reward=float(gains[teacher, student]),
+                    kilobytes=1.5,
+                    items_sent=3,
+                    items_kept=2,
+                    guardrail={"blocked": 0, "redacted": 0, "counted": 1},
+                    tokens_generated=7,
+                )
+            )
+        return exchanges
+
+    def rows(self, round_number, exchanges):
+        return [
+            {"round": round_number, "agent": i, "name": f"a{i}", "pass@1_greedy": float(skill)}
+            for i, skill in enumerate(self.skills)
+        ]
+
+    def final_samples(self):
+        return []
+
+    def save(self, folder: Path):
+        save_tree(folder / "world.safetensors", {"skills": self.skills})
+
+    def load(self, folder: Path):
+        self.skills = load_tree(folder / "world.safetensors")["skills"].copy()
+
+
+def _cpm(policy):
+    return CPM(
+        matchmaker=policy,
+        context=Interaction(),
+        matching=Exact(),
+        reward=LocalLoss(),
+        protocol="akd",
+        num_profile_features=32,
+    )
+
+
+def _run(path, world, *, policy=None, regret=2):
+    with RunDirectory(path) as run_dir:
+        cpm = _cpm(policy or LinUCB())
+        checkpoint = run_dir.latest_checkpoint()
+        run_dir.truncate_after(checkpoint[0] if checkpoint else -1)
+        if checkpoint:
+            restore(world, cpm, checkpoint[1])
+        run_rounds(
+            world,
+            cpm,
+            Tracker(run_dir),
+            seed=SEED,
+            num_rounds=NUM_ROUNDS,
+            regret=Regret(every=regret),
+            last_round=checkpoint[0] if checkpoint else None,
+        )
+        return {name: run_dir.read_rows(name) for name in ("rounds", "exchanges", "regret")}
+
+
+def test_rows_follow_the_contract(tmp_path):
+    rows = _run(tmp_path / "run", FormulaWorld())
+    assert [(row["round"], row["agent"]) for row in rows["rounds"]] == [
+        (t, i) for t in range(NUM_ROUNDS + 1) for i in range(NUM_AGENTS)
+    ]
+    assert [row["round"] for row in rows["regret"]] == [1, 3, 5]
+    per_round = [sum(row["round"] == t for row in rows["exchanges"]) for t in range(1, 7)]
+    assert per_round == [NUM_AGENTS // 2] * NUM_ROUNDS
+    for row in rows["exchanges"]:
+        assert row["protocol"] == "akd"
+        assert len(row["teachers"]) == len(row["students"]) == 1
+
+
+@pytest.mark.parametrize("failing_round", [1, 2, 5])
+def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path, failing_round):
+    _run(tmp_path / "whole", FormulaWorld())
+    with pytest.raises(Interrupted):
+        _run(tmp_path / "cut", FormulaWorld(fail_in_round=failing_round))
+    _run(tmp_path / "cut", FormulaWorld())
+    for name in ("rounds", "exchanges", "regret"):
+        whole = (tmp_path / "whole" / f"{name}.jsonl").read_bytes()
+        assert whole
+        assert (tmp_path / "cut" / f"{name}.jsonl").read_bytes() == whole
+
+
+def test_an_oracle_is_probed_every_round_and_has_no_regret(tmp_path):
+    world = FormulaWorld()
+    rows = _run(tmp_path / "run", world, policy=Oracle(), regret=3)
+    assert world.probed == list(range(1, NUM_ROUNDS + 1))
+    assert [row["round"] for row in rows["regret"]] == [1, 4]
+    for row in rows["regret"]:
+        assert row["chosen"] == row["best"] > row["random"]
+
+
+def test_a_policy_that_needs_no_probe_gets_none(tmp_path):
+    world = FormulaWorld()
+    _run(tmp_path / "run", world, regret=0)
+    assert world.probed == []
