@@ -115,7 +115,7 @@ def start_tree(info: StartInfo) -> Tree:
     """Return the tree of what the run consists of."""
     tree = Tree(f"[bold]{escape(info.run_name)}[/]  {info.num_rounds} rounds")
     agents = tree.add(f"[bold]{len(info.agents)} agents[/]")
-    agents.add(_agents_grid(info.agents[:MAX_LISTED_AGENTS]))
+    agents.add(_agents_table(info.agents[:MAX_LISTED_AGENTS]))
     if len(info.agents) > MAX_LISTED_AGENTS:
         agents.add(f"and {len(info.agents) - MAX_LISTED_AGENTS} more")
     skew = "" if info.mean_js is None else f"  (mean Jensen-Shannon {info.mean_js:.2f})"
@@ -158,10 +158,9 @@ def round_line(info: RoundInfo) -> str:
 
 def agents_table(info: ClosingInfo) -> Table:
     """Return the closing table's rows per agent: scores at the start and the end, and roles."""
-    table = Table(title="Agents", title_justify="left", title_style="bold", box=None)
+    table = _table("Agents")
     table.add_column("agent")
-    table.add_column("backbone", style="dim")
-    for column in ("Pass@1 first", "last", "final", "CodeBLEU", "taught", "learned"):
+    for column in ("greedy Pass@1", "final Pass@1", "CodeBLEU", "taught", "learned"):
         table.add_column(column, justify="right")
     names = agent_names(info.rounds)
     for agent, name in list(enumerate(names))[:MAX_LISTED_AGENTS]:
@@ -169,9 +168,7 @@ def agents_table(info: ClosingInfo) -> Table:
         curve = [row["pass@1_greedy"] for row in rows if row.get("pass@1_greedy") is not None]
         table.add_row(
             escape(name),
-            escape(str(rows[-1].get("backbone") or "")),
-            _percent(curve[0] if curve else None),
-            _percent(curve[-1] if curve else None),
+            f"{_percent(curve[0])} -> {_percent(curve[-1])}" if curve else "-",
             _percent(_per_agent(info.summary, "pass@1", agent)),
             _number(_per_agent(info.summary, "codebleu_fixed", agent)),
             str(sum(agent in row["teachers"] for row in info.exchanges)),
@@ -184,9 +181,7 @@ def agents_table(info: ClosingInfo) -> Table:
 
 def totals_table(info: ClosingInfo) -> Table:
     """Return the closing table's totals: scores with intervals, regret, traffic, files."""
-    table = Table(
-        title="Run", title_justify="left", title_style="bold", box=None, show_header=False
-    )
+    table = _table("Run", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     summary = info.summary
@@ -219,18 +214,36 @@ def shown_path(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _agents_grid(agents: Sequence[AgentInfo]) -> Table:
-    grid = Table.grid(padding=(0, 2))
+def _agents_table(agents: Sequence[AgentInfo]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("agent", no_wrap=True)
+    table.add_column("backbone", no_wrap=True)
+    for column in ("params", "LoRA", "train", "val"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("mostly")
     for agent in agents:
         share = agent.num_trainable / max(1, agent.num_parameters)
-        grid.add_row(
+        table.add_row(
             escape(agent.name),
-            f"[dim]{escape(agent.backbone)}[/]",
-            f"{_count(agent.num_parameters)} parameters, {share:.1%} trained",
-            f"{agent.num_train} train, {agent.num_validation} validation",
-            escape(", ".join(agent.top_categories)),
+            escape(agent.backbone),
+            _count(agent.num_parameters),
+            f"{share:.2%}",
+            str(agent.num_train),
+            str(agent.num_validation),
+            escape(", ".join(agent.top_categories).replace("_", " ")),
         )
-    return grid
+    return table
+
+
+def _table(title: str, *, show_header: bool = True) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=show_header,
+        padding=(0, 2, 0, 0),
+    )
 
 
 def _regret_line(summary: Mapping[str, Any]) -> str:
@@ -238,7 +251,7 @@ def _regret_line(summary: Mapping[str, Any]) -> str:
     rounds = len(summary.get("regret_rounds") or [])
     chosen = summary.get("cumulative_regret")
     own = "not defined for these plans" if chosen is None else f"{chosen:.4f}"
-    return f"{own}  (uniformly random pairing: {random:.4f}; over {rounds} probed rounds)"
+    return f"{own}  (random pairing {random:.4f}; {rounds} probed rounds)"
 
 
 def _per_agent(summary: Mapping[str, Any], key: str, agent: int) -> float | None:
