@@ -1,0 +1,170 @@
+"""Where published rows come from: JSONL files, plain or gzipped, or the Hugging Face hub.
+
+Whatever goes wrong is one line that says which file or data set and what to set.
+"""
+
+import gzip
+import hashlib
+import json
+import logging
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from knexa.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+_PROBE_SECONDS = 4.0
+"""Unreachable hubs take the hub's own client 23-47 s to give up; this is how long we look first."""
+
+
+def find_file(path: str | Path, stem: str) -> Path:
+    """Return ``stem``.jsonl.gz or ``stem``.jsonl in a folder, or ``path`` if it is a file.
+
+    Raises:
+        UserError: If there is neither.
+    """
+    folder = Path(path).expanduser()
+    candidates = [folder / f"{stem}.jsonl.gz", folder / f"{stem}.jsonl"]
+    for candidate in [folder, *candidates]:
+        if candidate.is_file():
+            return candidate
+    raise UserError(
+        f"data.path={path}: no {stem}.jsonl.gz or {stem}.jsonl there; point it at a folder that "
+        "has them, or leave it null to read the Hugging Face hub"
+    )
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text, unpacked where its name ends in .gz.
+
+    Raises:
+        UserError: If it cannot be read or unpacked, or is not UTF-8.
+    """
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); fetch the file again") from None
+
+
+def text_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's unpacked text, the same for .jsonl and .jsonl.gz."""
+    return hashlib.sha256(read_text(path).encode()).hexdigest()
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """Yield (line number, object) for every line of a JSONL file that is not blank.
+
+    Raises:
+        UserError: On a line that is no JSON object; names file and line.
+    """
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{number}: not JSON ({error.msg}); mend the line") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}:{number}: not a JSON object; mend the line")
+        yield number, row
+
+
+def check_fields(row: Mapping[str, Any], fields: Mapping[str, type], where: str) -> None:
+    """Raise UserError naming the first of ``fields`` that ``row`` lacks or has of another type."""
+    for name, kind in fields.items():
+        if name not in row:
+            raise UserError(f"{where}: field {name} is missing; add it or fetch the file again")
+        if not isinstance(row[name], kind) or isinstance(row[name], bool):
+            raise UserError(f"{where}: field {name} must be {kind.__name__}, not {row[name]!r:.40}")
+
+
+def hub_rows(repository: str, config: str, revision: str) -> list[Row]:
+    """Return all rows (every split) of a hub data set: from the local cache first, else online.
+
+    Args:
+        repository: e.g. ``openai/openai_humaneval``.
+        config: The data set's configuration, e.g. ``full``.
+        revision: Pinned commit.
+
+    Raises:
+        UserError: If it is neither cached nor reachable; within about ``_PROBE_SECONDS``.
+    """
+    import datasets
+    from huggingface_hub import constants
+
+    user_is_offline = constants.HF_HUB_OFFLINE or datasets.config.HF_HUB_OFFLINE
+    try:
+        with _hub_offline():
+            return _load(repository, config, revision)
+    except Exception as error:
+        _LOG.info("data: %s is not cached (%s)", repository, error)
+    if user_is_offline or not _hub_is_reachable(constants.ENDPOINT):
+        why = "HF_HUB_OFFLINE is set" if user_is_offline else "the hub cannot be reached"
+        raise UserError(
+            f"{repository} is not in the local cache and {why}; set data.path=DIR to a folder with "
+            "HumanEval.jsonl.gz and mbpp.jsonl.gz, or go online once"
+        )
+    try:
+        return _load(repository, config, revision)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{repository}@{revision[:12]} did not load from the hub ({reason}); try again, or set "
+            "data.path=DIR to a folder with HumanEval.jsonl.gz and mbpp.jsonl.gz"
+        ) from error
+
+
+def _load(repository: str, config: str, revision: str) -> list[Row]:
+    """Return the rows of all splits."""
+    import datasets
+
+    splits = datasets.load_dataset(repository, config, revision=revision)
+    return [dict(row) for split in splits.values() for row in split]
+
+
+@contextmanager
+def _hub_offline() -> Iterator[None]:
+    """Let ``datasets`` and the hub's client look at their caches only.
+
+    Both read their switch from the environment when they are imported, which is too late here.
+    """
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+
+
+def _hub_is_reachable(endpoint: str) -> bool:
+    """Return whether the hub answers at all within a few seconds, proxies included.
+
+    In a thread, since looking up a name cannot be given a time limit.
+    """
+    answered = threading.Event()
+
+    def ask() -> None:
+        from huggingface_hub import get_session
+
+        try:
+            get_session().head(endpoint, timeout=_PROBE_SECONDS)
+        except Exception as error:
+            _LOG.info("data: %s does not answer (%s)", endpoint, error)
+        else:
+            answered.set()
+
+    probe = threading.Thread(target=ask, daemon=True)
+    probe.start()
+    probe.join(_PROBE_SECONDS)
+    return answered.is_set()
