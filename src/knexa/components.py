@@ -294,6 +294,8 @@ def _convert(annotation: Any, value: Any, key: str, trusted: Sequence[str]) -> A
         if not isinstance(value, Mapping):
             raise _refuse(annotation, value, key)
         return construct(base, value, key=key, trusted_modules=trusted)
+    elif getattr(base, "_is_protocol", False):
+        raise _refuse(annotation, value, key)  # only a node with a target can be one of these
     else:
         return _leaf(annotation, value, key)
     if metadata:

@@ -1,0 +1,108 @@
+"""The package's rooms import one way: down the list."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "knexa"
+
+ROOMS = (
+    "app",
+    "report",
+    "export",
+    "federation",
+    "matchmaking",
+    "agents",
+    "exchange",
+    "backbones",
+    "engine",
+    "tracking",
+    "data",
+    "evaluation",
+    "base",
+)
+"""From top to bottom; a room imports itself and what stands below it."""
+
+APP_FILES = {
+    "__init__",
+    "__main__",
+    "app",
+    "composition",
+    "config_folders",
+    "help_page",
+    "settings_builder",
+}
+BASE_FILES = {"components", "errors", "recipe", "seeding", "statistics"}
+
+EXCEPTIONS = {("evaluation", "knexa.data.problem")}
+"""What evaluation scores is a Problem, which belongs to the data."""
+
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "lightning",
+    "datasets",
+    "wandb",
+    "matplotlib",
+    "rustworkx",
+    "scipy",
+}
+
+
+def python_files() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def room_of(parts: tuple[str, ...]) -> str:
+    """Return the room of a module, given its path inside the package."""
+    first = parts[0] if parts else "__init__"
+    if first in APP_FILES:
+        return "app"
+    return "base" if first in BASE_FILES else first
+
+
+def imported_modules(tree: ast.AST, package: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the dotted names that a module imports; ``package`` is where relative ones start."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*above, *filter(None, [node.module])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_point_one_way(path: Path) -> None:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    room = room_of(parts)
+    assert room in ROOMS, f"{room} has no place in the order of rooms"
+    if parts[-1] == "__main__":
+        return  # a room's own command line may import anything
+    for module in imported_modules(
+        ast.parse(path.read_text(encoding="utf-8")), ("knexa", *parts[:-1])
+    ):
+        names = module.split(".")
+        if names[0] != "knexa" or len(names) < 2:
+            continue
+        if any(room == r and module.startswith(allowed) for r, allowed in EXCEPTIONS):
+            continue
+        other = room_of(tuple(names[1:]))
+        assert ROOMS.index(other) >= ROOMS.index(room), f"{room} imports {module}, which is above"
+
+
+@pytest.mark.parametrize("name", sorted(APP_FILES | BASE_FILES - {"statistics"}))
+def test_root_files_import_nothing_heavy_at_the_top(name: str) -> None:
+    tree = ast.parse((SOURCE / f"{name}.py").read_text(encoding="utf-8"))
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    for node in top:
+        for module in imported_modules(node):
+            assert module.split(".")[0] not in HEAVY
+
+
+def test_source_is_ascii() -> None:
+    for path in python_files():
+        assert path.read_text(encoding="utf-8").isascii(), path
