@@ -1,4 +1,4 @@
-"""The round loop on a world of formulas: what it records, and that an interruption changes nothing."""
+"""The round loop on a world of formulas: what it records, and what an interruption changes."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from knexa.tracking.tree_file import load_tree, save_tree
 NUM_AGENTS, NUM_ROUNDS, SEED = 5, 6, 11
 
 
-class Interrupted(Exception):
+class RoundKilledError(Exception):
     """What a test raises in the middle of a round."""
 
 
@@ -56,7 +56,7 @@ class FormulaWorld:
 
     def exchange(self, round_number, plan):
         if round_number == self.fail_in_round:
-            raise Interrupted
+            raise RoundKilledError
         gains, exchanges = self._gains(), []
         for directive in plan:
             teacher, student = directive.pair
@@ -136,7 +136,7 @@ def test_rows_follow_the_contract(tmp_path):
 @pytest.mark.parametrize("failing_round", [1, 2, 5])
 def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path, failing_round):
     _run(tmp_path / "whole", FormulaWorld())
-    with pytest.raises(Interrupted):
+    with pytest.raises(RoundKilledError):
         _run(tmp_path / "cut", FormulaWorld(fail_in_round=failing_round))
     _run(tmp_path / "cut", FormulaWorld())
     for name in ("rounds", "exchanges", "regret"):

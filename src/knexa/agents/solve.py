@@ -9,6 +9,7 @@ from knexa.agents.generate import generate
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState
 from knexa.agents.text import decode_completion
+from knexa.backbones.merged import merged
 from knexa.data.problem import Problem
 from knexa.evaluation.codebleu import score
 from knexa.evaluation.sandbox.executor import Outcome
@@ -50,16 +51,17 @@ def answer(
     prompts = [
         session.prompt(tokenizer, problem) for problem in problems for _ in range(num_samples)
     ]
-    generations = generate(
-        loaded.model,
-        prompts,
-        eos=tokenizer.eos_token_id,
-        pad=tokenizer.pad_token_id,
-        max_new_tokens=session.evaluation.max_new_tokens,
-        temperature=temperature,
-        seed=seed,
-        batch_size=session.evaluation.batch_size,
-    )
+    with merged(loaded):
+        generations = generate(
+            loaded.model,
+            prompts,
+            eos=tokenizer.eos_token_id,
+            pad=tokenizer.pad_token_id,
+            max_new_tokens=session.evaluation.max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            batch_size=session.evaluation.batch_size,
+        )
     owners = [problem for problem in problems for _ in range(num_samples)]
     return [
         Answer(

@@ -141,6 +141,7 @@ def fit(
 
     if not batches:
         return state, FitReport(None, 0, 0)
+    loaded.model.train()
     module = AdapterModule(loaded, training, learning_rate, state, num_batches=len(batches))
     with torch.random.fork_rng(), quiet_lightning():
         torch.manual_seed(seed)
