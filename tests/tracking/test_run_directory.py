@@ -1,0 +1,160 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from knexa.errors import UserError
+from knexa.tracking.run_directory import ROW_FILES, RunDirectory
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    with RunDirectory(tmp_path / "run") as run_dir:
+        yield run_dir
+
+
+def rows(*rounds):
+    return [{"round": round, "value": round / 3} for round in rounds]
+
+
+def test_constructing_touches_nothing(tmp_path):
+    RunDirectory(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_keep_key_order_and_every_bit_of_a_float(run_dir):
+    value = 0.1 + 0.2
+    run_dir.append("rounds", [{"z": value, "a": np.float32(0.1), "n": np.int64(3)}])
+    text = run_dir.rows_path("rounds").read_text()
+    assert text == '{"z": 0.30000000000000004, "a": 0.10000000149011612, "n": 3}\n'
+    assert run_dir.read_rows("rounds")[0]["z"] == value
+
+
+def test_nan_and_infinity_become_null(run_dir):
+    run_dir.append("regret", [{"rewards": np.array([[np.nan, 1.0], [np.inf, -np.inf]])}])
+    assert run_dir.read_rows("regret") == [{"rewards": [[None, 1.0], [None, None]]}]
+
+
+def test_what_is_not_json_is_refused_and_nothing_is_written(run_dir):
+    with pytest.raises(TypeError, match="object"):
+        run_dir.append("rounds", [{"round": 1}, {"round": object()}])
+    assert run_dir.read_rows("rounds") == []
+
+
+def test_reading_leaves_out_a_torn_last_line(run_dir):
+    run_dir.append("rounds", rows(1))
+    with run_dir.rows_path("rounds").open("ab") as file:
+        file.write(b'{"round": 2, "val')
+    assert run_dir.read_rows("rounds") == rows(1)
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"round": 2, "val', b'{"round"\n', b"\x00\x00\n"])
+@pytest.mark.parametrize("name", ROW_FILES)
+def test_truncating_drops_later_rounds_and_torn_ends(run_dir, name, torn):
+    run_dir.append(name, rows(0, 1, 1))
+    expected = run_dir.rows_path(name).read_bytes()
+    run_dir.append(name, rows(2, 3))
+    with run_dir.rows_path(name).open("ab") as file:
+        file.write(torn)
+    run_dir.truncate_after(1)
+    assert run_dir.rows_path(name).read_bytes() == expected
+
+
+def test_truncating_to_before_the_start_drops_all_rows(run_dir):
+    run_dir.append("timings", [*rows(0, 1), {"round": None, "seconds": 2.0}])
+    run_dir.truncate_after(-1)
+    assert run_dir.read_rows("timings") == []
+
+
+def test_damage_in_the_middle_is_an_error_not_a_gap(run_dir):
+    run_dir.rows_path("rounds").write_bytes(b'{"round": 1}\n{"rou\n{"round": 2}\n')
+    with pytest.raises(UserError, match=r"rounds\.jsonl: line 2 is damaged.*rerun=true"):
+        run_dir.truncate_after(2)
+
+
+def test_a_second_use_in_this_process_is_refused(run_dir):
+    with pytest.raises(UserError, match="in use by process"):
+        RunDirectory(run_dir.path).acquire()
+
+
+def test_a_second_process_is_refused_with_the_holders_id(run_dir):
+    code = (
+        "import sys; from knexa.errors import UserError\n"
+        "from knexa.tracking.run_directory import RunDirectory\n"
+        "try: RunDirectory(sys.argv[1]).acquire()\n"
+        "except UserError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(run_dir.path)], capture_output=True, text=True, check=True
+    )
+    holder = run_dir.path.joinpath(".lock").read_text().strip()
+    assert f"in use by process {holder};" in done.stdout
+
+
+def test_a_killed_holder_gives_the_run_back(tmp_path):
+    code = (
+        "import os, signal, sys; from knexa.tracking.run_directory import RunDirectory\n"
+        "RunDirectory(sys.argv[1]).acquire(); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=False)
+    assert (tmp_path / "run" / ".lock").exists()
+    with RunDirectory(tmp_path / "run"):
+        pass
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_config_is_written_in_the_given_order(run_dir):
+    run_dir.write_config({"seed": 1, "matchmaker": {"b": [1, 2], "a": "${not_resolved}"}})
+    assert run_dir.config.read_text() == (
+        "seed: 1\nmatchmaker:\n  b:\n  - 1\n  - 2\n  a: ${not_resolved}\n"
+    )
+
+
+def test_environment_tells_versions_status_and_resumes(run_dir):
+    run_dir.start_environment({"engine": {"num_workers": 2}})
+    first = run_dir.read_environment()
+    assert first["status"] == "running"
+    assert first["end"] is None
+    assert first["packages"]["numpy"] == np.__version__
+    assert first["engine"] == {"num_workers": 2}
+    run_dir.end_environment("interrupted")
+    assert run_dir.read_environment()["status"] == "interrupted"
+    run_dir.start_environment()
+    again = run_dir.read_environment()
+    assert again["start"] == first["start"]
+    assert len(again["resumed"]) == 1
+
+
+def test_summary_is_sorted_and_a_missing_one_is_explained(run_dir):
+    with pytest.raises(UserError, match=r"no summary\.json: the run did not finish"):
+        run_dir.read_summary()
+    run_dir.write_summary({"b": 1.0, "a": {"d": None, "c": (1,)}})
+    assert list(json.loads(run_dir.summary.read_text())) == ["a", "b"]
+    assert run_dir.read_summary() == {"b": 1.0, "a": {"d": None, "c": [1]}}
+
+
+def test_samples_come_back_and_equal_ones_have_equal_bytes(run_dir):
+    samples = [{"task_id": f"t/{i}", "completion": "\ud800 odd\n", "outcome": "ok"} for i in range(50)]
+    run_dir.write_samples(samples)
+    first = run_dir.samples.read_bytes()
+    run_dir.write_samples(samples)
+    assert run_dir.samples.read_bytes() == first
+    assert run_dir.read_samples() == samples
+
+
+def test_a_run_is_finished_only_with_its_marker_and_its_summary(run_dir):
+    assert not run_dir.is_finished()
+    run_dir.mark_done()
+    assert not run_dir.is_finished()
+    run_dir.write_summary({})
+    assert run_dir.is_finished()
+
+
+def test_clearing_leaves_nothing_but_the_lock(run_dir):
+    run_dir.write_summary({})
+    run_dir.mark_done()
+    run_dir.write_checkpoint(1, lambda folder: (folder / "state").write_text("x"))
+    run_dir.clear()
+    assert [path.name for path in run_dir.path.iterdir()] == [".lock"]
