@@ -140,8 +140,11 @@ def construct(
 
 def unknown_key(key: str, known: Sequence[str]) -> UserError:
     """Return the error for a key that does not exist where ``known`` ones do."""
-    listed = ", ".join(known) if known else "none"
-    return UserError(f"unknown key {key}{did_you_mean(key, known)}; allowed: {listed}")
+    # Only the last part is compared: a long common prefix would make any two keys look alike.
+    names = {name.rpartition(".")[2]: name for name in known}
+    nearest = difflib.get_close_matches(key.rpartition(".")[2], list(names), n=1, cutoff=0.6)
+    hint = f" (did you mean {names[nearest[0]]}?)" if nearest else ""
+    return UserError(f"unknown key {key}{hint}; allowed: {', '.join(known) or 'none'}")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -58,6 +58,8 @@ def _group_lines(defaults: dict[str, str | None]) -> list[str]:
     lines = []
     folders = sorted(path.name for path in config_folder().iterdir() if path.is_dir())
     for group in dict.fromkeys([*defaults, *folders]):
+        if group.startswith("hydra/"):
+            continue  # how Hydra logs is not what a newcomer looks for
         options = options_of(group)
         if options:
             marked = [f"*{name}" if name == defaults.get(group) else name for name in options]

@@ -32,7 +32,7 @@ class RootKeys:
             description="a folder name of letters, digits, '.', '-' and '_'",
         ),
     ]
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="an integer >= 0 (and below 2**63)")]
     rerun: bool
     dry_run: bool
     trusted_modules: tuple[str, ...]
