@@ -82,6 +82,10 @@ class Template:
             chosen.append(slots)
         return chosen
 
+    def write_body(self, code: dict[str, object], names: dict[str, str], this: str) -> str:
+        """Fill in the body: slot values as code, argument names, and the function's own name."""
+        return string.Template(self.body).substitute(code, this=this, **names)
+
 
 def template(
     name: str, names: str, args: str, slots: dict[str, tuple[object, ...]], body: str, *phrases: str
@@ -116,7 +120,7 @@ def instantiate(
     phrase = string.Template(rng.choice(kind.phrases)).substitute(english, **names)
     signature = f"def {entry_point}({', '.join(names.values())}):"
     prompt = f'{signature}\n    """{rng.choice(_VERBS)} {phrase}."""\n'
-    body = string.Template(kind.body).substitute(code, this=entry_point, **names)
+    body = kind.write_body(code, names, entry_point)
     solution = "".join(f"    {line}\n" for line in body.splitlines())
 
     namespace: dict[str, Callable[..., Value]] = {}
