@@ -5,15 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from knexa.backbones import load
 from knexa.backbones.load import BackbonePool, LoadedBackbone
 from knexa.backbones.roster import Agent, Backbone, Lora, Recommended, Roster
+from knexa.components import construct
 from knexa.errors import UserError
 
 SLOT = Lora(rank=4, alpha=8.0, dropout=0.0)
+TINY6 = OmegaConf.load(Path(__file__).parents[2] / "conf" / "roster" / "tiny6.yaml")
 HUB = Backbone(source="Qwen/Qwen1.5-0.5B", revision="8f445e36" * 5, family="qwen2", lora=SLOT)
 
 
@@ -69,17 +72,7 @@ def roster_of(*backbones: Backbone) -> Roster:
     return Roster(
         agents=tuple(Agent(name=f"on-{name}", backbone=name) for name in names),
         backbones=dict(zip(names, backbones, strict=True)),
-        recommended=Recommended(
-            local_learning_rate=1e-3,
-            kd_learning_rate=1e-3,
-            batch_size=1,
-            accumulate=1,
-            local_epochs=1,
-            max_length=64,
-            num_rounds=1,
-            regret_every=0,
-            max_new_tokens=8,
-        ),
+        recommended=construct(Recommended, dict(TINY6.recommended), key="recommended"),
     )
 
 

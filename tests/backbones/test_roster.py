@@ -3,22 +3,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from knexa.backbones.roster import Agent, Backbone, Lora, Recommended, Roster
+from knexa.backbones.roster import Agent, Backbone, Lora, Roster
 from knexa.components import construct, instantiate
 from knexa.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "roster"
-RECOMMENDED = Recommended(
-    local_learning_rate=1e-3,
-    kd_learning_rate=1e-3,
-    batch_size=1,
-    accumulate=1,
-    local_epochs=1,
-    max_length=64,
-    num_rounds=1,
-    regret_every=0,
-    max_new_tokens=8,
-)
 BACKBONE = Backbone(source="embedded:x", family="gpt2", lora=Lora(rank=1, alpha=2.0, dropout=0.0))
 
 
@@ -27,6 +16,9 @@ def load(option: str) -> Roster:
     roster = instantiate(values, key="roster")
     assert isinstance(roster, Roster)
     return roster
+
+
+RECOMMENDED = load("tiny6").recommended
 
 
 @pytest.mark.parametrize("option", ["tiny6", "paper6"])

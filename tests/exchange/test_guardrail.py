@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from knexa.components import instantiate
+from knexa.data.codelets import Codelets
 from knexa.exchange.findings import PLACEHOLDER, PROVIDER_KINDS
 from knexa.exchange.guardrail import Guardrail, Report, Vetted
 from knexa.exchange.package import TextItem
@@ -327,3 +328,15 @@ def test_no_canonical_solution_of_humaneval_and_mbpp_is_blocked_or_changed() -> 
     changed = {a.task_id for a, b in zip(items, vetted.items, strict=True) if a != b}
     # The docstring of this prompt quotes an MD5 digest; its solution alone passes as it is.
     assert changed <= {"HumanEval/162 whole"}
+
+
+def test_no_codelet_is_found_anything_in() -> None:
+    items = [
+        TextItem(task_id=f"{problem.task_id} {part}", completion=text)
+        for problem in Codelets().all_problems()
+        for part, text in (
+            ("solution", problem.canonical_solution),
+            ("whole", problem.prompt + problem.canonical_solution),
+        )
+    ]
+    assert Guardrail().vet(items) == Vetted(items=tuple(items), report=Report())

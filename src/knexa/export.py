@@ -1,0 +1,167 @@
+"""Takes an agent's adapter out of a run, as a folder that plain PEFT loads.
+
+    python -m knexa.export RUN --agent 2 --to DIR
+
+RUN is a run directory; the adapter is that of its latest checkpoint. Only the adapter is written:
+the backbone stays where it is and is named in ``adapter_config.json``.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from knexa.backbones.roster import EMBEDDED_PREFIX, Backbone, Roster
+from knexa.components import instantiate, one_line
+from knexa.errors import UserError
+from knexa.tracking.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS, CONFIG, README = "adapter_model.safetensors", "adapter_config.json", "README.md"
+
+
+def export_adapter(run: Path, agent: str, to: Path) -> Path:
+    """Write the adapter of one agent of a run; return the folder.
+
+    Args:
+        run: A run directory with a checkpoint.
+        agent: The agent's roster index (from 0) or name.
+        to: The folder to make; it may exist if it is empty.
+
+    Raises:
+        UserError: There is no such run, checkpoint or agent, or ``to`` already holds something.
+    """
+    roster = read_roster(run)
+    index = agent_index(roster, agent)
+    run_directory = RunDirectory(run)
+    checkpoint = run_directory.latest_checkpoint()
+    if checkpoint is None:
+        raise UserError(f"{run} has no checkpoint: the run ended before its first round did")
+    round_number, folder = checkpoint
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UserError(f"--to {to} already holds something: name a folder that is new or empty")
+
+    from knexa.agents.state import load_state
+
+    state = load_state(folder / "agents" / f"{index}.safetensors")
+    backbone = roster.backbone_of(index)
+    to.mkdir(parents=True, exist_ok=True)
+    write_adapter(to, backbone, state.adapter)
+    name = roster.agents[index].name
+    note = _note(backbone, name, index, run.resolve().name, round_number)
+    (to / README).write_text(note, encoding="utf-8")
+    return to
+
+
+def read_roster(run: Path) -> Roster:
+    """Return the roster of a run's config.
+
+    Raises:
+        UserError: The folder is no run directory, or its roster is not one of this package's.
+    """
+    from omegaconf import OmegaConf
+
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{run} is no run directory: it has no config.yaml")
+    config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    if not isinstance(config, dict) or not isinstance(config.get("roster"), dict):
+        raise UserError(f"{path} names no roster: only runs of the LLM federation have adapters")
+    roster = instantiate(config["roster"], key="roster")
+    if not isinstance(roster, Roster):
+        raise UserError(f"{path}: roster is a {type(roster).__name__}, not a Roster")
+    return roster
+
+
+def agent_index(roster: Roster, agent: str) -> int:
+    """Return the roster index of an agent given by index or name.
+
+    Raises:
+        UserError: The roster has no such agent.
+    """
+    names = [member.name for member in roster.agents]
+    if agent in names:
+        return names.index(agent)
+    if agent.isdecimal() and int(agent) < len(names):
+        return int(agent)
+    listed = ", ".join(f"{index} ({name})" for index, name in enumerate(names))
+    raise UserError(f"--agent {agent}: the run has the agents {listed}")
+
+
+def write_adapter(folder: Path, backbone: Backbone, adapter: "dict[str, Tensor]") -> None:
+    """Write a folder in PEFT's layout: adapter_config.json and adapter_model.safetensors."""
+    from safetensors.torch import save_file
+
+    from knexa.backbones.lora import lora_config
+
+    config = lora_config(backbone.lora, backbone.family)
+    config.base_model_name_or_path = base_model(backbone)
+    config.revision = backbone.revision
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
+    tensors = {name: tensor.contiguous() for name, tensor in adapter.items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def base_model(backbone: Backbone) -> str:
+    """Return what transformers loads the backbone from: a hub id, or an absolute folder."""
+    if backbone.source.startswith(EMBEDDED_PREFIX):
+        from knexa.backbones.embedded import embedded_path
+
+        return str(embedded_path(backbone.source.removeprefix(EMBEDDED_PREFIX)))
+    folder = Path(backbone.source).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else backbone.source
+
+
+def _note(backbone: Backbone, name: str, index: int, run: str, round_number: int) -> str:
+    base = base_model(backbone)
+    revision = f", revision {backbone.revision}" if backbone.revision else ""
+    note = (
+        f"# LoRA adapter of agent {index}, {name}\n\n"
+        f"Exported from the knexa run `{run}` after round {round_number}.\n\n"
+        f"- backbone: `{backbone.source}`{revision}\n"
+        f"- LoRA: rank {backbone.lora.rank}, alpha {backbone.lora.alpha:g}\n\n"
+        "```python\n"
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f'base = "{base}"\n'
+    )
+    options = f', revision="{backbone.revision}"' if backbone.revision else ""
+    note += (
+        f"model = AutoModelForCausalLM.from_pretrained(base{options}, dtype="
+        f'"{backbone.dtype}")\n'
+        'model = PeftModel.from_pretrained(model, "this folder")\n'
+        f"tokenizer = AutoTokenizer.from_pretrained(base{options})\n"
+        "```\n"
+    )
+    if backbone.source.startswith(EMBEDDED_PREFIX):
+        name = backbone.source.removeprefix(EMBEDDED_PREFIX)
+        note += (
+            "\nThe backbone ships inside knexa, so its folder differs between machines:\n"
+            f"`from knexa.backbones.embedded import embedded_path; embedded_path('{name}')`.\n"
+        )
+    return note
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code (2 for the user's mistake)."""
+    parser = argparse.ArgumentParser(prog="python -m knexa.export", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
+    parser.add_argument("--agent", required=True, help="roster index (from 0) or name")
+    parser.add_argument("--to", required=True, type=Path, metavar="DIR", help="folder to make")
+    parsed = parser.parse_args(arguments)
+    try:
+        folder = export_adapter(parsed.run, parsed.agent, parsed.to)
+    except UserError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    print(f"wrote {folder / CONFIG} and {folder / WEIGHTS}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
