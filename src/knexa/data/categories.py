@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from knexa.data.problem import CATEGORIES
-from knexa.data.source_code import whole_program
+from knexa.data.source_code import parse, whole_program
 
 _LEAD_LENGTH = 240
 
@@ -191,7 +191,7 @@ def _clues(prompt: str, canonical_solution: str, entry_point: str) -> _Clues:
 def _find_function(program: str, name: str) -> ast.FunctionDef | None:
     """Return the last top-level function of that name, or None."""
     try:
-        body = ast.parse(program).body
+        body = parse(program).body
     except (SyntaxError, ValueError):
         return None
     found = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == name]

@@ -6,7 +6,7 @@ from typing import Any
 
 from knexa.data.categories import categorize
 from knexa.data.problem import Problem
-from knexa.data.source_code import unbound_names
+from knexa.data.source_code import parse, unbound_names
 
 FIELDS: Mapping[str, type] = {
     "task_id": str,
@@ -45,7 +45,7 @@ def _before(prompt: str, entry_point: str) -> tuple[str, set[str]]:
     """Return the source before the entry point, and the functions that it defines."""
     lines = prompt.splitlines(keepends=True)
     helpers: set[str] = set()
-    for node in ast.parse(prompt).body:
+    for node in parse(prompt).body:
         if isinstance(node, ast.FunctionDef):
             if node.name == entry_point:
                 return "".join(lines[: node.lineno - 1]), helpers

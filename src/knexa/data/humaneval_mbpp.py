@@ -21,7 +21,7 @@ from knexa.data import humaneval, mbpp
 from knexa.data.benchmark import Benchmark
 from knexa.data.problem import Problem
 from knexa.data.rows import Row, check_fields, find_file, hub_rows, read_rows, text_digest
-from knexa.data.source_code import shape, whole_program
+from knexa.data.source_code import parse, shape, whole_program
 from knexa.errors import UserError
 from knexa.seeding import derive_rng
 
@@ -166,7 +166,7 @@ def _identities(problem: Problem) -> set[tuple[str, str]]:
 
 def _undocumented(program: str) -> str:
     """Return the program without docstrings, so that only code is compared."""
-    tree = ast.parse(program)
+    tree = parse(program)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]

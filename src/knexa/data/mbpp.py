@@ -15,6 +15,7 @@ from knexa.data.problem import Problem
 from knexa.data.source_code import (
     bound_names,
     loaded_names,
+    parse,
     split_signature,
     tidy,
     unbound_names,
@@ -73,12 +74,12 @@ def find_entry_point(code: str, tests: Sequence[str]) -> str:
     Raises:
         ValueError: If the asserts call none of them.
     """
-    functions = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+    functions = [node.name for node in parse(code).body if isinstance(node, ast.FunctionDef)]
     calls: Counter[str] = Counter()
     for test in tests:
         called = {
             node.func.id
-            for node in ast.walk(ast.parse(test))
+            for node in ast.walk(parse(test))
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
         calls.update(called.intersection(functions))
@@ -93,14 +94,14 @@ def _line_ends(text: str) -> str:
 
 def _function(code: str, name: str) -> ast.FunctionDef:
     """Return the last top-level definition of ``name``."""
-    nodes = [n for n in ast.parse(code).body if isinstance(n, ast.FunctionDef) and n.name == name]
+    nodes = [n for n in parse(code).body if isinstance(n, ast.FunctionDef) and n.name == name]
     return nodes[-1]
 
 
 def _needed_by_tests(code: str, trusted_code: str, entry_point: str) -> list[ast.stmt]:
     """Return the program's imports and definitions that set-up code or asserts refer to."""
     needed = unbound_names(trusted_code) - {entry_point}
-    return [node for node in ast.parse(code).body if bound_names(node) & needed]
+    return [node for node in parse(code).body if bound_names(node) & needed]
 
 
 def _prompt(
@@ -129,7 +130,7 @@ def _canonical_solution(
     given = {helper.name for helper in helpers}
     others = [
         node
-        for node in ast.parse(code).body
+        for node in parse(code).body
         if bound_names(node).isdisjoint(given) and bound_names(node) != {entry_point}
     ]
     imports = [node for node in others if isinstance(node, ast.Import | ast.ImportFrom)]

@@ -4,9 +4,11 @@ import ast
 import builtins
 import io
 import tokenize
+import warnings
 from collections.abc import Iterable
 
 _INDENT = "    "
+_BINDING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 _NOT_CODE = {
     tokenize.NL,
     tokenize.COMMENT,
@@ -15,6 +17,20 @@ _NOT_CODE = {
     tokenize.NEWLINE,
     tokenize.ENDMARKER,
 }
+
+
+def parse(code: str) -> ast.Module:
+    """Return the syntax tree of benchmark or generated source.
+
+    Python warns of what such source often holds (a backslash before any letter); nobody here can
+    act on it, so the warnings are dropped.
+
+    Raises:
+        SyntaxError: If ``code`` is not a Python program (ValueError for a null byte, by version).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(code)
 
 
 def tidy(code: str) -> str:
@@ -27,10 +43,10 @@ def tidy(code: str) -> str:
         SyntaxError: If ``code`` is not a Python program.
     """
     plain = code.replace("\r\n", "\n").replace("\r", "\n").strip("\n") + "\n"
-    tree = ast.dump(ast.parse(plain))
+    tree = ast.dump(parse(plain))
     neat = "\n".join(line.rstrip() for line in _reindent(plain).split("\n"))
     try:
-        return neat if ast.dump(ast.parse(neat)) == tree else plain
+        return neat if ast.dump(parse(neat)) == tree else plain
     except SyntaxError:
         return plain
 
@@ -111,20 +127,22 @@ def loaded_names(nodes: Iterable[ast.AST]) -> set[str]:
 
 def unbound_names(code: str) -> set[str]:
     """Return the names that a program reads but neither binds anywhere nor finds in builtins."""
-    tree = ast.parse(code)
-    bound = {argument.arg for argument in ast.walk(tree) if isinstance(argument, ast.arg)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.stmt):
+    bound: set[str] = set(dir(builtins))
+    read: set[str] = set()
+    for node in ast.walk(parse(code)):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, _BINDING):
             bound |= bound_names(node)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            bound.add(node.id)
-    return loaded_names([tree]) - bound - set(dir(builtins))
+    return read - bound
 
 
 def top_level_functions(code: str) -> list[str]:
     """Return the names of a program's top-level functions; none where it does not parse."""
     try:
-        body = ast.parse(code).body
+        body = parse(code).body
     except (SyntaxError, ValueError):
         return []
     return [node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
@@ -143,7 +161,7 @@ def shape(code: str) -> str:
 
     Equal for programs that differ in the names of functions, arguments and variables only.
     """
-    tree = ast.parse(code)
+    tree = parse(code)
     own: dict[str, str] = {}
 
     def rename(name: str) -> str:
