@@ -91,7 +91,10 @@ def load_backbone(
                 f"backbone {name!r}: {folder} holds no causal language model that can be loaded: "
                 f"{reason}"
             ) from error
-    return wrap(base.to(device), tokenizer, backbone, name=name)
+    # Moved afterwards: the slot is drawn on the CPU, and no other device's generator moves.
+    loaded = wrap(base, tokenizer, backbone, name=name)
+    loaded.model.to(device)
+    return loaded
 
 
 def wrap(base: Any, tokenizer: Any, backbone: Backbone, *, name: str) -> LoadedBackbone:
@@ -287,18 +290,17 @@ def _label(backbone: Backbone) -> str:
 
 def _advice(name: str) -> str:
     return (
-        f"set HF_HOME to a cache that holds it (and HF_HUB_OFFLINE=1), or "
+        f"set HF_HOME to a cache with it (and HF_HUB_OFFLINE=1), or "
         f"roster.backbones.{name}.source=DIR, or use roster=tiny6"
     )
 
 
 def _missing_message(missing: Mapping[str, str], reason: str) -> str:
     labels = ", ".join(missing.values())
+    advice = _advice(next(iter(missing)) if len(missing) == 1 else "<name>")
     verb = "is" if len(missing) == 1 else "are"
-    name = next(iter(missing)) if len(missing) == 1 else "<name>"
     return (
-        f"{labels} {verb} neither in the Hugging Face cache nor downloadable ({reason}): "
-        f"{_advice(name)}"
+        f"{labels} {verb} neither in the Hugging Face cache nor downloadable ({reason}): {advice}"
     )
 
 
