@@ -1,5 +1,6 @@
 """Sandboxed execution, Pass@k and CodeBLEU."""
 
+from knexa.evaluation.metrics import GateReport, gate, pass_at_k
 from knexa.evaluation.sandbox.executor import (
     Execution,
     Executor,
@@ -9,4 +10,14 @@ from knexa.evaluation.sandbox.executor import (
     program,
 )
 
-__all__ = ["Execution", "Executor", "Limits", "Outcome", "count_outcomes", "program"]
+__all__ = [
+    "Execution",
+    "Executor",
+    "GateReport",
+    "Limits",
+    "Outcome",
+    "count_outcomes",
+    "gate",
+    "pass_at_k",
+    "program",
+]

@@ -27,11 +27,13 @@ from typing import Annotated, Any, Self
 import pydantic
 
 from knexa.data.problem import Problem
+from knexa.evaluation.known import SLOW
 
 from . import codec, trusted
 
 _log = logging.getLogger(__name__)
 _GRACE_S = 6.0
+_START_S = 20.0
 
 
 class Outcome(StrEnum):
@@ -209,13 +211,17 @@ class Executor:
         return [self._cache.get(key) or fresh[key] for key in keys]
 
     def _job(self, problem: Problem, completion: str) -> dict[str, Any]:
+        limits = asdict(self.limits)
+        factor = SLOW.get(problem.task_id, 1.0)
+        limits["cpu_s"] *= factor
+        limits["wall_s"] *= factor
         return {
             "program": program(problem, completion),
             "setup": problem.setup_code,
             "prompt": problem.prompt,
             "test": problem.test_code,
             "entry": problem.entry_point,
-            "limits": asdict(self.limits),
+            "limits": limits,
         }
 
     def _map(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -255,8 +261,9 @@ class Executor:
                 replies[index] = _lost(f"the verifier is gone: {error}")
                 continue
             verifier.index = index
-            started = 30.0  # the first job also starts the sandbox server
-            verifier.deadline = time.monotonic() + self.limits.wall_s + _GRACE_S + started
+            # The first job also starts the sandbox server.
+            allowance = jobs[index]["limits"]["wall_s"] + _GRACE_S + _START_S
+            verifier.deadline = time.monotonic() + allowance
             selector.register(verifier.channel, selectors.EVENT_READ, slot)
             return
 

@@ -1,0 +1,88 @@
+"""Intervals by resampling: imports nothing of the package.
+
+Values are one per independent unit (a problem, a seed); resampling is over units, so that repeated
+measurements of one unit must be averaged first.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean and the bounds of its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Return ``{"mean", "low", "high"}``, as summaries store it."""
+        return {"mean": self.mean, "low": self.low, "high": self.high}
+
+
+def bootstrap_mean(
+    values: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 10_000,
+    rng: np.random.Generator,
+) -> Interval:
+    """Return the mean with its percentile bootstrap interval (Efron 1979).
+
+    Args:
+        values: One finite number per unit, at least one.
+        confidence: Coverage aimed at, in (0, 1).
+        num_resamples: Resamples with replacement; 10,000 settle the bounds to about 1 % of the
+            standard error.
+        rng: The only source of randomness.
+
+    Raises:
+        ValueError: No values, values that are not finite, or a confidence outside (0, 1).
+    """
+    values_U = np.asarray(values, dtype=np.float64)
+    if values_U.ndim != 1 or values_U.size == 0:
+        raise ValueError("bootstrap_mean needs a one-dimensional array of at least one value")
+    if not np.isfinite(values_U).all():
+        raise ValueError("bootstrap_mean needs finite values; leave undefined units out")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence} must lie between 0 and 1")
+    means_R = _resampled_means(values_U, num_resamples, rng)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means_R, [tail, 1 - tail])
+    return Interval(float(values_U.mean()), float(low), float(high))
+
+
+def _resampled_means(
+    values_U: NDArray[np.float64], num_resamples: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    # Drawing in rows of bounded number keeps memory flat for many units.
+    rows = max(1, _CHUNK // values_U.size)
+    means = []
+    for start in range(0, num_resamples, rows):
+        shape = (min(rows, num_resamples - start), values_U.size)
+        means.append(values_U[rng.integers(values_U.size, size=shape)].mean(axis=1))
+    return np.concatenate(means)
+
+
+def paired_difference(
+    a: ArrayLike,
+    b: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 10_000,
+) -> Interval:
+    """Return the mean of ``a - b`` over units measured under both, with its bootstrap interval.
+
+    Raises:
+        ValueError: ``a`` and ``b`` differ in length, or as ``bootstrap_mean`` says.
+    """
+    a_U, b_U = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a_U.shape != b_U.shape:
+        raise ValueError(f"paired values must match: {a_U.shape} against {b_U.shape}")
+    return bootstrap_mean(a_U - b_U, confidence=confidence, num_resamples=num_resamples, rng=rng)
