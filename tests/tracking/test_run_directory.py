@@ -136,7 +136,9 @@ def test_summary_is_sorted_and_a_missing_one_is_explained(run_dir):
 
 
 def test_samples_come_back_and_equal_ones_have_equal_bytes(run_dir):
-    samples = [{"task_id": f"t/{i}", "completion": "\ud800 odd\n", "outcome": "ok"} for i in range(50)]
+    samples = [
+        {"task_id": f"t/{i}", "completion": "\ud800 odd\n", "outcome": "ok"} for i in range(50)
+    ]
     run_dir.write_samples(samples)
     first = run_dir.samples.read_bytes()
     run_dir.write_samples(samples)

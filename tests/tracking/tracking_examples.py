@@ -55,7 +55,9 @@ def exchange_rows(round):
 def regret_row(round):
     return {
         "round": round,
-        "rewards": [[float("nan") if i == j else 0.1 * (i - j) for j in range(4)] for i in range(4)],
+        "rewards": [
+            [float("nan") if i == j else 0.1 * (i - j) for j in range(4)] for i in range(4)
+        ],
         "no_teacher": [0.01, 0.02, 0.03, 0.04],
         "best": 0.5,
         "chosen": 0.3 + 0.05 * round,

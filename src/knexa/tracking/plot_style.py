@@ -151,10 +151,8 @@ def heat_map(axes: "Axes", values: NDArray[np.float64], *, maximum: float) -> "A
     """Draw a matrix from white to dark blue; NaN cells are grey."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    colours = LinearSegmentedColormap.from_list(
-        "knexa", ["#f7fbff", "#9ecae1", "#2171b5", "#08306b"]
-    )
-    colours.set_bad("#e4e4e4")
+    stops = ["#f7fbff", "#9ecae1", "#2171b5", "#08306b"]
+    colours = LinearSegmentedColormap.from_list("knexa", stops).with_extremes(bad="#e4e4e4")
     image = axes.imshow(values, cmap=colours, vmin=0, vmax=maximum, aspect="auto")
     axes.grid(False)
     for spine in axes.spines.values():

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from knexa.tracking.console import Console
@@ -32,6 +33,7 @@ class Tracker:
         self.console = console or Console()
         self._loggers = list(loggers)
         self._num_rounds = 0
+        self._round = 0
         self._metrics = RunMetrics()
         self._rows: dict[RowsName, list[Row]] = {}
 
@@ -51,7 +53,9 @@ class Tracker:
         for logger in self._loggers:
             logger.check()
         self._num_rounds = overview.num_rounds
-        replay(self.run_dir, self._metrics)
+        self._round = (
+            max((round for round, _ in replay(self.run_dir, self._metrics)), default=-1) + 1
+        )
         self.run_dir.write_config(run.config)
         self.run_dir.start_environment(environment)
         self._tell("start", lambda logger: logger.start(run))
@@ -70,8 +74,11 @@ class Tracker:
         self._log("regret", [row])
 
     def log_timing(self, row: Row) -> None:
-        """Append a wall-clock value to timings.jsonl, the only file that has any."""
-        self.run_dir.append("timings", [row])
+        """Append a wall-clock value to timings.jsonl, the only file that has any.
+
+        A row without a round is of the one under way (after the last one: of the final evaluation).
+        """
+        self.run_dir.append("timings", [{"round": self._round, **row}])
 
     def end_round(self, round: int) -> dict[str, float]:
         """Make the round's rows durable, bring the loggers up to date; return its metrics."""
@@ -79,6 +86,7 @@ class Tracker:
         metrics = self._metrics.end_round(
             round, *(self._rows.pop(name, []) for name in ROUND_FILES)
         )
+        self._round = round + 1
         self._tell("log a round", lambda logger: logger.log_round(round, metrics))
         self.console.round_done(
             RoundInfo(round=round, num_rounds=self._num_rounds, metrics=metrics)
@@ -89,7 +97,7 @@ class Tracker:
         """Write samples, summary and plots, close the loggers, print the table; DONE comes last."""
         self.run_dir.write_samples(samples)
         self.run_dir.write_summary(summary)
-        plots = draw_plots(self.run_dir)
+        plots = self._draw_plots()
         self.run_dir.end_environment("finished")
         notes: list[str] = []
         self._tell("finish", lambda logger: notes.append(logger.finish(self.run_dir) or ""))
@@ -112,6 +120,14 @@ class Tracker:
         self._tell("abort", lambda logger: logger.abort())
         with contextlib.suppress(Exception):
             self.console.close()
+
+    def _draw_plots(self) -> list[Path]:
+        """Draw the plots; a run of hours is not lost to a figure."""
+        try:
+            return draw_plots(self.run_dir)
+        except Exception as error:
+            log.warning("the plots could not be drawn: %s: %s", type(error).__name__, error)
+            return []
 
     def _log(self, name: RowsName, rows: Iterable[Row]) -> None:
         clean: list[Row] = [plain(row) for row in rows]  # metrics see what a later replay would

@@ -23,6 +23,9 @@ from knexa.tracking.loggers import Logger
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.wandb_mirror import LOG_FILE, SETTINGS_FILE
 
+# Mirrors that go on by themselves: kept, so that no destructor complains about a running process.
+_left_running: "list[subprocess.Popen[bytes]]" = []
+
 
 @dataclass(kw_only=True)
 class Wandb(Logger):
@@ -91,6 +94,7 @@ class Wandb(Logger):
         try:
             code = self._process.wait(timeout=self.finish_timeout_s)
         except subprocess.TimeoutExpired:
+            _left_running.append(self._process)
             return (
                 f"W&B is not ready yet and goes on by itself (process {self._process.pid}, log "
                 f"{run_dir.wandb / LOG_FILE}); to upload later: {_sync_command(run_dir)}"
@@ -106,6 +110,8 @@ class Wandb(Logger):
         """Tell the mirror to close what it has; do not wait."""
         self._send({"end": "stopped"})
         self._hang_up()
+        if self._process is not None:
+            _left_running.append(self._process)
 
     def _send(self, note: Mapping[str, object]) -> None:
         """Write one short line; a mirror that is gone, or hangs with a full pipe, misses it."""

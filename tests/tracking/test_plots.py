@@ -1,0 +1,72 @@
+import itertools
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tracking_examples import exchange_rows, regret_row, round_rows, sample_rows
+
+from knexa.tracking.plot_style import spread
+from knexa.tracking.plots import draw_plots
+from knexa.tracking.run_directory import RunDirectory
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    with RunDirectory(tmp_path / "run") as run_dir:
+        yield run_dir
+
+
+def names(paths):
+    return [path.stem for path in paths]
+
+
+def test_pngs_carry_no_date_or_software(run_dir):
+    run_dir.append("rounds", round_rows(0) + round_rows(1))
+    (path,) = draw_plots(run_dir)
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert b"tEXt" not in content
+    assert b"tIME" not in content
+
+
+def test_a_run_without_probes_has_no_regret_plot_and_says_so(run_dir, caplog):
+    run_dir.append("rounds", round_rows(1))
+    run_dir.append("exchanges", exchange_rows(1))
+    run_dir.plots.mkdir()
+    (run_dir.plots / "regret.png").write_text("of an earlier start")
+    with caplog.at_level(logging.INFO):
+        assert names(draw_plots(run_dir)) == ["learning_curve", "pairing_matrix"]
+    assert "no plot regret.png: the run has no counterfactual probes" in caplog.text
+    assert not (run_dir.plots / "regret.png").exists()
+
+
+def test_an_empty_run_draws_nothing(run_dir):
+    assert draw_plots(run_dir) == []
+
+
+def test_one_round_of_zeros_can_be_drawn(run_dir):
+    run_dir.append("rounds", [row | {"pass@1_greedy": 0.0} for row in round_rows(0)])
+    run_dir.append("regret", [regret_row(1) | {"chosen": None, "best_pairs": None}])
+    run_dir.write_samples([row | {"outcome": "failed", "category": 3} for row in sample_rows()])
+    assert names(draw_plots(run_dir)) == ["learning_curve", "regret", "skills"]
+
+
+def test_many_agents_can_be_drawn(run_dir):
+    template = round_rows(1)[0]
+    run_dir.append("rounds", [template | {"agent": i, "name": f"a{i}"} for i in range(100)])
+    run_dir.append("exchanges", [{"round": 1, "teachers": [3], "students": [99]}])
+    run_dir.write_samples(sample_rows())
+    assert names(draw_plots(run_dir)) == ["learning_curve", "pairing_matrix"]
+
+
+@given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.01, 0.2))
+def test_labels_are_spread_apart_in_order_and_around_their_lines(values, gap):
+    values = sorted(values)
+    places = spread(values, gap)
+    assert all(b - a >= gap - 1e-9 for a, b in itertools.pairwise(places))
+    assert np.mean(places) == pytest.approx(np.mean(values)) if values else places == []
+    apart = all(b - a >= gap for a, b in itertools.pairwise(values))
+    if apart:
+        assert places == pytest.approx(values)
