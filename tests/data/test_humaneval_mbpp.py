@@ -198,11 +198,16 @@ def test_too_large_a_transfer_set_says_how_many_there_are(benchmarks: Path) -> N
         HumanEvalMBPP(path=str(benchmarks), num_transfer=700).load()
 
 
+class FakeSplits(dict[str, Any]):
+    cache_files: dict[str, list[dict[str, str]]]
+
+
 class FakeHub:
     """Stands in for ``datasets`` and the hub's client; records who was asked and how."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, cached: bool, reachable: bool) -> None:
         self.cached = cached
+        self.cached_revision = "0" * 40
         self.loads: list[bool] = []
         self.config = SimpleNamespace(HF_HUB_OFFLINE=False)
         self.constants = SimpleNamespace(HF_HUB_OFFLINE=False, ENDPOINT="hub")
@@ -211,12 +216,14 @@ class FakeHub:
         monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
         monkeypatch.setattr(rows, "_hub_is_reachable", lambda endpoint: reachable)
 
-    def load_dataset(self, name: str, config: str, revision: str) -> dict[str, list[Any]]:
+    def load_dataset(self, name: str, config: str, revision: str) -> "FakeSplits":
         offline = self.config.HF_HUB_OFFLINE and self.constants.HF_HUB_OFFLINE
         self.loads.append(offline)
         if offline and not self.cached:
             raise FileNotFoundError(name)
-        return {"train": [{"id": 1}], "test": [{"id": 2}]}
+        splits = FakeSplits(train=[{"id": 1}], test=[{"id": 2}])
+        splits.cache_files = {"train": [{"filename": f"cache/{self.cached_revision}/a.arrow"}]}
+        return splits
 
 
 def test_a_cached_data_set_is_read_without_asking_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +231,15 @@ def test_a_cached_data_set_is_read_without_asking_the_hub(monkeypatch: pytest.Mo
     assert rows.hub_rows("a/b", "full", "0" * 40) == [{"id": 1}, {"id": 2}]
     assert hub.loads == [True]
     assert hub.config.HF_HUB_OFFLINE is False
+
+
+def test_another_cached_revision_is_not_taken_for_the_pinned_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = FakeHub(monkeypatch, cached=True, reachable=False)
+    hub.cached_revision = "1" * 40
+    with pytest.raises(UserError, match="a/b at revision 000000000000 is not in the local cache"):
+        rows.hub_rows("a/b", "full", "0" * 40)
 
 
 def test_an_uncached_data_set_is_fetched_where_the_hub_answers(
@@ -240,7 +256,9 @@ def test_offline_and_uncached_is_one_line_and_never_a_download(
 ) -> None:
     hub = FakeHub(monkeypatch, cached=False, reachable=False)
     hub.config.HF_HUB_OFFLINE = user_is_offline
-    with pytest.raises(UserError, match=r"a/b is not in the local cache .* data\.path=DIR"):
+    with pytest.raises(
+        UserError, match=r"a/b at revision 0+ is not in the local cache .* data\.path=DIR"
+    ):
         rows.hub_rows("a/b", "full", "0" * 40)
     assert hub.loads == [True]
 

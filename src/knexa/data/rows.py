@@ -103,17 +103,17 @@ def hub_rows(repository: str, config: str, revision: str) -> list[Row]:
     user_is_offline = constants.HF_HUB_OFFLINE or datasets.config.HF_HUB_OFFLINE
     try:
         with _hub_offline():
-            return _load(repository, config, revision)
+            return _load(repository, config, revision, from_cache=True)
     except Exception as error:
         _LOG.info("data: %s is not cached (%s)", repository, error)
     if user_is_offline or not _hub_is_reachable(constants.ENDPOINT):
         why = "HF_HUB_OFFLINE is set" if user_is_offline else "the hub cannot be reached"
         raise UserError(
-            f"{repository} is not in the local cache and {why}; set data.path=DIR to a folder with "
+            f"{repository} at revision {revision[:12]} is not in the local cache and {why}; set data.path=DIR to a folder with "
             "HumanEval.jsonl.gz and mbpp.jsonl.gz, or go online once"
         )
     try:
-        return _load(repository, config, revision)
+        return _load(repository, config, revision, from_cache=False)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
@@ -122,11 +122,17 @@ def hub_rows(repository: str, config: str, revision: str) -> list[Row]:
         ) from error
 
 
-def _load(repository: str, config: str, revision: str) -> list[Row]:
-    """Return the rows of all splits."""
+def _load(repository: str, config: str, revision: str, *, from_cache: bool) -> list[Row]:
+    """Return the rows of all splits.
+
+    Offline, ``datasets`` takes whatever revision it cached last, so the cache's folder is checked.
+    """
     import datasets
 
     splits = datasets.load_dataset(repository, config, revision=revision)
+    files = [file["filename"] for parts in splits.cache_files.values() for file in parts]
+    if from_cache and not all(revision in Path(file).parts for file in files):
+        raise FileNotFoundError(f"another revision than {revision} is cached")
     return [dict(row) for split in splits.values() for row in split]
 
 
