@@ -109,8 +109,8 @@ def hub_rows(repository: str, config: str, revision: str) -> list[Row]:
     if user_is_offline or not _hub_is_reachable(constants.ENDPOINT):
         why = "HF_HUB_OFFLINE is set" if user_is_offline else "the hub cannot be reached"
         raise UserError(
-            f"{repository} at revision {revision[:12]} is not in the local cache and {why}; set data.path=DIR to a folder with "
-            "HumanEval.jsonl.gz and mbpp.jsonl.gz, or go online once"
+            f"{repository} at revision {revision[:12]} is not in the local cache and {why}; set "
+            "data.path=DIR to a folder with HumanEval.jsonl.gz and mbpp.jsonl.gz, or go online once"
         )
     try:
         return _load(repository, config, revision, from_cache=False)
