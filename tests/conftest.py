@@ -1,6 +1,7 @@
 """Shared fixtures: one torch thread, and toy components for the app's tests."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch
 
 import pytest
+
+from knexa.errors import UserError
 
 TOY_FOLDER = Path(__file__).parent / "toy"
 
@@ -34,8 +37,12 @@ def experiments(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             return {}
         if settings.seed == 13:
             raise RuntimeError("seed 13 always fails")
+        if settings.seed == 14:
+            raise UserError("models are missing: set roster.path=...")
+        if settings.seed == 15:
+            signal.raise_signal(signal.SIGINT)
         run_directory.write_config(settings.config)
-        run_directory.write_summary({"pass@1": {"mean": 0.25}, "seed": settings.seed})
+        run_directory.write_summary({"pass@1": {"mean": 0.25, "ci95": [0.2, 0.3]}, "seed": 1})
         run_directory.mark_done()
         return dict(run_directory.read_summary())
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from knexa.tracking.run_directory import RunDirectory
+
 RunApp = Callable[..., int]
 
 WRONG_COMMANDS = [
@@ -122,7 +124,7 @@ def test_finished_run_is_answered_from_its_directory(
     assert len(experiments) == 1
     output = capfd.readouterr().out
     assert "is finished" in output
-    assert "0.2500" in output
+    assert "Pass@1" in output
 
 
 def test_rerun_replaces_a_finished_run(run_app: RunApp, experiments: list[Any]) -> None:
@@ -143,16 +145,16 @@ def test_dry_run_leaves_no_directory(run_app: RunApp, experiments: list[Any]) ->
 
 
 @pytest.mark.parametrize(
-    "override", ["name=other", "+logger.x=1", "trusted_modules=[toy_components,knexa]"]
+    "override",
+    ["rerun=true", "logger.alpha=2", "engine.alpha=2", "trusted_modules=[toy_components,knexa]"],
 )
 def test_what_does_not_move_results_does_not_move_the_hash(
     run_app: RunApp, experiments: list[Any], override: str
 ) -> None:
-    if override.startswith("+"):
-        pytest.skip("the toy logger has no keys")
     run_app("seed=3")
     run_app("seed=3", "name=elsewhere", override)
     assert experiments[0].config_hash == experiments[1].config_hash
+    assert experiments[0].config == experiments[1].config
 
 
 def test_hash_follows_the_data_not_its_path(run_app: RunApp, experiments: list[Any]) -> None:
@@ -183,25 +185,47 @@ def test_multirun_runs_the_product(run_app: RunApp, experiments: list[Any]) -> N
 def test_failing_job_does_not_stop_the_others(
     run_app: RunApp, experiments: list[Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_app("-m", "seed=12,13,14") == 1
-    assert [settings.seed for settings in experiments] == [12, 13, 14]
-    assert "seed 13 always fails" in capfd.readouterr().err
+    assert run_app("-m", "seed=12,13,14,17") == 1
+    assert [settings.seed for settings in experiments] == [12, 13, 14, 17]
+    captured = capfd.readouterr().err
+    assert "seed 13 always fails" in captured
+    assert "models are missing" in captured
 
 
 def test_interrupt_says_how_to_resume(
-    run_app: RunApp,
-    experiments: list[Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    run_app: RunApp, experiments: list[Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(sys.modules["knexa.federation.experiment"], "run_experiment", interrupted)
-    assert run_app("seed=1") == 130
+    assert run_app("-m", "seed=15,16") == 130
     captured = capfd.readouterr()
     assert captured.err.splitlines()[-1] == "interrupted: type the same command again to resume"
     assert "Traceback" not in captured.err
+    assert [settings.seed for settings in experiments] == [15]
+
+
+def test_mistake_found_by_the_run_costs_one_line_too(
+    run_app: RunApp, experiments: list[Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_app("seed=14") == 2
+    captured = capfd.readouterr()
+    assert captured.err == "error: models are missing: set roster.path=...\n"
+    assert captured.out == ""
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_run_in_use_is_refused(
+    run_app: RunApp, experiments: list[Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_app("seed=1") == 0
+    (folder,) = Path("outputs/default").iterdir()
+    with RunDirectory(folder):
+        assert run_app("seed=1", "rerun=true") == 2
+    assert "in use" in capfd.readouterr().err
+    assert (folder / "DONE").exists()
+
+
+def test_name_may_look_like_a_number(run_app: RunApp, experiments: list[Any]) -> None:
+    assert run_app("name=2024") == 0
+    assert Path("outputs/2024").is_dir()
 
 
 def test_matchmaker_dictates_its_protocol_quietly(run_app: RunApp, experiments: list[Any]) -> None:

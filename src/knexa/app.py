@@ -5,7 +5,7 @@ loose, so that a mistake costs one line and writes nothing. Torch is imported by
 is not answered from its directory.
 """
 
-import logging
+import contextlib
 import sys
 import tempfile
 import traceback
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from knexa.federation.settings import Settings
-
-log = logging.getLogger(__name__)
+    from knexa.tracking.run_directory import RunDirectory
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -125,24 +124,39 @@ def run_job(settings: "Settings", *, rerun: bool) -> dict[str, Any]:
     from knexa.tracking.run_directory import RunDirectory
 
     run_directory = RunDirectory(run_path(settings))
-    where = _display(run_directory.path)
     if run_directory.is_finished() and not rerun and not settings.dry_run:
-        summary = run_directory.read_summary()
-        print(f"{where} is finished (rerun=true runs it again)")
-        print("\n".join(closing_lines(summary)))
-        return summary
+        print(f"{_display(run_directory.path)} is finished (rerun=true runs it again)")
+        return _show_finished(run_directory)
     from knexa.federation.experiment import run_experiment
 
     if settings.dry_run:  # in a folder that is thrown away, so that no real run is touched
         with tempfile.TemporaryDirectory() as folder:
             return run_experiment(settings, RunDirectory(Path(folder) / run_path(settings)))
-    with run_directory:
-        if rerun:
-            run_directory.clear()
-        try:
+    try:
+        with run_directory:
+            if rerun:
+                run_directory.clear()
             return run_experiment(settings, run_directory)
-        finally:
-            print(f"results: {where}")
+    finally:
+        if _remove_while_empty(run_directory.path):
+            print(f"results: {_display(run_directory.path)}")
+
+
+def _show_finished(run_directory: "RunDirectory") -> dict[str, Any]:
+    """Print the table that the run closed with; return its summary."""
+    from knexa.tracking.console import Console
+    from knexa.tracking.info import ClosingInfo
+
+    summary = run_directory.read_summary()
+    Console().close(
+        ClosingInfo(
+            run_path=run_directory.path,
+            summary=summary,
+            rounds=run_directory.read_rows("rounds"),
+            exchanges=run_directory.read_rows("exchanges"),
+        )
+    )
+    return summary
 
 
 def run_path(settings: "Settings") -> Path:
@@ -159,21 +173,12 @@ def objective(summary: dict[str, Any]) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def closing_lines(summary: dict[str, Any]) -> list[str]:
-    """Return the summary's scalars, and the means and intervals of its metrics, one a line."""
-    lines = []
-    for key, value in summary.items():
-        if isinstance(value, dict) and isinstance(value.get("mean"), int | float):
-            interval = value.get("ci95") or value.get("ci")
-            low_high = ""
-            if isinstance(interval, list | tuple) and len(interval) == 2:
-                low_high = f"  [{interval[0]:.4f}, {interval[1]:.4f}]"
-            lines.append(f"  {key:<20} {value['mean']:.4f}{low_high}")
-        elif isinstance(value, float):
-            lines.append(f"  {key:<20} {value:.4f}")
-        elif isinstance(value, int | str):
-            lines.append(f"  {key:<20} {value}")
-    return lines
+def _remove_while_empty(path: Path) -> bool:
+    """Remove the run's folder, and those above it, if nothing was written; return whether it is."""
+    with contextlib.suppress(OSError):  # not empty: something was
+        for folder in (path, path.parent, path.parent.parent):
+            folder.rmdir()
+    return path.exists()
 
 
 def _display(path: Path) -> str:

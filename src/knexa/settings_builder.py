@@ -54,6 +54,8 @@ def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
         if key not in ROOT_KEYS and key not in COMPONENT_GROUPS:
             raise unknown_key(key, [*ROOT_KEYS, *COMPONENT_GROUPS])
     values = {key: config[key] for key in ROOT_KEYS if key in config}
+    if type(values.get("name")) is int:  # name=2024: a folder name that YAML reads as a number
+        values["name"] = str(values["name"])
     root: RootKeys = construct(RootKeys, values, key="")
     components = {}
     for group in COMPONENT_GROUPS:
