@@ -1,8 +1,8 @@
 """Where every random draw of a run comes from: a seed derived from what the draw is for.
 
-Seeds are derived, never advanced: the seed of (run seed, purpose, round, agent) is the same whatever
-ran before it, in whichever process, so a run does not depend on the number of workers and a resumed
-run draws what the uninterrupted one would have drawn.
+Seeds are derived, never advanced: the seed of (run seed, purpose, round, agent) is the same
+whatever ran before it, in whichever process, so a run does not depend on the number of workers and
+a resumed run draws what the uninterrupted one would have drawn.
 """
 
 import hashlib

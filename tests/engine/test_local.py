@@ -13,18 +13,30 @@ def fail(context: int, value: int) -> int:
     raise ValueError(f"agent {value}")
 
 
+class Log:
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, int]] = []
+        self.ended: list[tuple[str, int, float]] = []
+
+    def begin(self, phase: str, num_tasks: int) -> None:
+        self.begun.append((phase, num_tasks))
+
+    def done(self, phase: str, key: int, seconds: float) -> None:
+        self.ended.append((phase, key, seconds))
+
+
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_results_come_in_task_order_from_that_many_processes(num_workers):
-    seen = []
+    log = Log()
     workers = Workers(num_workers, "cpu", "test")
-    with Pool(workers, 100, lambda *event: seen.append(event)) as pool:
+    with Pool(workers, 100, log) as pool:
         results = pool.map(add, [(i, 2 * i) for i in range(20)], range(20))
     assert [value for value, _ in results] == [100 + 3 * i for i in range(20)]
     processes = {pid for _, pid in results}
     assert (processes == {os.getpid()}) == (num_workers == 1)
-    assert sorted(key for _, key, _ in seen) == list(range(20))
-    assert {phase for phase, _, _ in seen} == {"add"}
-    assert all(seconds >= 0 for _, _, seconds in seen)
+    assert log.begun == [("add", 20)]
+    assert sorted(key for _, key, _ in log.ended) == list(range(20))
+    assert all(phase == "add" and seconds >= 0 for phase, _, seconds in log.ended)
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])

@@ -18,7 +18,6 @@ from knexa.agents.session import Session
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import Example, FitReport, collate, fit, weighted_loss
 from knexa.data.problem import Problem
-from knexa.evaluation.codebleu import score
 from knexa.evaluation.sandbox.executor import Outcome
 from knexa.exchange.package import KnowledgePackage, TextItem, decode, encode
 from knexa.seeding import derive_rng, derive_seed
@@ -303,7 +302,7 @@ def answer_finally(session: Session, state: AgentState) -> list[dict[str, Any]]:
     outcomes = solve.execute(session, owners, [a.completion for a in answers])
     rows = []
     for number, (problem, given, outcome) in enumerate(zip(owners, answers, outcomes, strict=True)):
-        bleu = score(given.completion, problem.canonical_solution)
+        bleu = solve.codebleu(problem, given.completion)
         rows.append(
             {
                 "task_id": problem.task_id,

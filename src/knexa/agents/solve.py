@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from knexa.agents.state import AgentState
 from knexa.agents.text import decode_completion
 from knexa.backbones.merged import merged
 from knexa.data.problem import Problem
-from knexa.evaluation.codebleu import score
+from knexa.evaluation.codebleu import CodeBleu, CodeBleuReference, comparable
 from knexa.evaluation.sandbox.executor import Outcome
 
 
@@ -90,12 +91,23 @@ def measure(session: Session, state: AgentState, problems: Sequence[Problem]) ->
     for problem, item, outcome in zip(problems, answers, outcomes, strict=True):
         if outcome is Outcome.INFRASTRUCTURE_ERROR:
             continue
-        bleu = score(item.completion, problem.canonical_solution)
+        bleu = codebleu(problem, item.completion)
         passed.append(outcome is Outcome.PASSED)
         compat.append(bleu.compat)
         fixed.append(bleu.fixed)
     tokens = sum(item.num_tokens for item in answers)
     return Score(_mean(passed), _mean(compat), _mean(fixed), tokens)
+
+
+@lru_cache(maxsize=1 << 15)
+def codebleu(problem: Problem, completion: str) -> CodeBleu:
+    """Return the CodeBLEU of a completion against the canonical solution, docstrings aside."""
+    return _reference(problem).score(comparable(problem, completion))
+
+
+@lru_cache(maxsize=1 << 12)
+def _reference(problem: Problem) -> CodeBleuReference:
+    return CodeBleuReference(comparable(problem, problem.canonical_solution))
 
 
 def _mean(values: Sequence[float]) -> float | None:

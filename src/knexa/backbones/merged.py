@@ -6,6 +6,7 @@ the backbone comes back bit for bit, which adding and subtracting an update woul
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -20,7 +21,7 @@ def merged(loaded: LoadedBackbone) -> Iterator[None]:
 
     Float32 backbones alone are folded: in half precision the sum would round the adapter away.
     """
-    layers = [module for module in loaded.model.modules() if isinstance(module, LoraLayer)]
+    layers: list[Any] = [m for m in loaded.model.modules() if isinstance(m, LoraLayer)]
     frozen = [layer.get_base_layer().weight for layer in layers]
     if any(weight.dtype != torch.float32 for weight in frozen):
         yield

@@ -23,14 +23,14 @@ CATEGORIES: tuple[str, ...] = (
 class Problem:
     """One executable programming problem.
 
-    ``prompt + completion`` is a program; a completion that itself defines ``entry_point`` at top level
-    is the whole program and replaces the prompt. ``test_code`` is trusted Python source that calls
-    ``candidate`` (also bound to the name ``entry_point``) and raises when an answer is wrong; it
-    runs on the trusted side and never enters the process that runs the completion. ``setup_code`` is
-    trusted source that both sides execute first (imports, helper classes).
+    ``prompt + completion`` is a program; a completion that itself defines ``entry_point`` at top
+    level is the whole program and replaces the prompt. ``test_code`` is trusted Python source that
+    calls ``candidate`` (also bound to the name ``entry_point``) and raises when an answer is wrong;
+    it runs on the trusted side and never enters the process that runs the completion.
+    ``setup_code`` is trusted source that both sides execute first (imports, helper classes).
 
     Attributes:
-        task_id: Unique name, e.g. ``HumanEval/0``, ``MBPP/11``, ``codelets/aggregation/sum_above/3``.
+        task_id: Unique name, e.g. ``HumanEval/0``, ``codelets/aggregation/sum_above/3``.
         prompt: What a model continues: imports, signature, docstring; ends with a newline; never
             any part of the solution.
         entry_point: The function that the tests call.

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -80,22 +80,27 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Observer(Protocol):
+    """Who wants to know how phases proceed; called in the main process."""
+
+    def begin(self, phase: str, num_tasks: int) -> None:
+        """A phase is about to run over so many agents or pairs."""
+
+    def done(self, phase: str, key: int, seconds: float) -> None:
+        """One task of the phase has ended, for the agent ``key``."""
+
+
 class Pool:
     """Runs phases over agents; a context manager.
 
     Args:
         workers: How many processes.
         context: What every phase gets as its first argument (the session).
-        on_done: Called in this process with (phase, agent key, seconds) as each task ends.
+        observer: Told as phases begin and tasks end.
     """
 
-    def __init__(
-        self,
-        workers: Workers,
-        context: Any,
-        on_done: Callable[[str, int, float], None] = lambda phase, key, seconds: None,
-    ) -> None:
-        self.workers, self.context, self.on_done = workers, context, on_done
+    def __init__(self, workers: Workers, context: Any, observer: Observer | None = None) -> None:
+        self.workers, self.context, self.observer = workers, context, observer
         self._executor: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "Pool":
@@ -121,8 +126,10 @@ class Pool:
         Args:
             phase: A module-level function.
             tasks: Arguments; they and the results are picklable.
-            keys: What ``on_done`` is told of each task (the agent's index).
+            keys: What the observer is told of each task (the agent's index).
         """
+        if self.observer is not None and tasks:
+            self.observer.begin(phase.__name__, len(tasks))
         if self._executor is None:
             return [
                 self._record(phase, key, _timed(phase, self.context, task))
@@ -139,7 +146,8 @@ class Pool:
 
     def _record(self, phase: Callable[..., Any], key: int, timed: tuple[Any, float]) -> Any:
         result, seconds = timed
-        self.on_done(phase.__name__, key, seconds)
+        if self.observer is not None:
+            self.observer.done(phase.__name__, key, seconds)
         return result
 
 

@@ -1,7 +1,6 @@
 """One run from its settings to its summary: data, gate, session, workers, rounds, report."""
 
 import logging
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,9 +14,11 @@ from knexa.data.problem import CATEGORIES
 from knexa.data.skew import category_histogram, measure_skew
 from knexa.engine.local import Pool, Workers
 from knexa.errors import UserError
-from knexa.evaluation.sandbox.executor import Executor, Limits
+from knexa.evaluation.codebleu import floors
 from knexa.evaluation.metrics import GateReport, gate
+from knexa.evaluation.sandbox.executor import Executor, Limits
 from knexa.federation.llm import LLMWorld
+from knexa.federation.progress import Progress
 from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.settings import Settings
 from knexa.federation.summary import summarize
@@ -48,8 +49,8 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
         last_round = checkpoint[0] if checkpoint else None
         run_dir.truncate_after(-1 if last_round is None else last_round)
         tracker = Tracker(run_dir, _loggers(settings))
-        record = _TimingRecord(tracker)
-        pool = stack.enter_context(Pool(workers, session, record))
+        progress = Progress(tracker, session.num_rounds)
+        pool = stack.enter_context(Pool(workers, session, progress))
         cpm = _cpm(settings)
         world = LLMWorld(session, pool, settings.reward, settings.profile)
         if checkpoint:
@@ -58,9 +59,11 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
         if settings.dry_run:
             tracker.console.start(overview)
             return {}
-        tracker.start(_run_info(settings, run_dir, last_round), overview, _environment(settings))
+        tracker.start(
+            _run_info(settings, run_dir, last_round), overview, _environment(settings, workers)
+        )
         try:
-            record.live = True
+            progress.live = True
             run_rounds(
                 world,
                 cpm,
@@ -71,24 +74,12 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
                 last_round=last_round,
             )
             samples = world.final_samples()
-            summary = _summary(settings, run_dir, samples, report)
+            summary = _summary(settings, session, run_dir, samples, report)
             tracker.finish(summary, samples)
         except BaseException as error:
             tracker.fail("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
     return summary
-
-
-class _TimingRecord:
-    """Writes how long each agent's phases take to timings.jsonl; silent until the run has begun."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        self.tracker, self.live = tracker, False
-        self.begin = time.perf_counter()
-
-    def __call__(self, phase: str, agent: int, seconds: float) -> None:
-        if self.live:
-            self.tracker.log_timing({"phase": phase, "agent": agent, "seconds": seconds})
 
 
 def _executor(settings: Settings, workers: Workers) -> Executor:
@@ -181,8 +172,13 @@ def _run_info(settings: Settings, run_dir: RunDirectory, last_round: int | None)
     )
 
 
-def _environment(settings: Settings) -> dict[str, Any]:
-    return {"config_hash": settings.config_hash}
+def _environment(settings: Settings, workers: Workers) -> dict[str, Any]:
+    return {
+        "config_hash": settings.config_hash,
+        "session": settings.session,
+        "num_workers": workers.num_workers,
+        "accelerator": workers.accelerator,
+    }
 
 
 def _overview(
@@ -236,7 +232,11 @@ def _agent_info(session: Session, index: int) -> AgentInfo:
 
 
 def _summary(
-    settings: Settings, run_dir: RunDirectory, samples: list[dict[str, Any]], report: GateReport
+    settings: Settings,
+    session: Session,
+    run_dir: RunDirectory,
+    samples: list[dict[str, Any]],
+    report: GateReport,
 ) -> dict[str, Any]:
     measured = summarize(run_dir, samples, ks=settings.evaluation.kept_ks(), seed=settings.seed)
     return measured | {
@@ -245,4 +245,7 @@ def _summary(
         "matchmaker": settings.matchmaker_name,
         "needs": sorted(settings.matchmaker.needs),
         "excluded": sorted(report.excluded),
+        "floors": floors(session.benchmark.test),
+        "skew": measure_skew(session.splits).to_dict(),
+        "data_shares": [category_histogram(data.train).tolist() for data in session.splits],
     }

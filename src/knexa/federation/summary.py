@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from knexa.evaluation.sandbox.executor import Outcome
 from knexa.evaluation.metrics import pass_at_k
+from knexa.evaluation.sandbox.executor import Outcome
 from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
 from knexa.tracking.run_directory import RunDirectory
@@ -25,9 +25,7 @@ def summarize(
 ) -> Row:
     """Return the measured part of summary.json."""
     scored = [row for row in samples if row["outcome"] != Outcome.INFRASTRUCTURE_ERROR]
-    summary: Row = {
-        f"pass@{k}": _by_problem(scored, partial(_pass_at_k, k=k), seed) for k in ks
-    }
+    summary: Row = {f"pass@{k}": _by_problem(scored, partial(_pass_at_k, k=k), seed) for k in ks}
     for form in ("codebleu_compat", "codebleu_fixed"):
         summary[form] = _by_problem(scored, partial(_mean_of, field=form), seed)
     rounds, exchanges = run_dir.read_rows("rounds"), run_dir.read_rows("exchanges")

@@ -45,7 +45,7 @@ class Console:
         self._quiet = not self._console.is_terminal if quiet is None else quiet
         self._progress: Progress | None = None
         self._task = TaskID(0)
-        self._first_round, self._phase = 0, (0, 1)
+        self._first_round, self._round_begin, self._phase = 0, 0, (0, 1)
 
     def start(self, info: StartInfo) -> None:
         """Print the start-of-run tree and begin the progress bar."""
@@ -55,7 +55,7 @@ class Console:
         self._first_round = -1 if info.resumed_after is None else info.resumed_after
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("[bold]{task.fields[what]:<20}"),
+            TextColumn("[bold]{task.fields[what]:<28}"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
@@ -65,23 +65,25 @@ class Console:
             console=self._console,
             transient=True,
         )
-        total = info.num_rounds - self._first_round
+        total = info.num_rounds - self._first_round + 1  # the final evaluation counts as a round
         self._task = self._progress.add_task("", total=total, what="starting", score="")
         self._progress.start()
 
     def phase(self, round: int, name: str, *, index: int = 0, total: int = 1) -> None:
-        """Say that phase ``index`` of ``total`` of the round begins."""
+        """Say that phase ``index`` of ``total`` of the round begins; the bar never goes back."""
+        self._round_begin = round - self._first_round - 1
         self._phase = (index, total)
         if self._progress is not None:
-            done = round - self._first_round - 1 + index / total
-            self._progress.update(self._task, completed=done, what=f"round {round}: {name}")
+            self._progress.update(self._task, what=name)
+            self.advance(0.0)
 
     def advance(self, fraction: float) -> None:
         """Say which fraction (0 to 1) of the current phase is done."""
         if self._progress is not None:
             index, total = self._phase
-            whole = int(self._progress.tasks[0].completed + 1e-9)
-            self._progress.update(self._task, completed=whole + (index + 0.999 * fraction) / total)
+            done = self._round_begin + (index + fraction) / total
+            before = self._progress.tasks[0].completed
+            self._progress.update(self._task, completed=max(before, done))
 
     def round_done(self, info: RoundInfo) -> None:
         """Say that a round ended, with its metrics: in the bar, or as one plain line."""

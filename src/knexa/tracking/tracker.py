@@ -33,7 +33,7 @@ class Tracker:
         self.console = console or Console()
         self._loggers = list(loggers)
         self._num_rounds = 0
-        self._round = 0
+        self.round = 0
         self._metrics = RunMetrics()
         self._rows: dict[RowsName, list[Row]] = {}
 
@@ -53,7 +53,7 @@ class Tracker:
         for logger in self._loggers:
             logger.check()
         self._num_rounds = overview.num_rounds
-        self._round = (
+        self.round = (
             max((round for round, _ in replay(self.run_dir, self._metrics)), default=-1) + 1
         )
         self.run_dir.write_config(run.config)
@@ -78,7 +78,7 @@ class Tracker:
 
         A row without a round is of the one under way (after the last one: of the final evaluation).
         """
-        self.run_dir.append("timings", [{"round": self._round, **row}])
+        self.run_dir.append("timings", [{"round": self.round, **row}])
 
     def end_round(self, round: int) -> dict[str, float]:
         """Make the round's rows durable, bring the loggers up to date; return its metrics."""
@@ -86,7 +86,7 @@ class Tracker:
         metrics = self._metrics.end_round(
             round, *(self._rows.pop(name, []) for name in ROUND_FILES)
         )
-        self._round = round + 1
+        self.round = round + 1
         self._tell("log a round", lambda logger: logger.log_round(round, metrics))
         self.console.round_done(
             RoundInfo(round=round, num_rounds=self._num_rounds, metrics=metrics)

@@ -1,0 +1,40 @@
+"""Between the engine and the tracker: timings of every task, and where the progress bar stands."""
+
+from knexa.tracking.tracker import Tracker
+
+_LABELS = {
+    "update_locally": "local update",
+    "teach": "teaching",
+    "receive": "checking answers",
+    "learn": "learning",
+    "evaluate": "evaluation",
+}
+"""The phases of a round in their order, as the progress bar names them."""
+
+
+class Progress:
+    """Observes the engine's pool; silent until ``live``: nothing is recorded before a start."""
+
+    def __init__(self, tracker: Tracker, num_rounds: int) -> None:
+        self.tracker, self.num_rounds = tracker, num_rounds
+        self.live = False
+        self._num_tasks, self._num_done = 1, 0
+
+    def begin(self, phase: str, num_tasks: int) -> None:
+        """Show the phase."""
+        self._num_tasks, self._num_done = num_tasks, 0
+        if not self.live:
+            return
+        label, index, total = "final evaluation", 0, 1
+        if phase in _LABELS:
+            label = f"round {self.tracker.round}/{self.num_rounds}: {_LABELS[phase]}"
+            index, total = list(_LABELS).index(phase), len(_LABELS)
+        self.tracker.console.phase(self.tracker.round, label, index=index, total=total)
+
+    def done(self, phase: str, key: int, seconds: float) -> None:
+        """Record how long the task took and move the bar."""
+        if not self.live:
+            return
+        self.tracker.log_timing({"phase": phase, "agent": key, "seconds": seconds})
+        self._num_done += 1
+        self.tracker.console.advance(self._num_done / self._num_tasks)
