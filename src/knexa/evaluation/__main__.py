@@ -1,7 +1,7 @@
 """Scores a file of completions: ``python -m knexa.evaluation SAMPLES.jsonl --data humaneval``.
 
-Reads lines of {"task_id", "completion"}, writes them again with ``passed`` and ``outcome`` beside the
-input, and prints one JSON object last on standard output: pass@k with 95 % intervals by problem.
+Reads lines of {"task_id", "completion"}, writes them again with ``passed`` and ``outcome`` added to
+each, and prints one JSON object last on standard output: pass@k with 95 % intervals by problem.
 Infrastructure errors are counted and left out, never scored as wrong (their ``passed`` is null).
 Mistakes in the input end with one line and exit code 2.
 """

@@ -60,7 +60,7 @@ def main(control_fd: int, scratch: str) -> NoReturn:
     gc.collect()
     gc.freeze()
     control.send(json.dumps({"layers": names}).encode())
-    with contextlib.suppress(EOFError, OSError):
+    with contextlib.suppress(EOFError):
         while True:
             server.serve_one()
     os._exit(0)
@@ -233,6 +233,8 @@ class _Program:
             codec.send(self._channel, reply, self._limit)
         except codec.CodecError as error:
             codec.send(self._channel, {"big": str(error)[:300]})
+        except MemoryError:
+            codec.send(self._channel, {"e": ["MemoryError"]})
 
     def _encode_other(self, value: Any, depth: int) -> Any:
         name = type(value).__name__

@@ -12,15 +12,18 @@ import logging
 import os
 import re
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self
 
@@ -116,7 +119,9 @@ class _Verifier:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        self.process: subprocess.Popen[bytes] = trusted.start("trusted", theirs)
+        self._folder = tempfile.mkdtemp(prefix="knexa-")
+        Path(self._folder).chmod(0o711)
+        self.process: subprocess.Popen[bytes] = trusted.start("trusted", theirs, self._folder)
         theirs.close()
         ours.settimeout(60)
         self.channel = ours
@@ -129,6 +134,7 @@ class _Verifier:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def close(self) -> None:
         """Let it end and remove its scratch directory; kill it if it does not."""

@@ -8,12 +8,14 @@ x86-64 and aarch64; elsewhere only resource limits remain.
 
 import contextlib
 import ctypes
+import functools
 import os
 import platform
 import resource
 import struct
 import sys
 import sysconfig
+from collections.abc import Callable
 
 _CLONE = {"mount": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "user": 0x10000000}
 _CLONE |= {"pid": 0x20000000, "network": 0x40000000}
@@ -58,22 +60,37 @@ def enter_namespaces() -> tuple[str, ...]:
     uid, gid = os.getuid(), os.getgid()
     everything = ("network", "pid", "mount", "ipc", "uts")
     for names in (everything, ("user", *everything), ("user", "network"), ("network",)):
-        flags = sum(_CLONE[name] for name in names)
-        if _libc.unshare(flags) == 0:
-            if "user" in names:
-                _map_user(uid, gid)
+        # Tried in a child first: a user namespace that cannot be mapped has no way back.
+        if _succeeds(functools.partial(_enter, names, uid, gid)):
+            _enter(names, uid, gid)
             return tuple(f"{name}-namespace" for name in names)
     return ()
 
 
-def _map_user(uid: int, gid: int) -> None:
-    for name, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{uid} {uid} 1"),
-        ("gid_map", f"{gid} {gid} 1"),
-    ):
-        with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
-            file.write(text)
+def _enter(names: tuple[str, ...], uid: int, gid: int) -> None:
+    assert _libc is not None
+    if _libc.unshare(sum(_CLONE[name] for name in names)) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    if "user" in names:
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{uid} {uid} 1"),
+            ("gid_map", f"{gid} {gid} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
+                file.write(text)
+
+
+def _succeeds(action: Callable[[], object]) -> bool:
+    """Whether the action ends without an OSError in a child process."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with contextlib.suppress(OSError):
+            action()
+            code = 0
+        os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def private_mounts() -> tuple[str | None, tuple[str, ...]]:
@@ -150,12 +167,10 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 def drop_privileges() -> tuple[str, ...]:
     """Become nobody where nobody can read the interpreter; always lose all capabilities."""
     names = []
-    if os.geteuid() == 0 and _nobody_can_import():
-        with contextlib.suppress(OSError):
-            os.setgroups([])
-            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-            names.append("nobody")
+    # Modules are still imported from disk after the switch.
+    if os.geteuid() == 0 and _succeeds(_read_as_nobody):
+        _become_nobody()
+        names.append("nobody")
     for capability in range(64):
         _prctl(_PR_CAPBSET_DROP, capability)
     header, nothing = struct.pack("Ii", 0x20080522, 0), bytes(24)
@@ -167,18 +182,16 @@ def drop_privileges() -> tuple[str, ...]:
     return tuple(names)
 
 
-def _nobody_can_import() -> bool:
-    """Try it in a child: modules are still imported from disk after the switch."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        with contextlib.suppress(OSError):
-            os.setgroups([])
-            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-            code = 0 if os.access(_stdlib() + "/os.py", os.R_OK) else 1
-        os._exit(code)
-    return os.waitpid(child, 0)[1] == 0
+def _become_nobody() -> None:
+    os.setgroups([])
+    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+
+
+def _read_as_nobody() -> None:
+    _become_nobody()
+    with open(os.__file__, "rb") as file:  # noqa: PTH123
+        file.read(1)
 
 
 # Number of each system call on (x86-64, aarch64); None where the machine lacks it.

@@ -35,6 +35,7 @@ _BOOT = (
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
 _GRACE_S = 2.0
 _MAX_SOURCE = 1 << 20
+_MODULE = "tests"  # the name of the namespace that trusted code runs in
 
 
 def start(module: str, channel: socket.socket, scratch: str = "") -> "subprocess.Popen[bytes]":
@@ -43,7 +44,7 @@ def start(module: str, channel: socket.socket, scratch: str = "") -> "subprocess
     code = _BOOT.format(folder=folder, module=module, fd=channel.fileno(), scratch=scratch)
     return subprocess.Popen(
         [sys.executable, "-S", "-s", "-P", "-B", "-c", code],
-        env=_ENVIRONMENT,
+        env=_ENVIRONMENT | {k: v for k, v in os.environ.items() if k == "LD_LIBRARY_PATH"},
         cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -64,20 +65,18 @@ class ServerLostError(Exception):
 class Server:
     """The verifier's end of the sandbox server; started again when it is lost or dirty."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str) -> None:
+        """``folder`` is this server's own; used where the sandbox cannot mount a scratch."""
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._folder = ""
+        self._folder = folder
         self.layers: list[str] = []
 
     def control(self) -> socket.socket:
         """Return the control socket of a running server."""
         if self._control is None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self._folder = tempfile.mkdtemp(prefix="knexa-")
-            os.chmod(self._folder, 0o711)  # noqa: PTH101
-            scratch = self._folder + "/scratch"
-            os.mkdir(scratch)  # noqa: PTH102
+            scratch = tempfile.mkdtemp(dir=self._folder)
             os.chmod(scratch, 0o777)  # noqa: PTH101
             self._process = start("candidate", theirs, scratch)
             theirs.close()
@@ -98,9 +97,7 @@ class Server:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._process, self._control, self._folder = None, None, ""
+        self._process, self._control = None, None
 
 
 class _Session:
@@ -178,7 +175,7 @@ class _Session:
         if isinstance(value, Remote):
             return {"t": "ref", "v": object.__getattribute__(value, "_handle").index}
         kind = type(value)
-        if self.namespace.get(kind.__name__) is kind and hasattr(value, "__dict__"):
+        if kind.__module__ == _MODULE and hasattr(value, "__dict__"):
             fields = {
                 k: codec.encode(v, self._encode_other, depth + 1) for k, v in vars(value).items()
             }
@@ -188,10 +185,15 @@ class _Session:
     def _decode_other(self, data: dict[str, Any], depth: int) -> Any:
         if data.get("t") == "ref" and isinstance(data.get("v"), int):
             return Remote(self, codec.Handle(data["v"]))
-        kind = self.namespace.get(data.get("class", ""))
-        if data.get("t") == "object" and isinstance(kind, type) and isinstance(data["v"], dict):
+        kind, state = self.namespace.get(str(data.get("class"))), data.get("v")
+        if (
+            data.get("t") == "object"
+            and isinstance(kind, type)
+            and kind.__module__ == _MODULE
+            and isinstance(state, dict)
+        ):
             made: Any = object.__new__(kind)
-            for name, value in data["v"].items():
+            for name, value in state.items():
                 made.__dict__[name] = codec.decode(value, self._decode_other, depth + 1)
             return made
         raise codec.CodecError("unknown kind of value")
@@ -322,9 +324,9 @@ _BY_SIGNAL = {int(signal.SIGKILL): "out_of_memory", int(signal.SIGXCPU): "timeou
 
 def _judge(session: _Session, job: dict[str, Any]) -> None:
     """Run the trusted code against the program and leave the outcome in ``session``."""
-    module = types.ModuleType("tests")
+    module = types.ModuleType(_MODULE)
     namespace = session.namespace = module.__dict__
-    sys.modules["tests"] = module
+    sys.modules[_MODULE] = module
     random.seed(0)
     try:
         with _alarm(job["limits"]["cpu_s"], session):
@@ -332,7 +334,11 @@ def _judge(session: _Session, job: dict[str, Any]) -> None:
             prompt = _compile_prompt(job["prompt"])
             if prompt is not None:
                 exec(prompt, namespace)
-            classes = [k for k, v in namespace.items() if isinstance(v, type)]
+            classes = [
+                name
+                for name, value in namespace.items()
+                if isinstance(value, type) and value.__module__ == _MODULE
+            ]
             sources = [job["setup"], job["program"]]
             try:
                 session.ask({"sources": sources, "classes": classes})
@@ -373,15 +379,15 @@ class _alarm:  # noqa: N801
         raise _End
 
 
-def main(channel_fd: int, _scratch: str) -> None:
-    """Serve jobs until the executor closes its end."""
+def main(channel_fd: int, folder: str) -> None:
+    """Serve jobs until the executor closes its end; then remove ``folder``."""
     layers.hide_memory()
     warnings.simplefilter("ignore")
     channel = socket.socket(fileno=channel_fd)
     limit = layers.mapped_bytes() + (2 << 30)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    server = Server()
+    server = Server(folder)
     try:
         while True:
             job = codec.receive(channel)
@@ -393,7 +399,8 @@ def main(channel_fd: int, _scratch: str) -> None:
                 server.close()
                 reply = {"outcome": "infrastructure_error", "detail": str(error), "layers": []}
             codec.send(channel, reply)
-    except (EOFError, OSError):
+    except (EOFError, ConnectionError):
         pass
     finally:
         server.close()
+        shutil.rmtree(folder, ignore_errors=True)
