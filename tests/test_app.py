@@ -76,6 +76,7 @@ WRONG_COMMANDS = [
     (["=3"], ["'=3'", "key=value"]),
     (["seed=[1,"], ["'seed=[1,'", "key=value"]),
     (["--bogus"], ["--bogus"]),
+    (["-m", "--cfg", "job"], ["Only one of", "--multirun"]),
     (["-m", "seed=1,2,abc"], ["seed=abc", "an integer"]),
     (["-m", "matchmaker=linucb,randm"], ["matchmaker=randm", "did you mean random?"]),
     (["-m", "seed=range(0,3)", "+matchmaker.alhpa=1,2"], ["unknown key matchmaker.alhpa"]),
@@ -264,8 +265,8 @@ def test_real_process_refuses_a_mistake(tmp_path: Path, arguments: list[str]) ->
 
 def test_help_lists_groups_and_loads_neither_torch_nor_hydra(tmp_path: Path) -> None:
     code = (
-        "import sys, json; sys.argv = ['knexa', '--help']\n"
-        "from knexa.__main__ import main; main()\n"
+        "import sys, json\n"
+        "from knexa.__main__ import _main; _main(['--help'])\n"
         "print(json.dumps([name for name in ('torch', 'hydra') if name in sys.modules]))"
     )
     output = subprocess.run(

@@ -80,6 +80,8 @@ def _run_hydra(task: "_Task", arguments: Sequence[str]) -> int:
         decorate(task.__call__)()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_FAILED
+    except ValueError as error:  # Hydra's own: options that exclude each other
+        raise UserError(one_line(error)) from error
     finally:
         sys.argv = before
     return EXIT_OK
