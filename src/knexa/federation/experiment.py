@@ -17,7 +17,7 @@ from knexa.errors import UserError
 from knexa.evaluation.codebleu import floors
 from knexa.evaluation.metrics import GateReport, gate
 from knexa.evaluation.sandbox.executor import Executor, Limits
-from knexa.federation.llm import LLMWorld
+from knexa.federation.llm_world import LLMWorld
 from knexa.federation.progress import Progress
 from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.settings import Settings
