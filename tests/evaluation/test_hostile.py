@@ -39,7 +39,8 @@ HOSTILE = {
     "patched runner": (
         "import sys\nfor module in list(sys.modules.values()):\n"
         "    for name in ('encode', 'send', 'verify'):\n"
-        "        if hasattr(module, name):\n            setattr(module, name, lambda *a, **k: None)\n"
+        "        if hasattr(module, name):\n"
+        "            setattr(module, name, lambda *a, **k: None)\n"
         "def solve(x):\n    return None\n"
     ),
     "forged messages": (
@@ -60,13 +61,17 @@ HOSTILE = {
         "import threading, time\ndef solve(x):\n"
         "    while True: threading.Thread(target=time.sleep, args=(99,)).start()\n"
     ),
-    "memory flood": "def solve(x):\n    held = []\n    while True: held.append(bytearray(1 << 20))\n",
+    "memory flood": (
+        "def solve(x):\n    held = []\n    while True: held.append(bytearray(1 << 20))\n"
+    ),
     "answer flood": "def solve(x):\n    return 'x' * (5 << 20)\n",
     "answer beyond memory": "def solve(x):\n    return ['x' * 1000] * 200000\n",
     "endless answer": (
         "def solve(x):\n    def ever():\n        while True: yield 'y' * 1000\n    return ever()\n"
     ),
-    "nested answer": "def solve(x):\n    a = []\n    for _ in range(100000): a = [a]\n    return a\n",
+    "nested answer": (
+        "def solve(x):\n    a = []\n    for _ in range(100000): a = [a]\n    return a\n"
+    ),
     "cyclic answer": "def solve(x):\n    a = []\n    a.append(a)\n    return a\n",
     "output flood": "def solve(x):\n    while True: print('x' * 10000)\n",
     "endless loop": "def solve(x):\n    while True: pass\n",
@@ -80,7 +85,9 @@ HOSTILE = {
         "        except BaseException: pass\n"
     ),
     "sleeping": "import time\ndef solve(x):\n    time.sleep(1000)\n",
-    "stopping itself": "import os, signal\ndef solve(x):\n    os.kill(os.getpid(), signal.SIGSTOP)\n",
+    "stopping itself": (
+        "import os, signal\ndef solve(x):\n    os.kill(os.getpid(), signal.SIGSTOP)\n"
+    ),
     "stack overflow": (
         "import sys\nsys.setrecursionlimit(10**9)\ndef solve(x):\n    return solve([x])\n"
     ),
@@ -162,9 +169,10 @@ def test_program_cannot_read_another_process_or_the_benchmark(
     detail = ask(
         executor,
         "    seen = []\n"
-        f"    for path in ['/proc/1/mem', '/proc/1/environ', '/proc/{os.getpid()}/mem', {str(data)!r},\n"
-        "                 '/etc/passwd', '/root', '/home']:\n"
-        "        try:\n            os.listdir(path) if os.path.isdir(path) else open(path).read(1)\n"
+        f"    for path in ['/proc/1/mem', '/proc/1/environ', '/proc/{os.getpid()}/mem',\n"
+        f"                 {str(data)!r}, '/etc/passwd', '/root', '/home']:\n"
+        "        try:\n"
+        "            os.listdir(path) if os.path.isdir(path) else open(path).read(1)\n"
         "            seen.append(path)\n"
         "        except OSError: pass\n"
         "    return seen\n",
@@ -178,7 +186,7 @@ def test_program_writes_only_into_its_scratch_directory(executor: Executor, tmp_
     detail = ask(
         executor,
         "    done = []\n"
-        f"    for path in [{str(target)!r}, '/etc/x', os.path.dirname(os.__file__) + '/x.py', 'own']:\n"
+        f"    for path in [{str(target)!r}, '/etc/x', os.__file__ + '.new', 'own']:\n"
         "        try:\n            open(path, 'w').write('x'); done.append(path)\n"
         "        except OSError: pass\n"
         "    return done\n",

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from knexa.statistics import Interval, bootstrap_mean, paired_difference
+
+
+def test_interval_depends_only_on_the_generator() -> None:
+    values = np.arange(30.0)
+    first = bootstrap_mean(values, rng=np.random.default_rng(3))
+    assert first == bootstrap_mean(values, rng=np.random.default_rng(3))
+    assert first != bootstrap_mean(values, rng=np.random.default_rng(4))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=20))
+def test_interval_holds_the_mean_and_stays_within_the_values(values: list[float]) -> None:
+    interval = bootstrap_mean(values, num_resamples=500, rng=np.random.default_rng(0))
+    assert interval.mean == pytest.approx(np.mean(values))
+    assert min(values) - 1e-9 <= interval.low <= interval.high <= max(values) + 1e-9
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(300):
+        interval = bootstrap_mean(rng.normal(2.0, 1.0, 60), num_resamples=400, rng=rng)
+        covered += interval.low <= 2.0 <= interval.high
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_lower_confidence_gives_a_narrower_interval() -> None:
+    values = np.random.default_rng(0).random(50)
+    wide = bootstrap_mean(values, confidence=0.99, rng=np.random.default_rng(0))
+    narrow = bootstrap_mean(values, confidence=0.5, rng=np.random.default_rng(0))
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_many_units_are_resampled_in_bounded_memory() -> None:
+    values = np.random.default_rng(0).random(3_000_000)
+    interval = bootstrap_mean(values, num_resamples=4, rng=np.random.default_rng(0))
+    assert interval.low == pytest.approx(0.5, abs=0.01)
+
+
+def test_pairing_removes_what_units_have_in_common() -> None:
+    rng = np.random.default_rng(0)
+    difficulty = rng.normal(0, 10, 80)
+    a, b = difficulty + 1 + rng.normal(0, 0.1, 80), difficulty
+    interval = paired_difference(a, b, np.random.default_rng(0))
+    assert interval.mean == pytest.approx(1.0, abs=0.05)
+    assert interval.high - interval.low < 0.2
+
+
+def test_undefined_input_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    for values in ([], [[1.0]], [float("nan")]):
+        with pytest.raises(ValueError, match="bootstrap_mean needs"):
+            bootstrap_mean(values, rng=rng)
+    with pytest.raises(ValueError, match="confidence"):
+        bootstrap_mean([1.0], confidence=1.0, rng=rng)
+    with pytest.raises(ValueError, match="must match"):
+        paired_difference([1.0], [1.0, 2.0], rng)
+
+
+def test_interval_is_stored_by_name() -> None:
+    assert Interval(0.5, 0.25, 0.75).as_dict() == {"mean": 0.5, "low": 0.25, "high": 0.75}
