@@ -60,3 +60,16 @@ def run_app(toy_conf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder.mkdir()
     monkeypatch.chdir(folder)
     return lambda *arguments: run_command_line(arguments)
+
+
+@pytest.fixture(scope="session")
+def benchmarks() -> Path:
+    """The folder with the public benchmark files; their absence may not go unnoticed in CI."""
+    default = Path(__file__).parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("KNEXA_BENCHMARKS", default))
+    if not (folder / "HumanEval.jsonl.gz").is_file():
+        message = f"no HumanEval.jsonl.gz in {folder}; set KNEXA_BENCHMARKS to a folder that has it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder

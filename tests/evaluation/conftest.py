@@ -1,6 +1,4 @@
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,19 +13,6 @@ QUICK = Limits(cpu_s=0.4, wall_s=4.0, memory_mb=128)
 def executor() -> Iterator[Executor]:
     with Executor(limits=QUICK) as executor:
         yield executor
-
-
-@pytest.fixture(scope="session")
-def benchmark_folder() -> Path:
-    """The folder with HumanEval.jsonl.gz and mbpp.jsonl.gz; KNEXA_BENCHMARKS overrides it."""
-    beside = Path(__file__).parents[2].parent / "shared" / "data"
-    folder = Path(os.environ.get("KNEXA_BENCHMARKS", beside))
-    if not (folder / "HumanEval.jsonl.gz").exists():
-        message = f"no benchmark data in {folder}; set KNEXA_BENCHMARKS to their folder"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return folder
 
 
 def make_problem(test_code: str, **fields: str) -> Problem:

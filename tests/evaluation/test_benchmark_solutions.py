@@ -12,9 +12,9 @@ from knexa.evaluation.known import KNOWN_BAD, SLOW
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "num_problems"), [("humaneval", 164), ("mbpp", 974)])
 def test_gate_lets_the_whole_benchmark_through(
-    benchmark_folder: Path, name: str, num_problems: int
+    benchmarks: Path, name: str, num_problems: int
 ) -> None:
-    problems = load_problems(name, benchmark_folder)
+    problems = load_problems(name, benchmarks)
     assert len(problems) == num_problems
     with Executor(limits=Limits(cpu_s=4.0, wall_s=40.0), num_workers=2) as executor:
         report = gate(executor, problems)
@@ -22,7 +22,7 @@ def test_gate_lets_the_whole_benchmark_through(
     assert report.num_none_passed == 0
 
 
-def test_slow_problems_are_named_for_a_reason(benchmark_folder: Path) -> None:
-    known = {problem.task_id for problem in load_problems("mbpp", benchmark_folder)}
+def test_slow_problems_are_named_for_a_reason(benchmarks: Path) -> None:
+    known = {problem.task_id for problem in load_problems("mbpp", benchmarks)}
     assert set(SLOW) <= known
     assert set(KNOWN_BAD) <= known

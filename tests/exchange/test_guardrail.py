@@ -1,9 +1,7 @@
 import gzip
 import json
-import os
 import random
 import string
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -297,22 +295,14 @@ def test_redacting_twice_changes_nothing(pieces: list[str]) -> None:
         "eyJ-" * 8_000,
     ],
 )
-def test_hostile_text_costs_bounded_time(text: str) -> None:
-    start = time.perf_counter()
+@pytest.mark.timeout(30)  # a quadratic rule would take minutes
+def test_hostile_text_does_not_blow_up_the_rules(text: str) -> None:
     vet(text)
-    assert time.perf_counter() - start < 2
 
 
-def benchmark_solutions() -> list[TextItem]:
-    default = ROOT.parent / "shared" / "data"
-    folder = Path(os.environ.get("KNEXA_BENCHMARKS", default))
+def benchmark_solutions(folder: Path) -> list[TextItem]:
     rows = []
     for file, key in (("HumanEval.jsonl.gz", "canonical_solution"), ("mbpp.jsonl.gz", "code")):
-        if not (folder / file).is_file():
-            message = f"{file} is not in {folder.name}/; set KNEXA_BENCHMARKS to its folder"
-            if os.environ.get("CI") == "true":
-                pytest.fail(message)
-            pytest.skip(message)
         with gzip.open(folder / file, "rt", encoding="utf-8") as lines:
             for row in map(json.loads, lines):
                 program = row.get("prompt", "") + row[key]
@@ -320,8 +310,10 @@ def benchmark_solutions() -> list[TextItem]:
     return [TextItem(task_id=str(task), completion=text) for task, text in rows]
 
 
-def test_no_canonical_solution_of_humaneval_and_mbpp_is_blocked_or_changed() -> None:
-    items = benchmark_solutions()
+def test_no_canonical_solution_of_humaneval_and_mbpp_is_blocked_or_changed(
+    benchmarks: Path,
+) -> None:
+    items = benchmark_solutions(benchmarks)
     assert len(items) == 2 * (164 + 974)
     vetted = Guardrail().vet(items)
     assert vetted.report.blocked == 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from knexa.agents.profile_layout import NUM_FEATURES
 from knexa.agents.session import Session
-from knexa.backbones.load import BackbonePool, check_available
+from knexa.backbones.load import BackbonePool, LoadedBackbone, check_available
 from knexa.data.benchmark import Benchmark
 from knexa.data.problem import CATEGORIES
 from knexa.data.skew import category_histogram, measure_skew
@@ -104,7 +104,7 @@ def _session(
     device = "cuda" if workers.accelerator == "gpu" else "cpu"
     pool = BackbonePool(settings.roster.backbones, device=device)
     for name in settings.roster.used_backbones:
-        pool.get(name)
+        _check_context(settings, name, pool.get(name))
     dropped = [k for k in settings.evaluation.ks if k > settings.evaluation.num_samples]
     if dropped:
         log.warning(
@@ -125,6 +125,17 @@ def _session(
         accelerator=workers.accelerator,
     )
     return session, report
+
+
+def _check_context(settings: Settings, name: str, loaded: LoadedBackbone) -> None:
+    """Refuse sequences that the backbone has no positions for."""
+    positions = getattr(loaded.model.config, "max_position_embeddings", None)
+    needed = settings.training.max_length + settings.evaluation.max_new_tokens
+    if positions is not None and needed > positions:
+        raise UserError(
+            f"training.max_length + evaluation.max_new_tokens is {needed}, but backbone {name} has "
+            f"{positions} positions: lower one of them"
+        )
 
 
 def _without(benchmark: Benchmark, excluded: set[str]) -> Benchmark:
