@@ -1,4 +1,4 @@
-"""Whole runs in processes of their own, small but real: what a user types, and what lies there after."""
+"""Whole runs in processes of their own, small but real: what is typed, what lies there after."""
 
 import json
 import os

@@ -18,7 +18,7 @@ from knexa.agents.session import Session
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import Example, FitReport, collate, fit, weighted_loss
 from knexa.data.problem import Problem
-from knexa.evaluation.sandbox.executor import Outcome
+from knexa.evaluation import Outcome
 from knexa.exchange.package import KnowledgePackage, TextItem, decode, encode
 from knexa.seeding import derive_rng, derive_seed
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from knexa.backbones.roster import Roster
     from knexa.data.benchmark import Benchmark
     from knexa.data.partition import AgentData
-    from knexa.evaluation.sandbox.executor import Executor
+    from knexa.evaluation import Executor
     from knexa.exchange.guardrail import Guardrail
 
 

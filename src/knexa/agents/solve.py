@@ -12,8 +12,8 @@ from knexa.agents.state import AgentState
 from knexa.agents.text import decode_completion
 from knexa.backbones.merged import merged
 from knexa.data.problem import Problem
+from knexa.evaluation import Outcome
 from knexa.evaluation.codebleu import CodeBleu, CodeBleuReference, comparable
-from knexa.evaluation.sandbox.executor import Outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from knexa.data.problem import CATEGORIES
 from knexa.data.skew import category_histogram, measure_skew
 from knexa.engine.local import Pool, Workers
 from knexa.errors import UserError
+from knexa.evaluation import Executor, Limits
 from knexa.evaluation.codebleu import floors
 from knexa.evaluation.metrics import GateReport, gate
-from knexa.evaluation.sandbox.executor import Executor, Limits
 from knexa.federation.llm_world import LLMWorld
 from knexa.federation.progress import Progress
 from knexa.federation.rounds import restore, run_rounds
@@ -254,6 +254,7 @@ def _summary(
         "seed": settings.seed,
         "config_hash": settings.config_hash,
         "matchmaker": settings.matchmaker_name,
+        "exchange": settings.exchange.name,
         "needs": sorted(settings.matchmaker.needs),
         "excluded": sorted(report.excluded),
         "floors": floors(session.benchmark.test),

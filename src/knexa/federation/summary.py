@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from knexa.evaluation import Outcome
 from knexa.evaluation.metrics import pass_at_k
-from knexa.evaluation.sandbox.executor import Outcome
 from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
 from knexa.tracking.run_directory import RunDirectory
