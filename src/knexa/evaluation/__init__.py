@@ -1,9 +1,9 @@
 """Sandboxed execution, Pass@k and CodeBLEU."""
 
 from knexa.evaluation.metrics import GateReport, gate, pass_at_k
-from knexa.evaluation.sandbox.executor import (
+from knexa.evaluation.sandbox.executor import Executor
+from knexa.evaluation.sandbox.outcome import (
     Execution,
-    Executor,
     Limits,
     Outcome,
     count_outcomes,

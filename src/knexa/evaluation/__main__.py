@@ -16,13 +16,8 @@ from typing import Any, NoReturn
 
 from knexa.errors import UserError
 from knexa.evaluation.metrics import pass_at_k
-from knexa.evaluation.sandbox.executor import (
-    Execution,
-    Executor,
-    Limits,
-    Outcome,
-    count_outcomes,
-)
+from knexa.evaluation.sandbox.executor import Executor
+from knexa.evaluation.sandbox.outcome import Execution, Limits, Outcome, count_outcomes
 from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
 

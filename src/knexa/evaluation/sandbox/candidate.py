@@ -196,7 +196,6 @@ class _Program:
         sys.modules["candidate"] = self._module
         request = codec.receive(self._channel)
         self._known = set(request["classes"])
-        sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115
         self._answer(lambda: self._load(request["sources"]))
         while True:
             request = codec.receive(self._channel)

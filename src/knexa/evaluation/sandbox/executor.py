@@ -5,12 +5,10 @@ waited for a core runs once more alone, and a failure of the sandbox itself is r
 reported as ``infrastructure_error``, never as a wrong answer.
 """
 
-import ast
 import hashlib
 import json
 import logging
 import os
-import re
 import selectors
 import shutil
 import signal
@@ -19,99 +17,24 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Self
-
-import pydantic
+from typing import Any, Self
 
 from knexa.data.problem import Problem
 from knexa.evaluation.known import SLOW
 
-from . import codec, trusted
+from . import codec, session
+from .outcome import Execution, Limits, Outcome, program
+
+__all__ = ["Execution", "Executor", "Limits", "Outcome", "program"]
 
 _log = logging.getLogger(__name__)
 _GRACE_S = 6.0
 _START_S = 20.0
-
-
-class Outcome(StrEnum):
-    """How a program ended; only ``PASSED`` is right, only ``INFRASTRUCTURE_ERROR`` says nothing."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    TIMEOUT = "timeout"
-    OUT_OF_MEMORY = "out_of_memory"
-    CRASHED = "crashed"
-    SYNTAX_ERROR = "syntax_error"
-    INFRASTRUCTURE_ERROR = "infrastructure_error"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What one program may use.
-
-    Attributes:
-        cpu_s: CPU seconds of all its threads over the whole program; the limit that decides.
-        wall_s: Wall seconds, the backstop for programs that sleep.
-        memory_mb: Address space in MiB on top of the warm interpreter.
-        file_mb: Largest file in MiB that it may write (in its own scratch directory).
-        processes: Child processes; 0 denies them all, more lets the kernel's own limit decide.
-        output_kb: Largest single answer in KiB, encoded.
-    """
-
-    cpu_s: Annotated[float, pydantic.Field(gt=0)] = 3.0
-    wall_s: Annotated[float, pydantic.Field(gt=0)] = 15.0
-    memory_mb: Annotated[int, pydantic.Field(ge=16)] = 512
-    file_mb: Annotated[int, pydantic.Field(ge=0)] = 1
-    processes: Annotated[int, pydantic.Field(ge=0)] = 0
-    output_kb: Annotated[int, pydantic.Field(ge=1)] = 1024
-
-    def __post_init__(self) -> None:
-        if self.wall_s < self.cpu_s:
-            raise ValueError(
-                f"wall_s={self.wall_s} is below cpu_s={self.cpu_s}; it is the backstop: raise it"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """One program's outcome, and in ``detail`` why."""
-
-    outcome: Outcome
-    detail: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether every test held."""
-        return self.outcome is Outcome.PASSED
-
-
-def program(problem: Problem, completion: str) -> str:
-    """Return the program that a completion stands for.
-
-    The completion continues the prompt, unless it parses and defines ``entry_point`` at top level:
-    then it is the whole program.
-    """
-    name = re.escape(problem.entry_point)
-    if re.search(
-        rf"^(?:(?:async\s+)?def\s+{name}\b|class\s+{name}\b|{name}\s*[=:])", completion, re.M
-    ):
-        with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-            if any(_defines(node, problem.entry_point) for node in ast.parse(completion).body):
-                return completion
-    return problem.prompt + completion
-
-
-def _defines(node: ast.stmt, name: str) -> bool:
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return node.name == name
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
 
 
 class _Verifier:
@@ -121,7 +44,7 @@ class _Verifier:
         ours, theirs = socket.socketpair()
         self._folder = tempfile.mkdtemp(prefix="knexa-")
         Path(self._folder).chmod(0o711)
-        self.process: subprocess.Popen[bytes] = trusted.start("trusted", theirs, self._folder)
+        self.process: subprocess.Popen[bytes] = session.start("trusted", theirs, self._folder)
         theirs.close()
         ours.settimeout(60)
         self.channel = ours
@@ -327,11 +250,3 @@ def _lost(detail: str) -> dict[str, Any]:
 
 def _execution(reply: dict[str, Any]) -> Execution:
     return Execution(Outcome(reply["outcome"]), str(reply.get("detail", "")))
-
-
-def count_outcomes(executions: Iterable[Execution]) -> dict[str, int]:
-    """Return how often each outcome occurs, zeros included."""
-    counts = {str(outcome): 0 for outcome in Outcome}
-    for execution in executions:
-        counts[str(execution.outcome)] += 1
-    return counts

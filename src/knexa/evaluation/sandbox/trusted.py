@@ -11,248 +11,23 @@ import builtins
 import contextlib
 import functools
 import importlib
-import json
-import os
 import random
 import resource
 import shutil
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import types
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 from . import codec, layers
+from .session import MODULE, End, Server, ServerLostError, Session, proxy
 
-_BOOT = (
-    "import sys; sys.path.insert(0, {folder!r}); import sandbox.{module} as m; "
-    "sys.path.pop(0); m.main({fd}, {scratch!r})"
-)
-_ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
-_GRACE_S = 2.0
 _MAX_SOURCE = 1 << 20
-_MODULE = "tests"  # the name of the namespace that trusted code runs in
 
 
-def start(module: str, channel: socket.socket, scratch: str = "") -> "subprocess.Popen[bytes]":
-    """Start ``sandbox.<module>`` in a clean interpreter that inherits only ``channel``."""
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
-    code = _BOOT.format(folder=folder, module=module, fd=channel.fileno(), scratch=scratch)
-    return subprocess.Popen(
-        [sys.executable, "-S", "-s", "-P", "-B", "-c", code],
-        env=_ENVIRONMENT | {k: v for k, v in os.environ.items() if k == "LD_LIBRARY_PATH"},
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(channel.fileno(),),
-        start_new_session=True,
-    )
-
-
-class _End(BaseException):
-    """Ends a job whatever the tests catch; the outcome is already recorded."""
-
-
-class ServerLostError(Exception):
-    """The sandbox server does not answer: nobody's wrong answer."""
-
-
-class Server:
-    """The verifier's end of the sandbox server; started again when it is lost or dirty."""
-
-    def __init__(self, folder: str) -> None:
-        """``folder`` is this server's own; used where the sandbox cannot mount a scratch."""
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._folder = folder
-        self.layers: list[str] = []
-
-    def control(self) -> socket.socket:
-        """Return the control socket of a running server."""
-        if self._control is None:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            scratch = tempfile.mkdtemp(dir=self._folder)
-            os.chmod(scratch, 0o777)  # noqa: PTH101
-            self._process = start("candidate", theirs, scratch)
-            theirs.close()
-            ours.settimeout(30)
-            self._control = ours
-            try:
-                self.layers = json.loads(ours.recv(1 << 16))["layers"]
-            except (OSError, ValueError) as error:
-                self.close()
-                raise ServerLostError(f"the sandbox server did not start: {error!r}") from None
-        return self._control
-
-    def close(self) -> None:
-        """End the server and everything in it."""
-        if self._control is not None:
-            self._control.close()
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self._process, self._control = None, None
-
-
-class _Session:
-    """One program: its channel, and what has ended it (``outcome``) if anything has."""
-
-    def __init__(self, server: Server, job: dict[str, Any]) -> None:
-        self._server = server
-        self._limits = job["limits"]
-        self._limit = self._limits["output_kb"] << 10
-        self.outcome = ""
-        self.detail = ""
-        self.handles: dict[int, codec.Handle] = {}
-        self.namespace: dict[str, Any] = {}
-        control = server.control()
-        control.settimeout(self._limits["wall_s"] + _GRACE_S)
-        self._channel, theirs = socket.socketpair()
-        with theirs:
-            try:
-                socket.send_fds(control, [json.dumps(self._limits).encode()], [theirs.fileno()])
-            except OSError as error:
-                raise ServerLostError(repr(error)) from None
-        self._channel.settimeout(self._limits["wall_s"] + _GRACE_S)
-
-    def ask(self, request: dict[str, Any]) -> Any:
-        """Send one request and return the decoded value, or raise what the program raised."""
-        if self.outcome:
-            raise _End
-        try:
-            codec.send(self._channel, request)
-            reply = codec.receive(self._channel, self._limit + 1024)
-            if not isinstance(reply, dict):
-                raise codec.CodecError("not a reply")
-            if "big" in reply:
-                raise codec.CodecError(str(reply["big"]))
-            if "e" in reply:
-                raise self._exception(reply)
-            return codec.decode(reply.get("v"), self._decode_other)
-        except (EOFError, TimeoutError, OSError):
-            self.end("crashed", "the program ended before it answered")
-        except codec.CodecError as error:
-            self.end("failed", f"the answer cannot cross: {error}")
-        raise _End
-
-    def end(self, outcome: str, detail: str) -> None:
-        """Record what ended the job; the first record stands."""
-        if not self.outcome:
-            self.outcome, self.detail = outcome, detail
-
-    def _exception(self, reply: dict[str, Any]) -> BaseException:
-        text = str(reply.get("text", ""))[:300]
-        names = reply["e"] if isinstance(reply["e"], list) else []
-        for name in names[:20]:
-            kind = vars(builtins).get(name) if isinstance(name, str) else None
-            if kind is MemoryError:
-                self.end("out_of_memory", "MemoryError")
-                return _End()
-            if kind in (SystemExit, KeyboardInterrupt, GeneratorExit):
-                self.end("crashed", f"the program raised {name}")
-                return _End()
-            if isinstance(kind, type) and issubclass(kind, Exception):
-                with contextlib.suppress(Exception):
-                    error = kind(text)
-                    error.add_note(f"raised by the program: {names[0]}")
-                    return error
-        self.end("crashed", "the program raised something that is no exception of Python's")
-        return _End()
-
-    def encode(self, value: Any) -> Any:
-        """Return an argument as data; classes of the set-up cross by name and attributes."""
-        return codec.encode(value, self._encode_other)
-
-    def _encode_other(self, value: Any, depth: int) -> Any:
-        if isinstance(value, codec.Handle):
-            return {"t": "ref", "v": value.index}
-        if isinstance(value, Remote):
-            return {"t": "ref", "v": object.__getattribute__(value, "_handle").index}
-        kind = type(value)
-        if kind.__module__ == _MODULE and hasattr(value, "__dict__"):
-            fields = {
-                k: codec.encode(v, self._encode_other, depth + 1) for k, v in vars(value).items()
-            }
-            return {"t": "object", "class": kind.__name__, "v": fields}
-        raise codec.CodecError(f"{kind.__name__} has no form as data")
-
-    def _decode_other(self, data: dict[str, Any], depth: int) -> Any:
-        if data.get("t") == "ref" and isinstance(data.get("v"), int):
-            return Remote(self, codec.Handle(data["v"]))
-        kind, state = self.namespace.get(str(data.get("class"))), data.get("v")
-        if (
-            data.get("t") == "object"
-            and isinstance(kind, type)
-            and kind.__module__ == _MODULE
-            and isinstance(state, dict)
-        ):
-            made: Any = object.__new__(kind)
-            for name, value in state.items():
-                made.__dict__[name] = codec.decode(value, self._decode_other, depth + 1)
-            return made
-        raise codec.CodecError("unknown kind of value")
-
-    def finish(self) -> dict[str, Any]:
-        """End the program, and return why it ended as the server saw it."""
-        control = self._server.control()
-        try:
-            self._channel.close()
-            # One byte tells the server that the verdict is in; it answers with its report.
-            control.send(b".")
-            report = json.loads(control.recv(1 << 16))
-        except (OSError, ValueError) as error:
-            self._server.close()
-            raise ServerLostError(repr(error)) from None
-        if not report["clean"]:
-            self._server.close()
-        return dict(report)
-
-
-class Remote:
-    """A value that stays in the sandbox: it can be called, changed, and passed back, not read."""
-
-    def __init__(self, session: _Session, handle: codec.Handle) -> None:
-        object.__setattr__(self, "_session", session)
-        object.__setattr__(self, "_handle", handle)
-
-    def _send(self, do: str, **fields: Any) -> Any:
-        session = object.__getattribute__(self, "_session")
-        index = object.__getattribute__(self, "_handle").index
-        return session.ask({"do": do, "ref": index, **fields})
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self._send("get", name=name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        session = object.__getattribute__(self, "_session")
-        self._send("set", name=name, v=session.encode(value))
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the value where it lives."""
-        session = object.__getattribute__(self, "_session")
-        return self._send("call", args=session.encode(args), kwargs=session.encode(kwargs))
-
-
-def proxy(session: _Session, name: str) -> Callable[..., Any]:
-    """Return a function that calls the program's global ``name``."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        encoded = {"args": session.encode(args), "kwargs": session.encode(kwargs)}
-        return session.ask({"do": "call", "name": name, **encoded})
-
-    call.__name__ = call.__qualname__ = name
-    return call
-
-
-def _stand_in(session: _Session, name: str) -> Any:
+def _stand_in(session: Session, name: str) -> Any:
     """What a test means by a name that it never bound: a module, or something of the program's."""
     if name in sys.stdlib_module_names:
         return importlib.import_module(name)
@@ -303,7 +78,7 @@ def verify(server: Server, job: dict[str, Any]) -> dict[str, Any]:
         return {"outcome": "syntax_error", "detail": str(error)[:200]}
     except (RecursionError, MemoryError, OverflowError):
         pass  # the sandbox finds out what this is
-    session = _Session(server, job)
+    session = Session(server, job)
     try:
         _judge(session, job)
     finally:
@@ -322,11 +97,11 @@ def verify(server: Server, job: dict[str, Any]) -> dict[str, Any]:
 _BY_SIGNAL = {int(signal.SIGKILL): "out_of_memory", int(signal.SIGXCPU): "timeout"}
 
 
-def _judge(session: _Session, job: dict[str, Any]) -> None:
+def _judge(session: Session, job: dict[str, Any]) -> None:
     """Run the trusted code against the program and leave the outcome in ``session``."""
-    module = types.ModuleType(_MODULE)
+    module = types.ModuleType(MODULE)
     namespace = session.namespace = module.__dict__
-    sys.modules[_MODULE] = module
+    sys.modules[MODULE] = module
     random.seed(0)
     try:
         with _alarm(job["limits"]["cpu_s"], session):
@@ -337,7 +112,7 @@ def _judge(session: _Session, job: dict[str, Any]) -> None:
             classes = [
                 name
                 for name, value in namespace.items()
-                if isinstance(value, type) and value.__module__ == _MODULE
+                if isinstance(value, type) and value.__module__ == MODULE
             ]
             sources = [job["setup"], job["program"]]
             try:
@@ -351,7 +126,7 @@ def _judge(session: _Session, job: dict[str, Any]) -> None:
             namespace["candidate"] = namespace[job["entry"]] = proxy(session, job["entry"])
             exec(_compile(job["test"], "<tests>"), namespace)
         session.end("passed", "")
-    except _End:
+    except End:
         pass
     except MemoryError:
         session.end("out_of_memory", "checking the answer took too much memory")
@@ -362,7 +137,7 @@ def _judge(session: _Session, job: dict[str, Any]) -> None:
 class _alarm:  # noqa: N801
     """Ends trusted code that a hostile value keeps busy for ``cpu_s`` of CPU time."""
 
-    def __init__(self, cpu_s: float, session: _Session) -> None:
+    def __init__(self, cpu_s: float, session: Session) -> None:
         self._seconds = cpu_s + 1.0
         self._session = session
 
@@ -376,7 +151,7 @@ class _alarm:  # noqa: N801
 
     def _ring(self, *_: object) -> None:
         self._session.end("timeout", "checking the answer took too long")
-        raise _End
+        raise End
 
 
 def main(channel_fd: int, folder: str) -> None:
