@@ -237,6 +237,19 @@ def test_limits_that_contradict_each_other_are_refused() -> None:
         Executor(num_workers=0)
 
 
+def test_details_of_equal_runs_are_equal(double: Problem) -> None:
+    bodies = [
+        "    while True: pass\n",
+        "    raise ValueError(object())\n",
+        "    return [0] * 10**10\n",
+    ]
+    details = []
+    for _ in range(2):
+        with Executor(limits=QUICK) as executor:
+            details.append(executor.run([(double, body) for body in bodies]))
+    assert details[0] == details[1]
+
+
 def test_layers_are_named(executor: Executor) -> None:
     assert "resource-limits" in executor.layers
     assert json.dumps(executor.layers)
