@@ -58,7 +58,7 @@ class Recipe:
     heads: int
     inner: int
     context: int = 256
-    steps: int = 1800
+    steps: int = 1400
     batch: int = 64
     lr: float = 3e-3
     warmup: int = 60
@@ -81,7 +81,7 @@ RECIPES: dict[str, Recipe] = {
             family="qwen2",
             vocab_size=512,
             hidden=128,
-            layers=4,
+            layers=3,
             heads=4,
             inner=256,
         ),
@@ -90,7 +90,7 @@ RECIPES: dict[str, Recipe] = {
             family="gpt2",
             vocab_size=640,
             hidden=112,
-            layers=4,
+            layers=3,
             heads=4,
             inner=448,
         ),
@@ -99,7 +99,7 @@ RECIPES: dict[str, Recipe] = {
             family="bloom",
             vocab_size=768,
             hidden=112,
-            layers=4,
+            layers=3,
             heads=4,
             inner=448,  # BLOOM's is four times the width, always
         ),
@@ -108,7 +108,7 @@ RECIPES: dict[str, Recipe] = {
             family="gpt_neox",
             vocab_size=1024,
             hidden=128,
-            layers=4,
+            layers=3,
             heads=4,
             inner=320,
         ),
