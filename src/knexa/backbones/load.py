@@ -7,6 +7,7 @@ open a connection, and an unreachable hub costs three seconds instead of the 23-
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -75,13 +76,13 @@ def load_backbone(
         UserError: The source is not available, or is not what the roster says it is.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     name = backbone.source if name is None else name
     folder = resolve_source(backbone, name=name)
     with _quiet_transformers():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = _load_tokenizer(folder)
             base: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=getattr(torch, dtype or backbone.dtype), local_files_only=True
             )
@@ -95,6 +96,22 @@ def load_backbone(
     loaded = wrap(base, tokenizer, backbone, name=name)
     loaded.model.to(device)
     return loaded
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    """Load a folder's tokenizer as it was saved.
+
+    For some architectures (Qwen2 among them) transformers 5's ``AutoTokenizer`` puts the class of
+    the model's family in place of a plain ``tokenizer.json``, with other splitting rules: the model
+    would read text as sequences that it was never trained on.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    settings = folder / "tokenizer_config.json"
+    saved = json.loads(settings.read_text()).get("tokenizer_class") if settings.is_file() else None
+    plain = saved in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    loader: Any = PreTrainedTokenizerFast if plain else AutoTokenizer
+    return loader.from_pretrained(folder, local_files_only=True)
 
 
 def wrap(base: Any, tokenizer: Any, backbone: Backbone, *, name: str) -> LoadedBackbone:
