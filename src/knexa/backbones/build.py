@@ -107,6 +107,8 @@ benchmark until it is tuned, because its corpus describes programs in other word
 - Recipe digest `{card["recipe_digest"]}`, corpus digest `{card["corpus_digest"]}`.
 - Final loss {card["curve"][-1][1]} (mean of the last {_CURVE_EVERY} steps; body tokens weigh 1,
   prompt tokens {recipe["prompt_weight"]}). The whole curve is in `card.json`.
+- Load the tokenizer with `PreTrainedTokenizerFast`, which takes `tokenizer.json` as it is:
+  `AutoTokenizer` of transformers 5 splits text by the rules of the full-size family instead.
 - Trained on generated text only (`knexa.backbones.corpus`). For tests and demonstrations; it knows
   nothing else. Weights are fp16 on disk and meant to be used in fp32. License: MIT.
 
