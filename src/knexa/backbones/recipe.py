@@ -93,6 +93,7 @@ RECIPES: dict[str, Recipe] = {
             layers=3,
             heads=4,
             inner=448,
+            steps=3000,  # learned positions copy late: at 1,400 steps its loss is 1.7 times Qwen2's
         ),
         Recipe(
             name="tiny-bloom",
@@ -111,6 +112,7 @@ RECIPES: dict[str, Recipe] = {
             layers=3,
             heads=4,
             inner=320,
+            steps=2600,  # rotates a quarter of each head only, and copies later than Qwen2
         ),
     )
 }

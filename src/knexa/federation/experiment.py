@@ -94,7 +94,7 @@ def _session(
     settings: Settings, workers: Workers, executor: Executor
 ) -> tuple[Session, GateReport]:
     benchmark = settings.data.load()
-    report = gate(executor, list(benchmark))
+    report = _gate(executor, benchmark)
     benchmark = _without(benchmark, set(report.excluded))
     executor.close()  # each worker starts its own
     num_agents = settings.roster.num_agents
@@ -125,6 +125,16 @@ def _session(
         accelerator=workers.accelerator,
     )
     return session, report
+
+
+_gated: dict[Benchmark, GateReport] = {}
+
+
+def _gate(executor: Executor, benchmark: Benchmark) -> GateReport:
+    """Check the metric on the benchmark, once per process: the runs of a sweep share it."""
+    if benchmark not in _gated:
+        _gated[benchmark] = gate(executor, list(benchmark))
+    return _gated[benchmark]
 
 
 def _check_context(settings: Settings, name: str, loaded: LoadedBackbone) -> None:

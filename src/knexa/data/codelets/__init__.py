@@ -25,7 +25,7 @@ from knexa.data.codelets.template import Template, instantiate
 from knexa.data.problem import CATEGORIES, Problem
 from knexa.seeding import derive_seed
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raised whenever a change to templates or generator changes a problem."""
 
 _POOL_SEED = 0  # the pool of problems is one and the same whatever the split
@@ -55,17 +55,21 @@ class Codelets:
         num_train: Problems that agents own between them.
         num_test: Problems of the global test set, for reporting only.
         num_transfer: Problems of the transfer set, which teachers answer.
+        num_variants: How many operators, directions and the like a template may use; with one, its
+            instances differ in names, wording and constants alone. More is harder to learn.
         split_seed: Which instances go to which set; the problems themselves do not depend on it.
     """
 
     num_train: Annotated[int, Field(ge=12)] = 348
     num_test: Annotated[int, Field(ge=12)] = 116
     num_transfer: Annotated[int, Field(ge=12)] = 128
+    num_variants: Annotated[int, Field(ge=1, le=4)] = 1
     split_seed: Annotated[int, Field(ge=0)] = 42
 
     def __post_init__(self) -> None:
         capacity = min(
-            sum(len(kind.choices()) for kind in kinds) for kinds in TEMPLATES.values()
+            sum(len(kind.choices(self.num_variants)) for kind in kinds)
+            for kinds in TEMPLATES.values()
         ) * len(CATEGORIES)
         total = self.num_train + self.num_test + self.num_transfer
         if total > capacity - len(CATEGORIES):
@@ -87,7 +91,8 @@ class Codelets:
 
     def load(self) -> Benchmark:
         """Generate the three sets; every category is in each of them in equal share."""
-        return _load(self.num_train, self.num_test, self.num_transfer, self.split_seed)
+        sizes = self.num_train, self.num_test, self.num_transfer
+        return _load(*sizes, self.num_variants, self.split_seed)
 
     def all_problems(self) -> tuple[Problem, ...]:
         """Return train, test and transfer problems, in this order."""
@@ -96,7 +101,9 @@ class Codelets:
 
 
 @lru_cache(maxsize=4)
-def _load(num_train: int, num_test: int, num_transfer: int, split_seed: int) -> Benchmark:
+def _load(
+    num_train: int, num_test: int, num_transfer: int, num_variants: int, split_seed: int
+) -> Benchmark:
     sets: dict[str, list[Problem]] = {"test": [], "transfer": [], "train": []}
     # Extra problems of the three sets start at different categories, which keeps totals even.
     quotas = {
@@ -105,7 +112,8 @@ def _load(num_train: int, num_test: int, num_transfer: int, split_seed: int) -> 
         "train": _shares(num_train, num_test + num_transfer),
     }
     for category in range(len(CATEGORIES)):
-        pool = _pool(category, sum(quota[category] for quota in quotas.values()))
+        size = sum(quota[category] for quota in quotas.values())
+        pool = _pool(category, size, num_variants)
         rng = random.Random(derive_seed(split_seed, "codelets split", category))
         ordered = _round_robin(pool, rng)
         for name, quota in quotas.items():
@@ -127,13 +135,13 @@ def _shares(total: int, start: int) -> list[int]:
     return [total // num + (category in extra) for category in range(num)]
 
 
-def _pool(category: int, size: int) -> list[list[Problem]]:
+def _pool(category: int, size: int, num_variants: int) -> list[list[Problem]]:
     """Return ``size`` problems of one category, listed by template, as evenly as slots allow."""
     kinds = TEMPLATES[CATEGORIES[category]]
     choices = []
     for kind in kinds:
         rng = random.Random(derive_seed(_POOL_SEED, "codelets slots", category, kind.name))
-        options = kind.choices()
+        options = kind.choices(num_variants)
         rng.shuffle(options)
         choices.append(options)
     pool: list[list[Problem]] = [[] for _ in kinds]

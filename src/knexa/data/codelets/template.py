@@ -17,8 +17,8 @@ from knexa.data.problem import CATEGORIES, Problem
 Value = object
 """A Python literal: what arguments and results of codelets are made of."""
 
-NUM_ASSERTS = 8
-_NUM_CANDIDATE_INPUTS = 40
+NUM_ASSERTS = 10
+_NUM_CANDIDATE_INPUTS = 60
 _VERBS = ("Return", "Compute", "Find", "Give")
 _PREFIXES = ("", "", "get_", "calc_", "my_")
 _WORDS = """
@@ -67,10 +67,17 @@ class Template:
     phrases: tuple[str, ...]
     body: str
 
-    def choices(self) -> list[dict[str, object]]:
-        """Return every assignment of the slots, in a fixed order."""
+    def choices(self, num_variants: int) -> list[dict[str, object]]:
+        """Return every assignment of the slots, in a fixed order.
+
+        Of a slot whose values are words (operators, say), the first ``num_variants`` are used.
+        """
         chosen = []
-        for values in product(*self.slots.values()):
+        usable = [
+            values[:num_variants] if isinstance(values[0], Word) else values
+            for values in self.slots.values()
+        ]
+        for values in product(*usable):
             slots: dict[str, object] = {}
             for key, value in zip(self.slots, values, strict=True):
                 parts = key.split()
@@ -105,7 +112,7 @@ def instantiate(
     Args:
         kind: The template.
         category: Index into ``CATEGORIES``.
-        slots: One of ``kind.choices()``.
+        slots: One of ``kind.choices``.
         index: Number of the instance within its template.
         rng: Where every choice comes from.
 
