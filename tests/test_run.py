@@ -19,19 +19,18 @@ SMALL = (
     "data.num_train=96",
     "data.num_test=24",
     "data.num_transfer=24",
-    "partition.alpha=1.0",
-    "partition.min_train=4",
-    "partition.min_validation=1",
+    "partition=iid",
+    "exchange.num_steps=2",
     "logger=csv",
     "seed=7",
 )
 
 
-def _start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+def _start(folder: Path, *overrides: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "knexa", *SMALL, *overrides],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -39,8 +38,8 @@ def _start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
     )
 
 
-def _run(folder: Path, *overrides: str, code: int = 0) -> str:
-    process = _start(folder, *overrides)
+def _run(folder: Path, *overrides: str, code: int = 0, **environment: str) -> str:
+    process = _start(folder, *overrides, **environment)
     output = process.communicate(timeout=280)[0]
     assert process.returncode == code, output
     return output
@@ -129,10 +128,12 @@ def test_a_finished_run_is_answered_from_its_directory(finished):
     assert _files(finished) == before
 
 
+# peft 0.21 asks for a property that transformers 5 has renamed.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_an_exported_adapter_reproduces_the_logged_pass_at_1(finished, tmp_path):
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     from knexa.agents.text import decode_completion, encode_prompt
     from knexa.backbones.embedded import embedded_path
@@ -149,7 +150,7 @@ def test_an_exported_adapter_reproduces_the_logged_pass_at_1(finished, tmp_path)
     subprocess.run([*command, "--to", target], check=True, capture_output=True)
 
     folder = embedded_path(row["backbone"])
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), target).eval()
     problems = Codelets(num_train=96, num_test=24, num_transfer=24).load().test
     completions = []
@@ -177,7 +178,7 @@ def test_an_exported_adapter_reproduces_the_logged_pass_at_1(finished, tmp_path)
         ("matchmaker=random", "exchange=akd"),
         ("matchmaker=local_only",),
         ("matchmaker=oracle", "regret=none"),
-        ("experiment=paper", "roster=tiny6", "data=codelets", "partition=iid", "name=smoke"),
+        ("experiment=paper", "roster=tiny6", "data=codelets", "name=smoke"),
     ],
     ids=lambda overrides: "-".join(overrides[:2]),
 )
@@ -187,7 +188,7 @@ def test_other_configs_run_to_the_end(tmp_path, overrides):
 
 
 def test_the_published_roster_without_a_network_is_one_line(tmp_path):
-    output = _run(tmp_path, "roster=paper6", f"hydra.job.env_set.HF_HOME={tmp_path}/none", code=2)
+    output = _run(tmp_path, "roster=paper6", code=2, HF_HOME=str(tmp_path / "none"))
     (line,) = output.strip().splitlines()
     assert line.startswith("error:")
     assert "Qwen/Qwen1.5-0.5B" in line
