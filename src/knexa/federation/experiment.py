@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from knexa.agents.profile_layout import NUM_FEATURES
@@ -43,8 +44,8 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
     check_available(settings.roster)
     workers = settings.engine.choose(settings.roster.num_agents)
     with ExitStack() as stack:
-        executor = stack.enter_context(_executor(settings, workers))
-        session, report = _session(settings, workers, executor)
+        session, report = _session(settings, workers)
+        stack.callback(session.executor.close)
         checkpoint = run_dir.latest_checkpoint()
         last_round = checkpoint[0] if checkpoint else None
         run_dir.truncate_after(-1 if last_round is None else last_round)
@@ -82,21 +83,14 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
     return summary
 
 
-def _executor(settings: Settings, workers: Workers) -> Executor:
+def _session(settings: Settings, workers: Workers) -> tuple[Session, GateReport]:
     evaluation = settings.evaluation
     limits = Limits(
         cpu_s=evaluation.cpu_s, wall_s=evaluation.wall_s, memory_mb=evaluation.memory_mb
     )
-    return Executor(limits=limits)
-
-
-def _session(
-    settings: Settings, workers: Workers, executor: Executor
-) -> tuple[Session, GateReport]:
     benchmark = settings.data.load()
-    report = _gate(executor, benchmark)
+    report = _gate(benchmark, limits, workers.num_workers)
     benchmark = _without(benchmark, set(report.excluded))
-    executor.close()  # each worker starts its own
     num_agents = settings.roster.num_agents
     splits = settings.partition.split(
         benchmark.train, num_agents, derive_rng(settings.seed, "partition")
@@ -117,7 +111,7 @@ def _session(
         benchmark=benchmark,
         splits=splits,
         pool=pool,
-        executor=executor,
+        executor=Executor(limits=limits),  # every worker starts its own at the first program
         training=settings.training,
         evaluation=settings.evaluation,
         protocol=settings.exchange,
@@ -127,14 +121,11 @@ def _session(
     return session, report
 
 
-_gated: dict[Benchmark, GateReport] = {}
-
-
-def _gate(executor: Executor, benchmark: Benchmark) -> GateReport:
+@lru_cache(maxsize=4)
+def _gate(benchmark: Benchmark, limits: Limits, num_workers: int) -> GateReport:
     """Check the metric on the benchmark, once per process: the runs of a sweep share it."""
-    if benchmark not in _gated:
-        _gated[benchmark] = gate(executor, list(benchmark))
-    return _gated[benchmark]
+    with Executor(limits=limits, num_workers=num_workers) as executor:
+        return gate(executor, list(benchmark))
 
 
 def _check_context(settings: Settings, name: str, loaded: LoadedBackbone) -> None:
@@ -230,7 +221,7 @@ def _overview(
         ),
         exchange=session.protocol.name,
         workers=f"{workers.num_workers} worker{'s' * (workers.num_workers > 1)}: {workers.reason}",
-        sandbox=tuple(session.executor.layers),
+        sandbox=report.layers,
         excluded=tuple(sorted(report.excluded)),
         resumed_after=last_round,
     )

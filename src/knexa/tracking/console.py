@@ -6,6 +6,7 @@ per round instead.
 
 import os
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -136,7 +137,9 @@ def start_tree(info: StartInfo) -> Tree:
     tree.add(f"[bold]exchange[/]  {escape(info.exchange)}")
     tree.add(f"[bold]workers[/]  {escape(info.workers)}")
     if info.sandbox:
-        tree.add(f"[bold]sandbox[/]  {escape(', '.join(info.sandbox))}")
+        layers = tree.add(f"[bold]sandbox[/]  {len(info.sandbox)} layers")
+        for line in textwrap.wrap(", ".join(info.sandbox), 84, break_on_hyphens=False):
+            layers.add(escape(line))
     tree.add(f"[bold]files[/]  {escape(shown_path(info.run_path))}")
     if info.resumed_after is not None:
         tree.add(f"[bold]resumed[/]  after round {info.resumed_after}")
