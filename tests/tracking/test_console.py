@@ -1,9 +1,10 @@
 import io
+from pathlib import Path
 
 from tracking_examples import start_info
 
 from knexa.tracking.console import Console
-from knexa.tracking.info import RoundInfo
+from knexa.tracking.info import ClosingInfo, RoundInfo
 
 
 class Terminal(io.StringIO):
@@ -17,17 +18,17 @@ def test_a_terminal_gets_a_bar_that_names_round_and_phase(tmp_path, monkeypatch)
     file = Terminal()
     console = Console(file=file)
     console.start(start_info(tmp_path))
-    console.phase(0, "teach", index=1, total=2)
+    console.phase(0, "round 0/3: teaching", index=1, total=2)
     console.advance(0.5)
     console._progress.refresh()
     console.round_done(RoundInfo(round=0, num_rounds=3, metrics={"pass@1_greedy": 0.125}))
     console._progress.refresh()
     console.close()
     text = file.getvalue()
-    assert "round 0: teach" in text
+    assert "round 0/3: teaching" in text
     assert "ETA" in text
     assert "Pass@1 12.5%" in text
-    assert "round 0/3" not in text
+    assert "sent" not in text  # the plain line of a round is for logs
 
 
 def test_the_bar_is_monotonic_over_phases_and_rounds(tmp_path, monkeypatch):
@@ -43,13 +44,34 @@ def test_the_bar_is_monotonic_over_phases_and_rounds(tmp_path, monkeypatch):
                 seen.append(console._progress.tasks[0].completed)
         console.round_done(RoundInfo(round=round, num_rounds=3, metrics={}))
         seen.append(console._progress.tasks[0].completed)
-    total = console._progress.tasks[0].total
+    console.phase(4, "final evaluation")
+    before = console._progress.tasks[0].completed
+    console.advance(1.0)
+    total, last = console._progress.tasks[0].total, console._progress.tasks[0].completed
     console.close()
     assert seen == sorted(seen)
-    assert seen[-1] == total
+    assert seen[-1] == before == total - 1  # the final evaluation is still to come
+    assert last == total
 
 
 def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path):
     file = io.StringIO()
     Console(file=file).warn("[bold]not bold[/] in [/tmp]")
     assert "[bold]not bold[/] in [/tmp]" in file.getvalue()
+
+
+def test_codebleu_stands_beside_its_floors():
+    summary = {
+        "codebleu_compat": {"mean": 0.4},
+        "codebleu_fixed": {"mean": 0.3},
+        "floors": {
+            "empty": {"compat": 0.25, "fixed": 0.0},
+            "prompt_copy": {"compat": 0.29, "fixed": 0.087},
+        },
+    }
+    output = io.StringIO()
+    info = ClosingInfo(run_path=Path("run"), summary=summary, rounds=[], exchanges=[])
+    Console(file=output, quiet=True).close(info)
+    lines = {line[:16].strip(): line for line in output.getvalue().splitlines()}
+    assert "0.400  (an empty answer 0.250, a copied prompt 0.290)" in lines["CodeBLEU, compat"]
+    assert "0.300  (an empty answer 0.000, a copied prompt 0.087)" in lines["CodeBLEU"]

@@ -199,7 +199,14 @@ def totals_table(info: ClosingInfo) -> Table:
             )
     for key, label in (("codebleu_fixed", "CodeBLEU"), ("codebleu_compat", "CodeBLEU, compat")):
         if isinstance(summary.get(key), Mapping):
-            table.add_row(label, _number(summary[key].get("mean")))
+            floors = summary.get("floors", {})
+            shown = [
+                f"{name} {_number(floors[kind].get(key.removeprefix('codebleu_')))}"
+                for kind, name in (("empty", "an empty answer"), ("prompt_copy", "a copied prompt"))
+                if kind in floors
+            ]
+            beside = f"  ({', '.join(shown)})" if shown else ""
+            table.add_row(label, _number(summary[key].get("mean")) + beside)
     if summary.get("random_regret") is not None:
         table.add_row("regret", _regret_line(summary))
     if summary.get("kilobytes") is not None:
