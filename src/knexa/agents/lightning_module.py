@@ -1,6 +1,10 @@
-"""The LightningModule that trains a LoRA adapter, and the Trainer call around it."""
+"""The LightningModule that trains a LoRA adapter, and ``fit``, one phase of it under a Trainer."""
 
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -8,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from knexa.agents.state import AgentState
-from knexa.agents.training import Training, weighted_loss
+from knexa.agents.training import FitReport, Training, weighted_loss
 from knexa.backbones.load import LoadedBackbone
 
 
@@ -107,3 +111,57 @@ def optimizer_tensors(
         for key in ("exp_avg", "exp_avg_sq"):
             moments[f"{key}/{name}"] = optimizer.state[parameter][key].detach().cpu().clone()
     return adapter, moments
+
+
+def fit(
+    loaded: LoadedBackbone,
+    state: AgentState,
+    batches: Sequence[dict[str, torch.Tensor]],
+    *,
+    training: Training,
+    learning_rate: float,
+    accelerator: str,
+    seed: int,
+) -> tuple[AgentState, FitReport]:
+    """Train the adapter in the backbone's slot (``state``'s) on ``batches``, once over.
+
+    The dropout generator is seeded on entry and restored on exit.
+    """
+    if not batches:
+        return state, FitReport(None, 0, 0)
+    loaded.model.train()
+    module = AdapterModule(loaded, training, learning_rate, state, num_batches=len(batches))
+    with torch.random.fork_rng(), quiet_lightning():
+        torch.manual_seed(seed)
+        run_trainer(module, batches, training, accelerator)
+    tokens = sum(int(batch["mask_BT"].sum()) for batch in batches)
+    steps = module.steps_taken
+    adapter, optimizer = optimizer_tensors(module)
+    trained = replace(
+        state,
+        adapter=adapter,
+        optimizer=optimizer,
+        optimizer_steps=state.optimizer_steps + steps,
+    )
+    return trained, FitReport(module.mean_loss, steps, tokens)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence advice on loaders and loggers that a phase of a second never needs."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        for text in (
+            ".*does not have many workers.*",
+            ".*number of training batches.*",
+            ".*isinstance.*LeafSpec.*",
+            ".*Checkpoint directory.*",
+            ".*GPU available but not used.*",
+        ):
+            warnings.filterwarnings("ignore", message=text)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

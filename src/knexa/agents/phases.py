@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from knexa.agents import solve
+from knexa.agents.lightning_module import fit
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState, KeptText
-from knexa.agents.training import Example, FitReport, collate, fit, weighted_loss
+from knexa.agents.training import Example, FitReport, collate, weighted_loss
 from knexa.data.problem import Problem
 from knexa.evaluation import Outcome
 from knexa.exchange.package import KnowledgePackage, TextItem, decode, encode

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from knexa.agents.profile_layout import FAMILIES, NUM_DYNAMIC
+from knexa.agents.profile_layout import NUM_DYNAMIC
 from knexa.agents.state import AgentState, History
+from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import Problem
 from knexa.data.skew import category_histogram
 

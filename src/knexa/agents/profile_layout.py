@@ -4,19 +4,8 @@ One table for the room that writes profiles and the rooms that read them. Every 
 about [0, 1] by its writer.
 """
 
+from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
-
-FAMILIES: tuple[str, ...] = (
-    "qwen2",
-    "gpt2",
-    "bloom",
-    "gpt_neox",
-    "llama",
-    "mistral",
-    "phi",
-    "other",
-)
-"""One-hot backbone families; anything unlisted is ``other``."""
 
 DYNAMIC_FEATURES: tuple[str, ...] = (
     "pass_at_1",  # on the agent's own validation split, never on the global test set

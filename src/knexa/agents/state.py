@@ -1,4 +1,4 @@
-"""All that an agent is between two phases, as a value (DESIGN.md, idea 1)."""
+"""All that an agent is between two phases, as a value: phases take it and give it back."""
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path

@@ -1,15 +1,12 @@
-"""Training one adapter for one phase: a Lightning module under a Lightning Trainer.
+"""How adapters are trained: the settings, the batches and the objective.
 
 A phase gives batches of weighted sequences. The weights carry the objective: a local update weighs
 every completion token alike, AKD (Eq. 2) gives the private half 1 - alpha and the teacher's half
 alpha. Shapes: B sequences, T tokens, V vocabulary.
 """
 
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -17,13 +14,10 @@ from pydantic import Field
 if TYPE_CHECKING:
     import torch
 
-    from knexa.agents.state import AgentState
-    from knexa.backbones.load import LoadedBackbone
-
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How adapters are trained (PAPER.md, "The experiment"; learning rates come with the roster).
+    """How adapters are trained (the published settings; learning rates come with the roster).
 
     Attributes:
         local_learning_rate: AdamW's rate in local updates.
@@ -119,61 +113,3 @@ class FitReport:
     loss: float | None
     optimizer_steps: int
     tokens: int
-
-
-def fit(
-    loaded: "LoadedBackbone",
-    state: "AgentState",
-    batches: Sequence["dict[str, torch.Tensor]"],
-    *,
-    training: Training,
-    learning_rate: float,
-    accelerator: str,
-    seed: int,
-) -> "tuple[AgentState, FitReport]":
-    """Train the adapter in the backbone's slot (``state``'s) on ``batches``, once over.
-
-    The dropout generator is seeded on entry and restored on exit.
-    """
-    import torch
-
-    from knexa.agents.lightning_module import AdapterModule, optimizer_tensors, run_trainer
-
-    if not batches:
-        return state, FitReport(None, 0, 0)
-    loaded.model.train()
-    module = AdapterModule(loaded, training, learning_rate, state, num_batches=len(batches))
-    with torch.random.fork_rng(), quiet_lightning():
-        torch.manual_seed(seed)
-        run_trainer(module, batches, training, accelerator)
-    tokens = sum(int(batch["mask_BT"].sum()) for batch in batches)
-    steps = module.steps_taken
-    adapter, optimizer = optimizer_tensors(module)
-    trained = replace(
-        state,
-        adapter=adapter,
-        optimizer=optimizer,
-        optimizer_steps=state.optimizer_steps + steps,
-    )
-    return trained, FitReport(module.mean_loss, steps, tokens)
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Silence advice on loaders and loggers that a phase of a second never needs."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        for text in (
-            ".*does not have many workers.*",
-            ".*number of training batches.*",
-            ".*isinstance.*LeafSpec.*",
-            ".*Checkpoint directory.*",
-            ".*GPU available but not used.*",
-        ):
-            warnings.filterwarnings("ignore", message=text)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

@@ -62,7 +62,7 @@ class Matching(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What the round's snapshot says each directive would earn (DESIGN.md, idea 3).
+    """What the round's snapshot says each directive would earn, by counterfactual trials.
 
     ``rewards_NN[teacher, student]`` is the raw reward of the ordered pair, diagonal NaN;
     ``no_teacher_N[student]`` is the raw reward of the same number of steps on private data.
