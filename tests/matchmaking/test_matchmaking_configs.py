@@ -24,7 +24,11 @@ FILES = [f"{group}/{option}" for group, options in OPTIONS.items() for option in
 def test_option_says_its_command_and_names_every_parameter(name):
     text = (CONF / f"{name}.yaml").read_text()
     assert text.startswith(f"# python -m knexa {name.replace('/', '=')}\n")
-    node = yaml.safe_load(text)
+    recommended = yaml.safe_load((CONF / "roster" / "tiny6.yaml").read_text())["recommended"]
+    node = {
+        key: recommended[value[:-1].rpartition(".")[2]] if str(value).startswith("${") else value
+        for key, value in yaml.safe_load(text).items()
+    }
     component = instantiate(node, key=name.split("/")[0])
     assert set(node) == {"_target_", *inspect.signature(type(component)).parameters}
 
