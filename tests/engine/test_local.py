@@ -30,7 +30,7 @@ def test_results_come_in_task_order_from_that_many_processes(num_workers):
     log = Log()
     workers = Workers(num_workers, "cpu", "test")
     with Pool(workers, 100, log) as pool:
-        results = pool.map(add, [(i, 2 * i) for i in range(20)], range(20))
+        results = pool.map(add, [(i, 2 * i) for i in range(20)], range(20), sizes=range(20))
     assert [value for value, _ in results] == [100 + 3 * i for i in range(20)]
     processes = {pid for _, pid in results}
     assert (processes == {os.getpid()}) == (num_workers == 1)

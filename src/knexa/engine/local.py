@@ -119,7 +119,11 @@ class Pool:
             self._executor.shutdown(cancel_futures=True)
 
     def map(
-        self, phase: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], keys: Sequence[int]
+        self,
+        phase: Callable[..., Any],
+        tasks: Sequence[tuple[Any, ...]],
+        keys: Sequence[int],
+        sizes: Sequence[float] | None = None,
     ) -> list[Any]:
         """Return ``[phase(context, *task) for task in tasks]``, computed in any order.
 
@@ -127,6 +131,8 @@ class Pool:
             phase: A module-level function.
             tasks: Arguments; they and the results are picklable.
             keys: What the observer is told of each task (the agent's index).
+            sizes: About how long each task takes; workers begin with the longest, so that none is
+                left alone with it at the end. The results do not depend on it.
         """
         if self.observer is not None and tasks:
             self.observer.begin(phase.__name__, len(tasks))
@@ -135,9 +141,11 @@ class Pool:
                 self._record(phase, key, _timed(phase, self.context, task))
                 for task, key in zip(tasks, keys, strict=True)
             ]
-        futures: list[Future[tuple[Any, float]]] = [
-            self._executor.submit(_run_in_worker, phase, task) for task in tasks
-        ]
+        order = sorted(range(len(tasks)), key=lambda i: 0.0 if sizes is None else -sizes[i])
+        submitted: dict[int, Future[tuple[Any, float]]] = {
+            i: self._executor.submit(_run_in_worker, phase, tasks[i]) for i in order
+        }
+        futures = [submitted[i] for i in range(len(tasks))]
         pending = dict(zip(futures, keys, strict=True))
         while pending:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:

@@ -45,9 +45,9 @@ class LLMWorld:
         """Update every agent on its private data and measure it on its validation split."""
         self._forget_round()
         everyone = range(self.num_agents)
-        results = self.pool.map(
-            phases.update_locally, [(state, round_number) for state in self.states], everyone
-        )
+        tasks = [(state, round_number) for state in self.states]
+        sizes = [len(split.train) for split in self.session.splits]
+        results = self.pool.map(phases.update_locally, tasks, everyone, sizes)
         self.states = [state for state, _ in results]
         self._updates = [report for _, report in results]
 
