@@ -11,7 +11,7 @@ _EXAMPLES = (
     ("knexa -m matchmaker=linucb,random seed=1,2,3", "six runs, one after the other"),
     ("knexa -m 'seed=range(0,10)'", "ten seeds; a shell needs the quotes"),
     ("knexa experiment=paper --cfg job", "show what would run, and run nothing"),
-    ("knexa debug=smoke", "the whole pipeline in about 20 seconds"),
+    ("knexa debug=smoke", "the whole pipeline, small"),
 )
 _ROOT_MEANINGS = {
     "name": "first folder under outputs/",
