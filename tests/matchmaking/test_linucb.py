@@ -20,18 +20,20 @@ def started(num_features: int, **settings) -> LinUCB:
 
 @pytest.mark.parametrize("regularization", [0.01, 0.5, 4.0])
 def test_unpulled_arm_bonus_scales_with_inverse_sqrt_lambda(regularization):
-    contexts_NNd = Interaction().build(random_profiles(np.random.default_rng(0)))
+    view = view_of(random_profiles(np.random.default_rng(0)), np.random.default_rng(0))
+    contexts_NNd = view.contexts()
     policy = started(contexts_NNd.shape[2], regularization=regularization, exploration=2.0)
     expected_NN = 2.0 * np.linalg.norm(contexts_NNd, axis=2) / np.sqrt(regularization)
-    np.testing.assert_allclose(policy.scores(contexts_NNd, round=1), expected_NN, rtol=1e-12)
+    np.testing.assert_allclose(policy.scores(view), expected_NN, rtol=1e-12)
 
 
 def test_scores_of_all_pairs_equal_the_formula_pair_by_pair():
     rng = np.random.default_rng(1)
-    contexts_NNd = Interaction().build(random_profiles(rng))
+    view = view_of(random_profiles(rng), rng)
+    contexts_NNd = view.contexts()
     policy = started(contexts_NNd.shape[2], exploration=0.7)
     policy.learn(contexts_NNd[0, 1:4], rng.normal(size=3))
-    scores_NN = policy.scores(contexts_NNd, round=1)
+    scores_NN = policy.scores(view)
     A_dd = 0.01 * np.eye(contexts_NNd.shape[2])
     A_dd += sum(np.outer(x, x) for x in contexts_NNd[0, 1:4])
     theta_d = np.linalg.solve(A_dd, policy.model.b_d)
@@ -108,7 +110,7 @@ def test_with_concat_the_total_of_a_full_matching_depends_on_the_roles_only():
     profiles_NF = random_profiles(rng, 6)
     policy = started(64, exploration=0.0)
     policy.learn(rng.normal(size=(200, 64)), rng.normal(size=200))
-    concat_NN = policy.scores(Concat().build(profiles_NF), round=1)
+    concat_NN = policy.scores(view_of(profiles_NF, rng, context=Concat()))
     teachers = (0, 1, 2)
     totals = [
         pairs_total(concat_NN, list(zip(teachers, students, strict=True)))
@@ -121,7 +123,7 @@ def test_with_concat_the_total_of_a_full_matching_depends_on_the_roles_only():
     # The same model on interactions tells the four apart.
     policy = started(101, exploration=0.0)
     policy.learn(rng.normal(size=(200, 101)), rng.normal(size=200))
-    interaction_NN = policy.scores(Interaction().build(profiles_NF), round=1)
+    interaction_NN = policy.scores(view_of(profiles_NF, rng))
     assert abs(
         pairs_total(interaction_NN, [(0, 3), (1, 4), (2, 5)])
         - pairs_total(interaction_NN, [(0, 4), (1, 5), (2, 3)])
@@ -166,4 +168,4 @@ def test_linucb_earns_more_than_random_in_a_linear_world():
 
 def test_scoring_before_start_is_refused():
     with pytest.raises(RuntimeError, match="start"):
-        LinUCB().scores(np.zeros((2, 2, 3)), round=1)
+        LinUCB().scores(view_of(np.zeros((2, 32)), np.random.default_rng(0)))

@@ -10,8 +10,8 @@ rewards = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40)
 
 def test_reward_is_the_fall_of_the_loss_less_the_price_of_the_package():
     reward = LocalLoss(gamma=2.0, delta=0.01)
-    assert reward.reward(loss_before=1.5, loss_after=1.2, kilobytes=10.0) == pytest.approx(0.5)
-    assert reward.reward(loss_before=1.0, loss_after=1.5, kilobytes=0.0) == pytest.approx(-1.0)
+    assert reward.reward(before=1.5, after=1.2, kilobytes=10.0) == pytest.approx(0.5)
+    assert reward.reward(before=1.0, after=1.5, kilobytes=0.0) == pytest.approx(-1.0)
 
 
 @given(values=rewards)

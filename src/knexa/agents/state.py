@@ -21,8 +21,9 @@ class History:
     """What the profile remembers of an agent; every value is measured on its own or public data.
 
     ``pass_at_1``, ``codebleu`` and ``perplexity`` hold the last two measurements on the validation
-    split, newest last. ``learn_rewards`` and ``teach_rewards`` are the raw rewards (Eq. 3) of the
-    exchanges that the agent took part in.
+    split, newest last. ``skills`` is the share of public transfer problems solved greedily, one
+    value a category, where the profile shows it. ``learn_rewards`` and ``teach_rewards`` are the raw
+    rewards (Eq. 3) of the exchanges that the agent took part in.
     """
 
     pass_at_1: tuple[float, ...] = ()
@@ -30,6 +31,7 @@ class History:
     perplexity: tuple[float, ...] = ()
     train_loss: float | None = None
     teach_yield: float | None = None
+    skills: tuple[float, ...] = ()
     learn_rewards: tuple[float, ...] = ()
     teach_rewards: tuple[float, ...] = ()
 

@@ -132,8 +132,8 @@ class LLMWorld:
     def _raw(self, learned: Learned, kilobytes: float) -> float:
         return float(
             self.reward.reward(
-                loss_before=learned.loss_before,
-                loss_after=learned.loss_after,
+                before=learned.loss_before,
+                after=learned.loss_after,
                 kilobytes=kilobytes,
             )
         )

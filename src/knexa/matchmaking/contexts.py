@@ -1,7 +1,7 @@
 """Contexts: one feature vector per ordered pair of agents, from their profiles.
 
-All ordered pairs are built at once by broadcasting. Axes: N agents, F profile features, H histogram
-bins, d context features; the first two axes are ``[teacher, student]``.
+Axes: N agents, K ordered pairs, F profile features, H histogram bins, d context features;
+matrices are ``[teacher, student]``.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ import numpy as np
 from pydantic import Field
 
 from knexa.agents import profile_layout
-from knexa.matchmaking.base import Array
+from knexa.matchmaking.base import Array, Context, Indices
+from knexa.matchmaking.ledger import Ledger
 
 
 @dataclass(frozen=True, kw_only=True)
-class Concat:
+class Concat(Context):
     """The paper's context x = [p_student; p_teacher] (receiver first), in R^64 for its profiles.
 
     A linear score of it is additive, f(student) + g(teacher): over matchings that pair everybody
@@ -26,17 +27,15 @@ class Concat:
         """Return 2 F."""
         return 2 * num_profile_features
 
-    def build(self, profiles_NF: Array) -> Array:
-        """Return contexts_NNd."""
-        num_agents, num_profile_features = profiles_NF.shape
-        shape = (num_agents, num_agents, num_profile_features)
-        teachers_NNF = np.broadcast_to(profiles_NF[:, None, :], shape)
-        students_NNF = np.broadcast_to(profiles_NF[None, :, :], shape)
-        return np.concatenate([students_NNF, teachers_NNF], axis=2)
+    def rows(
+        self, profiles_NF: Array, ledger: Ledger, teachers_K: Indices, students_K: Indices
+    ) -> Array:
+        """Return contexts_Kd."""
+        return np.concatenate([profiles_NF[students_K], profiles_NF[teachers_K]], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interaction:
+class Interaction(Context):
     """Compatibility as features, so that a linear model can learn who fits whom.
 
     In this order: a constant 1; mean, absolute difference and product of the two profiles (F each);
@@ -68,27 +67,28 @@ class Interaction:
             )
         return 3 * num_profile_features + 5
 
-    def build(self, profiles_NF: Array) -> Array:
-        """Return contexts_NNd."""
+    def rows(
+        self, profiles_NF: Array, ledger: Ledger, teachers_K: Indices, students_K: Indices
+    ) -> Array:
+        """Return contexts_Kd."""
         num_profile_features = profiles_NF.shape[1]
         self.num_features(num_profile_features)
-        teachers_NNF, students_NNF = profiles_NF[:, None, :], profiles_NF[None, :, :]
+        teachers_KF, students_KF = profiles_NF[teachers_K], profiles_NF[students_K]
         scale = 1.0 / np.sqrt(num_profile_features)
         divergence_NN = jensen_shannon(profiles_NF[:, -self.num_histogram :])
+        divergence_K = divergence_NN[teachers_K, students_K]
         solves_N = profiles_NF[:, profile_layout.PASS_AT_1]
-        teacher_solves_NN, student_solves_NN = np.broadcast_arrays(
-            solves_N[:, None], solves_N[None, :]
-        )
-        lead_NN = np.maximum(teacher_solves_NN - student_solves_NN, 0.0)
+        teacher_solves_K, student_solves_K = solves_N[teachers_K], solves_N[students_K]
+        lead_K = np.maximum(teacher_solves_K - student_solves_K, 0.0)
         return np.concatenate(
             [
-                np.ones_like(divergence_NN)[..., None],
-                (teachers_NNF + students_NNF) * (scale / 2.0),
-                np.abs(teachers_NNF - students_NNF) * scale,
-                teachers_NNF * students_NNF * scale,
-                np.stack([divergence_NN, teacher_solves_NN, student_solves_NN, lead_NN], axis=2),
+                np.ones((len(teachers_K), 1)),
+                (teachers_KF + students_KF) * (scale / 2.0),
+                np.abs(teachers_KF - students_KF) * scale,
+                teachers_KF * students_KF * scale,
+                np.stack([divergence_K, teacher_solves_K, student_solves_K, lead_K], axis=1),
             ],
-            axis=2,
+            axis=1,
         )
 
 

@@ -31,11 +31,14 @@ class LinUCB(Matchmaker):
             width of Abbasi-Yadkori et al. (2011, Theorem 2) with noise scale R = beta0, delta =
             0.05 and S = 1: R sqrt(2 log(1/delta) + log(det A / det lambda I)) + sqrt(lambda) S,
             which grows as evidence accumulates.
+        abstain: Leave out the pairs whose score, their upper bound, is not positive. Meant for
+            rewards that are not z-scored: there 0 is what no exchange earns.
     """
 
     regularization: Annotated[float, Field(ge=1e-6)] = 0.01
     exploration: Annotated[float, Field(ge=0)] = 1.0
     schedule: Literal["constant", "sqrt_decay", "oful"] = "constant"
+    abstain: bool = False
     _ridge: RidgeRegression | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -59,17 +62,15 @@ class LinUCB(Matchmaker):
         radius = float(np.sqrt(2.0 * np.log(1.0 / FAILURE_PROBABILITY) + log_det))
         return self.exploration * radius + float(np.sqrt(self.regularization)) * THETA_NORM
 
-    def scores(self, contexts_NNd: Array, round: int) -> Array:
+    def scores(self, view: RoundView) -> Array:
         """Return the optimistic scores_NN of all ordered pairs."""
-        num_agents = contexts_NNd.shape[0]
-        contexts_nd = contexts_NNd.reshape(num_agents * num_agents, -1)
         model = self.model
-        scores_n = contexts_nd @ model.theta_d + self.beta(round) * model.widths(contexts_nd)
-        return scores_n.reshape(num_agents, num_agents)
+        bonuses_NN = self.beta(view.round) * view.widths(model.inverse_dd)
+        return view.estimates(model.theta_d) + bonuses_NN
 
     def propose(self, view: RoundView) -> Plan:
         """Match by the optimistic scores."""
-        return view.match(self.scores(view.contexts(), view.round))
+        return view.match(self.scores(view), abstain=self.abstain)
 
     def learn(self, contexts_Kd: Array, rewards_K: Array) -> None:
         """Add K observations to the regression, in order."""

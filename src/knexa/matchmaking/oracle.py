@@ -32,6 +32,8 @@ class Oracle(Matchmaker):
         rewards_NN = view.probe.rewards_NN
         # Clipped at 0, a pair that loses weighs as much as no pair: the best matching of any size.
         scores_NN = np.maximum(rewards_NN, 0.0) if self.allow_unpaired else rewards_NN
+        if view.admissible_NN is not None:
+            scores_NN = np.where(view.admissible_NN, scores_NN, -np.inf)
         pairs = max_weight_pairs(scores_NN, view.num_pairs, view.rng)
         if self.allow_unpaired:
             pairs = [pair for pair in pairs if rewards_NN[pair] > 0.0]

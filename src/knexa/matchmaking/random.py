@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+from knexa.matchmaking.matchings import Greedy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,7 +13,14 @@ class Random(Matchmaker):
     """Uniformly random disjoint pairs with uniformly random roles, anew each round."""
 
     def propose(self, view: RoundView) -> Plan:
-        """Pair the agents along a random order; the configured matching is not asked."""
+        """Pair the agents along a random order; the configured matching is not asked.
+
+        Where not every pair is admissible, pairs are taken in a random order while they are free.
+        """
+        if view.admissible_NN is not None:
+            scores_NN = view.rng.random(view.admissible_NN.shape)
+            scores_NN[~view.admissible_NN] = -np.inf
+            return view.plan(Greedy().match(scores_NN, view.num_pairs, view.rng))
         order = view.rng.permutation(view.num_agents).tolist()
         num_pairs = min(view.num_pairs, view.num_agents // 2)
         return view.plan([(order[2 * k], order[2 * k + 1]) for k in range(num_pairs)])

@@ -1,7 +1,7 @@
 """Rewards: what a receiver reports after an exchange, and how the CPM standardises it."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -13,27 +13,58 @@ Normalization = Literal["zscore", "none"]
 _EPSILON = 1e-6  # the paper's, in (r - mu) / (sigma + 1e-6)
 
 
+Measure = Literal["validation_loss", "transfer_loss", "transfer_pass"]
+"""What a student measures before and after an exchange: its mean token cross-entropy in nats on its
+own validation split or on the transfer set, or the share of transfer problems that it solves."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class LocalLoss:
-    """The fall of the receiver's own validation loss, less the cost of the package (Eq. 3).
+class Reward:
+    """What a receiver reports after an exchange: an improvement, less the cost of the package.
 
     Attributes:
-        gamma: Worth of one nat of validation loss.
+        gamma: Worth of one unit of improvement.
         delta: Cost of one kilobyte received.
         normalization: What the CPM does before it learns: ``zscore`` (the paper's) or ``none``.
     """
+
+    measure: ClassVar[Measure]
+    rises: ClassVar[bool] = False
 
     gamma: Annotated[float, Field(ge=0)] = 1.0
     delta: Annotated[float, Field(ge=0)] = 1e-4
     normalization: Normalization = "zscore"
 
-    def reward(self, *, loss_before: float, loss_after: float, kilobytes: float) -> float:
-        """Return r = gamma (loss_before - loss_after) - delta kilobytes, raw."""
-        return self.gamma * (loss_before - loss_after) - self.delta * kilobytes
+    def reward(self, *, before: float, after: float, kilobytes: float) -> float:
+        """Return r = gamma (improvement) - delta kilobytes, raw."""
+        improvement = after - before if self.rises else before - after
+        return self.gamma * improvement - self.delta * kilobytes
 
     def normalizer(self) -> "RewardNormalizer":
         """Return a fresh normaliser for one run's CPM."""
         return RewardNormalizer(self.normalization)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalLoss(Reward):
+    """The fall of the receiver's own validation loss (Eq. 3)."""
+
+    measure: ClassVar[Measure] = "validation_loss"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferLoss(Reward):
+    """The fall of the receiver's loss on the public transfer problems' reference solutions."""
+
+    measure: ClassVar[Measure] = "transfer_loss"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferPass(Reward):
+    """The rise of the share of public transfer problems that the receiver solves greedily."""
+
+    measure: ClassVar[Measure] = "transfer_pass"
+    rises: ClassVar[bool] = True
 
 
 class RewardNormalizer:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from knexa.matchmaking.base import Array
+from knexa.matchmaking.base import Array, norms
 
 REFRESH_EVERY = 64
 """Rank-one updates between two exact inversions."""
@@ -44,9 +44,7 @@ class RidgeRegression:
 
     def widths(self, contexts_nd: Array) -> Array:
         """Return sqrt(x^T A^-1 x) of every row; sqrt(x^T x / lambda) before any observation."""
-        squares_n = np.einsum("nd,nd->n", contexts_nd @ self.inverse_dd, contexts_nd)
-        # Rounding can push the square of a well-explored direction just below zero.
-        return np.asarray(np.sqrt(np.maximum(squares_n, 0.0)))
+        return norms(contexts_nd, self.inverse_dd)
 
     def log_det_ratio(self, regularization: float) -> float:
         """Return log(det A / det(lambda I)), which is 0 before any observation."""
