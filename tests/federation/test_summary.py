@@ -1,7 +1,6 @@
 import pytest
 
-from knexa.federation.summary import summarize
-from knexa.tracking.run_directory import RunDirectory
+from knexa.federation.summary import summarize, summarize_samples
 
 
 def _sample(agent, task, sample, outcome, compat=0.5):
@@ -15,20 +14,14 @@ def _sample(agent, task, sample, outcome, compat=0.5):
     }
 
 
-@pytest.fixture
-def run_dir(tmp_path):
-    with RunDirectory(tmp_path / "run") as opened:
-        yield opened
-
-
-def test_pass_at_k_is_the_mean_over_agents_and_problems(run_dir):
+def test_pass_at_k_is_the_mean_over_agents_and_problems():
     outcomes = {(0, "a"): "pf", (0, "b"): "ff", (1, "a"): "pp", (1, "b"): "pf"}
     samples = [
         _sample(agent, task, number, "passed" if letter == "p" else "failed")
         for (agent, task), letters in outcomes.items()
         for number, letter in enumerate(letters)
     ]
-    summary = summarize(run_dir, samples, ks=(1, 2), seed=0)
+    summary = summarize_samples(samples, ks=(1, 2), seed=0)
     assert summary["pass@1"]["mean"] == pytest.approx((0.5 + 0 + 1 + 0.5) / 4)
     assert summary["pass@2"]["mean"] == pytest.approx((1 + 0 + 1 + 1) / 4)
     assert summary["pass@1"]["per_agent"] == pytest.approx([0.25, 0.75])
@@ -36,35 +29,32 @@ def test_pass_at_k_is_the_mean_over_agents_and_problems(run_dir):
     assert summary["codebleu_fixed"]["mean"] == pytest.approx(0.25)
 
 
-def test_what_the_sandbox_lost_is_not_a_wrong_answer(run_dir):
+def test_what_the_sandbox_lost_is_not_a_wrong_answer():
     samples = [
         _sample(0, "a", 0, "passed"),
         _sample(0, "a", 1, "infrastructure_error"),
         _sample(0, "b", 0, "passed"),
         _sample(0, "b", 1, "failed"),
     ]
-    summary = summarize(run_dir, samples, ks=(1,), seed=0)
+    summary = summarize_samples(samples, ks=(1,), seed=0)
     assert summary["pass@1"]["mean"] == pytest.approx(0.75)
     assert summary["outcomes"] == {"failed": 1, "infrastructure_error": 1, "passed": 2}
 
 
-def test_regret_is_summed_raw_and_unclamped(run_dir):
+def test_regret_is_summed_raw_and_unclamped():
     totals = [(1.0, 0.4, 0.2), (0.5, 0.7, 0.1)]
-    run_dir.append(
-        "regret",
-        [
-            {"round": number, "best": best, "chosen": chosen, "random": random}
-            for number, (best, chosen, random) in enumerate(totals, start=1)
-        ],
-    )
-    summary = summarize(run_dir, [_sample(0, "a", 0, "passed")], ks=(1,), seed=0)
+    rows = [
+        {"round": number, "best": best, "chosen": chosen, "random": random}
+        for number, (best, chosen, random) in enumerate(totals, start=1)
+    ]
+    summary = summarize([], [], rows)
     assert summary["cumulative_regret"] == pytest.approx(0.4)
     assert summary["random_regret"] == pytest.approx(1.2)
     assert summary["regret_rounds"] == [1, 2]
 
 
-def test_a_plan_that_is_no_pairing_has_no_regret(run_dir):
-    run_dir.append("regret", [{"round": 1, "best": 1.0, "chosen": None, "random": 0.5}])
-    summary = summarize(run_dir, [_sample(0, "a", 0, "passed")], ks=(1,), seed=0)
+def test_a_plan_that_is_no_pairing_has_no_regret():
+    row = {"round": 1, "best": 1.0, "chosen": None, "random": 0.5}
+    summary = summarize([], [], [row])
     assert summary["cumulative_regret"] is None
     assert summary["random_regret"] == pytest.approx(0.5)

@@ -6,11 +6,12 @@ the test set. ``profile_layout`` names the features in their order.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from knexa.agents.profile_layout import NUM_DYNAMIC
+from knexa.agents.profile_layout import FEATURE_NAMES, NUM_DYNAMIC
 from knexa.agents.state import AgentState, History
 from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import Problem
@@ -28,6 +29,10 @@ class Paper32:
     student and as a teacher, as 0.5 + tanh(mean) / 2; the number of exchanges m as m / (m + 10).
     What is not known yet is 0.5 where it is a change or a mean reward and 0 elsewhere.
     """
+
+    feature_names: ClassVar[tuple[str, ...]] = FEATURE_NAMES
+    trust_column: ClassVar[int | None] = None
+    measures_skills: ClassVar[bool] = False
 
     def build(
         self, state: AgentState, *, family: str, train: tuple[Problem, ...]

@@ -19,7 +19,7 @@ from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import FitReport
 from knexa.engine.local import Pool
 from knexa.federation.world import Exchange
-from knexa.matchmaking.base import Array, Plan, Probe
+from knexa.matchmaking.base import Array, Mask, Plan, Probe
 
 
 class LLMWorld:
@@ -28,6 +28,8 @@ class LLMWorld:
     def __init__(self, session: Session, pool: Pool, reward: Any, profile: Any) -> None:
         self.session, self.pool, self.reward, self.profile = session, pool, reward, profile
         self.num_agents = len(session.roster.agents)
+        self.protocol_name = session.protocol.name
+        self.admissible_NN: Mask | None = None
         everyone = range(self.num_agents)
         self.states: list[AgentState] = pool.map(phases.start, [(i,) for i in everyone], everyone)
         self._forget_round()
@@ -78,6 +80,10 @@ class LLMWorld:
             rewards_NN[teacher, student] = self._reward(teacher, student)
         no_teacher_N = np.array([self._raw(learned, kilobytes=0.0) for _, learned in alone])
         return Probe(rewards_NN=rewards_NN, no_teacher_N=no_teacher_N)
+
+    def peer_losses(self, round_number: int) -> Array:
+        """Return every student's loss on every teacher's text."""
+        raise NotImplementedError
 
     def exchange(self, round_number: int, plan: Plan) -> list[Exchange]:
         """Carry the plan out; students learn from the snapshot, so the order does not matter."""

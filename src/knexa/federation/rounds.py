@@ -35,13 +35,14 @@ def run_rounds(
         last_round = 0
     for round_number in range(last_round + 1, num_rounds + 1):
         world.begin_round(round_number)
-        due = regret.due(round_number)
-        probe = world.probe(round_number) if due or "probes" in cpm.matchmaker.needs else None
+        due, needs = regret.due(round_number), cpm.matchmaker.needs
+        probe = world.probe(round_number) if due or "probes" in needs else None
         plan = cpm.propose(
             round_number,
             world.profiles(),
             rng=derive_rng(seed, "matchmaker", round_number),
-            probe=probe if "probes" in cpm.matchmaker.needs else None,
+            probe=probe,
+            peer_losses_NN=world.peer_losses(round_number) if "peer losses" in needs else None,
         )
         exchanges = world.exchange(round_number, plan)
         normalised = cpm.receive(

@@ -15,23 +15,14 @@ from knexa.evaluation import Outcome
 from knexa.evaluation.metrics import pass_at_k
 from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
-from knexa.tracking.run_directory import RunDirectory
+from knexa.tracking.metrics import regret_totals
 
 Row = dict[str, Any]
 
 
-def summarize(
-    run_dir: RunDirectory, samples: Sequence[Row], *, ks: Sequence[int], seed: int
-) -> Row:
-    """Return the measured part of summary.json."""
-    scored = [row for row in samples if row["outcome"] != Outcome.INFRASTRUCTURE_ERROR]
-    summary: Row = {f"pass@{k}": _by_problem(scored, partial(_pass_at_k, k=k), seed) for k in ks}
-    for form in ("codebleu_compat", "codebleu_fixed"):
-        summary[form] = _by_problem(scored, partial(_mean_of, field=form), seed)
-    rounds, exchanges = run_dir.read_rows("rounds"), run_dir.read_rows("exchanges")
-    summary |= _regret(run_dir.read_rows("regret"))
-    summary |= {
-        "outcomes": _count(row["outcome"] for row in samples),
+def summarize(rounds: Sequence[Row], exchanges: Sequence[Row], regret: Sequence[Row]) -> Row:
+    """Return regret and costs, the part of summary.json that every federation has."""
+    summary = regret_totals(regret) | {
         "kilobytes": sum(row["kilobytes"] for row in exchanges),
         "exchanges": len(exchanges),
         "tokens_trained": sum(row["tokens_trained"] for row in rounds),
@@ -40,6 +31,15 @@ def summarize(
     }
     summary["tokens"] = summary["tokens_trained"] + summary["tokens_generated"]
     return summary
+
+
+def summarize_samples(samples: Sequence[Row], *, ks: Sequence[int], seed: int) -> Row:
+    """Return pass@k, CodeBLEU and the outcomes of the final completions."""
+    scored = [row for row in samples if row["outcome"] != Outcome.INFRASTRUCTURE_ERROR]
+    summary: Row = {f"pass@{k}": _by_problem(scored, partial(_pass_at_k, k=k), seed) for k in ks}
+    for form in ("codebleu_compat", "codebleu_fixed"):
+        summary[form] = _by_problem(scored, partial(_mean_of, field=form), seed)
+    return summary | {"outcomes": _count(row["outcome"] for row in samples)}
 
 
 def _pass_at_k(rows: Sequence[Row], k: int) -> float | None:
@@ -78,17 +78,6 @@ def _by_problem(
 
 def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
-
-
-def _regret(rows: Sequence[Row]) -> Row:
-    """Return the sums over the probed rounds; null where a plan was not a pairing."""
-    chosen = [row["chosen"] for row in rows]
-    known = rows and None not in chosen
-    return {
-        "cumulative_regret": sum(row["best"] - row["chosen"] for row in rows) if known else None,
-        "random_regret": sum(row["best"] - row["random"] for row in rows) if rows else None,
-        "regret_rounds": [row["round"] for row in rows],
-    }
 
 
 def _count(values: Any) -> dict[str, int]:

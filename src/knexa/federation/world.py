@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from knexa.matchmaking.base import Array, Directive, Plan, Probe
+from knexa.matchmaking.base import Array, Directive, Mask, Plan, Probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,8 @@ class World(Protocol):
     """A federation that lives through rounds."""
 
     num_agents: int
+    protocol_name: str
+    admissible_NN: Mask | None
 
     def begin_round(self, round_number: int) -> None:
         """Let every agent update itself."""
@@ -33,6 +35,9 @@ class World(Protocol):
 
     def probe(self, round_number: int) -> Probe:
         """Return what every ordered pair would earn now; nothing changes."""
+
+    def peer_losses(self, round_number: int) -> Array:
+        """Return peer_losses_NN, every student's loss on every teacher's text, diagonal NaN."""
 
     def exchange(self, round_number: int, plan: Plan) -> list[Exchange]:
         """Carry a plan out, one result a directive in its order."""

@@ -1,0 +1,165 @@
+"""The federation of language models, set up: data, gate, backbones, workers, and its summary."""
+
+import logging
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from knexa.agents.session import Session
+from knexa.backbones.load import BackbonePool, LoadedBackbone, check_available
+from knexa.data.benchmark import Benchmark
+from knexa.data.problem import CATEGORIES
+from knexa.data.skew import category_histogram, measure_skew
+from knexa.engine.local import Observer, Pool, Workers
+from knexa.errors import UserError
+from knexa.evaluation import Executor, Limits
+from knexa.evaluation.codebleu import floors
+from knexa.evaluation.metrics import GateReport, gate
+from knexa.federation.llm_world import LLMWorld
+from knexa.federation.settings import Settings
+from knexa.federation.summary import summarize_samples
+from knexa.seeding import derive_rng
+from knexa.tracking.info import AgentInfo
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+
+class LLMStage:
+    """What a run needs before its first round; implements ``federation.stage.Stage``.
+
+    Raises:
+        UserError: Something that the config asks for is not to be had here.
+    """
+
+    def __init__(self, settings: Settings, stack: ExitStack) -> None:
+        import torch
+
+        torch.set_num_threads(settings.engine.num_threads)
+        check_available(settings.roster)
+        self.settings, self._stack = settings, stack
+        self.workers = settings.engine.choose(settings.roster.num_agents)
+        self.session, self.report = _session(settings, self.workers)
+        stack.callback(self.session.executor.close)
+
+    def world(self, observer: Observer) -> LLMWorld:
+        """Fork the workers and start the agents."""
+        pool = self._stack.enter_context(Pool(self.workers, self.session, observer))
+        return LLMWorld(self.session, pool, self.settings.reward, self.settings.profile)
+
+    def overview(self) -> Row:
+        """Return what the start tree shows of the agents and their data (see ``StartInfo``)."""
+        session, choices = self.session, self.settings.choices
+        skew, benchmark = measure_skew(session.splits), session.benchmark
+        return {
+            "agents": [_agent_info(session, index) for index in range(session.roster.num_agents)],
+            "data": (
+                f"{benchmark.name}: {len(benchmark.train)} train, {len(benchmark.test)} test, "
+                f"{len(benchmark.transfer)} transfer"
+            ),
+            "partition": choices.get("partition", type(self.settings.partition).__name__),
+            "mean_js": skew.mean_js,
+            "exchange": session.protocol.name,
+            "sandbox": self.report.layers,
+            "excluded": tuple(sorted(self.report.excluded)),
+        }
+
+    def summary(self, rounds: list[Row], samples: list[Row]) -> Row:
+        """Return the scores of summary.json and what they rest on."""
+        settings, session = self.settings, self.session
+        measured = summarize_samples(samples, ks=settings.evaluation.kept_ks(), seed=settings.seed)
+        return measured | {
+            "excluded": sorted(self.report.excluded),
+            "floors": floors(session.benchmark.test),
+            "skew": measure_skew(session.splits).to_dict(),
+            "data_shares": [category_histogram(data.train).tolist() for data in session.splits],
+        }
+
+
+def _session(settings: Settings, workers: Workers) -> tuple[Session, GateReport]:
+    evaluation = settings.evaluation
+    limits = Limits(
+        cpu_s=evaluation.cpu_s, wall_s=evaluation.wall_s, memory_mb=evaluation.memory_mb
+    )
+    benchmark = settings.data.load()
+    report = _gate(benchmark, limits, workers.num_workers)
+    benchmark = _without(benchmark, set(report.excluded))
+    num_agents = settings.roster.num_agents
+    splits = settings.partition.split(
+        benchmark.train, num_agents, derive_rng(settings.seed, "partition")
+    )
+    device = "cuda" if workers.accelerator == "gpu" else "cpu"
+    pool = BackbonePool(settings.roster.backbones, device=device)
+    for name in settings.roster.used_backbones:
+        _check_context(settings, name, pool.get(name))
+    dropped = [k for k in settings.evaluation.ks if k > settings.evaluation.num_samples]
+    if dropped:
+        log.warning(
+            "pass@k for k in %s is left out: n is %d", dropped, settings.evaluation.num_samples
+        )
+    session = Session(
+        seed=settings.seed,
+        num_rounds=settings.federation.num_rounds,
+        roster=settings.roster,
+        benchmark=benchmark,
+        splits=splits,
+        pool=pool,
+        executor=Executor(limits=limits),  # every worker starts its own at the first program
+        training=settings.training,
+        evaluation=settings.evaluation,
+        protocol=settings.exchange,
+        guardrail=settings.guardrail,
+        accelerator=workers.accelerator,
+    )
+    return session, report
+
+
+@lru_cache(maxsize=4)
+def _gate(benchmark: Benchmark, limits: Limits, num_workers: int) -> GateReport:
+    """Check the metric on the benchmark, once per process: the runs of a sweep share it."""
+    with Executor(limits=limits, num_workers=num_workers) as executor:
+        return gate(executor, list(benchmark))
+
+
+def _check_context(settings: Settings, name: str, loaded: LoadedBackbone) -> None:
+    """Refuse sequences that the backbone has no positions for."""
+    positions = getattr(loaded.model.config, "max_position_embeddings", None)
+    needed = settings.training.max_length + settings.evaluation.max_new_tokens
+    if positions is not None and needed > positions:
+        raise UserError(
+            f"training.max_length + evaluation.max_new_tokens is {needed}, but backbone {name} has "
+            f"{positions} positions: lower one of them"
+        )
+
+
+def _without(benchmark: Benchmark, excluded: set[str]) -> Benchmark:
+    """Return the benchmark without the problems that the gate excluded, saying which."""
+    if not excluded:
+        return benchmark
+    log.warning("%d problems fail the gate: %s", len(excluded), ", ".join(sorted(excluded)))
+    kept: dict[str, Any] = {
+        role: tuple(problem for problem in problems if problem.task_id not in excluded)
+        for role, problems in benchmark.roles().items()
+    }
+    empty = [role for role, problems in kept.items() if not problems]
+    if empty:
+        raise UserError(f"no problem of the {empty[0]} set passes the gate: check the data")
+    return replace(benchmark, **kept)
+
+
+def _agent_info(session: Session, index: int) -> AgentInfo:
+    agent, data = session.roster.agents[index], session.splits[index]
+    loaded = session.pool.get(agent.backbone)
+    histogram = category_histogram(data.train)
+    top = sorted(range(len(CATEGORIES)), key=lambda c: (-histogram[c], c))[:3]
+    return AgentInfo(
+        name=agent.name,
+        backbone=agent.backbone,
+        num_parameters=loaded.num_parameters,
+        num_trainable=loaded.num_trainable,
+        num_train=len(data.train),
+        num_validation=len(data.validation),
+        top_categories=tuple(CATEGORIES[c] for c in top if histogram[c] > 0),
+    )

@@ -1,0 +1,23 @@
+"""What a run asks of its federation before the first round and after the last."""
+
+from typing import Any, Protocol
+
+from knexa.engine.local import Observer, Workers
+from knexa.federation.world import World
+
+
+class Stage(Protocol):
+    """A federation set up for one run: its data and models are loaded, nothing has been trained."""
+
+    workers: Workers
+
+    def world(self, observer: Observer) -> World:
+        """Start the agents; ``observer`` is told of their phases."""
+
+    def overview(self) -> dict[str, Any]:
+        """Return the fields of ``StartInfo`` that describe agents, data and exchange."""
+
+    def summary(
+        self, rounds: list[dict[str, Any]], samples: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Return the final scores, and what they rest on, for summary.json."""
