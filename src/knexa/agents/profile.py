@@ -1,21 +1,44 @@
-"""The abstract profile that an agent shows the CPM: 32 features, each in about [0, 1].
+"""The abstract profiles that an agent shows the CPM; each feature is in about [0, 1].
 
-8 static (one-hot backbone family), 12 dynamic, 12 data (the normalised histogram of the training
-problems over the categories), as in the paper. Nothing in it is text, and nothing was measured on
-the test set. ``profile_layout`` names the features in their order.
+8 static (one-hot backbone family), 12 dynamic, 12 data features (the normalised histogram of the
+training problems over the categories), as in the paper; the longer profiles add trust and skills
+between the dynamic and the data ones. Nothing in a profile is text, and nothing was measured on the
+test set. ``profile_layout`` names the features in their order.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from knexa.agents.profile_layout import FEATURE_NAMES, NUM_DYNAMIC
+from knexa.agents import profile_layout
 from knexa.agents.state import AgentState, History
 from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import Problem
 from knexa.data.skew import category_histogram
+
+UNKNOWN_TRUST = 0.5
+"""What an agent writes in the trust column: the CPM's score of a newcomer."""
+
+
+class Profile(Protocol):
+    """What the config group ``profile`` names.
+
+    Class attributes:
+        feature_names: Names of the features, in order.
+        trust_column: The feature that the CPM fills in; None where there is none.
+        measures_skills: Whether agents must measure ``History.skills`` for it.
+    """
+
+    feature_names: ClassVar[tuple[str, ...]]
+    trust_column: ClassVar[int | None]
+    measures_skills: ClassVar[bool]
+
+    def build(
+        self, state: AgentState, *, family: str, train: tuple[Problem, ...]
+    ) -> NDArray[np.float64]:
+        """Return the agent's features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +53,7 @@ class Paper32:
     What is not known yet is 0.5 where it is a change or a mean reward and 0 elsewhere.
     """
 
-    feature_names: ClassVar[tuple[str, ...]] = FEATURE_NAMES
+    feature_names: ClassVar[tuple[str, ...]] = profile_layout.FEATURE_NAMES
     trust_column: ClassVar[int | None] = None
     measures_skills: ClassVar[bool] = False
 
@@ -38,10 +61,57 @@ class Paper32:
         self, state: AgentState, *, family: str, train: tuple[Problem, ...]
     ) -> NDArray[np.float64]:
         """Return the agent's 32 features."""
-        static = [float(name == family) for name in FAMILIES]
-        dynamic = _dynamic(state.history, len(train))
-        assert len(dynamic) == NUM_DYNAMIC
-        return np.concatenate([static, dynamic, category_histogram(train)])
+        return _assemble(state, family, train)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """The paper's profile and its trust score (main text, "historical and trust features").
+
+    Only the CPM knows an agent's trust (``Ledger.trust``); the agent leaves 0.5 in its place.
+    """
+
+    feature_names: ClassVar[tuple[str, ...]] = profile_layout.TRUST_FEATURE_NAMES
+    trust_column: ClassVar[int | None] = profile_layout.TRUST
+    measures_skills: ClassVar[bool] = False
+
+    def build(
+        self, state: AgentState, *, family: str, train: tuple[Problem, ...]
+    ) -> NDArray[np.float64]:
+        """Return the agent's 33 features."""
+        return _assemble(state, family, train, (UNKNOWN_TRUST,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skills:
+    """The paper's profile, trust, and what the agent solves by category; ours.
+
+    Skills are measured on the public transfer set, so nothing private is in them; they are 0 until
+    the first measurement.
+    """
+
+    feature_names: ClassVar[tuple[str, ...]] = profile_layout.SKILLS_FEATURE_NAMES
+    trust_column: ClassVar[int | None] = profile_layout.TRUST
+    measures_skills: ClassVar[bool] = True
+
+    def build(
+        self, state: AgentState, *, family: str, train: tuple[Problem, ...]
+    ) -> NDArray[np.float64]:
+        """Return the agent's 45 features."""
+        num_skills = len(profile_layout.SKILL_FEATURES)
+        skills = state.history.skills or (0.0,) * num_skills
+        assert len(skills) == num_skills
+        return _assemble(state, family, train, (UNKNOWN_TRUST, *skills))
+
+
+def _assemble(
+    state: AgentState, family: str, train: tuple[Problem, ...], added: tuple[float, ...] = ()
+) -> NDArray[np.float64]:
+    """Return the paper's features with the added ones between the dynamic and the data ones."""
+    static = [float(name == family) for name in FAMILIES]
+    dynamic = _dynamic(state.history, len(train))
+    assert len(dynamic) == profile_layout.NUM_DYNAMIC
+    return np.concatenate([static, dynamic, added, category_histogram(train)])
 
 
 def _dynamic(history: History, num_train: int) -> list[float]:

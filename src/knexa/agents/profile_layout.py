@@ -1,7 +1,9 @@
-"""Where each of the profile's 32 features sits: 8 static, 12 dynamic, 12 data (paper, "Profiles").
+"""Where each of a profile's features sits; one table for the rooms that write and read profiles.
 
-One table for the room that writes profiles and the rooms that read them. Every feature is scaled to
-about [0, 1] by its writer.
+``profile=paper32`` is 8 static, 12 dynamic and 12 data features (paper, "Profiles"). The longer
+profiles insert features between the dynamic and the data ones, so that what stands before keeps its
+index and the data histogram is always the last ``NUM_DATA``. Every feature is scaled to about
+[0, 1] by its writer.
 """
 
 from knexa.backbones.roster import FAMILIES
@@ -22,8 +24,23 @@ DYNAMIC_FEATURES: tuple[str, ...] = (
     "exchanges",
 )
 
+SKILL_FEATURES: tuple[str, ...] = tuple(f"solves_{category}" for category in CATEGORIES)
+"""Share of the public transfer problems of each category that the agent solves."""
+
 FEATURE_NAMES: tuple[str, ...] = FAMILIES + DYNAMIC_FEATURES + CATEGORIES
-"""Names of all profile features, in order."""
+"""Names of all features of ``profile=paper32``, in order."""
+
+TRUST_FEATURE_NAMES: tuple[str, ...] = (*FAMILIES, *DYNAMIC_FEATURES, "trust", *CATEGORIES)
+"""Names of all features of ``profile=trust``, in order."""
+
+SKILLS_FEATURE_NAMES: tuple[str, ...] = (
+    *FAMILIES,
+    *DYNAMIC_FEATURES,
+    "trust",
+    *SKILL_FEATURES,
+    *CATEGORIES,
+)
+"""Names of all features of ``profile=skills``, in order."""
 
 NUM_STATIC = len(FAMILIES)
 NUM_DYNAMIC = len(DYNAMIC_FEATURES)
@@ -33,3 +50,9 @@ NUM_FEATURES = len(FEATURE_NAMES)
 PASS_AT_1 = FEATURE_NAMES.index("pass_at_1")
 CODEBLEU = FEATURE_NAMES.index("codebleu")
 PERPLEXITY = FEATURE_NAMES.index("perplexity")
+
+TRUST = TRUST_FEATURE_NAMES.index("trust")
+"""The column that the CPM fills in, in ``profile=trust`` and ``profile=skills``."""
+
+SKILLS = slice(TRUST + 1, TRUST + 1 + len(SKILL_FEATURES))
+"""The per-category pass rates of ``profile=skills``."""
