@@ -5,10 +5,10 @@ rewards. Axes: N agents, K pairs or feedbacks, F profile features, d context fea
 ordered pairs are indexed ``[teacher, student]``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ from knexa.matchmaking.ledger import Ledger
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Indices = NDArray[np.int64]
+Span = slice | Indices
+"""Which agents: a range of them, or their indices."""
+
+Scorer = Callable[[Span, Span, Array], None]
+"""Writes the scores_TS of T teachers with S students into its third argument."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +49,15 @@ Plan = tuple[Directive, ...]
 _BLOCK = 1 << 22
 """Numbers that a block of contexts holds at most: 32 MB."""
 
+_SCORE_BLOCK = 1 << 18
+"""Scores that a block holds at most: 2 MB, so that each is finished inside the cache."""
+
 
 class Context:
     """Turns what the CPM knows into one feature vector per ordered pair.
 
-    Override ``num_features`` and ``rows``; override ``estimates`` and ``widths`` where terms that
-    factor into a teacher's and a student's part make them cheaper than a row for every pair.
+    Override ``num_features`` and ``rows``; override ``scorer`` where terms that factor into a
+    teacher's and a student's part make scores cheaper than a row for every pair.
     """
 
     def num_features(self, num_profile_features: int) -> int:
@@ -74,33 +82,35 @@ class Context:
         rows_nd = self.rows(profiles_NF, known, teachers_n, students_n)
         return rows_nd.reshape(num_agents, num_agents, rows_nd.shape[1])
 
-    def estimates(self, profiles_NF: Array, ledger: Ledger, theta_d: Array) -> Array:
-        """Return theta^T x of all ordered pairs, estimates_NN."""
-        estimates_NN = np.empty((len(profiles_NF), len(profiles_NF)))
-        for block, rows_nd in self._blocks(profiles_NF, ledger):
-            estimates_NN[block] = (rows_nd @ theta_d).reshape(-1, len(profiles_NF))
-        return estimates_NN
+    def scorer(
+        self,
+        profiles_NF: Array,
+        ledger: Ledger,
+        theta_d: Array,
+        inverse_dd: Array | None = None,
+        beta: float = 0.0,
+    ) -> Scorer:
+        """Return what writes theta^T x + beta sqrt(x^T A^-1 x) of any teachers with any students.
 
-    def widths(self, profiles_NF: Array, ledger: Ledger, inverse_dd: Array) -> Array:
-        """Return sqrt(x^T A^-1 x) of all ordered pairs, widths_NN."""
-        widths_NN = np.empty((len(profiles_NF), len(profiles_NF)))
-        for block, rows_nd in self._blocks(profiles_NF, ledger):
-            widths_NN[block] = norms(rows_nd, inverse_dd).reshape(-1, len(profiles_NF))
-        return widths_NN
+        ``inverse_dd`` is A^-1; without it there is no second term.
+        """
+        agents_N = np.arange(len(profiles_NF))
 
-    def _blocks(self, profiles_NF: Array, ledger: Ledger) -> Iterator[tuple[slice, Array]]:
-        """Yield (teachers, rows_nd) such that no block of rows is larger than ``_BLOCK``."""
-        num_agents = len(profiles_NF)
-        size = max(1, _BLOCK // (num_agents * self.num_features(profiles_NF.shape[1])))
-        students_N = np.arange(num_agents)
-        for begin in range(0, num_agents, size):
-            teachers_b = np.arange(begin, min(begin + size, num_agents))
-            teachers_n = np.repeat(teachers_b, num_agents)
-            students_n = np.tile(students_N, len(teachers_b))
-            yield (
-                slice(begin, begin + len(teachers_b)),
-                self.rows(profiles_NF, ledger, teachers_n, students_n),
-            )
+        def fill(teachers: Span, students: Span, out_TS: Array) -> None:
+            teachers_T, students_S = agents_N[teachers], agents_N[students]
+            size = max(1, _BLOCK // max(1, len(students_S) * len(theta_d)))
+            for begin in range(0, len(teachers_T), size):
+                teachers_b = teachers_T[begin : begin + size]
+                rows_nd = self.rows(
+                    profiles_NF,
+                    ledger,
+                    np.repeat(teachers_b, len(students_S)),
+                    np.tile(students_S, len(teachers_b)),
+                )
+                scores_n = linear_scores(rows_nd, theta_d, inverse_dd, beta)
+                out_TS[begin : begin + size] = scores_n.reshape(-1, len(students_S))
+
+        return fill
 
 
 def norms(contexts_nd: Array, inverse_dd: Array) -> Array:
@@ -108,6 +118,51 @@ def norms(contexts_nd: Array, inverse_dd: Array) -> Array:
     squares_n = np.einsum("nd,nd->n", contexts_nd @ inverse_dd, contexts_nd)
     # Rounding can push the square of a well-explored direction just below zero.
     return np.asarray(np.sqrt(np.maximum(squares_n, 0.0)))
+
+
+def linear_scores(
+    contexts_nd: Array, theta_d: Array, inverse_dd: Array | None = None, beta: float = 0.0
+) -> Array:
+    """Return theta^T x + beta sqrt(x^T A^-1 x) of every row."""
+    estimates_n = np.asarray(contexts_nd @ theta_d)
+    return (
+        estimates_n if inverse_dd is None else estimates_n + beta * norms(contexts_nd, inverse_dd)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairScores:
+    """Scores of all ordered pairs, computed only where asked for: 100,000 agents have 10^10.
+
+    Attributes:
+        num_agents: N.
+        fill: Computes a block.
+        of: Returns scores_K of K pairs, given teachers_K and students_K.
+    """
+
+    num_agents: int
+    fill: Scorer
+    of: Callable[[Indices, Indices], Array]
+
+    def block(self, teachers_T: Indices, students_S: Indices) -> Array:
+        """Return scores_TS of T teachers with S students."""
+        scores_TS = np.empty((len(teachers_T), len(students_S)))
+        self._fill_rows(teachers_T, students_S, scores_TS)
+        return scores_TS
+
+    def dense(self) -> Array:
+        """Return scores_NN; beside the result only a block is held."""
+        scores_NN = np.empty((self.num_agents, self.num_agents))
+        self._fill_rows(slice(0, self.num_agents), slice(0, self.num_agents), scores_NN)
+        return scores_NN
+
+    def _fill_rows(self, teachers: Span, students: Span, scores_TS: Array) -> None:
+        num_teachers, num_students = scores_TS.shape
+        size = max(1, _SCORE_BLOCK // max(1, num_students))
+        for begin in range(0, num_teachers, size):
+            rows = slice(begin, min(begin + size, num_teachers))
+            block = rows if isinstance(teachers, slice) else teachers[rows]
+            self.fill(block, students, scores_TS[rows])
 
 
 class Matching(Protocol):
@@ -121,6 +176,16 @@ class Matching(Protocol):
         A score of ``-inf`` is inadmissible; the diagonal is ignored. Ties are broken by ``rng``,
         without bias towards low indices. Pairs come in descending score.
         """
+
+
+@runtime_checkable
+class LazyMatching(Protocol):
+    """A matching that asks for the scores of few pairs, so that N^2 of them are never held."""
+
+    def match_lazily(
+        self, scores: PairScores, num_pairs: int, rng: np.random.Generator
+    ) -> list[tuple[int, int]]:
+        """Return up to ``num_pairs`` disjoint (teacher, student) pairs, as ``Matching.match``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,39 +253,88 @@ class RoundView:
         teachers_K, students_K = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         return self.context.rows(self.profiles_NF, self.ledger, teachers_K, students_K)
 
+    def pair_scores(
+        self, theta_d: Array, inverse_dd: Array | None = None, beta: float = 0.0
+    ) -> PairScores:
+        """Return theta^T x + beta sqrt(x^T A^-1 x) of all ordered pairs, to be computed on demand.
+
+        ``inverse_dd`` is A^-1; without it there is no second term.
+        """
+        known = (self.profiles_NF, self.ledger)
+
+        def of(teachers_K: Indices, students_K: Indices) -> Array:
+            rows_Kd = self.context.rows(*known, teachers_K, students_K)
+            return linear_scores(rows_Kd, theta_d, inverse_dd, beta)
+
+        fill = self.context.scorer(*known, theta_d, inverse_dd, beta)
+        return PairScores(num_agents=self.num_agents, fill=fill, of=of)
+
     def estimates(self, theta_d: Array) -> Array:
         """Return theta^T x of all ordered pairs, without holding their contexts."""
-        return self.context.estimates(self.profiles_NF, self.ledger, theta_d)
+        return self.pair_scores(theta_d).dense()
 
     def widths(self, inverse_dd: Array) -> Array:
         """Return sqrt(x^T A^-1 x) of all ordered pairs, without holding their contexts."""
-        return self.context.widths(self.profiles_NF, self.ledger, inverse_dd)
+        return self.pair_scores(np.zeros(len(inverse_dd)), inverse_dd, 1.0).dense()
 
-    def match(self, scores_NN: Array, *, abstain: bool = False) -> Plan:
-        """Return the plan of disjoint pairs that the configured matching picks by ``scores_NN``.
+    def match(self, scores: Array | PairScores, *, abstain: bool = False) -> Plan:
+        """Return the plan of disjoint pairs that the configured matching picks by ``scores``.
 
         With ``abstain`` a pair whose score is not positive is left out, so that agents may stay
-        unpaired.
+        unpaired. ``PairScores`` are computed in full where the matching needs them all.
         """
-        weights_NN = scores_NN + scores_NN.T if self.mutual else scores_NN
-        if self.admissible_NN is not None:
-            weights_NN = np.where(self.admissible_NN, weights_NN, -np.inf)
-        if abstain:
-            weights_NN = np.where(weights_NN > 0.0, weights_NN, -np.inf)
-        pairs = self.matching.match(weights_NN, self.num_pairs, self.rng)
-        return self.plan(pairs, scores_NN)
+        if isinstance(scores, PairScores):
+            if isinstance(self.matching, LazyMatching):
+                weights = PairScores(
+                    num_agents=self.num_agents, fill=self._weigher(scores, abstain), of=scores.of
+                )
+                return self.plan(
+                    self.matching.match_lazily(weights, self.num_pairs, self.rng), scores
+                )
+            scores = scores.dense()
+        weights_NN = scores + scores.T if self.mutual else scores
+        weights_NN = self._allowed(weights_NN, self.admissible_NN, abstain)
+        return self.plan(self.matching.match(weights_NN, self.num_pairs, self.rng), scores)
 
-    def plan(self, pairs: Sequence[tuple[int, int]], scores_NN: Array | None = None) -> Plan:
+    def _weigher(self, scores: PairScores, abstain: bool) -> Scorer:
+        """Return what fills blocks of the weights that pairs are matched by."""
+
+        def fill(teachers: Span, students: Span, out_TS: Array) -> None:
+            scores.fill(teachers, students, out_TS)
+            if self.mutual:
+                swapped_ST = np.empty(out_TS.shape[::-1])
+                scores.fill(students, teachers, swapped_ST)
+                out_TS += swapped_ST.T
+            mask_NN = self.admissible_NN
+            mask_TS = None if mask_NN is None else mask_NN[teachers][:, students]
+            out_TS[:] = self._allowed(out_TS, mask_TS, abstain)
+
+        return fill
+
+    @staticmethod
+    def _allowed(weights_TS: Array, admissible_TS: Mask | None, abstain: bool) -> Array:
+        """Return the weights with ``-inf`` where a pair must not be chosen."""
+        if admissible_TS is not None:
+            weights_TS = np.where(admissible_TS, weights_TS, -np.inf)
+        if abstain:
+            weights_TS = np.where(weights_TS > 0.0, weights_TS, -np.inf)
+        return weights_TS
+
+    def plan(
+        self, pairs: Sequence[tuple[int, int]], scores: Array | PairScores | None = None
+    ) -> Plan:
         """Return the plan of these (teacher, student) pairs, with their scores if given."""
         ordered = [both for i, j in pairs for both in ((i, j), (j, i))] if self.mutual else pairs
+        values: Sequence[float | None] = [None] * len(ordered)
+        if scores is not None and ordered:
+            teachers_K, students_K = np.array(ordered, dtype=np.int64).T
+            if isinstance(scores, PairScores):
+                values = scores.of(teachers_K, students_K).tolist()
+            else:
+                values = scores[teachers_K, students_K].tolist()
         return tuple(
-            self.directive(
-                index,
-                (teacher,),
-                (student,),
-                None if scores_NN is None else float(scores_NN[teacher, student]),
-            )
-            for index, (teacher, student) in enumerate(ordered)
+            self.directive(index, (teacher,), (student,), value)
+            for index, ((teacher, student), value) in enumerate(zip(ordered, values, strict=True))
         )
 
     def directive(
