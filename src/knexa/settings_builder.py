@@ -40,7 +40,10 @@ class RootKeys:
 
 ROOT_KEYS = tuple(field.name for field in fields(RootKeys))
 COMPONENT_GROUPS = tuple(field.name for field in fields(Settings) if field.type is Any)
-"""Every run has one component of each; ``Settings`` has a field for each."""
+"""A run has one component of each; ``Settings`` has a field for each."""
+
+_RUN_GROUPS = frozenset({"engine", "logger"})
+"""What every run has; a federation says which other groups it has (``groups``)."""
 
 
 def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
@@ -57,15 +60,27 @@ def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
     if type(values.get("name")) is int:  # name=2024: a folder name that YAML reads as a number
         values["name"] = str(values["name"])
     root: RootKeys = construct(RootKeys, values, key="")
-    components = {}
+    components: dict[str, Any] = dict.fromkeys(COMPONENT_GROUPS)
+    components["federation"] = federation = _component(job, "federation", root)
     for group in COMPONENT_GROUPS:
-        node = config.get(group)
-        if not isinstance(node, Mapping):
-            options = ", ".join(options_of(group))
-            raise UserError(f"every run needs a {group}: set {group}= to one of {options}")
-        components[group] = instantiate(node, key=group, trusted_modules=root.trusted_modules)
+        if group in federation.groups | _RUN_GROUPS:
+            components[group] = _component(job, group, root)
+        elif config.get(group) is not None:
+            raise UserError(
+                f"{group}={job.choices.get(group)}: federation={job.choices['federation']} has no "
+                f"{group}; leave it out"
+            )
     _check_protocol(job, components["matchmaker"])
     return root, components
+
+
+def _component(job: Job, group: str, root: RootKeys) -> Any:
+    """Construct the component of one group."""
+    node = job.config.get(group)
+    if not isinstance(node, Mapping):
+        options = ", ".join(options_of(group))
+        raise UserError(f"every run needs a {group}: set {group}= to one of {options}")
+    return instantiate(node, key=group, trusted_modules=root.trusted_modules)
 
 
 def build_settings(job: Job) -> Settings:

@@ -1,0 +1,82 @@
+"""A federation of formulas, set up: nothing to load, one process, and its summary."""
+
+from typing import Any
+
+import numpy as np
+
+from knexa.data.problem import CATEGORIES
+from knexa.engine.local import Observer, Workers
+from knexa.errors import UserError
+from knexa.federation.formula_world import FormulaWorld
+from knexa.federation.settings import Settings
+from knexa.matchmaking.contexts import jensen_shannon
+from knexa.seeding import derive_rng
+from knexa.statistics import bootstrap_mean
+from knexa.tracking.info import AgentInfo
+
+_UNSERVED_NEEDS = frozenset({"peer losses"})
+
+
+class FormulaStage:
+    """What a run on formulas needs; implements ``federation.stage.Stage``.
+
+    Raises:
+        UserError: The matchmaker or the reward asks for what only language models have.
+    """
+
+    def __init__(self, settings: Settings, world: FormulaWorld) -> None:
+        matchmaker, choices = settings.matchmaker, settings.choices
+        chosen = f"matchmaker={settings.matchmaker_name}"
+        if matchmaker.protocol is not None or matchmaker.needs & _UNSERVED_NEEDS:
+            raise UserError(
+                f"{chosen} works on models and text: federation={choices['federation']} has "
+                "neither; use federation=llm, or a matchmaker that pairs peers by profiles"
+            )
+        if settings.reward.measure != "validation_loss":
+            raise UserError(
+                f"reward={choices['reward']} measures a transfer set, which "
+                f"federation={choices['federation']} has not: use reward=local_loss"
+            )
+        self.settings, self._world = settings, world
+        self.workers = Workers(1, "cpu", "formulas")
+
+    def world(self, observer: Observer) -> FormulaWorld:
+        """Return the agents."""
+        return self._world
+
+    def overview(self) -> dict[str, Any]:
+        """Return what the start tree shows of the agents (see ``StartInfo``)."""
+        world = self._world
+        shares_NC = np.array(world.data_shares())
+        divergence_NN = jensen_shannon(shares_NC)
+        off_diagonal_NN = ~np.eye(world.num_agents, dtype=bool)
+        return {
+            "agents": [self._agent(agent, shares_NC[agent]) for agent in range(world.num_agents)],
+            "data": f"none: {self.settings.choices['federation']}",
+            "partition": getattr(self.settings.federation, "heterogeneity", "as drawn"),
+            "mean_js": float(divergence_NN[off_diagonal_NN].mean()),
+            "exchange": world.protocol_name,
+        }
+
+    def _agent(self, agent: int, shares_C: Any) -> AgentInfo:
+        top = np.argsort(-shares_C, kind="stable")[:3]
+        return AgentInfo(
+            name=f"agent-{agent}",
+            backbone=self._world.family_of(agent),
+            num_parameters=0,
+            num_trainable=0,
+            num_train=0,
+            num_validation=0,
+            top_categories=tuple(CATEGORIES[category] for category in top),
+        )
+
+    def summary(
+        self, rounds: list[dict[str, Any]], samples: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Return the final Pass@1, its interval over agents, and the agents' data shares."""
+        scores_N = self._world.pass_at_1()
+        summary: dict[str, Any] = {"data_shares": self._world.data_shares()}
+        if scores_N is not None:
+            interval = bootstrap_mean(scores_N, rng=derive_rng(self.settings.seed, "bootstrap"))
+            summary["pass@1"] = interval.as_dict() | {"per_agent": scores_N.tolist()}
+        return summary
