@@ -3,9 +3,12 @@
 import numpy as np
 
 from knexa.agents import profile_layout
-from knexa.matchmaking.base import Array, RoundView
+from knexa.matchmaking.base import Array, Feedback, RoundView
 from knexa.matchmaking.contexts import Interaction
-from knexa.matchmaking.matchings import Exact
+from knexa.matchmaking.cpm import CPM
+from knexa.matchmaking.matchings import Exact, max_weight_pairs
+from knexa.matchmaking.regret import pairs_total
+from knexa.matchmaking.rewards import LocalLoss
 
 
 def random_profiles(rng: np.random.Generator, num_agents: int = 6) -> Array:
@@ -30,6 +33,7 @@ def view_of(
     context=None,
     matching=None,
     probe=None,
+    **more,
 ) -> RoundView:
     return RoundView(
         round=round,
@@ -40,7 +44,50 @@ def view_of(
         protocol="akd",
         rng=rng,
         probe=probe,
+        **more,
     )
+
+
+def pairs_of(plan) -> list[tuple[int, int]]:
+    return [directive.pair for directive in plan]
+
+
+def started(policy, num_features: int):
+    policy.start(num_features)
+    return policy
+
+
+def earned(policy, seed: int, num_rounds: int = 60) -> tuple[float, float]:
+    """Return (earned, best possible) per round in the last 20 rounds of a linear world."""
+    world = np.random.default_rng(seed)
+    theta_d = world.normal(size=101)
+    cpm = cpm_of(policy)
+    got, best = [], []
+    for round in range(1, num_rounds + 1):
+        profiles_NF = random_profiles(world)
+        rewards_NN = Interaction().build(profiles_NF) @ theta_d
+        plan = cpm.propose(round, profiles_NF, np.random.default_rng([seed, round]))
+        noise = world.normal(size=len(plan)) * 0.05
+        cpm.receive(
+            [
+                Feedback(directive_id=d.id, reward=float(rewards_NN[d.pair] + noise[k]))
+                for k, d in enumerate(plan)
+            ]
+        )
+        got.append(pairs_total(rewards_NN, pairs_of(plan)))
+        best.append(pairs_total(rewards_NN, max_weight_pairs(rewards_NN, 3)))
+    return float(np.mean(got[-20:])), float(np.mean(best[-20:]))
+
+
+def cpm_of(policy, **settings) -> CPM:
+    defaults = {
+        "context": Interaction(),
+        "matching": Exact(),
+        "reward": LocalLoss(),
+        "protocol": "akd",
+        "num_profile_features": 32,
+    }
+    return CPM(matchmaker=policy, **(defaults | settings))
 
 
 def directed_matchings(num_agents: int, num_pairs: int) -> list[tuple[tuple[int, int], ...]]:

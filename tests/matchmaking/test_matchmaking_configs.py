@@ -10,14 +10,11 @@ from knexa.components import instantiate
 from knexa.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
-OPTIONS = {
-    "matchmaker": ["linucb", "random", "local_only", "oracle"],
-    "context": ["interaction", "concat"],
-    "matching": ["exact", "greedy"],
-    "reward": ["local_loss", "local_loss_raw"],
-    "regret": ["probes", "none"],
-}
-FILES = [f"{group}/{option}" for group, options in OPTIONS.items() for option in options]
+GROUPS = ("matchmaker", "context", "matching", "reward", "regret", "profile")
+FILES = [
+    f"{group}/{path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))
+]
+MODULES = sorted((Path(__file__).parents[2] / "src" / "knexa" / "matchmaking").glob("[!_]*.py"))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -25,12 +22,29 @@ def test_option_says_its_command_and_names_every_parameter(name):
     text = (CONF / f"{name}.yaml").read_text()
     assert text.startswith(f"# python -m knexa {name.replace('/', '=')}\n")
     recommended = yaml.safe_load((CONF / "roster" / "tiny6.yaml").read_text())["recommended"]
+    known = {f"${{roster.recommended.{key}}}": value for key, value in recommended.items()}
+    known["${seed}"] = 42
     node = {
-        key: recommended[value[:-1].rpartition(".")[2]] if str(value).startswith("${") else value
+        key: known[value] if str(value).startswith("${") else value
         for key, value in yaml.safe_load(text).items()
     }
     component = instantiate(node, key=name.split("/")[0])
     assert set(node) == {"_target_", *inspect.signature(type(component)).parameters}
+
+
+def test_every_option_is_found():
+    assert {"matchmaker/c2ucb", "context/complementarity", "profile/skills"} <= set(FILES)
+    assert len(MODULES) > 10
+
+
+@pytest.mark.parametrize(
+    "change", [{"hidden": []}, {"hidden": [8, 0]}, {"num_steps": 0}, {"max_observations": 0}]
+)
+def test_wrong_networks_are_one_line(change):
+    node = yaml.safe_load((CONF / "matchmaker" / "neural_linear.yaml").read_text())
+    with pytest.raises(UserError, match=next(iter(change))) as caught:
+        instantiate(node | {"seed": 0} | change, key="matchmaker")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +53,17 @@ def test_option_says_its_command_and_names_every_parameter(name):
         ("matchmaker/linucb", {"regularization": 0}),
         ("matchmaker/linucb", {"exploration": -1}),
         ("matchmaker/linucb", {"schedule": "sqrt"}),
+        ("matchmaker/linucb", {"schedule": "oful"}),
         ("matchmaker/linucb", {"ridge": 1.0}),
+        ("matchmaker/c2ucb", {"failure_probability": 1.0}),
+        ("matchmaker/c2ucb", {"noise": -1.0}),
+        ("matchmaker/c2ucb", {"schedule": "constant"}),
+        ("matchmaker/thompson", {"exploration": -1}),
+        ("matchmaker/heuristic", {"num_histogram": 0}),
+        ("matchmaker/pens", {"num_top": 0}),
         ("matchmaker/linucb", {"_ridge": None}),
         ("matchmaker/random", {"seed": 1}),
+        ("matchmaker/round_robin", {"seed": 1}),
         ("context/interaction", {"num_histogram": 0}),
         ("reward/local_loss", {"normalization": "z"}),
         ("regret/probes", {"every": -1}),
@@ -55,18 +77,7 @@ def test_wrong_values_and_unknown_keys_are_one_line(name, change):
 
 
 def test_the_room_imports_no_heavy_library_until_it_matches():
-    rooms = [
-        "linucb",
-        "random",
-        "local_only",
-        "oracle",
-        "contexts",
-        "matchings",
-        "rewards",
-        "cpm",
-        "regret",
-    ]
-    imports = ", ".join(f"knexa.matchmaking.{room}" for room in rooms)
+    imports = ", ".join(f"knexa.matchmaking.{path.stem}" for path in MODULES)
     heavy = ["torch", "transformers", "scipy", "rustworkx", "matplotlib", "lightning"]
     code = f"import sys, {imports}; print([m for m in {heavy} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,91 @@
+"""A context of a handful of features: what the teacher has that the student lacks.
+
+Sixty observations can fit nine weights, not the hundred of ``context=interaction``. Axes: N agents,
+K ordered pairs, F profile features, C categories, d context features; matrices are
+``[teacher, student]``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from knexa.agents import profile_layout
+from knexa.matchmaking.base import Array, Context, Indices
+from knexa.matchmaking.ledger import Ledger
+
+FEATURES: tuple[str, ...] = (
+    "constant",
+    "lead",  # mean over the categories of what the teacher solves beyond the student
+    "largest_lead",  # in one category
+    "wanted_lead",  # mean lead, weighted by the student's data
+    "lag",  # mean over the categories of what the student solves beyond the teacher
+    "distance",  # half the absolute difference of the data histograms
+    "past_reward",  # the pair's mean reward so far, squashed
+    "past_count",  # n / (n + 1) of the pair's n exchanges so far
+    "trust",  # the teacher's
+)
+"""Names of the features, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Complementarity(Context):
+    """Nine features of an ordered pair, from ``profile=skills`` and the ledger; ours.
+
+    With s the pass rates by category on the public transfer set and h the student's data histogram:
+    1; lead: the mean of max(0, s_teacher - s_student), its largest entry, and its mean weighted by
+    h, which is where the student's own loss is measured; lag: the mean of
+    max(0, s_student - s_teacher), what there is to unlearn; the total variation distance of the two
+    histograms; tanh of the ordered pair's mean raw reward in units of the root mean square of all
+    pairs' (so that it does not hinge on the reward's unit), 0 where it never met; n / (n + 1) of
+    its n exchanges; the teacher's trust. All but the past reward, in (-1, 1), lie in [0, 1].
+    """
+
+    def num_features(self, num_profile_features: int) -> int:
+        """Return 9.
+
+        Raises:
+            ValueError: When the profile is not laid out as ``profile=skills`` is.
+        """
+        needed = len(profile_layout.SKILLS_FEATURE_NAMES)
+        if num_profile_features != needed:
+            raise ValueError(
+                f"context=complementarity reads the {needed} features of profile=skills, the "
+                f"profile has {num_profile_features}; set profile=skills or context=interaction"
+            )
+        return len(FEATURES)
+
+    def rows(
+        self, profiles_NF: Array, ledger: Ledger, teachers_K: Indices, students_K: Indices
+    ) -> Array:
+        """Return contexts_Kd."""
+        self.num_features(profiles_NF.shape[1])
+        skills_NC = profiles_NF[:, profile_layout.SKILLS]
+        data_NC = profiles_NF[:, -profile_layout.NUM_DATA :]
+        gaps_KC = skills_NC[teachers_K] - skills_NC[students_K]
+        leads_KC = np.maximum(gaps_KC, 0.0)
+        differences_KC = np.abs(data_NC[teachers_K] - data_NC[students_K])
+        past_NN, known_NN = _past(ledger, len(profiles_NF))
+        return np.stack(
+            [
+                np.ones(len(teachers_K)),
+                leads_KC.mean(axis=1),
+                leads_KC.max(axis=1),
+                (leads_KC * data_NC[students_K]).sum(axis=1),
+                np.maximum(-gaps_KC, 0.0).mean(axis=1),
+                differences_KC.sum(axis=1) / 2.0,
+                past_NN[teachers_K, students_K],
+                known_NN[teachers_K, students_K],
+                profiles_NF[teachers_K, profile_layout.TRUST],
+            ],
+            axis=1,
+        )
+
+
+def _past(ledger: Ledger, num_agents: int) -> tuple[Array, Array]:
+    """Return (squashed mean rewards, n / (n + 1)) of every ordered pair; 0 where n is 0."""
+    means_NN, counts_NN = ledger.pair_means(num_agents)
+    met = counts_NN > 0
+    scale = float(np.sqrt(np.mean(means_NN[met] ** 2))) if met.any() else 0.0
+    # Means of exactly 0 all round have no scale, and stay 0.
+    squashed_NN = np.tanh(means_NN / scale) if scale > 0.0 else means_NN
+    return squashed_NN, counts_NN / (counts_NN + 1.0)

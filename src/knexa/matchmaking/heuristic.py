@@ -1,0 +1,48 @@
+"""Heuristic-P2P (paper, Algorithm 3): pair those whose data differ most."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from knexa.agents import profile_layout
+from knexa.matchmaking.base import Mask, Matchmaker, Plan, RoundView
+from knexa.matchmaking.divergence import jensen_shannon
+from knexa.matchmaking.matchings import Greedy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heuristic(Matchmaker):
+    """Disjoint pairs in descending divergence of the data; the better performer teaches.
+
+    The divergence is Jensen-Shannon's of the two data histograms, in bits. Pairs are always taken
+    greedily, as in Algorithm 3, whatever ``matching`` says. The roles are the main text's (higher
+    recent pass@1 teaches); the supplement's pseudocode has them the other way round. Equal
+    performers draw their roles. Learns nothing from rewards.
+
+    Attributes:
+        num_histogram: How many of the last profile features are the data histogram.
+    """
+
+    num_histogram: Annotated[int, Field(ge=1)] = profile_layout.NUM_DATA
+
+    def propose(self, view: RoundView) -> Plan:
+        """Return the greedy pairs by divergence, with it as their score."""
+        divergence_NN = jensen_shannon(view.profiles_NF[:, -self.num_histogram :])
+        # One role a pair before matching: with both, a pair of equal performers would have two
+        # tickets where divergences tie.
+        scores_NN = np.where(_teaches(view), divergence_NN, -np.inf)
+        if view.admissible_NN is not None:
+            scores_NN = np.where(view.admissible_NN, scores_NN, -np.inf)
+        pairs = Greedy().match(scores_NN, view.num_pairs, view.rng)
+        return view.plan(pairs, divergence_NN)
+
+
+def _teaches(view: RoundView) -> Mask:
+    """Return whether the row's agent is the better performer of the two; ties are drawn."""
+    solves_N = view.profiles_NF[:, profile_layout.PASS_AT_1]
+    tie_N = view.rng.permutation(view.num_agents)
+    better_NN = solves_N[:, None] > solves_N[None, :]
+    equal_NN = solves_N[:, None] == solves_N[None, :]
+    return np.asarray(better_NN | (equal_NN & (tie_N[:, None] > tie_N[None, :])))

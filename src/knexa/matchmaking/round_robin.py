@@ -1,0 +1,53 @@
+"""Round robin: the tournament schedule, the strongest baseline that costs nothing."""
+
+from dataclasses import dataclass
+
+from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRobin(Matchmaker):
+    """Everybody meets everybody once a cycle; roles turn from one cycle to the next.
+
+    The circle method: one agent stays, the others move on by one place a round. A cycle takes N - 1
+    rounds, or N where N is odd, and then everybody sits out once. Within a cycle each agent teaches
+    half of its meetings, give or take one; the next cycle swaps all roles, so that two cycles
+    hold every ordered pair once.
+
+    Where a plan may hold fewer pairs than the schedule's round, that round is spread over several,
+    and a cycle takes as many times longer. A pair that the protocol cannot serve is turned round
+    where that helps and else left out, so both its agents sit out. The schedule follows
+    the roster's order and the round number alone: neither profiles nor rewards matter.
+    """
+
+    def propose(self, view: RoundView) -> Plan:
+        """Return the round's meetings."""
+        pairs = _meetings(view.round - 1, view.num_agents, view.num_pairs)
+        return view.plan([turned for pair in pairs for turned in _served(view, pair)])
+
+
+def _meetings(step: int, num_agents: int, num_pairs: int) -> list[tuple[int, int]]:
+    """Return the (teacher, student) pairs of the 0-based ``step`` of the schedule."""
+    if num_agents < 2 or num_pairs < 1:
+        return []
+    num_places = num_agents + num_agents % 2  # the last place is the bye where N is odd
+    num_parts = -(-(num_agents // 2) // num_pairs)
+    slot, part = divmod(step, num_parts)
+    cycle, turn = divmod(slot, num_places - 1)
+    circle = [(turn + place) % (num_places - 1) for place in range(num_places - 1)]
+    meetings = [(circle[0], num_places - 1)]
+    meetings += [(circle[k], circle[-k]) for k in range(1, num_places // 2)]
+    played = [pair for pair in meetings if max(pair) < num_agents]
+    return [_roles(min(pair), max(pair), cycle) for pair in played[part::num_parts]]
+
+
+def _roles(low: int, high: int, cycle: int) -> tuple[int, int]:
+    """Return (teacher, student): by the parity of the distance, which shares the roles evenly."""
+    return (low, high) if (high - low + cycle) % 2 else (high, low)
+
+
+def _served(view: RoundView, pair: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the pair in the first order that the protocol can serve, or nothing."""
+    orders = [pair, pair[::-1]]
+    mask_NN = view.admissible_NN
+    return [order for order in orders if mask_NN is None or mask_NN[order]][:1]
