@@ -1,8 +1,7 @@
 """A context of a handful of features: what the teacher has that the student lacks.
 
 Sixty observations can fit nine weights, not the hundred of ``context=interaction``. Axes: N agents,
-K ordered pairs, F profile features, C categories, d context features; matrices are
-``[teacher, student]``.
+K ordered pairs, F profile features, C categories, d context features.
 """
 
 from dataclasses import dataclass
@@ -36,8 +35,8 @@ class Complementarity(Context):
     h, which is where the student's own loss is measured; lag: the mean of
     max(0, s_student - s_teacher), what there is to unlearn; the total variation distance of the two
     histograms; tanh of the ordered pair's mean raw reward in units of the root mean square of all
-    pairs' (so that it does not hinge on the reward's unit), 0 where it never met; n / (n + 1) of
-    its n exchanges; the teacher's trust. All but the past reward, in (-1, 1), lie in [0, 1].
+    rewards (so that it does not hinge on their unit), 0 where it never met; n / (n + 1) of its n
+    exchanges; the teacher's trust. All but the past reward, in (-1, 1), lie in [0, 1].
     """
 
     def num_features(self, num_profile_features: int) -> int:
@@ -64,7 +63,9 @@ class Complementarity(Context):
         gaps_KC = skills_NC[teachers_K] - skills_NC[students_K]
         leads_KC = np.maximum(gaps_KC, 0.0)
         differences_KC = np.abs(data_NC[teachers_K] - data_NC[students_K])
-        past_NN, known_NN = _past(ledger, len(profiles_NF))
+        means_K, counts_K = ledger.pair_means(teachers_K, students_K)
+        # Without a reward other than 0 there is no scale, and all means are 0.
+        scale = ledger.root_mean_square() or 1.0
         return np.stack(
             [
                 np.ones(len(teachers_K)),
@@ -73,19 +74,9 @@ class Complementarity(Context):
                 (leads_KC * data_NC[students_K]).sum(axis=1),
                 np.maximum(-gaps_KC, 0.0).mean(axis=1),
                 differences_KC.sum(axis=1) / 2.0,
-                past_NN[teachers_K, students_K],
-                known_NN[teachers_K, students_K],
+                np.tanh(means_K / scale),
+                counts_K / (counts_K + 1.0),
                 profiles_NF[teachers_K, profile_layout.TRUST],
             ],
             axis=1,
         )
-
-
-def _past(ledger: Ledger, num_agents: int) -> tuple[Array, Array]:
-    """Return (squashed mean rewards, n / (n + 1)) of every ordered pair; 0 where n is 0."""
-    means_NN, counts_NN = ledger.pair_means(num_agents)
-    met = counts_NN > 0
-    scale = float(np.sqrt(np.mean(means_NN[met] ** 2))) if met.any() else 0.0
-    # Means of exactly 0 all round have no scale, and stay 0.
-    squashed_NN = np.tanh(means_NN / scale) if scale > 0.0 else means_NN
-    return squashed_NN, counts_NN / (counts_NN + 1.0)

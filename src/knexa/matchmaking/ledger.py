@@ -1,7 +1,7 @@
 """The CPM's own record of past exchanges: who taught whom and what it earned.
 
 Only raw rewards are kept, in the order in which feedback came; trust and the past of a pair are
-read off it. Axes: N agents, M exchanges; matrices are ``[teacher, student]``.
+read off it. Axes: N agents, M exchanges, K ordered pairs, p pairs that met.
 """
 
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Floats = NDArray[np.float64]
+_Indices = NDArray[np.int64]
 
 
 class Ledger:
@@ -41,17 +42,21 @@ class Ledger:
         successes_N = np.bincount(teachers_M, weights=paid_M, minlength=num_agents)
         return np.asarray((successes_N + 1.0) / (lessons_N + 2.0))
 
-    def pair_means(self, num_agents: int) -> tuple[_Floats, _Floats]:
-        """Return (means_NN, counts_NN) of the raw rewards of every ordered pair; 0 where none."""
-        flat_M = np.asarray(self._teachers, dtype=np.int64) * num_agents + np.asarray(
-            self._students, dtype=np.int64
-        )
-        size = num_agents * num_agents
-        counts_n = np.bincount(flat_M, minlength=size).astype(np.float64)
-        sums_n = np.bincount(flat_M, weights=np.asarray(self._rewards), minlength=size)
-        means_n = sums_n / np.maximum(counts_n, 1.0)
-        shape = (num_agents, num_agents)
-        return means_n.reshape(shape), counts_n.reshape(shape)
+    def pair_means(self, teachers_K: _Indices, students_K: _Indices) -> tuple[_Floats, _Floats]:
+        """Return (means_K, counts_K) of the raw rewards of K ordered pairs; 0 where none."""
+        if not self._rewards:
+            return np.zeros(len(teachers_K)), np.zeros(len(teachers_K))
+        keys_M = _keys(np.array(self._teachers), np.array(self._students))
+        known_p, which_M, counts_p = np.unique(keys_M, return_inverse=True, return_counts=True)
+        means_p = np.bincount(which_M, weights=np.array(self._rewards)) / counts_p
+        wanted_K = _keys(teachers_K, students_K)
+        places_K = np.minimum(np.searchsorted(known_p, wanted_K), len(known_p) - 1)
+        met_K = known_p[places_K] == wanted_K
+        return met_K * means_p[places_K], met_K * counts_p[places_K].astype(np.float64)
+
+    def root_mean_square(self) -> float:
+        """Return the size of a typical raw reward; 0 before the first."""
+        return float(np.sqrt(np.mean(np.square(self._rewards)))) if self._rewards else 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the record as arrays."""
@@ -66,3 +71,8 @@ class Ledger:
         self._teachers = [int(agent) for agent in state["teachers"]]
         self._students = [int(agent) for agent in state["students"]]
         self._rewards = [float(reward) for reward in state["rewards"]]
+
+
+def _keys(teachers: _Indices, students: _Indices) -> _Indices:
+    """Return one number an ordered pair."""
+    return np.asarray(teachers * np.int64(1 << 32) + students, dtype=np.int64)

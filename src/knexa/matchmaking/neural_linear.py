@@ -125,6 +125,8 @@ class NeuralLinear(Matchmaker):
             ValueError: When the shapes disagree or a value is not finite; nothing is taken then.
         """
         network = self.network
+        if len(contexts_Kd) != len(rewards_K):
+            raise ValueError(f"{len(contexts_Kd)} contexts do not fit {len(rewards_K)} rewards")
         if not (np.isfinite(contexts_Kd).all() and np.isfinite(rewards_K).all()):
             raise ValueError("contexts and rewards must be finite; leave out failed exchanges")
         contexts_nd = np.concatenate([self._contexts_nd, contexts_Kd])[-self.max_observations :]
