@@ -6,7 +6,8 @@ from matchmaking_worlds import random_profiles
 from scipy.spatial.distance import jensenshannon
 
 from knexa.agents import profile_layout
-from knexa.matchmaking.contexts import Concat, Interaction, jensen_shannon
+from knexa.matchmaking.contexts import Concat, Interaction
+from knexa.matchmaking.divergence import jensen_shannon
 
 
 def test_profile_layout_is_eight_static_twelve_dynamic_and_twelve_data_features():

@@ -1,7 +1,7 @@
 """Contexts: one feature vector per ordered pair of agents, from their profiles.
 
-Axes: N agents, K ordered pairs, F profile features, H histogram bins, d context features;
-matrices are ``[teacher, student]``.
+Axes: N agents, K ordered pairs, T teachers, S students, F profile features, H histogram bins, d
+context features, g columns of factors; matrices are ``[teacher, student]``.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from knexa.agents import profile_layout
-from knexa.matchmaking.base import Array, Context, Indices
+from knexa.matchmaking.base import Array, Context, Indices, Scorer, Span
+from knexa.matchmaking.divergence import divergence, entropy_bits, normalised_bins
+from knexa.matchmaking.interaction_scorer import InteractionScorer
 from knexa.matchmaking.ledger import Ledger
 
 
@@ -32,6 +34,56 @@ class Concat(Context):
     ) -> Array:
         """Return contexts_Kd."""
         return np.concatenate([profiles_NF[students_K], profiles_NF[teachers_K]], axis=1)
+
+    def scorer(
+        self,
+        profiles_NF: Array,
+        ledger: Ledger,
+        theta_d: Array,
+        inverse_dd: Array | None = None,
+        beta: float = 0.0,
+    ) -> Scorer:
+        """Return the scorer of blocks (see ``Context.scorer``): one matrix product each.
+
+        With A^-1 = [[P, Q], [Q^T, R]], x^T A^-1 x = s^T P s + t^T R t + 2 t^T Q^T s; the two
+        squares are appended to the factors of the last term.
+        """
+        num_features = profiles_NF.shape[1]
+        student_N, teacher_N = (profiles_NF @ half for half in np.split(theta_d, 2))
+
+        def add_estimates(teachers: Span, students: Span, out_TS: Array) -> None:
+            out_TS += student_N[students]
+            out_TS += teacher_N[teachers][:, None]
+
+        if inverse_dd is None:
+
+            def fill_estimates(teachers: Span, students: Span, out_TS: Array) -> None:
+                out_TS[:] = 0.0
+                add_estimates(teachers, students, out_TS)
+
+            return fill_estimates
+
+        # beta sqrt(y) = sqrt(beta^2 y) for beta >= 0, and needs no pass of its own.
+        metric_dd = beta**2 * inverse_dd
+        p_FF, q_FF = (
+            metric_dd[:num_features, :num_features],
+            metric_dd[:num_features, num_features:],
+        )
+        r_FF = metric_dd[num_features:, num_features:]
+        ones_N = np.ones(len(profiles_NF))
+        squares_N = np.einsum("nf,nf->n", profiles_NF @ p_FF, profiles_NF)
+        students_gN = np.vstack([profiles_NF.T, ones_N, squares_N])
+        squares_N = np.einsum("nf,nf->n", profiles_NF @ r_FF, profiles_NF)
+        teachers_Ng = np.column_stack([2.0 * profiles_NF @ q_FF.T, squares_N, ones_N])
+
+        def fill(teachers: Span, students: Span, out_TS: Array) -> None:
+            np.matmul(teachers_Ng[teachers], students_gN[:, students], out=out_TS)
+            # Rounding can push the square of a well-explored direction just below zero.
+            np.maximum(out_TS, 0.0, out=out_TS)
+            np.sqrt(out_TS, out=out_TS)
+            add_estimates(teachers, students, out_TS)
+
+        return fill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +127,14 @@ class Interaction(Context):
         self.num_features(num_profile_features)
         teachers_KF, students_KF = profiles_NF[teachers_K], profiles_NF[students_K]
         scale = 1.0 / np.sqrt(num_profile_features)
-        divergence_NN = jensen_shannon(profiles_NF[:, -self.num_histogram :])
-        divergence_K = divergence_NN[teachers_K, students_K]
+        shares_HN = normalised_bins(profiles_NF[:, -self.num_histogram :])
+        entropies_N = entropy_bits(shares_HN)
+        divergence_K = divergence(
+            shares_HN[:, teachers_K],
+            shares_HN[:, students_K],
+            entropies_N[teachers_K],
+            entropies_N[students_K],
+        )
         solves_N = profiles_NF[:, profile_layout.PASS_AT_1]
         teacher_solves_K, student_solves_K = solves_N[teachers_K], solves_N[students_K]
         lead_K = np.maximum(teacher_solves_K - student_solves_K, 0.0)
@@ -91,23 +149,16 @@ class Interaction(Context):
             axis=1,
         )
 
-
-def jensen_shannon(histograms_NH: Array) -> Array:
-    """Return the Jensen-Shannon divergence of every pair of rows, in bits, hence in [0, 1].
-
-    JS(p, q) = H((p + q) / 2) - (H(p) + H(q)) / 2. Rows are normalised first, negative entries
-    count as 0; two rows without mass are at 0, one such row and any other at 1/2.
-    """
-    mass_NH = np.maximum(histograms_NH, 0.0)
-    totals_N1 = mass_NH.sum(axis=1, keepdims=True)
-    shares_NH = mass_NH / np.where(totals_N1 > 0.0, totals_N1, 1.0)
-    entropies_N = _entropy_bits(shares_NH)
-    mixtures_NNH = (shares_NH[:, None, :] + shares_NH[None, :, :]) / 2.0
-    divergence_NN = _entropy_bits(mixtures_NNH) - (entropies_N[:, None] + entropies_N[None, :]) / 2
-    return np.asarray(np.clip(divergence_NN, 0.0, 1.0))
-
-
-def _entropy_bits(shares: Array) -> Array:
-    """Return -sum p log2 p over the last axis, with 0 log 0 = 0."""
-    logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0.0)
-    return np.asarray(-(shares * logs).sum(axis=-1))
+    def scorer(
+        self,
+        profiles_NF: Array,
+        ledger: Ledger,
+        theta_d: Array,
+        inverse_dd: Array | None = None,
+        beta: float = 0.0,
+    ) -> Scorer:
+        """Return the scorer of blocks (see ``Context.scorer``), with what factors as products."""
+        self.num_features(profiles_NF.shape[1])
+        # beta sqrt(y) = sqrt(beta^2 y) for beta >= 0.
+        metric_dd = None if inverse_dd is None else beta**2 * inverse_dd
+        return InteractionScorer(profiles_NF, self.num_histogram, theta_d, metric_dd)

@@ -2,22 +2,33 @@
 
 Both treat scores as equal when they differ by less than 2^-36 of the largest magnitude: well above
 the rounding of a score, well below anything that a reward can tell. Equal scores are ordered by the
-generator, so no agent gains by its index. Axes: N agents; scores are ``[teacher, student]``.
+generator, so no agent gains by its index. Axes: N agents, T teachers, S students, p candidate
+pairs; scores are ``[teacher, student]``.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from knexa.matchmaking.base import Array
+from knexa.matchmaking.base import Array, Indices
+from knexa.matchmaking.blossom import Weights, best_matching, best_perfect_matching
 
 _SCALE_BITS = 60  # scores become integers of at most 60 bits, more than a double's mantissa holds
 _TIE_BITS = 24  # and the lowest 24 of them are where ties are broken
 
-_Weights = NDArray[np.int64]
-_Mask = NDArray[np.bool_]
+_INADMISSIBLE = np.iinfo(np.int64).min
+
+_BLOCK = 1 << 18
+"""Scores that are turned to weights at once: 2 MB, inside the cache."""
+
+_CANDIDATE_SHARE = 32
+"""A greedy pass sorts about one in so many of the pairs that are left."""
+
+_SAMPLE = 1 << 16
+"""Weights that the threshold of a greedy pass is estimated from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,21 +43,9 @@ class Greedy:
         Raises:
             ValueError: When the scores are not a square matrix, or one is NaN or +inf.
         """
-        admissible_NN = _admissible(scores_NN)
-        weights_NN = _integer_weights(scores_NN, admissible_NN, rng)
-        teachers_p, students_p = np.nonzero(admissible_NN)
-        order_p = np.argsort(-weights_NN[teachers_p, students_p], kind="stable")
-        free_N = np.ones(len(scores_NN), dtype=bool)
-        pairs: list[tuple[int, int]] = []
-        for teacher, student in zip(
-            teachers_p[order_p].tolist(), students_p[order_p].tolist(), strict=True
-        ):
-            if len(pairs) >= num_pairs:
-                break
-            if free_N[teacher] and free_N[student]:
-                free_N[[teacher, student]] = False
-                pairs.append((teacher, student))
-        return pairs
+        _check_square(scores_NN)
+        agents_N = np.arange(len(scores_NN))
+        return greedy_pairs(scores_NN, agents_N, agents_N, num_pairs, rng)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +67,110 @@ class Exact:
         return max_weight_pairs(scores_NN, num_pairs, rng)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Auto:
+    """Exact in small federations, greedy in large ones, by the number of agents alone.
+
+    Attributes:
+        exact_up_to: The largest number of agents that are matched exactly.
+    """
+
+    exact_up_to: Annotated[int, Field(ge=0)] = 512
+
+    def match(
+        self, scores_NN: Array, num_pairs: int, rng: np.random.Generator
+    ) -> list[tuple[int, int]]:
+        """Return up to ``num_pairs`` disjoint (teacher, student) pairs (see ``Matching``).
+
+        Raises:
+            ValueError: When the scores are not a square matrix, or one is NaN or +inf.
+        """
+        matching = Exact() if len(scores_NN) <= self.exact_up_to else Greedy()
+        return matching.match(scores_NN, num_pairs, rng)
+
+
+def greedy_pairs(
+    scores_TS: Array,
+    teachers_T: Indices,
+    students_S: Indices,
+    num_pairs: int,
+    rng: np.random.Generator,
+) -> list[tuple[int, int]]:
+    """Return disjoint pairs of the given agents in descending score, best pair first.
+
+    Sorting every pair is what costs. Each pass sorts only those above a threshold, takes the
+    disjoint ones among them, and drops the agents that are taken; what lies below the threshold
+    waits. A pair shares an agent with fewer than 2 (T + S) others, so a pass that sorts 1 / 32 of
+    the pairs takes at least 1 / 128 of the agents, and about a quarter of them in practice.
+
+    Args:
+        scores_TS: Scores; ``-inf`` is inadmissible, and so is an agent with itself.
+        teachers_T: Agents that may teach, ascending.
+        students_S: Agents that may learn, ascending; may overlap with the teachers.
+        num_pairs: The largest number of pairs.
+        rng: Breaks ties.
+    """
+    weights_TS = _integer_weights(scores_TS, teachers_T, students_S, rng)
+    num_agents = 1 + int(max(teachers_T.max(initial=0), students_S.max(initial=0)))
+    free_N = np.ones(num_agents, dtype=bool)
+    pairs: list[tuple[int, int]] = []
+    while len(pairs) < num_pairs and weights_TS.size:
+        threshold = _threshold(weights_TS)
+        candidates_p = np.flatnonzero(weights_TS >= threshold)
+        order_p = np.argsort(-weights_TS.reshape(-1)[candidates_p], kind="stable")
+        rows_p, columns_p = np.divmod(candidates_p[order_p], weights_TS.shape[1])
+        _take(teachers_T[rows_p], students_S[columns_p], num_pairs, free_N, pairs)
+        if threshold == _INADMISSIBLE + 1:
+            break  # every admissible pair was a candidate
+        rows_T, columns_S = free_N[teachers_T], free_N[students_S]
+        teachers_T, students_S = teachers_T[rows_T], students_S[columns_S]
+        weights_TS = weights_TS[np.ix_(rows_T, columns_S)]
+    return pairs
+
+
+def _threshold(weights_TS: Weights) -> int:
+    """Return a weight that about 1 / 32 of all reach, at least the lowest admissible one.
+
+    Read off an evenly spaced sample; a poor estimate costs time, not correctness.
+    """
+    weights_n = weights_TS.reshape(-1)
+    stride = max(1, len(weights_n) // _SAMPLE)
+    # Coprime with the row length, so that the sample does not walk down a few columns.
+    while stride > 1 and np.gcd(stride, weights_TS.shape[1]) > 1:
+        stride += 1
+    sample_n = weights_n[::stride]
+    rank = len(sample_n) - 1 - len(sample_n) // _CANDIDATE_SHARE
+    if len(weights_n) <= _SAMPLE // 8:
+        return _INADMISSIBLE + 1  # few enough to sort them all
+    return max(int(np.partition(sample_n, rank)[rank]), _INADMISSIBLE + 1)
+
+
+def _take(
+    teachers_p: Indices,
+    students_p: Indices,
+    num_pairs: int,
+    free_N: NDArray[np.bool_],
+    pairs: list[tuple[int, int]],
+) -> None:
+    """Append the candidates, best first, whose agents are free when their turn comes."""
+    begin, size = 0, 256
+    while begin < len(teachers_p) and len(pairs) < num_pairs:
+        chunk = slice(begin, begin + size)
+        # Most candidates of a late chunk are dead already; arrays drop them faster than a loop.
+        alive_p = free_N[teachers_p[chunk]] & free_N[students_p[chunk]]
+        teachers, students = (
+            teachers_p[chunk][alive_p].tolist(),
+            students_p[chunk][alive_p].tolist(),
+        )
+        for teacher, student in zip(teachers, students, strict=True):
+            if free_N[teacher] and free_N[student]:
+                free_N[teacher] = free_N[student] = False
+                pairs.append((teacher, student))
+                if len(pairs) == num_pairs:
+                    return
+        begin, size = begin + size, min(2 * size, 1 << 15)
+
+
 def max_weight_pairs(
     scores_NN: Array, num_pairs: int, rng: np.random.Generator | None = None
 ) -> list[tuple[int, int]]:
@@ -80,66 +183,70 @@ def max_weight_pairs(
         num_pairs: The number of pairs; fewer only where no matching of that size is admissible.
         rng: Breaks ties; without it they fall in a fixed order, and the total is exact.
     """
-    admissible_NN = _admissible(scores_NN)
-    weights_NN = _integer_weights(scores_NN, admissible_NN, rng)
-    # Of two agents only the better role can be in a best matching.
-    keep_NN = admissible_NN & (~admissible_NN.T | (weights_NN > weights_NN.T))
-    # Where both roles weigh the same (without rng, or once in 2^24) the lower index teaches.
-    equal_NN = admissible_NN & admissible_NN.T & (weights_NN == weights_NN.T)
-    keep_NN |= np.triu(equal_NN, 1)
-    teachers, students = (axis.tolist() for axis in np.nonzero(keep_NN))
-    edges = list(zip(teachers, students, weights_NN[keep_NN].tolist(), strict=True))
-    weight_of = {(min(i, j), max(i, j)): (weight, i, j) for i, j, weight in edges}
-    chosen = _blossom(len(scores_NN), edges, num_pairs)
-    best_first = sorted((weight_of[pair] for pair in chosen), key=lambda edge: (-edge[0], edge[1:]))
-    return [(teacher, student) for _, teacher, student in best_first]
+    _check_square(scores_NN)
+    agents_N = np.arange(len(scores_NN))
+    weights_NN = _integer_weights(scores_NN, agents_N, agents_N, rng)
+    # Of two agents only the better role can be in a best matching. Where both roles weigh the same
+    # (without rng, or once in 2^24) the lower index teaches.
+    teaches_NN = weights_NN > weights_NN.T
+    best_NN = np.maximum(weights_NN, weights_NN.T)
+    usable_NN = best_NN != _INADMISSIBLE
+    if rng is not None and usable_NN.sum() == len(best_NN) * (len(best_NN) - 1):
+        # Noise makes the best matching unique, so that every exact algorithm finds the same.
+        chosen = best_perfect_matching(best_NN, min(num_pairs, len(best_NN) // 2))
+    else:
+        chosen = best_matching(best_NN, usable_NN, num_pairs)
+    edges = [
+        (int(best_NN[i, j]), (j, i) if teaches_NN[j, i] else (i, j))
+        for i, j in ((min(pair), max(pair)) for pair in chosen)
+    ]
+    return [pair for _, pair in sorted(edges, key=lambda edge: (-edge[0], edge[1]))]
 
 
-def _blossom(
-    num_agents: int, edges: list[tuple[int, int, int]], num_pairs: int
-) -> Iterable[tuple[int, int]]:
-    """Return a maximum-weight matching of ``num_pairs`` edges, or as many as there can be.
-
-    The size is fixed by dummies: N - 2 K further nodes, tied to every agent at weight 0, so that a
-    perfect matching of the larger graph leaves exactly K pairs among the agents.
-    """
-    import rustworkx as rx
-
-    agents = rx.PyGraph(multigraph=False)
-    agents.add_nodes_from(range(num_agents))
-    agents.add_edges_from(edges)
-    feasible = len(rx.max_weight_matching(agents, max_cardinality=True))
-    num_dummies = num_agents - 2 * min(num_pairs, feasible)
-    dummies = agents.add_nodes_from(range(num_dummies))
-    agents.add_edges_from([(agent, dummy, 0) for dummy in dummies for agent in range(num_agents)])
-    matched = rx.max_weight_matching(agents, max_cardinality=True, weight_fn=lambda edge: edge)
-    return [(min(i, j), max(i, j)) for i, j in matched if max(i, j) < num_agents]
-
-
-def _admissible(scores_NN: Array) -> _Mask:
-    """Return which ordered pairs may be chosen."""
+def _check_square(scores_NN: Array) -> None:
     if scores_NN.ndim != 2 or scores_NN.shape[0] != scores_NN.shape[1]:
         raise ValueError(f"scores must be a square matrix, not of shape {scores_NN.shape}")
-    off_diagonal_NN = ~np.eye(len(scores_NN), dtype=bool)
-    admissible_NN = off_diagonal_NN & ~np.isneginf(scores_NN)
-    if not np.isfinite(scores_NN[admissible_NN]).all():
-        raise ValueError("scores must be finite, or -inf where a pair is inadmissible")
-    return np.asarray(admissible_NN)
 
 
 def _integer_weights(
-    scores_NN: Array, admissible_NN: _Mask, rng: np.random.Generator | None
-) -> _Weights:
+    scores_TS: Array,
+    teachers_T: Indices,
+    students_S: Indices,
+    rng: np.random.Generator | None,
+) -> Weights:
     """Return the scores as integers in the same order, with noise below 2^-36 where rng is given.
 
     Integers, because their sums are exact in any order, and the blossom algorithm takes no other.
+    Inadmissible pairs, and agents with themselves, are the least integer.
+
+    Raises:
+        ValueError: When a score that is not an agent's with itself is NaN or +inf.
     """
-    values = scores_NN[admissible_NN]
-    largest = float(np.abs(values).max(initial=0.0))
-    weights_NN = np.zeros(scores_NN.shape, dtype=np.int64)
-    if largest > 0.0:
-        # Dividing first keeps the product finite for every finite score.
-        weights_NN[admissible_NN] = np.rint(values / largest * 2.0**_SCALE_BITS).astype(np.int64)
-    if rng is not None:
-        weights_NN += rng.integers(0, 2**_TIE_BITS, size=scores_NN.shape)
-    return weights_NN
+    num_students = len(students_S)
+    size = max(1, _BLOCK // max(1, num_students))
+    blocks = [slice(begin, begin + size) for begin in range(0, len(teachers_T), size)]
+
+    def admissible(block: slice) -> tuple[Array, NDArray[np.bool_]]:
+        scores_bS = scores_TS[block]
+        same_bS = teachers_T[block, None] == students_S
+        allowed_bS = ~(np.isneginf(scores_bS) | same_bS)
+        return np.where(allowed_bS, scores_bS, 0.0), allowed_bS
+
+    largest = 0.0
+    for block in blocks:
+        values_bS, _ = admissible(block)
+        largest = float(np.maximum(largest, np.abs(values_bS).max(initial=0.0)))
+    if not np.isfinite(largest):
+        raise ValueError("scores must be finite, or -inf where a pair is inadmissible")
+    weights_TS = np.empty(scores_TS.shape, dtype=np.int64)
+    for block in blocks:
+        values_bS, allowed_bS = admissible(block)
+        if largest > 0.0:
+            values_bS /= largest  # first, so that the product is finite for every finite score
+            values_bS *= 2.0**_SCALE_BITS
+            np.rint(values_bS, out=values_bS)
+        weights_bS = values_bS.astype(np.int64)
+        if rng is not None:
+            weights_bS += rng.integers(0, 2**_TIE_BITS, size=weights_bS.shape)
+        weights_TS[block] = np.where(allowed_bS, weights_bS, _INADMISSIBLE)
+    return weights_TS
