@@ -43,7 +43,7 @@ COMPONENT_GROUPS = tuple(field.name for field in fields(Settings) if field.type 
 """A run has one component of each; ``Settings`` has a field for each."""
 
 _RUN_GROUPS = frozenset({"engine", "logger"})
-"""What every run has; a federation says which other groups it has (``groups``)."""
+"""What every run has; a federation without all other groups says which it has (``groups``)."""
 
 
 def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
@@ -62,8 +62,9 @@ def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
     root: RootKeys = construct(RootKeys, values, key="")
     components: dict[str, Any] = dict.fromkeys(COMPONENT_GROUPS)
     components["federation"] = federation = _component(job, "federation", root)
+    used = _RUN_GROUPS | getattr(federation, "groups", frozenset(COMPONENT_GROUPS))
     for group in COMPONENT_GROUPS:
-        if group in federation.groups | _RUN_GROUPS:
+        if group in used:
             components[group] = _component(job, group, root)
         elif config.get(group) is not None:
             raise UserError(

@@ -50,6 +50,7 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
                 num_rounds=settings.federation.num_rounds,
                 regret=settings.regret,
                 last_round=last_round,
+                checkpoint_every=stage.checkpoint_every,
             )
             samples = world.final_samples()
             summary = _summary(settings, stage, run_dir, samples)

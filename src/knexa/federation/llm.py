@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -20,11 +20,6 @@ class LLM:
         num_pairs: K_p, pairs of a round at most; None means half the agents.
         mutual: Both agents of a pair teach each other, in two directives.
     """
-
-    groups: ClassVar[frozenset[str]] = frozenset(
-        {"matchmaker", "federation", "roster", "data", "partition", "profile", "context"}
-        | {"matching", "reward", "exchange", "guardrail", "training", "evaluation", "regret"}
-    )
 
     num_rounds: Annotated[int, Field(ge=1)]
     num_pairs: Annotated[int, Field(ge=0)] | None = None

@@ -40,6 +40,7 @@ class LLMStage:
         torch.set_num_threads(settings.engine.num_threads)
         check_available(settings.roster)
         self.settings, self._stack = settings, stack
+        self.checkpoint_every = 1
         self.workers = settings.engine.choose(settings.roster.num_agents)
         self.session, self.report = _session(settings, self.workers)
         stack.callback(self.session.executor.close)

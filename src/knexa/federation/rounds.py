@@ -23,15 +23,17 @@ def run_rounds(
     num_rounds: int,
     regret: Regret,
     last_round: int | None,
+    checkpoint_every: int = 1,
 ) -> None:
     """Live through the rounds after ``last_round`` (None: from the untrained federation on).
 
-    Every round ends in durable rows and a checkpoint, so that a run killed anywhere goes on from
-    its last whole round.
+    Every ``checkpoint_every`` rounds, and the last, end in durable rows and a checkpoint, so that a
+    run killed anywhere goes on from there.
     """
     if last_round is None:
         tracker.log_rounds(world.rows(0, []))
-        _end_round(world, cpm, tracker, 0)
+        tracker.end_round(0)
+        _checkpoint(world, cpm, tracker, 0)
         last_round = 0
     for round_number in range(last_round + 1, num_rounds + 1):
         world.begin_round(round_number)
@@ -53,7 +55,9 @@ def run_rounds(
             assert probe is not None
             tracker.log_regret(regret_row(round_number, probe, plan))
         tracker.log_rounds(world.rows(round_number, exchanges))
-        _end_round(world, cpm, tracker, round_number)
+        tracker.end_round(round_number)
+        if round_number % checkpoint_every == 0 or round_number == num_rounds:
+            _checkpoint(world, cpm, tracker, round_number)
 
 
 def restore(world: World, cpm: CPM, folder: Path) -> None:
@@ -62,12 +66,12 @@ def restore(world: World, cpm: CPM, folder: Path) -> None:
     cpm.load_state_dict(load_tree(folder / _CPM_FILE))
 
 
-def _end_round(world: World, cpm: CPM, tracker: Tracker, round_number: int) -> None:
+def _checkpoint(world: World, cpm: CPM, tracker: Tracker, round_number: int) -> None:
     def write(folder: Path) -> None:
         world.save(folder)
         save_tree(folder / _CPM_FILE, cpm.state_dict())
 
-    tracker.end_round(round_number)
+    tracker.run_dir.sync()
     tracker.run_dir.write_checkpoint(round_number, write)
 
 

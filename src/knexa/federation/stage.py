@@ -7,9 +7,15 @@ from knexa.federation.world import World
 
 
 class Stage(Protocol):
-    """A federation set up for one run: its data and models are loaded, nothing has been trained."""
+    """A federation set up for one run: its data and models are loaded, nothing has been trained.
+
+    Attributes:
+        workers: Where its phases run.
+        checkpoint_every: Rounds between two checkpoints: what a kill can cost.
+    """
 
     workers: Workers
+    checkpoint_every: int
 
     def world(self, observer: Observer) -> World:
         """Start the agents; ``observer`` is told of their phases."""

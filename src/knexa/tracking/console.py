@@ -28,6 +28,7 @@ from rich.tree import Tree
 from knexa.tracking.info import AgentInfo, ClosingInfo, RoundInfo, StartInfo
 from knexa.tracking.metrics import agent_names
 
+MAX_PLAIN_LINES = 20
 MAX_LISTED_AGENTS = 16
 
 
@@ -87,8 +88,15 @@ class Console:
             self._progress.update(self._task, completed=max(before, done))
 
     def round_done(self, info: RoundInfo) -> None:
-        """Say that a round ended, with its metrics: in the bar, or as one plain line."""
+        """Say that a round ended, with its metrics: in the bar, or as one plain line.
+
+        Without a bar, of hundreds of rounds some twenty are told.
+        """
         if self._progress is None:
+            if info.round % max(1, info.num_rounds // MAX_PLAIN_LINES) and (
+                info.round != info.num_rounds
+            ):
+                return
             self._console.print(round_line(info), soft_wrap=True, markup=False)
             return
         score = info.metrics.get("pass@1_greedy")

@@ -47,6 +47,7 @@ _RC: dict[str, Any] = {
     "lines.solid_capstyle": "round",
     "figure.facecolor": "white",
     "savefig.dpi": 200,
+    "svg.hashsalt": "knexa",  # ids that do not change from one drawing to the next
 }
 
 
@@ -63,9 +64,9 @@ def applied() -> Iterator[None]:
 
 
 def panels(
-    width: float, height: float, count: int, **grid: Any
+    width: float, height: float, count: int, *, rows: int = 1, **grid: Any
 ) -> "tuple[Figure, tuple[Axes, ...]]":
-    """Return a figure of ``count`` panels side by side, sizes in inches, outside pyplot's state."""
+    """Return a figure of ``count`` panels in rows, sizes in inches, outside pyplot's state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -73,13 +74,22 @@ def panels(
     layout: Any = figure.get_layout_engine()
     layout.set(w_pad=0.08)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, count, squeeze=False, gridspec_kw=grid)
-    return figure, tuple(axes[0])
+    axes = figure.subplots(rows, -(-count // rows), squeeze=False, gridspec_kw=grid)
+    for spare in axes.flat[count:]:
+        spare.remove()
+    return figure, tuple(axes.flat[:count])
 
 
 def save(figure: "Figure", path: Path) -> None:
     """Write the PNG without the metadata that would change with time or version."""
     figure.savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.05, metadata={"Software": None})
+
+
+def save_svg(figure: "Figure", path: Path) -> None:
+    """Write the SVG, text as outlines, so that it looks the same wherever it is opened."""
+    figure.savefig(
+        path, bbox_inches="tight", pad_inches=0.05, metadata={"Date": None, "Creator": None}
+    )
 
 
 def agent_colour(agent: int) -> str:
@@ -177,6 +187,7 @@ def annotate_cells(
     text: Callable[[float], str],
     *,
     skip_zero: bool = False,
+    fontsize: float = 7.5,
 ) -> None:
     """Write each value into its cell, light on dark and dark on light."""
     for (row, column), value in np.ndenumerate(values):
@@ -189,7 +200,7 @@ def annotate_cells(
             text(value),
             ha="center",
             va="center",
-            fontsize=7.5,
+            fontsize=fontsize,
             color="white" if dark else INK,
         )
 

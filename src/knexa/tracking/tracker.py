@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 class Tracker:
     """Records one run; the caller acquires ``run_dir`` before and releases it after.
 
-    A round is: ``log_*`` calls, ``end_round``, then the checkpoint. A resume calls
+    A round is: ``log_*`` calls, ``end_round``, then the checkpoint, if one is due. A resume calls
     ``run_dir.truncate_after(checkpoint's round)`` before ``start``.
     """
 
@@ -81,8 +81,7 @@ class Tracker:
         self.run_dir.append("timings", [{"round": self.round, **row}])
 
     def end_round(self, round: int) -> dict[str, float]:
-        """Make the round's rows durable, bring the loggers up to date; return its metrics."""
-        self.run_dir.sync()
+        """Bring loggers and console up to date; return the round's metrics."""
         metrics = self._metrics.end_round(
             round, *(self._rows.pop(name, []) for name in ROUND_FILES)
         )

@@ -5,13 +5,12 @@ the file's metadata. Nothing is pickled, so a checkpoint can be read without tru
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 _TORCH, _NUMPY = "torch", "numpy"
 
@@ -22,14 +21,16 @@ def save_tree(path: Path, tree: dict[str, Any]) -> None:
     Raises:
         TypeError: A leaf is neither plain (JSON) nor an array.
     """
-    tensors: dict[str, torch.Tensor] = {}
+    # Torch takes seconds to import: where nothing has imported it, no node can be its tensor.
+    torch = sys.modules.get("torch")
+    arrays: dict[str, Any] = {}
 
     def describe(node: Any, name: str) -> Any:
-        if isinstance(node, torch.Tensor):
-            tensors[name] = node.detach().cpu().contiguous().clone()
+        if torch is not None and isinstance(node, torch.Tensor):
+            arrays[name] = node.detach().cpu().contiguous().clone()
             return {"__array__": name, "kind": _TORCH}
         if isinstance(node, np.ndarray):
-            tensors[name] = torch.from_numpy(np.ascontiguousarray(node).reshape(-1).copy())
+            arrays[name] = np.ascontiguousarray(node).reshape(-1)
             return {"__array__": name, "kind": _NUMPY, "shape": list(node.shape)}
         if isinstance(node, dict):
             return {
@@ -41,14 +42,24 @@ def save_tree(path: Path, tree: dict[str, Any]) -> None:
             return node
         raise TypeError(f"{name}: cannot store a {type(node).__name__} in a checkpoint")
 
-    structure = json.dumps(describe(tree, ""))
-    save_file(tensors, path, metadata={"tree": structure})
+    metadata = {"tree": json.dumps(describe(tree, ""))}
+    if all(isinstance(array, np.ndarray) for array in arrays.values()):
+        from safetensors.numpy import save_file as save_arrays
+
+        save_arrays(arrays, path, metadata=metadata)
+    else:
+        import torch as torch_
+        from safetensors.torch import save_file as save_tensors
+
+        save_tensors({name: torch_.as_tensor(a) for name, a in arrays.items()}, path, metadata)
 
 
 def load_tree(path: Path) -> dict[str, Any]:
     """Read what ``save_tree`` wrote (tuples come back as lists)."""
-    with safe_open(path, framework="pt") as file:
-        structure = json.loads(file.metadata()["tree"])
+    with safe_open(path, framework="np") as file:
+        text = file.metadata()["tree"]
+    structure = json.loads(text)
+    with safe_open(path, framework="pt" if f'"kind": "{_TORCH}"' in text else "np") as file:
 
         def rebuild(node: Any) -> Any:
             if isinstance(node, list):
@@ -56,10 +67,10 @@ def load_tree(path: Path) -> dict[str, Any]:
             if not isinstance(node, dict):
                 return node
             if "__array__" in node:
-                tensor = file.get_tensor(node["__array__"])
+                array = file.get_tensor(node["__array__"])
                 if node["kind"] == _TORCH:
-                    return tensor
-                return tensor.numpy().reshape(node["shape"])
+                    return array
+                return np.asarray(array).reshape(node["shape"])
             return {key: rebuild(child) for key, child in node["__dict__"]}
 
         tree = rebuild(structure)

@@ -4,60 +4,25 @@ The world that the theory of linear bandits is about (Abbasi-Yadkori et al. 2011
 learns there says whether it is implemented right; whether it learns elsewhere is another question.
 """
 
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field
 
 from knexa.agents.profile_layout import DYNAMIC_FEATURES
 from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.federation.formula_world import FormulaWorld
-from knexa.federation.synthetic import NUM_FAMILIES, Synthetic
+from knexa.federation.skill_world import NUM_FAMILIES
+from knexa.federation.synthetic import SyntheticLinear
 from knexa.matchmaking.base import Array, Indices
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.ledger import Ledger
 from knexa.seeding import derive_rng
 
 if TYPE_CHECKING:
-    from knexa.federation.formula_stage import FormulaStage
     from knexa.federation.settings import Settings
 
 _CONCENTRATION = 0.3
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyntheticLinear:
-    """The settings of the linear world.
-
-    Attributes:
-        num_agents: N.
-        num_rounds: Rounds of matchmaking and feedback.
-        num_pairs: K_p, pairs of a round at most; None means half the agents.
-        mutual: Both agents of a pair teach each other, in two directives.
-        noise: Standard deviation of a reward around its mean.
-    """
-
-    groups: ClassVar[frozenset[str]] = Synthetic.groups
-
-    num_agents: Annotated[int, Field(ge=2)] = 8
-    num_rounds: Annotated[int, Field(ge=1)] = 200
-    num_pairs: Annotated[int, Field(ge=0)] | None = None
-    mutual: bool = False
-    noise: Annotated[float, Field(ge=0)] = 0.1
-
-    def stage(self, settings: "Settings", stack: ExitStack) -> "FormulaStage":
-        """Set the run up."""
-        from knexa.federation.formula_stage import FormulaStage
-
-        return FormulaStage(settings, LinearWorld(self, settings))
-
-    def pairs_of(self, num_agents: int) -> int:
-        """Return K_p for that many agents."""
-        most = num_agents // 2
-        return most if self.num_pairs is None else min(self.num_pairs, most)
 
 
 class LinearWorld(FormulaWorld):
