@@ -14,6 +14,9 @@ from pydantic import Field
 from knexa.matchmaking.base import Array, Plan, Probe
 from knexa.matchmaking.matchings import max_weight_pairs
 
+MAX_RECORDED_AGENTS = 32
+"""Beyond it a round's reward matrix is not written: 64 agents would make 40 kB of every round."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Regret:
@@ -67,8 +70,8 @@ def chosen_pairs(plan: Plan, num_agents: int) -> list[tuple[int, int]] | None:
 def regret_row(round: int, probe: Probe, plan: Plan) -> dict[str, Any]:
     """Return the round's row of regret.jsonl, ready for JSON.
 
-    Keys: ``round``; ``rewards``, the raw reward matrix with null on the diagonal; ``no_teacher``,
-    one raw reward per agent; ``best``, ``chosen`` and ``random``, totals of raw reward over the
+    Keys: ``round``; ``rewards``, the raw reward matrix with null on the diagonal (null as a whole
+    beyond ``MAX_RECORDED_AGENTS``); ``no_teacher``, one raw reward per agent; ``best``, ``chosen`` and ``random``, totals of raw reward over the
     best full matching, the plan (null where it is not a pairing, 0 where it is empty) and a
     uniformly random full matching in expectation; ``best_pairs``, lists [teacher, student].
 
@@ -84,9 +87,11 @@ def regret_row(round: int, probe: Probe, plan: Plan) -> dict[str, Any]:
         raise ValueError(f"the probe of round {round} has a reward that is not finite")
     best = best_pairs(rewards_NN)
     chosen = chosen_pairs(plan, num_agents)
-    rows: list[list[float | None]] = rewards_NN.tolist()
-    for agent in range(num_agents):
-        rows[agent][agent] = None
+    rows: list[list[float | None]] | None = None
+    if num_agents <= MAX_RECORDED_AGENTS:
+        rows = rewards_NN.tolist()
+        for agent in range(num_agents):
+            rows[agent][agent] = None
     return {
         "round": round,
         "rewards": rows,

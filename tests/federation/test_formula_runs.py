@@ -1,0 +1,70 @@
+"""``federation=synthetic`` through the application, as a user types it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from knexa.app import EXIT_USER_ERROR, run_command_line
+
+SHORT = ("logger=none", "federation.num_rounds=6", "federation.num_agents=6")
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def only_run() -> Path:
+    (done,) = Path("outputs").rglob("DONE")
+    return done.parent
+
+
+def rows(run: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (run / f"{name}.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("federation", ["synthetic", "synthetic/linear"])
+def test_a_run_leaves_the_contracts_files(federation):
+    assert run_command_line([f"federation={federation}", *SHORT]) == 0
+    run = only_run()
+    assert len(rows(run, "rounds")) == 6 * 7
+    assert [row["round"] for row in rows(run, "regret")] == [1, 2, 3, 4, 5, 6]
+    assert len(rows(run, "exchanges")) == 3 * 6
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["random_regret"] > 0
+    assert ("pass@1" in summary) == (federation == "synthetic")
+    assert (run / "plots" / "regret.png").stat().st_size > 1000
+
+
+def test_policies_meet_on_formulas_what_they_stand_for():
+    policies = "linucb,random,oracle,local_only,c2ucb"
+    assert run_command_line(["-m", "federation=synthetic", *SHORT, f"matchmaker={policies}"]) == 0
+    final = {
+        run.parent.name.split("-")[0]: json.loads((run.parent / "summary.json").read_text())
+        for run in Path("outputs").rglob("DONE")
+    }
+    assert len(final) == 5
+    assert all(
+        final["oracle"]["cumulative_regret"] <= s["cumulative_regret"] for s in final.values()
+    )
+    assert final["local_only"]["pass@1"]["mean"] < final["random"]["pass@1"]["mean"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["roster=tiny6"], "federation=synthetic has no roster"),
+        (["reward=transfer_loss"], "use reward=local_loss"),
+        (["matchmaker=pens"], "matchmaker=pens works on models and text"),
+        (["federation.heterogeneity=extreme"], "one of low, medium, high"),
+        (["partition.alpha=0.5"], "partition.alpha"),
+    ],
+)
+def test_what_formulas_do_not_have_is_refused_in_one_line(overrides, said, capsys):
+    assert run_command_line(["federation=synthetic", *SHORT, *overrides]) == EXIT_USER_ERROR
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert said in error
+    assert "\n" not in error
+    assert not Path("outputs").exists()
