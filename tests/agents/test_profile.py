@@ -107,7 +107,7 @@ def test_skills_are_the_measured_pass_rates_in_the_order_of_the_categories():
     features_F = Skills().build(VETERAN, family="phi", train=TRAIN)
     np.testing.assert_array_equal(features_F[profile_layout.SKILLS], SKILLS)
     names = Skills.feature_names[profile_layout.SKILLS]
-    assert names == tuple(f"solves_{category}" for category in CATEGORIES)
+    assert names == tuple(f"skill_{category}" for category in CATEGORIES)
     assert Skills.measures_skills
     assert not Trust.measures_skills
     assert not Paper32.measures_skills

@@ -24,7 +24,7 @@ DYNAMIC_FEATURES: tuple[str, ...] = (
     "exchanges",
 )
 
-SKILL_FEATURES: tuple[str, ...] = tuple(f"solves_{category}" for category in CATEGORIES)
+SKILL_FEATURES: tuple[str, ...] = tuple(f"skill_{category}" for category in CATEGORIES)
 """Share of the public transfer problems of each category that the agent solves."""
 
 FEATURE_NAMES: tuple[str, ...] = FAMILIES + DYNAMIC_FEATURES + CATEGORIES
