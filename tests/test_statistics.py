@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knexa.statistics import Interval, bootstrap_mean, paired_difference
+from knexa.statistics import (
+    Interval,
+    bootstrap_curve,
+    bootstrap_mean,
+    minimum_detectable_difference,
+    paired_difference,
+)
 
 
 def test_interval_depends_only_on_the_generator() -> None:
@@ -65,3 +71,40 @@ def test_undefined_input_is_refused() -> None:
 
 def test_interval_is_stored_by_name() -> None:
     assert Interval(0.5, 0.25, 0.75).as_dict() == {"mean": 0.5, "low": 0.25, "high": 0.75}
+
+
+def test_curve_bands_hold_their_mean_and_shrink_to_a_point_for_one_unit() -> None:
+    curves = np.random.default_rng(0).normal(size=(8, 5)).cumsum(axis=1)
+    mean, low, high = bootstrap_curve(curves, rng=np.random.default_rng(0))
+    assert mean == pytest.approx(curves.mean(axis=0))
+    assert (low < mean).all()
+    assert (mean < high).all()
+    mean, low, high = bootstrap_curve(curves[:1], rng=np.random.default_rng(0))
+    assert (low == mean).all()
+    assert (high == mean).all()
+
+
+def test_curve_bands_agree_with_the_interval_of_a_single_point() -> None:
+    values = np.random.default_rng(0).normal(size=12)
+    _, low, high = bootstrap_curve(
+        values[:, None], num_resamples=20_000, rng=np.random.default_rng(1)
+    )
+    interval = bootstrap_mean(values, rng=np.random.default_rng(2))
+    assert low[0] == pytest.approx(interval.low, abs=0.03)
+    assert high[0] == pytest.approx(interval.high, abs=0.03)
+
+
+def test_detectable_difference_is_found_with_its_power_and_no_more() -> None:
+    # 10 units, spread 1: (2.262 + 0.883) / sqrt(10); a simulated t test must find it in about 80 %.
+    rng = np.random.default_rng(0)
+    spread = np.array([1.0, -1.0] * 5) * np.sqrt(9 / 10)
+    smallest = minimum_detectable_difference(spread)
+    assert smallest == pytest.approx((2.2622 + 0.8834) / np.sqrt(10), abs=1e-3)
+    samples = rng.normal(smallest, 1.0, size=(4000, 10))
+    t = samples.mean(axis=1) / samples.std(axis=1, ddof=1) * np.sqrt(10)
+    assert 0.77 < float((np.abs(t) > 2.2622).mean()) < 0.84
+
+
+def test_detectable_difference_needs_a_spread() -> None:
+    with pytest.raises(ValueError, match="at least two"):
+        minimum_detectable_difference([1.0])

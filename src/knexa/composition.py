@@ -89,10 +89,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def register_sweeps() -> None:
-    """Make every file of ``sweeps/`` an option of the group ``sweep``."""
+    """Make every file of ``sweeps/`` that is not W&B's an option of the group ``sweep``."""
     store = ConfigStore.instance()
-    for path in sorted(config_folders.sweep_folder().glob("*.yaml")):
-        store.store(group="sweep", name=path.stem, node=OmegaConf.load(path), package="_global_")
+    for name in config_folders.options_of("sweep"):
+        node = OmegaConf.load(config_folders.sweep_folder() / f"{name}.yaml")
+        store.store(group="sweep", name=name, node=node, package="_global_")
 
 
 def job_of(config: DictConfig, hydra_config: Any) -> Job:

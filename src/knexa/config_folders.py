@@ -25,6 +25,7 @@ def _checkout_or_wheel(in_checkout: str, in_wheel: str) -> Path:
 
 
 def options_of(group: str) -> list[str]:
-    """Return the names of a config group's options, sorted."""
+    """Return the names of a config group's options, sorted; ``wandb_*`` sweeps are W&B's files."""
     folder = sweep_folder() if group == "sweep" else config_folder() / group
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    return [name for name in names if group != "sweep" or not name.startswith("wandb_")]

@@ -86,3 +86,69 @@ def paired_difference(
     if a_U.shape != b_U.shape:
         raise ValueError(f"paired values must match: {a_U.shape} against {b_U.shape}")
     return bootstrap_mean(a_U - b_U, confidence=confidence, num_resamples=num_resamples, rng=rng)
+
+
+def bootstrap_curve(
+    values_UT: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 2_000,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return (mean_T, low_T, high_T): at each point the mean over units and its interval.
+
+    Whole curves are resampled, so that a unit's points stay together. The intervals are pointwise.
+
+    Args:
+        values_UT: One curve per unit, at least one, all finite.
+        confidence: Coverage aimed at at each point, in (0, 1).
+        num_resamples: Resamples with replacement.
+        rng: The only source of randomness.
+
+    Raises:
+        ValueError: No curves, values that are not finite, or a confidence outside (0, 1).
+    """
+    curves_UT = np.asarray(values_UT, dtype=np.float64)
+    if curves_UT.ndim != 2 or len(curves_UT) == 0 or not np.isfinite(curves_UT).all():
+        raise ValueError("bootstrap_curve needs a finite matrix of at least one row")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence} must lie between 0 and 1")
+    tail = (1 - confidence) / 2
+    low_T, high_T = np.quantile(
+        resampled_curves(curves_UT, num_resamples, rng), [tail, 1 - tail], axis=0
+    )
+    return curves_UT.mean(axis=0), low_T, high_T
+
+
+def resampled_curves(
+    curves_UT: NDArray[np.float64], num_resamples: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return means_RT, the mean curve of each resample of units with replacement."""
+    num_units = len(curves_UT)
+    weights_RU = rng.multinomial(num_units, np.full(num_units, 1 / num_units), num_resamples)
+    return np.asarray(weights_RU @ curves_UT / num_units, dtype=np.float64)
+
+
+def minimum_detectable_difference(
+    differences: ArrayLike, *, power: float = 0.8, confidence: float = 0.95
+) -> float:
+    """Return the smallest true mean difference that so many paired units would likely have shown.
+
+    (t_{n-1}(1 - (1 - confidence) / 2) + t_{n-1}(power)) s / sqrt(n), where n is the number of
+    differences, s their standard deviation (n - 1) and t_{n-1}(p) the p-quantile of Student's t:
+    the difference that a two-sided paired t test finds with that power (the usual approximation to
+    the noncentral t; it is a little too small below about five units).
+
+    Raises:
+        ValueError: Fewer than two differences, or values that are not finite.
+    """
+    from scipy.stats import t
+
+    differences_U = np.asarray(differences, dtype=np.float64)
+    if differences_U.ndim != 1 or differences_U.size < 2:
+        raise ValueError("a spread needs at least two differences")
+    if not np.isfinite(differences_U).all():
+        raise ValueError("differences must be finite; leave undefined units out")
+    freedom = differences_U.size - 1
+    quantiles = t.ppf(1 - (1 - confidence) / 2, freedom) + t.ppf(power, freedom)
+    return float(quantiles * differences_U.std(ddof=1) / np.sqrt(differences_U.size))

@@ -1,68 +1,158 @@
+import csv
+import io
 import json
 
 import pytest
-import yaml
+from report_examples import write_run
 
-from knexa.errors import UserError
 from knexa.report.__main__ import main
-from knexa.report.table import method_table, read_runs
+from knexa.report.aggregate import group_runs
+from knexa.report.runs import read_runs
+from knexa.report.table import latex, markdown, tables, tidy_csv
 
 
-def _write(folder, matchmaker, seed, passed, *, exchange="akd", rounds=8, done=True):
-    path = folder / f"{matchmaker}-{exchange}-s{seed}"
-    path.mkdir(parents=True)
-    config = {"seed": seed, "matchmaker": {"x": matchmaker}, "rounds": rounds, "exchange": exchange}
-    (path / "config.yaml").write_text(yaml.safe_dump(config))
-    summary = {
-        "matchmaker": matchmaker,
-        "exchange": exchange,
-        "seed": seed,
-        "pass@1": {"mean": passed},
-        "pass@10": {"mean": min(1.0, 2 * passed)},
-        "codebleu_fixed": {"mean": 0.5},
-        "kilobytes": 1234.5,
-        "steps": 70,
-    }
-    (path / "summary.json").write_text(json.dumps(summary))
-    if done:
-        (path / "DONE").touch()
+def results(folder, against=None):
+    return tables(group_runs(read_runs([folder])), against)[0]
 
 
-def _rows(text):
-    return {line.split("|")[1].strip(): line for line in text.splitlines()[2:]}
+def costs(folder, against=None):
+    return tables(group_runs(read_runs([folder])), against)[1]
+
+
+def column(table, heading):
+    place = table.headings.index(heading)
+    return {row[0].text: row[place].text for row in table.rows}
 
 
 def test_means_intervals_and_paired_differences_are_over_seeds(tmp_path):
     for seed, base in enumerate((0.10, 0.30, 0.50)):
-        _write(tmp_path, "random", seed, base)
-        _write(tmp_path, "linucb", seed, base + 0.02)
-    rows = _rows(method_table(read_runs([tmp_path]), against="random/akd"))
-    assert "30.0 [10.0, 50.0]" in rows["random/akd"]
+        write_run(tmp_path, "random", seed, passed=base)
+        write_run(tmp_path, "linucb", seed, passed=base + 0.02)
+    table = results(tmp_path, "random/akd")
+    assert column(table, "pass@1 %")["random/akd"] == "30.0 [10.0, 50.0]"
     # The seeds differ by 20 points, the methods by exactly 2 on each: pairing shows it.
-    assert "+2.0 [+2.0, +2.0]" in rows["linucb/akd"]
+    assert column(table, "against random/akd") == {
+        "linucb/akd": "+2.0 [+2.0, +2.0]",
+        "random/akd": "0",
+    }
+    assert column(table, "detectable")["linucb/akd"] == "0.0"
+
+
+def test_differences_use_the_seeds_that_both_methods_have_and_say_so(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path, "linucb", seed, passed=0.3)
+    for seed in range(1, 3):
+        write_run(tmp_path, "random", seed, passed=0.2)
+    cell = column(results(tmp_path, "random"), "against random/akd")["linucb/akd"]
+    assert cell == "+10.0 [+10.0, +10.0] (2 seeds)"
+
+
+def test_one_seed_has_no_interval(tmp_path):
+    write_run(tmp_path, "random", 0, passed=0.1)
+    assert column(results(tmp_path), "pass@1 %")["random/akd"] == "10.0"
 
 
 def test_unfinished_runs_are_left_out(tmp_path):
-    _write(tmp_path, "random", 0, 0.1)
-    _write(tmp_path, "random", 1, 0.9, done=False)
+    write_run(tmp_path, "random", 0)
+    write_run(tmp_path, "random", 1, done=False)
     assert [run.seed for run in read_runs([tmp_path])] == [0]
 
 
-def test_local_only_is_one_method_whatever_exchange_it_did_not_use(tmp_path):
-    _write(tmp_path, "local_only", 0, 0.1, exchange="akd")
-    _write(tmp_path, "local_only", 1, 0.1, exchange="akd_verified")
-    assert list(_rows(method_table(read_runs([tmp_path])))) == ["local_only"]
+def test_what_a_method_sees_is_printed(tmp_path):
+    write_run(tmp_path, "linucb", 0)
+    write_run(tmp_path, "oracle", 0, needs=["probes"])
+    write_run(tmp_path, "local_only", 0)
+    assert column(results(tmp_path), "sees") == {
+        "linucb/akd": "profiles, rewards",
+        "oracle/akd": "profiles, rewards + probes",
+        "local_only": "nothing",
+    }
 
 
-def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(tmp_path):
-    _write(tmp_path, "random", 0, 0.1)
-    _write(tmp_path, "random", 1, 0.1, rounds=9)
-    with pytest.raises(UserError, match="more than their seed"):
-        method_table(read_runs([tmp_path]))
+def test_measures_that_no_run_has_are_named_and_make_no_column(tmp_path):
+    write_run(tmp_path, "linucb", 0, summary={"codebleu_fixed": None, "pass@10": None})
+    table = results(tmp_path)
+    assert "CodeBLEU (fixed)" not in table.headings
+    (note,) = [note for note in table.notes if note.startswith("Not measured")]
+    assert "CodeBLEU (fixed)" in note
+    assert "pass@10 %" in note
 
 
-@pytest.mark.parametrize("arguments", [["nowhere"], ["."]])
+def test_a_measure_of_some_seeds_says_of_how_many(tmp_path):
+    write_run(tmp_path, "linucb", 0, passed=0.2)
+    write_run(tmp_path, "linucb", 1, passed=0.2, summary={"codebleu_fixed": None})
+    assert column(results(tmp_path), "CodeBLEU (fixed)") == {"linucb/akd": "0.500 (1 of 2 seeds)"}
+
+
+def test_peak_shows_a_collapse(tmp_path):
+    path = write_run(tmp_path, "linucb", 0, passed=0.4)
+    rows = [json.loads(line) for line in (path / "rounds.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["pass@1_greedy"] = {3: 0.9, 4: 0.1}.get(row["round"], 0.2)
+    (path / "rounds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = results(tmp_path)
+    assert column(table, "greedy pass@1 %, peak") == {"linucb/akd": "90.0"}
+    assert column(table, "greedy pass@1 %, last round") == {"linucb/akd": "10.0"}
+
+
+def test_equal_steps_reads_the_longer_run_where_the_shorter_ended(tmp_path):
+    # Both rise by 10 points a round; four agents spend 40 steps a round.
+    write_run(tmp_path, "linucb", 0, passed=0.8, rounds=8, config={"federation.num_rounds": 4})
+    write_run(tmp_path, "random", 0, passed=0.3, rounds=3, config={"federation.num_rounds": 4})
+    table = costs(tmp_path, "random")
+    assert set(column(table, "equal steps").values()) == {"120"}
+    reached = column(table, "greedy pass@1 % at equal steps")
+    assert reached == {"linucb/akd": "30.0", "random/akd": "30.0"}
+
+
+def test_runs_without_curves_say_that_steps_cannot_be_compared(tmp_path):
+    write_run(tmp_path, "linucb", 0, curve=False)
+    assert any("equal optimizer steps" in note for note in costs(tmp_path).notes)
+
+
+def test_formats_agree_and_latex_escapes(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path, "linucb", seed, exchange="akd_verified", passed=0.2 + 0.1 * seed)
+    study = group_runs(read_runs([tmp_path]))
+    table = tables(study)[0]
+    assert "| linucb/akd_verified |" in markdown(table)
+    assert r"linucb/akd\_verified & " in latex(table)
+    assert r"25.0 {\scriptsize [20.0, 30.0]}" in latex(table)
+    assert r"pass@1 \%" in latex(table)
+    lines = list(csv.DictReader(io.StringIO(tidy_csv(study, table))))
+    (line,) = [line for line in lines if line["measure"] == "pass@1 %"]
+    assert (float(line["mean"]), line["seeds"]) == (pytest.approx(25.0), "2")
+
+
+def test_tables_are_printed_and_nothing_is_written_unless_asked(tmp_path, monkeypatch, capsys):
+    write_run(tmp_path / "runs", "linucb", 0)
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs"]) == 0
+    assert "| linucb/akd |" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nowhere"],
+        ["empty"],
+        ["runs", "--against", "magic"],
+        ["runs", "--slope", "9", "3"],
+        ["runs", "--to", "file"],
+        ["damaged"],
+        ["torn"],
+    ],
+    ids=" ".join,
+)
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    write_run(tmp_path / "runs", "linucb", 0)
+    (write_run(tmp_path / "damaged", "linucb", 0) / "summary.json").write_text("{")
+    (write_run(tmp_path / "torn", "linucb", 0) / "config.yaml").unlink()
     assert main(arguments) == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    captured = capsys.readouterr()
+    assert len(captured.err.strip().splitlines()) == 1
+    assert captured.out == ""

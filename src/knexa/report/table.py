@@ -1,130 +1,292 @@
-"""Finished runs as a table: one row a method, means over seeds with bootstrap intervals.
+"""A study's tables: results and costs, one row a method and setting; Markdown, LaTeX and CSV.
 
-Everything is read from the run directories; nothing is measured here. A method is
-``<matchmaker>/<exchange>``; runs of one method may differ in nothing but their seed.
+Markdown and LaTeX show ``mean [low, high]``; the CSV holds one number a line, unrounded, for other
+programs.
 """
 
-import json
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
-import yaml
+from knexa.report.aggregate import Study, resolve_method
+from knexa.report.measures import (
+    COSTS,
+    SCORES,
+    Measure,
+    at_steps,
+    over_seeds,
+    paired,
+    step_budget,
+)
+from knexa.statistics import Interval
 
-from knexa.errors import UserError
-from knexa.seeding import derive_rng
-from knexa.statistics import Interval, bootstrap_mean, paired_difference
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A finished run: what it was and what came out."""
-
-    path: Path
-    method: str
-    seed: int
-    setting: str
-    summary: dict[str, Any]
+MISSING = "-"
 
 
-def read_runs(folders: Iterable[Path]) -> list[Run]:
-    """Return the finished runs at or below the folders, by method and seed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What one place of a table shows, and the numbers behind it.
+
+    Attributes:
+        text: As printed.
+        interval: Mean and bounds, in the column's unit; None for text.
+        num_seeds: Seeds behind the interval.
+    """
+
+    text: str
+    interval: Interval | None = None
+    num_seeds: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One table.
+
+    Attributes:
+        name: File name without its ending.
+        title: Heading.
+        headings: One per column.
+        rows: Cells, as many as headings.
+        notes: Sentences to stand under it.
+    """
+
+    name: str
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+_Column = tuple[str, list[Cell]]
+
+
+def tables(study: Study, against: str | None = None) -> tuple[Table, Table]:
+    """Return the table of results and the table of costs.
+
+    Args:
+        study: The groups.
+        against: Method that differences are taken to, paired by seed, within each setting.
 
     Raises:
-        UserError: A folder does not exist, or none holds a finished run.
+        UserError: ``against`` is not there.
     """
-    found: dict[Path, Run] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"{folder} is no folder: name run directories, or folders of them")
-        for marker in sorted(folder.rglob("DONE")):
-            found[marker.parent.resolve()] = _read(marker.parent)
-    if not found:
-        raise UserError("no finished run there: a run that ended well has a file DONE")
-    return sorted(found.values(), key=lambda run: (run.method, run.seed))
-
-
-def _read(path: Path) -> Run:
-    config = yaml.safe_load((path / "config.yaml").read_text())
-    summary = json.loads((path / "summary.json").read_text())
-    matchmaker = summary["matchmaker"]
-    exchanges = matchmaker != "local_only"
-    method = f"{matchmaker}/{summary['exchange']}" if exchanges else matchmaker
-    rest = {k: v for k, v in config.items() if k not in ("seed", "matchmaker")}
-    if not exchanges:
-        rest.pop("exchange", None)
-    return Run(path, method, summary["seed"], json.dumps(rest, sort_keys=True), summary)
-
-
-def method_table(runs: Sequence[Run], against: str | None = None) -> str:
-    """Return a Markdown table; differences are paired over the seeds that both methods have.
-
-    Raises:
-        UserError: Runs of one method differ in more than the seed, or ``against`` is not there.
-    """
-    groups: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        groups[run.method].append(run)
-    for method, members in groups.items():
-        _check_alike(method, members)
-    if against is not None and against not in groups:
-        raise UserError(f"--against {against}: the methods are {', '.join(groups)}")
-    ks = [key for key in runs[0].summary if key.startswith("pass@")]
-    ks.sort(key=lambda key: int(key.removeprefix("pass@")))
-    head = ["method", "seeds", *(f"{key} %" for key in ks), "CodeBLEU (fixed)", "kB", "steps"]
     if against is not None:
-        head.insert(3, f"pass@1 against {against}")
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for method, members in groups.items():
-        cells = [method, str(len(members))]
-        cells += [_cell([run.summary[key]["mean"] for run in members], 100) for key in ks]
-        cells.append(_cell([run.summary["codebleu_fixed"]["mean"] for run in members]))
-        cells += [
-            f"{np.mean([run.summary[key] for run in members]):,.0f}"
-            for key in ("kilobytes", "steps")
-        ]
-        if against is not None:
-            cells.insert(3, _difference(members, groups[against]))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        against = resolve_method(study, against)
+    return _results(study, against), _costs(study, against)
 
 
-def _check_alike(method: str, runs: Sequence[Run]) -> None:
-    seeds = [run.seed for run in runs]
-    if len({run.setting for run in runs}) > 1 or len(set(seeds)) < len(seeds):
-        raise UserError(
-            f"the runs of {method} differ in more than their seed: name one experiment's runs only"
+def _results(study: Study, against: str | None) -> Table:
+    columns = _names(study, needs=True)
+    notes = [
+        "Mean over seeds with its 95 % bootstrap interval over seeds. "
+        "Pass@k samples completions at the end; greedy Pass@1 is the learning curve's, whose "
+        "highest point is the peak: a last round far below it is a collapse (some of the gap is "
+        "the noise that a maximum picks up)."
+    ]
+    if against is not None:
+        notes.append(
+            f"Differences are to {against} on equal seeds and in the same setting. "
+            "Detectable: the smallest true difference that so many seeds would have shown with 80 "
+            "% power (two-sided 5 % paired t test): (t(0.975) + t(0.80)) s / sqrt(n), n - 1 "
+            "degrees of freedom, s the standard deviation of the paired differences."
         )
+    absent = []
+    for measure in SCORES:
+        values = [group.values(measure.name) for group in study.groups]
+        if not any(values):
+            absent.append(measure.heading)
+            continue
+        columns.append(_measured(study, measure, values))
+        if against is not None and measure.name == "pass@1":
+            columns += _differences(study, against, measure, values)
+    if absent:
+        notes.append(f"Not measured in these runs: {', '.join(absent)}.")
+    if not any("probes" in need for group in study.groups for need in group.runs[0].needs):
+        return _table("results", "Results", columns, notes, study)
+    notes.append(
+        "A method that sees probes (counterfactual rewards) is no matchmaker that could be "
+        "deployed: it marks what there was to gain."
+    )
+    return _table("results", "Results", columns, notes, study)
 
 
-def _cell(values: Sequence[float], scale: float = 1) -> str:
-    rng = derive_rng(0, "report")
-    return _show(bootstrap_mean(np.multiply(values, scale), rng=rng), 1 if scale > 1 else 3)
+def _costs(study: Study, against: str | None) -> Table:
+    columns = _names(study)
+    notes = ["All agents together, over the whole run."]
+    for measure in COSTS:
+        values = [group.values(measure.name) for group in study.groups]
+        if any(values):
+            columns.append(_measured(study, measure, values, bounds=False))
+        else:
+            notes.append(f"Not recorded in these runs: {measure.heading}.")
+    budgets = {setting: step_budget(study.within(setting)) for setting in study.settings}
+    reached = [
+        {} if (budget := budgets[group.setting]) is None else at_steps(group, budget)
+        for group in study.groups
+    ]
+    if not any(reached):
+        notes.append("No comparison at equal optimizer steps: the curves lack steps.")
+        return _table("costs", "Costs", columns, notes, study)
+    equal = Measure(name="", heading="greedy pass@1 % at equal steps", scale=100, digits=1)
+    steps = [budgets[group.setting] for group in study.groups]
+    columns.append(
+        ("equal steps", [Cell(text=MISSING if s is None else f"{s:,.0f}") for s in steps])
+    )
+    columns.append(_measured(study, equal, reached))
+    if against is not None:
+        columns += _differences(study, against, equal, reached)[:1]
+    notes.append(
+        "Equal steps: every curve is read (between rounds by linear interpolation) at the "
+        "optimizer steps that all runs of the setting have reached."
+    )
+    return _table("costs", "Costs", columns, notes, study)
 
 
-def _show(interval: Interval, digits: int, sign: str = "") -> str:
+def _table(
+    name: str, title: str, columns: Sequence[_Column], notes: Sequence[str], study: Study
+) -> Table:
+    return Table(
+        name=name,
+        title=title,
+        headings=tuple(heading for heading, _ in columns),
+        rows=tuple(zip(*(cells for _, cells in columns), strict=True)),
+        notes=(*notes, *(study.notes if name == "results" else ())),
+    )
+
+
+def _names(study: Study, *, needs: bool = False) -> list[_Column]:
+    columns: list[_Column] = [("method", [Cell(text=group.label) for group in study.groups])]
+    for index, key in enumerate(study.setting_keys):
+        columns.append((key, [Cell(text=group.setting[index][1]) for group in study.groups]))
+    if needs:
+        columns.append(("sees", [Cell(text=group.needs) for group in study.groups]))
+    columns.append(("seeds", [Cell(text=str(len(group.runs))) for group in study.groups]))
+    return columns
+
+
+def _measured(
+    study: Study, measure: Measure, values: Sequence[dict[int, float]], *, bounds: bool = True
+) -> _Column:
+    cells = []
+    for group, mine in zip(study.groups, values, strict=True):
+        interval = over_seeds([measure.scale * value for value in mine.values()])
+        text = _show(interval, measure.digits, bounds=bounds and len(mine) > 1)
+        if interval is not None and len(mine) < len(group.runs):
+            text += f" ({len(mine)} of {len(group.runs)} seeds)"
+        cells.append(Cell(text=text, interval=interval, num_seeds=len(mine)))
+    return measure.heading, cells
+
+
+def _differences(
+    study: Study, against: str, measure: Measure, values: Sequence[dict[int, float]]
+) -> list[_Column]:
+    by_row = {
+        (group.label, group.setting): {seed: measure.scale * v for seed, v in mine.items()}
+        for group, mine in zip(study.groups, values, strict=True)
+    }
+    differences, smallest = [], []
+    for group in study.groups:
+        reference = study.reference(group, against)
+        if reference is group:
+            differences.append(Cell(text="0"))
+            smallest.append(Cell(text=MISSING))
+            continue
+        found = None
+        if reference is not None:
+            mine, theirs = (by_row[g.label, g.setting] for g in (group, reference))
+            found = paired(mine, theirs)
+        if found is None:
+            text = "no reference here" if reference is None else "no common seed"
+            differences.append(Cell(text=text))
+            smallest.append(Cell(text=MISSING))
+            continue
+        interval, detectable, count = found
+        text = _show(interval, measure.digits, bounds=count > 1, sign="+")
+        if count < len(group.runs):
+            text += f" ({count} seeds)"
+        differences.append(Cell(text=text, interval=interval, num_seeds=count))
+        exact = None if detectable is None else Interval(detectable, detectable, detectable)
+        smallest.append(
+            Cell(text=_show(exact, measure.digits, bounds=False), interval=exact, num_seeds=count)
+        )
+    return [(f"against {against}", differences), ("detectable", smallest)]
+
+
+def _show(interval: Interval | None, digits: int, *, bounds: bool, sign: str = "") -> str:
+    if interval is None:
+        return MISSING
     mean, low, high = (
-        f"{value:{sign}.{digits}f}" for value in (interval.mean, interval.low, interval.high)
+        f"{value:{sign},.{digits}f}" for value in (interval.mean, interval.low, interval.high)
     )
-    return f"{mean} [{low}, {high}]"
+    return f"{mean} [{low}, {high}]" if bounds else mean
 
 
-def _difference(runs: Sequence[Run], reference: Sequence[Run]) -> str:
-    if runs is reference:
-        return "0"
-    scores, others = (
-        {run.seed: 100 * run.summary["pass@1"]["mean"] for run in group}
-        for group in (runs, reference)
-    )
-    seeds = sorted(scores.keys() & others.keys())
-    if not seeds:
-        return "no common seed"
-    interval = paired_difference(
-        [scores[seed] for seed in seeds],
-        [others[seed] for seed in seeds],
-        derive_rng(0, "report"),
-    )
-    return _show(interval, 1, "+")
+def markdown(table: Table) -> str:
+    """Return the table in Markdown, its notes below."""
+    lines = [" | ".join(table.headings), "|".join("---" for _ in table.headings)]
+    lines[0] = f"| {lines[0]} |"
+    lines[1] = f"|{lines[1]}|"
+    lines += ["| " + " | ".join(cell.text for cell in row) + " |" for row in table.rows]
+    return "\n".join([*lines, "", *(f"- {note}" for note in table.notes)]) + "\n"
+
+
+_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
+    character: f"\\{character}" for character in "&%$#_{}"
+}
+
+
+def latex(table: Table) -> str:
+    r"""Return a ``tabular`` for the package booktabs; intervals are small."""
+
+    def escape(text: str) -> str:
+        return "".join(_TEX.get(character, character) for character in text)
+
+    def show(cell: Cell) -> str:
+        mean, bracket, bounds = cell.text.partition(" [")
+        if cell.interval is None or not bracket:
+            return escape(cell.text)
+        return f"{escape(mean)} {{\\scriptsize [{escape(bounds)}}}"
+
+    numeric = [any(row[i].interval for row in table.rows) for i in range(len(table.headings))]
+    lines = [
+        f"% {table.title}; needs \\usepackage{{booktabs}}",
+        *(f"% {note}" for note in table.notes),
+        f"\\begin{{tabular}}{{{''.join('r' if number else 'l' for number in numeric)}}}",
+        "\\toprule",
+        " & ".join(escape(heading) for heading in table.headings) + r" \\",
+        "\\midrule",
+        *(" & ".join(show(cell) for cell in row) + r" \\" for row in table.rows),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def tidy_rows(study: Study, table: Table) -> tuple[list[str], list[list[str | float | int]]]:
+    """Return (columns, rows), a row per number: method, settings, measure, interval, seeds."""
+    columns = ["method", *study.setting_keys, "sees", "measure", "mean", "low", "high", "seeds"]
+    rows: list[list[str | float | int]] = []
+    for group, cells in zip(study.groups, table.rows, strict=True):
+        settings = [value for _, value in group.setting]
+        for heading, cell in zip(table.headings, cells, strict=True):
+            if (interval := cell.interval) is not None:
+                numbers = (interval.mean, interval.low, interval.high, cell.num_seeds)
+                rows.append([group.label, *settings, group.needs, heading, *numbers])
+    return columns, rows
+
+
+def tidy_csv(study: Study, table: Table) -> str:
+    """Return ``tidy_rows`` as CSV."""
+    out = io.StringIO()
+    columns, rows = tidy_rows(study, table)
+    csv.writer(out, lineterminator="\n").writerows([columns, *rows])
+    return out.getvalue()
+
+
+WRITERS: dict[str, Callable[[Study, Table], str]] = {
+    "md": lambda _, table: markdown(table),
+    "tex": lambda _, table: latex(table),
+    "csv": tidy_csv,
+}
+"""File endings to what fills such a file."""

@@ -93,10 +93,11 @@ def _remove_old_runs(run_dir: RunDirectory) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _start_run(run_dir: RunDirectory, settings: dict[str, Any]) -> Any:
+def quiet_settings() -> Any:
+    """Return W&B settings that print nothing and collect nothing but what is logged."""
     import wandb
 
-    options = wandb.Settings(
+    return wandb.Settings(
         console="off",
         disable_code=True,
         disable_git=True,
@@ -104,6 +105,11 @@ def _start_run(run_dir: RunDirectory, settings: dict[str, Any]) -> Any:
         x_disable_stats=True,
         x_save_requirements=False,
     )
+
+
+def _start_run(run_dir: RunDirectory, settings: dict[str, Any]) -> Any:
+    import wandb
+
     run = wandb.init(
         mode=settings["mode"],
         project=settings["project"],
@@ -116,7 +122,7 @@ def _start_run(run_dir: RunDirectory, settings: dict[str, Any]) -> Any:
         config=settings["config"],
         dir=str(run_dir.path),
         resume="allow" if settings["mode"] == "online" else None,
-        settings=options,
+        settings=quiet_settings(),
     )
     run.define_metric("round")
     run.define_metric("*", step_metric="round")

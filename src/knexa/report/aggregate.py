@@ -1,0 +1,296 @@
+"""Groups of runs that differ in their seed alone, told apart by the settings that vary.
+
+The *setting* is the world: federation, roster, data, partition, training, evaluation. Methods are
+compared within one setting. Everything else that a config holds belongs to the method, and splits
+it into *variants* where it varies.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from knexa.errors import UserError
+from knexa.report.runs import NO_EXCHANGE, Run, same_result
+
+METHOD_PARTS = (
+    "matchmaker",
+    "exchange",
+    "context",
+    "profile",
+    "matching",
+    "reward",
+    "guardrail",
+    "regret",
+)
+_TELLING = (
+    "partition.alpha",
+    "federation.num_agents",
+    "federation.heterogeneity",
+    "federation.num_rounds",
+)
+_COPIED = ".recommended."  # a roster's advice: what a run took of it stands elsewhere
+_LEVELS = ("low", "medium", "high")
+_MAX_VALUE_LENGTH = 24
+
+Named = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """One row of every table: a method in a setting, one run per seed.
+
+    Attributes:
+        method: ``matchmaker/exchange``.
+        variant: What tells it from the method's other rows, e.g. ``(("exploration", "0.5"),)``.
+        setting: The world's differing settings, the same keys for every group.
+        runs: By seed.
+    """
+
+    method: str
+    variant: Named
+    setting: Named
+    runs: tuple[Run, ...]
+
+    @property
+    def label(self) -> str:
+        """The method with its variant."""
+        return f"{self.method} ({show_named(self.variant)})" if self.variant else self.method
+
+    @property
+    def needs(self) -> str:
+        """What the method sees beyond profiles and rewards, for a table's cell."""
+        if self.runs[0].matchmaker == NO_EXCHANGE:
+            return "nothing"
+        needs = sorted({need for run in self.runs for need in run.needs})
+        return " + ".join(["profiles, rewards", *needs])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The runs' seeds, ascending."""
+        return tuple(run.seed for run in self.runs)
+
+    def values(self, name: str) -> dict[int, float]:
+        """Return a measure by seed, for the seeds that have it."""
+        return {run.seed: run.values[name] for run in self.runs if name in run.values}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """All groups of a report.
+
+    Attributes:
+        groups: By setting, then label.
+        setting_keys: Names of the differing settings, in the order of ``Group.setting``.
+        notes: What was left out, merged or varies along, one sentence each.
+    """
+
+    groups: tuple[Group, ...]
+    setting_keys: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def settings(self) -> tuple[Named, ...]:
+        """The settings that occur, in order."""
+        return tuple(dict.fromkeys(group.setting for group in self.groups))
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The groups' labels, each once, in order."""
+        return tuple(sorted({group.label for group in self.groups}))
+
+    def within(self, setting: Named) -> tuple[Group, ...]:
+        """Return the groups of one setting."""
+        return tuple(group for group in self.groups if group.setting == setting)
+
+    def reference(self, group: Group, name: str) -> Group | None:
+        """Return the row of method (or label) ``name`` that ``group`` is compared with.
+
+        It stands in the same setting. Of several variants, the one that agrees with the group's.
+        """
+        candidates = [
+            other for other in self.within(group.setting) if name in (other.method, other.label)
+        ]
+        if len(candidates) > 1:
+            mine = dict(group.variant)
+            candidates = [
+                other
+                for other in candidates
+                if all(mine.get(key, value) == value for key, value in other.variant)
+            ]
+        return candidates[0] if len(candidates) == 1 else None
+
+    def random_of(self, group: Group) -> Group | None:
+        """Return random pairing in the same setting, of the same exchange if there are several."""
+        names = {g.method for g in self.within(group.setting) if g.runs[0].matchmaker == "random"}
+        name = f"random/{group.runs[0].exchange}" if len(names) > 1 else next(iter(names), None)
+        return None if name is None else self.reference(group, name)
+
+
+def resolve_method(study: Study, name: str) -> str:
+    """Return the method or label that a user means by ``name``; a bare matchmaker may do.
+
+    Raises:
+        UserError: Nothing, or more than one method, is called so.
+    """
+    known = list(dict.fromkeys([group.method for group in study.groups] + list(study.labels)))
+    if name in known:
+        return name
+    meant = sorted({g.method for g in study.groups if g.runs[0].matchmaker == name})
+    if len(meant) != 1:
+        raise UserError(f"--against {name}: the methods are {', '.join(known)}")
+    return meant[0]
+
+
+def group_runs(runs: Sequence[Run]) -> Study:
+    """Group runs that differ in their seed alone.
+
+    Raises:
+        UserError: Two runs have one config and one seed, and yet came to different results.
+    """
+    notes: list[str] = []
+    seeded = {key for key in runs[0].config if all(r.config.get(key) == r.seed for r in runs)}
+    configs = [_comparable(run, seeded | {"seed"}) for run in runs]
+    own = {key for config in configs for key in config if key.split(".")[0] in METHOD_PARTS}
+    world = {key for config in configs for key in config} - own
+    setting_keys = _telling_keys(configs, world, notes)
+    by_method: dict[str, list[int]] = {}
+    for index, run in enumerate(runs):
+        by_method.setdefault(run.method, []).append(index)
+    texts = _Values()
+    groups: list[Group] = []
+    for method, members in by_method.items():
+        theirs = [configs[index] for index in members]
+        keys = _telling_keys(theirs, own, notes, given=setting_keys)
+        names, setting_names = _short_names(keys), _short_names(setting_keys)
+        rows: dict[tuple[Named, Named], list[Run]] = {}
+        for index in members:
+            variant, setting = (
+                tuple((short[key], texts.show(key, configs[index].get(key))) for key in these)
+                for these, short in ((keys, names), (setting_keys, setting_names))
+            )
+            rows.setdefault((variant, setting), []).append(runs[index])
+        for (variant, setting), found in rows.items():
+            kept = tuple(_one_per_seed(found, notes))
+            groups.append(Group(method=method, variant=variant, setting=setting, runs=kept))
+    groups.sort(key=lambda g: (_order(g.setting), g.method, _order(g.variant)))
+    return Study(
+        groups=tuple(groups),
+        setting_keys=tuple(_short_names(setting_keys).values()),
+        notes=tuple(dict.fromkeys([*notes, *texts.notes])),
+    )
+
+
+def show_named(named: Named) -> str:
+    """Return ``key=value, ...``."""
+    return ", ".join(f"{key}={value}" for key, value in named)
+
+
+def without_common_exchange(study: Study) -> dict[str, str]:
+    """Return each label's short form: without the exchange where all methods share one."""
+    exchanges = {group.runs[0].exchange for group in study.groups} - {None}
+    if len(exchanges) != 1:
+        return {label: label for label in study.labels}
+    (common,) = exchanges
+    short = {label: label.replace(f"/{common}", "", 1) for label in study.labels}
+    return short if len(set(short.values())) == len(short) else {x: x for x in study.labels}
+
+
+def _comparable(run: Run, seeded: set[str]) -> dict[str, str]:
+    """Return what may tell runs apart, as JSON; without exchanges the method has no settings."""
+    idle = METHOD_PARTS if run.matchmaker == NO_EXCHANGE else ()
+    return {
+        key: json.dumps(value, sort_keys=True)
+        for key, value in run.config.items()
+        if key not in seeded and key.split(".")[0] not in idle and _COPIED not in key
+    }
+
+
+def _telling_keys(
+    configs: Sequence[Mapping[str, str]],
+    among: set[str],
+    notes: list[str],
+    given: Sequence[str] = (),
+) -> list[str]:
+    """Return the fewest keys that tell the configs apart, beside those given already.
+
+    A key that the chosen ones determine adds a column and no row, so it is only noted.
+    """
+    counts = {key: len({config.get(key) for config in configs}) for key in among}
+    varying = sorted(
+        (key for key, count in counts.items() if count > 1),
+        key=lambda key: (key not in _TELLING, -counts[key], not key.endswith("_target_"), key),
+    )
+    chosen: list[str] = []
+    along: list[str] = []
+    for key in varying:
+        before = {tuple(config.get(k) for k in (*given, *chosen)) for config in configs}
+        after = {tuple(config.get(k) for k in (*given, *chosen, key)) for config in configs}
+        (chosen if len(after) > len(before) else along).append(key)
+    if along:
+        shown = ", ".join(along[:4]) + (f" and {len(along) - 4} more" if len(along) > 4 else "")
+        notes.append(f"With {', '.join((*given, *chosen))} also change: {shown}.")
+    return chosen
+
+
+def _short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Return each dotted key's last part where that is unambiguous; a ``_target_`` is its group."""
+    short = {key: key.removesuffix("._target_").rpartition(".")[2] for key in keys}
+    taken = list(short.values())
+    return {key: name if taken.count(name) == 1 else key for key, name in short.items()}
+
+
+class _Values:
+    """Shows config values in short; long ones become #1, #2, ... and a note."""
+
+    def __init__(self) -> None:
+        self._long: dict[str, list[str]] = {}
+        self.notes: list[str] = []
+
+    def show(self, key: str, value: str | None) -> str:
+        if value is None:
+            return "-"
+        plain: Any = json.loads(value)
+        if key.endswith("_target_"):
+            name = str(plain).rpartition(".")[2]
+            return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+        text = plain if isinstance(plain, str) else value
+        text = {"null": "none"}.get(text, text)
+        if len(text) <= _MAX_VALUE_LENGTH:
+            return text
+        seen = self._long.setdefault(key, [])
+        if text not in seen:
+            seen.append(text)
+            begin = text if len(text) <= 160 else f"{text[:160]} ..."
+            self.notes.append(f"{key} #{len(seen)} is {begin}")
+        return f"#{seen.index(text) + 1}"
+
+
+def _order(named: Named) -> list[tuple[int, float, str]]:
+    """Return a sort key under which numbers are in numerical order, and levels in theirs."""
+    keys = []
+    for _, value in named:
+        try:
+            keys.append((0, float(value), ""))
+        except ValueError:
+            level = _LEVELS.index(value) if value in _LEVELS else len(_LEVELS)
+            keys.append((1, float(level), value))
+    return keys
+
+
+def _one_per_seed(runs: Sequence[Run], notes: list[str]) -> list[Run]:
+    by_seed: dict[int, list[Run]] = {}
+    for run in runs:
+        by_seed.setdefault(run.seed, []).append(run)
+    for seed, same in by_seed.items():
+        if len(same) == 1:
+            continue
+        if not same_result(same):
+            raise UserError(
+                f"{same[0].path} and {same[1].path} are {same[0].method} of seed {seed} with one "
+                "config, but their results differ: leave one out"
+            )
+        notes.append(f"{same[0].method}, seed {seed}: {len(same)} equal runs, counted once.")
+    return [same[0] for _, same in sorted(by_seed.items())]

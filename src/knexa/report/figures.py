@@ -1,0 +1,142 @@
+"""All figures of a report: what each shows, and why one is left out that the runs do not hold."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from knexa.report import curves, drawing, pairs, scores
+from knexa.report.aggregate import Study
+from knexa.report.measures import slope_range
+from knexa.tracking import plot_style as style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Slope = tuple[float, float] | None
+_Draw = Callable[[Study, curves.Looks, Slope], "Figure | str"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One figure of a report.
+
+    Attributes:
+        name: File name without its ending.
+        title: Heading.
+        caption: What is to be seen, for the page and for readers who do not see it.
+        missing: Why it is not drawn; None where its files are written.
+    """
+
+    name: str
+    title: str
+    caption: str
+    missing: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    name: str
+    title: str
+    caption: str
+    draw: _Draw
+
+
+_BANDS = "Lines are means over seeds, bands 95 % bootstrap intervals over seeds."
+_KINDS = (
+    _Kind(
+        "final",
+        "Final Pass@1",
+        "Faint dots are seeds; the bar is the 95 % bootstrap interval of their mean.",
+        lambda study, looks, _: scores.final(study, looks),
+    ),
+    _Kind(
+        "learning_curves",
+        "Learning curves",
+        f"Greedy Pass@1 on the global test set, mean over agents. {_BANDS}",
+        lambda study, looks, _: curves.learning(study, looks),
+    ),
+    _Kind(
+        "learning_by_steps",
+        "Learning at equal optimizer steps",
+        f"The same curves over the optimizer steps spent by all agents. {_BANDS}",
+        lambda study, looks, _: curves.learning_by_steps(study, looks),
+    ),
+    _Kind(
+        "over_setting",
+        "Pass@1 over a setting",
+        "Final Pass@1; bars are 95 % bootstrap intervals over seeds.",
+        lambda study, looks, _: scores.over_setting(study, looks),
+    ),
+    _Kind(
+        "gain_by_size",
+        "Gain over random by federation size",
+        "Paired by seed with random pairing in the same setting; 95 % bootstrap intervals.",
+        lambda study, looks, _: scores.gain_by_size(study, looks),
+    ),
+    _Kind(
+        "regret",
+        "Cumulative regret",
+        f"Best pairing minus chosen, in raw reward, summed over the probed rounds. {_BANDS} "
+        "Slopes are least squares through the mean, with intervals over seeds; 1 is linear regret.",
+        lambda study, looks, asked: curves.regret(study, looks, asked),
+    ),
+    _Kind(
+        "divergence",
+        "How different the pairs' data are",
+        "Jensen-Shannon divergence of teacher's and student's category histograms, mean over the "
+        f"round's pairs. Dashed: mean over all pairs, what random pairing expects. {_BANDS}",
+        lambda study, looks, _: curves.divergence(study, looks),
+    ),
+    _Kind(
+        "pairing",
+        "Pairing heat map",
+        "Exchanges of each teacher (row) and student (column) in a run, mean over seeds.",
+        lambda study, looks, _: pairs.heat_map(study, looks),
+    ),
+    _Kind(
+        "graph",
+        "Who taught whom",
+        "Arrows point from teacher to student; the wider, the more often (mean over seeds).",
+        lambda study, looks, _: pairs.graph(study, looks),
+    ),
+    _Kind(
+        "agents",
+        "Gains by agent",
+        "Greedy Pass@1 of the last measured round minus the first; of many agents, their "
+        "distribution.",
+        lambda study, looks, _: scores.agents(study, looks),
+    ),
+)
+
+
+def draw_all(study: Study, folder: Path, asked: Slope = None) -> tuple[Picture, ...]:
+    """Draw what the runs allow as ``<name>.svg`` and ``<name>.png`` into ``folder``.
+
+    Args:
+        study: The groups.
+        folder: Made if need be; older files of these names are replaced or removed.
+        asked: First and last round of the regret's slope; None takes the last nine tenths.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    looks = drawing.looks(study)
+    with style.applied():
+        for kind in _KINDS:
+            figure = kind.draw(study, looks, asked)
+            missing = figure if isinstance(figure, str) else None
+            svg, png = (folder / f"{kind.name}.{ending}" for ending in ("svg", "png"))
+            if isinstance(figure, str):
+                svg.unlink(missing_ok=True)
+                png.unlink(missing_ok=True)
+            else:
+                style.save_svg(figure, svg)
+                style.save(figure, png)
+            caption = kind.caption
+            if kind.name == "regret":
+                first, last = slope_range(study, asked)
+                caption = f"{caption} They are fitted over rounds {first:g} to {last:g}."
+            pictures.append(
+                Picture(name=kind.name, title=kind.title, caption=caption, missing=missing)
+            )
+    return tuple(pictures)

@@ -1,0 +1,200 @@
+"""What a table or a figure shows of a group: intervals over seeds, paired differences, equal steps.
+
+Intervals are 95 % percentile bootstraps over seeds, always with the same draws, so that one report
+of the same runs is the same report. Axes: S seeds, R rounds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knexa.report.aggregate import Group, Study
+from knexa.report.runs import Run
+from knexa.seeding import derive_rng
+from knexa.statistics import (
+    Interval,
+    bootstrap_curve,
+    bootstrap_mean,
+    minimum_detectable_difference,
+    paired_difference,
+    resampled_curves,
+)
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One column.
+
+    Attributes:
+        name: Key in ``Run.values``.
+        heading: The column's heading, with its unit.
+        scale: What values are multiplied by for showing.
+        digits: Decimals.
+    """
+
+    name: str
+    heading: str
+    scale: float = 1.0
+    digits: int = 0
+
+
+SCORES = (
+    Measure(name="pass@1", heading="pass@1 %", scale=100, digits=1),
+    Measure(name="pass@5", heading="pass@5 %", scale=100, digits=1),
+    Measure(name="pass@10", heading="pass@10 %", scale=100, digits=1),
+    Measure(name="greedy_last", heading="greedy pass@1 %, last round", scale=100, digits=1),
+    Measure(name="greedy_peak", heading="greedy pass@1 %, peak", scale=100, digits=1),
+    Measure(name="codebleu_fixed", heading="CodeBLEU (fixed)", digits=3),
+    Measure(name="cumulative_regret", heading="cumulative regret", digits=2),
+    Measure(name="random_regret", heading="random's regret there", digits=2),
+)
+COSTS = (
+    Measure(name="tokens_trained", heading="tokens trained"),
+    Measure(name="tokens_generated", heading="tokens generated"),
+    Measure(name="steps", heading="optimizer steps"),
+    Measure(name="kilobytes", heading="kB exchanged"),
+    Measure(name="exchanges", heading="exchanges"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """Mean curve of a group with its pointwise interval."""
+
+    x_R: Array
+    mean_R: Array
+    low_R: Array
+    high_R: Array
+
+
+def over_seeds(values: Sequence[float]) -> Interval | None:
+    """Return mean and interval, None for no values."""
+    return bootstrap_mean(values, rng=derive_rng(0, "report")) if values else None
+
+
+def paired(
+    mine: dict[int, float], theirs: dict[int, float]
+) -> tuple[Interval, float | None, int] | None:
+    """Return (difference, smallest detectable difference, number of common seeds).
+
+    Values are by seed. None where no seed was measured under both; one seed detects nothing.
+    """
+    seeds = sorted(mine.keys() & theirs.keys())
+    if not seeds:
+        return None
+    a, b = (np.array([values[seed] for seed in seeds]) for values in (mine, theirs))
+    smallest = minimum_detectable_difference(a - b) if len(seeds) > 1 else None
+    return paired_difference(a, b, derive_rng(0, "report")), smallest, len(seeds)
+
+
+def band(x_R: Array, curves_SR: Array) -> Curves:
+    """Return mean and interval of curves over seeds."""
+    mean_R, low_R, high_R = bootstrap_curve(curves_SR, rng=derive_rng(0, "report"))
+    return Curves(x_R=x_R, mean_R=mean_R, low_R=low_R, high_R=high_R)
+
+
+def learning_curve(group: Group) -> Curves | None:
+    """Return greedy Pass@1 (mean over agents) at the rounds that all the group's curves have."""
+    curves = [run.curve for run in group.runs if run.curve is not None]
+    if not curves:
+        return None
+    common = sorted(set.intersection(*(set(curve.rounds_R.tolist()) for curve in curves)))
+    if not common:
+        return None
+    curves_SR = np.array([c.means[np.isin(c.rounds_R, common)] for c in curves])
+    return band(np.array(common, dtype=np.float64), curves_SR)
+
+
+def steps_curve(group: Group, num_points: int = 60) -> Curves | None:
+    """Return greedy Pass@1 over cumulative optimizer steps, up to the shortest run's end."""
+    until = step_budget([group])
+    if until is None:
+        return None
+    x_R = np.linspace(0, until, num_points)
+    curves_SR = [
+        np.interp(x_R, steps_R, curve.means)
+        for run in group.runs
+        if (curve := run.curve) is not None and (steps_R := curve.steps_R) is not None
+    ]
+    return band(x_R, np.array(curves_SR))
+
+
+def step_budget(groups: Sequence[Group]) -> float | None:
+    """Return the most optimizer steps that every run with a curve has reached, None for none."""
+    ends = [
+        float(run.curve.steps_R[-1])
+        for group in groups
+        for run in group.runs
+        if run.curve is not None and run.curve.steps_R is not None
+    ]
+    return min(ends) if ends else None
+
+
+def at_steps(group: Group, budget: float) -> dict[int, float]:
+    """Return greedy Pass@1 by seed after that many optimizer steps, between rounds interpolated."""
+    return {
+        run.seed: float(np.interp(budget, steps_R, curve.means))
+        for run in group.runs
+        if (curve := run.curve) is not None and (steps_R := curve.steps_R) is not None
+    }
+
+
+def regret_curves(group: Group, arm: str) -> tuple[Array, Array] | None:
+    """Return (rounds_R, cumulative_SR) of regret: best minus ``chosen`` or ``random``, summed.
+
+    Only rounds that every run of the group probed are summed; a round of which a total is unknown
+    (a plan that is not a pairing) ends the group's curve: None.
+    """
+    probes = [run.probes for run in group.runs if run.probes is not None]
+    if not probes or any(len(p.rounds_R) != len(probes[0].rounds_R) for p in probes):
+        return None
+    arms = [p.chosen_R if arm == "chosen" else p.random_R for p in probes]
+    cumulative_SR = np.array(
+        [np.cumsum(p.best_R - a_R) for p, a_R in zip(probes, arms, strict=True)]
+    )
+    if not np.isfinite(cumulative_SR).all():
+        return None
+    return probes[0].rounds_R.astype(np.float64), cumulative_SR
+
+
+def log_log_slope(
+    rounds_R: Array, cumulative_SR: Array, first: float, last: float
+) -> Interval | str:
+    """Return the slope of log regret over log round in [first, last], or why there is none.
+
+    Least squares through the mean over seeds; the interval resamples seeds. 1 is linear regret (as
+    bad per round at the end as at the start), 0.5 the rate that theory gives LinUCB.
+    """
+    inside = (rounds_R >= first) & (rounds_R <= last)
+    if inside.sum() < 4:
+        return f"fewer than 4 probed rounds in {first:g} to {last:g}"
+    mean_R = cumulative_SR[:, inside].mean(axis=0)
+    if (mean_R <= 0).any():
+        return "regret is not positive throughout"
+    x_R = np.log(rounds_R[inside])
+    x_R = x_R - x_R.mean()
+
+    def slope(means_XR: Array) -> Array:
+        return np.asarray(np.log(means_XR) @ x_R / (x_R @ x_R), dtype=np.float64)
+
+    means_XR = resampled_curves(cumulative_SR[:, inside], 2_000, derive_rng(0, "report"))
+    slopes = slope(means_XR[(means_XR > 0).all(axis=1)])
+    low, high = np.quantile(slopes, [0.025, 0.975])
+    return Interval(float(slope(mean_R[None])[0]), float(low), float(high))
+
+
+def slope_range(study: Study, asked: tuple[float, float] | None) -> tuple[float, float]:
+    """Return the rounds that slopes are fitted over: as asked, else the last nine tenths."""
+    if asked is not None:
+        return asked
+    ends = [float(run.probes.rounds_R[-1]) for run in _runs(study) if run.probes is not None]
+    last = max(ends, default=1.0)
+    return max(1.0, float(np.ceil(last / 10))), last
+
+
+def _runs(study: Study) -> list[Run]:
+    return [run for group in study.groups for run in group.runs]

@@ -1,0 +1,237 @@
+"""Finished runs, read from their directories and reduced to what a report needs.
+
+Only files of the run directory are read; nothing is measured here. What a run has not measured is
+absent (NaN in arrays, a missing key in ``values``). Axes: R rounds, A agents, K pairs.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from knexa.errors import UserError
+from knexa.tracking.metrics import agent_names
+from knexa.tracking.run_directory import RunDirectory
+
+Array = NDArray[np.float64]
+NO_EXCHANGE = "local_only"
+
+_SCALARS = (
+    "cumulative_regret",
+    "random_regret",
+    "tokens",
+    "tokens_trained",
+    "tokens_generated",
+    "steps",
+    "kilobytes",
+    "exchanges",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Greedy Pass@1 of every agent at the rounds where it was measured.
+
+    Attributes:
+        rounds_R: Round numbers, ascending.
+        pass_RA: Shares in [0, 1]; NaN where an agent was not measured.
+        steps_R: Optimizer steps of all agents until the end of each round; None if not recorded.
+    """
+
+    rounds_R: NDArray[np.int64]
+    pass_RA: Array
+    steps_R: Array | None
+
+    @property
+    def means(self) -> Array:
+        """Mean over agents, means_R."""
+        return np.asarray(np.nanmean(self.pass_RA, axis=1), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """Totals of raw reward in the probed rounds; NaN where a plan was not a pairing."""
+
+    rounds_R: NDArray[np.int64]
+    best_R: Array
+    chosen_R: Array
+    random_R: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A finished run: what it was and what came out.
+
+    Attributes:
+        path: Its directory.
+        matchmaker: The policy's name.
+        exchange: The protocol's name; None where nobody exchanges.
+        seed: Its seed.
+        config_hash: The run's identity, where the summary has it.
+        config: Dotted keys to values; lists are values.
+        needs: What the matchmaker sees beyond profiles and rewards.
+        values: Numbers of the summary and the curve, e.g. ``pass@1``, ``greedy_peak``, ``steps``.
+        names: Agents by index.
+        curve: The learning curve, where the run has one.
+        probes: Regret's rounds, where the run has any.
+        pairs_K3: (round, teacher, student) of every exchange of one teacher and one student.
+        data_shares: Per agent, the share of each category in its data, where recorded.
+    """
+
+    path: Path
+    matchmaker: str
+    exchange: str | None
+    seed: int
+    config_hash: str | None
+    config: Mapping[str, Any]
+    needs: tuple[str, ...]
+    values: Mapping[str, float]
+    names: tuple[str, ...]
+    curve: Curve | None
+    probes: Probes | None
+    pairs_K3: NDArray[np.int64]
+    data_shares: Array | None
+
+    @property
+    def method(self) -> str:
+        """``matchmaker/exchange``, or the matchmaker alone where nobody exchanges."""
+        return f"{self.matchmaker}/{self.exchange}" if self.exchange else self.matchmaker
+
+
+def read_runs(folders: Iterable[Path]) -> list[Run]:
+    """Return the finished runs at or below the folders, by method and seed.
+
+    Raises:
+        UserError: A folder does not exist, none holds a finished run, or a file is damaged.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder: name run directories, or folders of them")
+        for marker in sorted(folder.rglob("DONE")):
+            found[marker.parent.resolve()] = None
+    if not found:
+        raise UserError("no finished run there: a run that ended well has a file DONE")
+    runs = [read_run(path) for path in found]
+    return sorted(runs, key=lambda run: (run.method, run.seed, run.path))
+
+
+def read_run(path: Path) -> Run:
+    """Return the run of one directory.
+
+    Raises:
+        UserError: A file of the contract is missing or damaged.
+    """
+    run_dir = RunDirectory(path)
+    try:
+        config = yaml.safe_load(run_dir.config.read_text())
+        summary = run_dir.read_summary()
+        rounds = run_dir.read_rows("rounds")
+        curve = _curve(rounds)
+        matchmaker, seed = str(summary["matchmaker"]), int(summary["seed"])
+        exchange = None if matchmaker == NO_EXCHANGE else summary.get("exchange")
+        shares = summary.get("data_shares")
+        return Run(
+            path=path,
+            matchmaker=matchmaker,
+            exchange=exchange,
+            seed=seed,
+            config_hash=summary.get("config_hash"),
+            config=dict(_flat(config)),
+            needs=tuple(summary.get("needs") or ()),
+            values=_values(summary, curve),
+            names=tuple(agent_names(rounds)),
+            curve=curve,
+            probes=_probes(run_dir.read_rows("regret")),
+            pairs_K3=_pairs(run_dir.read_rows("exchanges")),
+            data_shares=None if shares is None else np.asarray(shares, dtype=np.float64),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} is damaged ({reason}): run it again with rerun=true") from error
+
+
+def num_agents(run: Run) -> int | None:
+    """Return the size of the run's federation, None if no file says it."""
+    told = run.config.get("federation.num_agents") or len(run.names)
+    taught = int(run.pairs_K3[:, 1:].max()) + 1 if len(run.pairs_K3) else 0
+    return max(int(told), taught) or None
+
+
+def _flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _values(summary: Mapping[str, Any], curve: Curve | None) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for name, value in summary.items():
+        if name.startswith(("pass@", "codebleu_")) and value and value.get("mean") is not None:
+            values[name] = float(value["mean"])
+    for name in _SCALARS:
+        if summary.get(name) is not None:
+            values[name] = float(summary[name])
+    if curve is not None:
+        mean_R = curve.means
+        values["greedy_last"], values["greedy_peak"] = float(mean_R[-1]), float(mean_R.max())
+        values["peak_round"] = float(curve.rounds_R[int(mean_R.argmax())])
+    return values
+
+
+def _curve(rows: Sequence[Mapping[str, Any]]) -> Curve | None:
+    measured = sorted({row["round"] for row in rows if row.get("pass@1_greedy") is not None})
+    if not measured:
+        return None
+    place = {number: index for index, number in enumerate(measured)}
+    pass_RA = np.full((len(measured), 1 + max(row["agent"] for row in rows)), np.nan)
+    steps: dict[int, float] = {}
+    for row in rows:
+        if row.get("pass@1_greedy") is not None:
+            pass_RA[place[row["round"]], row["agent"]] = row["pass@1_greedy"]
+        if row.get("optimizer_steps") is not None:
+            steps[row["round"]] = steps.get(row["round"], 0.0) + row["optimizer_steps"]
+    steps_R = np.array(
+        [sum(count for number, count in steps.items() if number <= until) for until in measured]
+    )
+    return Curve(
+        rounds_R=np.array(measured, dtype=np.int64),
+        pass_RA=pass_RA,
+        steps_R=steps_R.astype(np.float64) if steps_R[-1] > 0 else None,
+    )
+
+
+def _probes(rows: Sequence[Mapping[str, Any]]) -> Probes | None:
+    if not rows:
+        return None
+    columns = [
+        np.array([np.nan if row.get(arm) is None else row[arm] for row in rows], dtype=np.float64)
+        for arm in ("best", "chosen", "random")
+    ]
+    return Probes(
+        rounds_R=np.array([row["round"] for row in rows], dtype=np.int64),
+        best_R=columns[0],
+        chosen_R=columns[1],
+        random_R=columns[2],
+    )
+
+
+def _pairs(rows: Sequence[Mapping[str, Any]]) -> NDArray[np.int64]:
+    found = [
+        (row["round"], row["teachers"][0], row["students"][0])
+        for row in rows
+        if len(row["teachers"]) == 1 and len(row["students"]) == 1
+    ]
+    return np.array(found, dtype=np.int64).reshape(-1, 3)
+
+
+def same_result(runs: Sequence[Run]) -> bool:
+    """Return whether runs of one setting and seed came to the same numbers."""
+    return len({json.dumps(dict(run.values), sort_keys=True) for run in runs}) == 1

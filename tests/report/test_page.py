@@ -1,0 +1,162 @@
+"""The figures and the page: what is drawn, what is left out, and that the page stands alone."""
+
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from report_examples import write_run, write_study
+
+from knexa.report.__main__ import main
+from knexa.report.aggregate import group_runs
+from knexa.report.figures import draw_all
+from knexa.report.runs import read_runs
+
+ALWAYS = {"final", "learning_curves", "learning_by_steps", "regret", "divergence"}
+ALWAYS |= {"gain_by_size", "pairing", "graph", "agents"}
+VOID = {"meta"}
+
+
+class Outline(HTMLParser):
+    """Collects ids, links, text and unclosed elements of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.ids, self.targets, self.elements, self.open, self.text = [], [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.handle_startendtag(tag, attributes)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            elif name in ("href", "src", "xlink:href"):
+                self.targets.append(value)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    write_study(folder / "runs")
+    arguments = [str(folder / "runs"), "--against", "random", "--to"]
+    assert main([*arguments, str(folder / "first")]) == 0
+    assert main([*arguments, str(folder / "second")]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outline(report):
+    found = Outline()
+    found.feed((report / "first" / "index.html").read_text(encoding="utf-8"))
+    return found
+
+
+def reasons(folder, tmp_path):
+    pictures = draw_all(group_runs(read_runs([folder])), tmp_path / "figures")
+    return {picture.name: picture.missing for picture in pictures}
+
+
+def test_every_figure_that_the_runs_hold_is_an_svg_and_a_png(report):
+    figures = report / "first" / "figures"
+    for name in ALWAYS:
+        assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        ElementTree.parse(figures / f"{name}.svg")
+    assert {path.stem for path in figures.iterdir()} == ALWAYS
+
+
+def test_tables_are_there_in_three_formats(report):
+    names = {path.name for path in (report / "first" / "tables").iterdir()}
+    assert names == {f"{t}.{e}" for t in ("results", "costs") for e in ("md", "csv", "tex")}
+
+
+def test_equal_runs_make_equal_files(report):
+    first, second = (
+        {
+            path.relative_to(report / name): path.read_bytes()
+            for path in (report / name).rglob("*")
+            if path.is_file()
+        }
+        for name in ("first", "second")
+    )
+    assert first == second
+
+
+def test_page_is_well_formed_and_needs_no_network(report, outline):
+    assert outline.open == []
+    assert all(target.startswith(("#", "data:")) for target in outline.targets)
+    assert not {"script", "link", "iframe", "img"} & {tag for tag, _ in outline.elements}
+    assert "@import" not in (report / "first" / "index.html").read_text(encoding="utf-8")
+
+
+def test_ids_are_unique_and_every_reference_leads_somewhere(report, outline):
+    assert len(outline.ids) == len(set(outline.ids))
+    page = (report / "first" / "index.html").read_text(encoding="utf-8")
+    referred = {target[1:] for target in outline.targets if target.startswith("#")}
+    referred |= set(re.findall(r"url\(#([^)]+)\)", page))
+    assert referred <= set(outline.ids)
+
+
+def test_figures_are_named_for_who_cannot_see_them(outline):
+    svgs = [attributes for tag, attributes in outline.elements if tag == "svg"]
+    assert len(svgs) == len(ALWAYS)
+    assert all(svg["role"] == "img" and len(svg["aria-label"]) > 30 for svg in svgs)
+    assert all("width" not in svg and "viewbox" in svg for svg in svgs)
+
+
+def test_page_follows_the_readers_colour_scheme(report):
+    page = (report / "first" / "index.html").read_text(encoding="utf-8")
+    assert "prefers-color-scheme: dark" in page
+    light, dark = re.findall(r":root \{(.*?)\}", page, flags=re.DOTALL)
+    used = set(re.findall(r"var\((--\w+)\)", page))
+    for scheme in (light, dark):
+        assert used <= set(re.findall(r"(--\w+):", scheme))
+
+
+def test_page_says_what_is_left_out_and_who_sees_probes(outline):
+    text = " ".join(outline.text)
+    assert "no setting that is a number varies" in text
+    assert "profiles, rewards + probes" in text
+
+
+def test_bare_runs_make_a_page_that_says_why_there_are_no_figures(tmp_path, capsys):
+    path = write_run(tmp_path / "runs", "linucb", 0, curve=False, summary={"data_shares": None})
+    (path / "exchanges.jsonl").unlink()
+    assert main([str(tmp_path / "runs"), "--to", str(tmp_path / "report")]) == 0
+    assert [path.stem for path in sorted((tmp_path / "report" / "figures").glob("*.svg"))] == [
+        "final"
+    ]
+    assert "no figure pairing: no run has exchanges" in capsys.readouterr().out
+
+
+def test_a_figure_of_an_earlier_report_does_not_stay(tmp_path):
+    write_run(tmp_path / "runs", "linucb", 0, curve=False)
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "agents.png").touch()
+    assert (
+        reasons(tmp_path / "runs", tmp_path)["agents"] == "no run measured its agents in two rounds"
+    )
+    assert not (tmp_path / "figures" / "agents.png").exists()
+
+
+def test_large_federations_are_not_drawn_agent_by_agent(tmp_path):
+    write_run(tmp_path / "runs", "linucb", 0, num_agents=70, summary={"data_shares": None})
+    missing = reasons(tmp_path / "runs", tmp_path)
+    assert "more than 64 agents" in missing["pairing"]
+    assert "more than 24 agents" in missing["graph"]
+    assert missing["agents"] is None
+
+
+def test_pass_rate_over_a_numeric_setting_is_drawn(tmp_path):
+    for alpha in (0.1, 1.0, 10.0):
+        write_run(tmp_path / "runs", "linucb", 0, config={"partition.alpha": alpha})
+    assert reasons(tmp_path / "runs", tmp_path)["over_setting"] is None
