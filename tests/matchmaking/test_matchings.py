@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from matchmaking_worlds import directed_matchings
 from scipy.stats import chisquare
 
-from knexa.matchmaking.matchings import Exact, Greedy, max_weight_pairs
+from knexa.matchmaking.matchings import Auto, Exact, Greedy, greedy_pairs, max_weight_pairs
 
 finite_scores = st.floats(-1e6, 1e6, allow_nan=False)
 scores_with_gaps = st.one_of(finite_scores, finite_scores, st.just(-np.inf))
@@ -156,3 +156,95 @@ def test_extreme_magnitudes_neither_overflow_nor_tie(scale):
     scores_NN = np.random.default_rng(8).normal(size=(6, 6))
     rng = np.random.default_rng(9)
     assert Exact().match(scores_NN * scale, 3, rng) == Exact().match(scores_NN, 3, rng)
+
+
+def plain_greedy(scores_NN, num_pairs, rng):
+    """The same matching, straight from its definition: sort all pairs, ties by the same noise."""
+    num_agents = len(scores_NN)
+    noise_NN = rng.integers(0, 2**24, size=scores_NN.shape).tolist()
+    off_diagonal = [(t, s) for t in range(num_agents) for s in range(num_agents) if t != s]
+    open_pairs = [pair for pair in off_diagonal if scores_NN[pair] > -np.inf]
+    largest = max((abs(scores_NN[pair]) for pair in open_pairs), default=0.0) or 1.0
+
+    def weight(pair):
+        return round(scores_NN[pair] / largest * 2.0**60) + noise_NN[pair[0]][pair[1]]
+
+    pairs, taken = [], set()
+    for pair in sorted(open_pairs, key=weight, reverse=True):
+        if len(pairs) < num_pairs and not taken & set(pair):
+            taken |= set(pair)
+            pairs.append(pair)
+    return pairs
+
+
+@st.composite
+def large_scores(draw):
+    """Scores of every shape that makes greedy's passes unequal, large enough for several."""
+    num_agents = draw(st.integers(95, 130))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    kind = draw(st.sampled_from(["noise", "additive", "ties", "hubs", "gaps", "nothing"]))
+    scores_NN = rng.normal(size=(num_agents, num_agents))
+    if kind == "additive":
+        scores_NN = rng.random(num_agents)[:, None] + rng.random(num_agents) + 1e-3 * scores_NN
+    elif kind == "ties":
+        scores_NN = rng.integers(-1, 2, size=scores_NN.shape).astype(float)
+    elif kind == "hubs":
+        scores_NN[:, :3] += 50.0
+        scores_NN[5] += 100.0
+    elif kind == "gaps":
+        scores_NN[
+            rng.random(scores_NN.shape) < draw(st.sampled_from([0.5, 0.98, 0.9999]))
+        ] = -np.inf
+    elif kind == "nothing":
+        scores_NN[:] = -np.inf
+    return scores_NN, draw(st.sampled_from([num_agents // 2, 7, 0]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(problem=large_scores(), seed=st.integers(0, 100))
+def test_greedy_by_passes_equals_the_plain_one(problem, seed):
+    scores_NN, num_pairs = problem
+    pairs = Greedy().match(scores_NN, num_pairs, np.random.default_rng(seed))
+    assert pairs == plain_greedy(scores_NN, num_pairs, np.random.default_rng(seed))
+
+
+def test_greedy_of_some_teachers_and_students_never_pairs_an_agent_with_itself():
+    rng = np.random.default_rng(10)
+    teachers_T, students_S = np.array([1, 3, 4, 9]), np.array([0, 3, 9])
+    scores_TS = np.zeros((4, 3))
+    scores_TS[1, 1] = 9.0  # agent 3 with itself
+    scores_TS[0, 1] = 5.0  # 1 teaches 3
+    pairs = greedy_pairs(scores_TS, teachers_T, students_S, 5, rng)
+    assert pairs[0] == (1, 3)
+    assert len(pairs) == 3 or {agent for pair in pairs for agent in pair} >= {1, 3}
+    agents = [agent for pair in pairs for agent in pair]
+    assert len(set(agents)) == len(agents)
+
+
+@pytest.mark.parametrize("kind", ["noise", "additive", "ties", "odd triples", "equal"])
+@pytest.mark.parametrize(("num_agents", "num_pairs"), [(40, 20), (41, 20), (40, 7), (3, 1), (2, 1)])
+def test_sparse_exact_matching_equals_the_one_over_all_edges(kind, num_agents, num_pairs):
+    rng = np.random.default_rng(11)
+    scores_NN = rng.normal(size=(num_agents, num_agents))
+    if kind == "additive":
+        scores_NN = rng.random(num_agents)[:, None] + rng.random(num_agents) + 0.1 * scores_NN
+    elif kind == "ties":
+        scores_NN = rng.integers(-1, 2, size=scores_NN.shape).astype(float)
+    elif kind == "odd triples":  # where the assignment problem's answer is far from a matching
+        scores_NN += 10.0 * (np.arange(num_agents)[:, None] // 3 == np.arange(num_agents) // 3)
+    elif kind == "equal":
+        scores_NN[:] = 0.25
+    sparse = max_weight_pairs(scores_NN, num_pairs, np.random.default_rng(12))
+    total = sum(scores_NN[pair] for pair in sparse)
+    full = max_weight_pairs(scores_NN, num_pairs)  # without a generator all edges are kept
+    assert len(sparse) == num_pairs
+    assert total == pytest.approx(sum(scores_NN[pair] for pair in full), rel=1e-9)
+
+
+def test_auto_is_exact_up_to_its_limit_and_greedy_above():
+    rng = np.random.default_rng(13)
+    scores_NN = np.full((4, 4), -1.0)
+    for teacher, student, score in [(1, 2, 10.0), (0, 1, 9.0), (2, 3, 9.0), (3, 0, 0.0)]:
+        scores_NN[teacher, student] = score
+    assert sorted(Auto(exact_up_to=4).match(scores_NN, 2, rng)) == [(0, 1), (2, 3)]
+    assert Auto(exact_up_to=3).match(scores_NN, 2, rng) == [(1, 2), (3, 0)]

@@ -62,15 +62,18 @@ def test_smallest_allowed_lambda_does_not_trip_the_drift_check():
     rng = np.random.default_rng(2)
     contexts_Kd = observed_contexts(Interaction(), 2_000, rng)
     model = RidgeRegression(contexts_Kd.shape[1], 1e-6)
-    model.update(contexts_Kd, rng.normal(size=len(contexts_Kd)))
+    for x_d in contexts_Kd:
+        model.update(x_d[None], rng.normal(size=1))
     assert (model.widths(contexts_Kd) > 0).all()
 
 
 def test_drift_of_the_inverse_is_caught_at_the_refresh():
-    model = RidgeRegression(2, LAMBDA)
+    model = RidgeRegression(8, LAMBDA)
     model.inverse_dd[0, 1] += 1.0
+    for index in range(REFRESH_EVERY - 1):
+        model.update(np.eye(8)[[index % 8]], np.zeros(1))
     with pytest.raises(AssertionError, match="drifted"):
-        model.update(np.eye(2)[np.arange(REFRESH_EVERY) % 2], np.zeros(REFRESH_EVERY))
+        model.update(np.eye(8)[:1], np.zeros(1))
 
 
 def test_log_determinant_ratio_matches_its_definition():
@@ -104,3 +107,17 @@ def test_observations_that_do_not_fit_are_refused_and_leave_the_model_alone(cont
 def test_state_of_another_context_is_refused():
     with pytest.raises(ValueError, match="resume with the context"):
         RidgeRegression(3, LAMBDA).load_state_dict(RidgeRegression(4, LAMBDA).state_dict())
+
+
+def test_many_observations_at_once_equal_one_after_another():
+    rng = np.random.default_rng(4)
+    contexts_Kd, rewards_K = observed_contexts(Concat(), 90, rng), rng.normal(size=90)
+    at_once, one_by_one = RidgeRegression(64, LAMBDA), RidgeRegression(64, LAMBDA)
+    at_once.update(contexts_Kd[:10], rewards_K[:10])  # few enough for rank-one updates
+    at_once.update(contexts_Kd[10:], rewards_K[10:])
+    for x_d, reward in zip(contexts_Kd, rewards_K, strict=True):
+        one_by_one.update(x_d[None], np.array([reward]))
+    np.testing.assert_allclose(at_once.inverse_dd, one_by_one.inverse_dd, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(at_once.theta_d, one_by_one.theta_d, rtol=1e-8, atol=1e-8)
+    # The next refresh is due as many updates later as after any other.
+    assert at_once.state_dict()["since_refresh"] == 0

@@ -8,10 +8,9 @@ leave out before it asks. Axes: N agents, V nodes (agents and dummies), E edges.
 import numpy as np
 from numpy.typing import NDArray
 
-from knexa.matchmaking.base import Array
+from knexa.matchmaking.base import Array, Mask
 
 Weights = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 _Edges = NDArray[np.int64]
 
 _FIRST_DEGREE = 4

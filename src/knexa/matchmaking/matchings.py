@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from knexa.matchmaking.base import Array, Indices
+from knexa.matchmaking.base import Array, Indices, Mask
 from knexa.matchmaking.blossom import Weights, best_matching, best_perfect_matching
 
 _SCALE_BITS = 60  # scores become integers of at most 60 bits, more than a double's mantissa holds
@@ -112,20 +111,31 @@ def greedy_pairs(
     """
     weights_TS = _integer_weights(scores_TS, teachers_T, students_S, rng)
     num_agents = 1 + int(max(teachers_T.max(initial=0), students_S.max(initial=0)))
-    free_N = np.ones(num_agents, dtype=bool)
+    # One memory, two views: arrays are filtered by one, single agents looked up in the other.
+    free = bytearray(b"\1") * num_agents
+    free_N = np.frombuffer(free, dtype=np.bool_)
     pairs: list[tuple[int, int]] = []
     while len(pairs) < num_pairs and weights_TS.size:
         threshold = _threshold(weights_TS)
         candidates_p = np.flatnonzero(weights_TS >= threshold)
-        order_p = np.argsort(-weights_TS.reshape(-1)[candidates_p], kind="stable")
+        order_p = _descending(weights_TS.reshape(-1)[candidates_p])
         rows_p, columns_p = np.divmod(candidates_p[order_p], weights_TS.shape[1])
-        _take(teachers_T[rows_p], students_S[columns_p], num_pairs, free_N, pairs)
+        _take(teachers_T[rows_p], students_S[columns_p], num_pairs, free, free_N, pairs)
         if threshold == _INADMISSIBLE + 1:
             break  # every admissible pair was a candidate
         rows_T, columns_S = free_N[teachers_T], free_N[students_S]
         teachers_T, students_S = teachers_T[rows_T], students_S[columns_S]
         weights_TS = weights_TS[np.ix_(rows_T, columns_S)]
     return pairs
+
+
+def _descending(weights_p: Weights) -> Indices:
+    """Return the order of descending weight, equal ones in their own order."""
+    order_p = np.argsort(weights_p)[::-1]  # several times faster than a stable sort
+    sorted_p = weights_p[order_p]
+    if (sorted_p[1:] == sorted_p[:-1]).any():
+        return np.argsort(-weights_p, kind="stable")
+    return order_p
 
 
 def _threshold(weights_TS: Weights) -> int:
@@ -149,11 +159,12 @@ def _take(
     teachers_p: Indices,
     students_p: Indices,
     num_pairs: int,
-    free_N: NDArray[np.bool_],
+    free: bytearray,
+    free_N: Mask,
     pairs: list[tuple[int, int]],
 ) -> None:
     """Append the candidates, best first, whose agents are free when their turn comes."""
-    begin, size = 0, 256
+    begin, size = 0, 512
     while begin < len(teachers_p) and len(pairs) < num_pairs:
         chunk = slice(begin, begin + size)
         # Most candidates of a late chunk are dead already; arrays drop them faster than a loop.
@@ -163,8 +174,8 @@ def _take(
             students_p[chunk][alive_p].tolist(),
         )
         for teacher, student in zip(teachers, students, strict=True):
-            if free_N[teacher] and free_N[student]:
-                free_N[teacher] = free_N[student] = False
+            if free[teacher] and free[student]:
+                free[teacher] = free[student] = 0
                 pairs.append((teacher, student))
                 if len(pairs) == num_pairs:
                     return
@@ -226,10 +237,10 @@ def _integer_weights(
     size = max(1, _BLOCK // max(1, num_students))
     blocks = [slice(begin, begin + size) for begin in range(0, len(teachers_T), size)]
 
-    def admissible(block: slice) -> tuple[Array, NDArray[np.bool_]]:
+    def admissible(block: slice) -> tuple[Array, Mask]:
         scores_bS = scores_TS[block]
-        same_bS = teachers_T[block, None] == students_S
-        allowed_bS = ~(np.isneginf(scores_bS) | same_bS)
+        allowed_bS = scores_bS != -np.inf
+        allowed_bS &= teachers_T[block, None] != students_S
         return np.where(allowed_bS, scores_bS, 0.0), allowed_bS
 
     largest = 0.0

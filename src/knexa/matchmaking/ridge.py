@@ -52,7 +52,7 @@ class RidgeRegression:
         return max(0.0, log_det - self.num_features * float(np.log(regularization)))
 
     def update(self, contexts_Kd: Array, rewards_K: Array) -> None:
-        """Take K observations, in order.
+        """Take K observations, one by one; all at once where they are a quarter of d or more.
 
         Raises:
             ValueError: When the shapes disagree or a value is not finite; nothing is taken then.
@@ -64,6 +64,13 @@ class RidgeRegression:
             )
         if not (np.isfinite(contexts_Kd).all() and np.isfinite(rewards_K).all()):
             raise ValueError("contexts and rewards must be finite; leave out failed exchanges")
+        if 4 * len(rewards_K) >= self.num_features:
+            # So many rank-one updates cost more than one inversion, and are less exact.
+            self._accumulate(contexts_Kd.T @ contexts_Kd)
+            self.b_d += rewards_K @ contexts_Kd
+            self.inverse_dd = self._exact_inverse()
+            self._since_refresh = 0
+            return
         for x_d, reward in zip(contexts_Kd, rewards_K, strict=True):
             self._accumulate(np.outer(x_d, x_d))
             self.b_d += reward * x_d
@@ -84,10 +91,13 @@ class RidgeRegression:
         self._carry_dd = (sum_dd - self.A_dd) - term_dd
         self.A_dd = sum_dd
 
-    def _refresh(self) -> None:
+    def _exact_inverse(self) -> Array:
         exact_dd = np.linalg.inv(self.A_dd)
         # A is symmetric, its computed inverse only nearly; later updates rely on symmetry.
-        exact_dd = (exact_dd + exact_dd.T) / 2.0
+        return np.asarray((exact_dd + exact_dd.T) / 2.0)
+
+    def _refresh(self) -> None:
+        exact_dd = self._exact_inverse()
         drift = np.abs(exact_dd - self.inverse_dd).max() / np.abs(exact_dd).max()
         assert drift < MAX_DRIFT, f"rank-one updates drifted by {drift:.1e}"
         self.inverse_dd = exact_dd
