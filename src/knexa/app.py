@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,9 +102,11 @@ class _Task:
         from knexa.settings_builder import build_settings
 
         hydra_config = HydraConfig.get()
+        elsewhere = hydra_config.launcher.get("_target_") != _BASIC_LAUNCHER
         try:
             job = job_of(config, hydra_config)
-            summary = run_job(build_settings(job), rerun=bool(config.rerun))
+            settings = replace(build_settings(job), beside_others=elsewhere)
+            summary = run_job(settings, rerun=bool(config.rerun))
         except Exception as error:
             if isinstance(error, UserError):
                 _say_error(error)
@@ -111,7 +114,7 @@ class _Task:
                 traceback.print_exc()
             is_mistake = isinstance(error, UserError) and not self._is_multirun
             self.exit_code = EXIT_USER_ERROR if is_mistake else EXIT_FAILED
-            if hydra_config.launcher.get("_target_") != _BASIC_LAUNCHER:
+            if elsewhere:
                 raise  # this object may live in another process: only Hydra can carry the news
             return None
         return objective(summary)
@@ -128,7 +131,7 @@ def run_job(settings: "Settings", *, rerun: bool) -> dict[str, Any]:
     run_directory = RunDirectory(run_path(settings))
     if run_directory.is_finished() and not rerun and not settings.dry_run:
         print(f"{_display(run_directory.path)} is finished (rerun=true runs it again)")
-        return _show_finished(run_directory)
+        return _show_finished(run_directory, brief=settings.beside_others)
     from knexa.federation.experiment import run_experiment
 
     if settings.dry_run:  # in a folder that is thrown away, so that no real run is touched
@@ -144,13 +147,13 @@ def run_job(settings: "Settings", *, rerun: bool) -> dict[str, Any]:
             print(f"results: {_display(run_directory.path)}")
 
 
-def _show_finished(run_directory: "RunDirectory") -> dict[str, Any]:
+def _show_finished(run_directory: "RunDirectory", *, brief: bool) -> dict[str, Any]:
     """Print the table that the run closed with; return its summary."""
     from knexa.tracking.console import Console
     from knexa.tracking.info import ClosingInfo
 
     summary = run_directory.read_summary()
-    Console().close(
+    Console(brief=brief).close(
         ClosingInfo(
             run_path=run_directory.path,
             summary=summary,

@@ -11,6 +11,7 @@ from knexa.federation.stage import Stage
 from knexa.federation.summary import summarize
 from knexa.federation.world import World
 from knexa.matchmaking.cpm import CPM
+from knexa.tracking.console import Console
 from knexa.tracking.info import RunInfo, StartInfo
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tracker import Tracker
@@ -27,7 +28,8 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
         checkpoint = run_dir.latest_checkpoint()
         last_round = checkpoint[0] if checkpoint else None
         run_dir.truncate_after(-1 if last_round is None else last_round)
-        tracker = Tracker(run_dir, _loggers(settings))
+        console = Console(brief=settings.beside_others)
+        tracker = Tracker(run_dir, _loggers(settings), console)
         progress = Progress(tracker, settings.federation.num_rounds)
         world = stage.world(progress)
         cpm = _cpm(settings, world)

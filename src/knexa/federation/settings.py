@@ -19,6 +19,7 @@ class Settings:
             logger), which may differ between equal runs and belongs into ``environment.json``.
         config_hash: SHA-256 (hex) of what identifies the run; 8 digits of it name the directory.
         dry_run: Build everything and train nothing.
+        beside_others: Other runs print to the same terminal: say little.
     """
 
     seed: int
@@ -29,6 +30,7 @@ class Settings:
     session: dict[str, Any]
     config_hash: str
     dry_run: bool
+    beside_others: bool = False
 
     matchmaker: Any
     federation: Any

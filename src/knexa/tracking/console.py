@@ -38,19 +38,27 @@ class Console:
     Args:
         file: Where to write; None is the standard output.
         quiet: No progress bar; None decides by whether ``file`` is a terminal.
+        brief: One line when the run starts and one when it ends, for runs beside others.
     """
 
-    def __init__(self, *, file: IO[str] | None = None, quiet: bool | None = None) -> None:
+    def __init__(
+        self, *, file: IO[str] | None = None, quiet: bool | None = None, brief: bool = False
+    ) -> None:
         self._console = RichConsole(file=file or sys.stdout, highlight=False)
         if not self._console.is_terminal:
             self._console.width = 110  # a log file has no width of its own
-        self._quiet = not self._console.is_terminal if quiet is None else quiet
+        self._quiet = brief or (not self._console.is_terminal if quiet is None else quiet)
+        self._brief = brief
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._first_round, self._round_begin, self._phase = 0, 0, (0, 1)
 
     def start(self, info: StartInfo) -> None:
         """Print the start-of-run tree and begin the progress bar."""
+        if self._brief:
+            again = "" if info.resumed_after is None else f" after round {info.resumed_after}"
+            self._line(f"{info.run_name} goes on{again}" if again else f"{info.run_name} starts")
+            return
         self._console.print(start_tree(info), soft_wrap=True)
         if self._quiet:
             return
@@ -92,6 +100,8 @@ class Console:
 
         Without a bar, of hundreds of rounds some twenty are told.
         """
+        if self._brief:
+            return
         if self._progress is None:
             if info.round % max(1, info.num_rounds // MAX_PLAIN_LINES) and (
                 info.round != info.num_rounds
@@ -115,11 +125,27 @@ class Console:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-        if info is not None:
+        if info is not None and self._brief:
+            self._line(brief_result(info))
+        elif info is not None:
             self._console.print(agents_table(info))
             self._console.print(totals_table(info))
             for note in info.notes:
                 self._console.print(note, soft_wrap=True, markup=False)
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, markup=False)
+
+
+def brief_result(info: ClosingInfo) -> str:
+    """Return a finished run's one line."""
+    parts = [f"{info.run_path.name} is done"]
+    score = info.summary.get("pass@1")
+    if isinstance(score, Mapping):
+        parts.append(f"Pass@1 {_percent(score.get('mean'))}")
+    if info.summary.get("random_regret") is not None:
+        parts.append(f"regret {_regret_line(info.summary)}")
+    return "  ".join(parts)
 
 
 def start_tree(info: StartInfo) -> Tree:
