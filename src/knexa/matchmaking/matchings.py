@@ -164,7 +164,7 @@ def _take(
     pairs: list[tuple[int, int]],
 ) -> None:
     """Append the candidates, best first, whose agents are free when their turn comes."""
-    begin, size = 0, 512
+    begin, size = 0, 128
     while begin < len(teachers_p) and len(pairs) < num_pairs:
         chunk = slice(begin, begin + size)
         # Most candidates of a late chunk are dead already; arrays drop them faster than a loop.
