@@ -62,9 +62,9 @@ def test_what_a_method_sees_is_printed(tmp_path):
     write_run(tmp_path, "linucb", 0)
     write_run(tmp_path, "oracle", 0, needs=["probes"])
     write_run(tmp_path, "local_only", 0)
-    assert column(results(tmp_path), "sees") == {
-        "linucb/akd": "profiles, rewards",
-        "oracle/akd": "profiles, rewards + probes",
+    assert column(results(tmp_path), "sees beyond profiles and rewards") == {
+        "linucb/akd": "nothing",
+        "oracle/akd": "probes",
         "local_only": "nothing",
     }
 
@@ -108,6 +108,15 @@ def test_equal_steps_reads_the_longer_run_where_the_shorter_ended(tmp_path):
 def test_runs_without_curves_say_that_steps_cannot_be_compared(tmp_path):
     write_run(tmp_path, "linucb", 0, curve=False)
     assert any("equal optimizer steps" in note for note in costs(tmp_path).notes)
+
+
+def test_costs_that_nobody_had_are_named_and_make_no_column(tmp_path):
+    write_run(tmp_path, "linucb", 0, summary={"tokens_trained": 0, "steps": None})
+    table = costs(tmp_path)
+    assert not {"tokens trained", "optimizer steps"} & set(table.headings)
+    (note,) = [note for note in table.notes if note.startswith("Zero or not recorded")]
+    assert "tokens trained" in note
+    assert "optimizer steps" in note
 
 
 def test_formats_agree_and_latex_escapes(tmp_path):

@@ -62,10 +62,8 @@ class Group:
     @property
     def needs(self) -> str:
         """What the method sees beyond profiles and rewards, for a table's cell."""
-        if self.runs[0].matchmaker == NO_EXCHANGE:
-            return "nothing"
         needs = sorted({need for run in self.runs for need in run.needs})
-        return " + ".join(["profiles, rewards", *needs])
+        return " + ".join(needs) or "nothing"
 
     @property
     def seeds(self) -> tuple[int, ...]:

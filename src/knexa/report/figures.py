@@ -77,7 +77,8 @@ _KINDS = (
     _Kind(
         "regret",
         "Cumulative regret",
-        f"Best pairing minus chosen, in raw reward, summed over the probed rounds. {_BANDS} "
+        "Best pairing minus chosen, in raw reward, summed over the probed rounds, of each method "
+        f"along its own way. {_BANDS} "
         "Slopes are least squares through the mean, with intervals over seeds; 1 is linear regret.",
         lambda study, looks, asked: curves.regret(study, looks, asked),
     ),

@@ -39,6 +39,9 @@ def heat_map(study: Study, looks: "Mapping[str, drawing.Look]") -> "Figure | str
                 panel, counts_NN, image, lambda v: f"{v:.3g}"[:4], skip_zero=True, fontsize=5.5
             )
             panel.tick_params(labelsize=6)
+        else:
+            panel.xaxis.set_major_locator(style.integer_locator())
+            panel.yaxis.set_major_locator(style.integer_locator())
         panel.set(xlabel="Student", ylabel="Teacher")
     bar: Any = figure.colorbar(image, ax=list(axes), shrink=0.6, pad=0.02, aspect=30)
     bar.set_label("Exchanges in a run, mean over seeds")
@@ -87,8 +90,8 @@ def _panels(
     found: list[tuple[Group, NDArray[np.float64]]],
     size: float,
 ) -> "tuple[Figure, tuple[Axes, ...]]":
-    columns = min(3, len(found))
-    rows = -(-len(found) // columns)
+    rows = -(-len(found) // 3)
+    columns = -(-len(found) // rows)
     width = size * columns + 0.8 if columns > 1 else 4.2
     figure, axes = style.panels(width, (size + 0.25) * rows, len(found), rows=rows)
     for panel, (group, _) in zip(axes, found, strict=True):
@@ -116,7 +119,7 @@ def _draw_graph(
     num_agents = len(counts_NN)
     angles_N = np.pi / 2 - 2 * np.pi * np.arange(num_agents) / num_agents
     places_N2 = np.stack([np.cos(angles_N), np.sin(angles_N)], axis=1)
-    radius = 9 if num_agents <= MAX_NAMED else 5
+    radius, head, faintest = (9, 1.0, 0.2) if num_agents <= MAX_NAMED else (5, 0.55, 0.1)
     order = np.argsort(np.nan_to_num(counts_NN), axis=None)  # the widest last, on top
     for teacher, student in zip(*np.unravel_index(order, counts_NN.shape), strict=True):
         share = float(np.nan_to_num(counts_NN[teacher, student])) / top
@@ -127,10 +130,12 @@ def _draw_graph(
                 tuple(places_N2[teacher]),
                 tuple(places_N2[student]),
                 connectionstyle="arc3,rad=0.16",  # so that the two directions do not coincide
-                arrowstyle=ArrowStyle.CurveFilledB(2.2 + 3 * share, 1 + 1.8 * share),
+                arrowstyle=ArrowStyle.CurveFilledB(
+                    head * (2.2 + 3 * share), head * (1 + 1.8 * share)
+                ),
                 linewidth=0.4 + 2.6 * share,
                 color=colour,
-                alpha=0.2 + 0.75 * share,
+                alpha=faintest + (0.95 - faintest) * share,
                 shrinkA=radius * 0.6,
                 shrinkB=radius * 0.6,
                 mutation_scale=1.0,

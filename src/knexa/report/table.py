@@ -22,6 +22,7 @@ from knexa.report.measures import (
 from knexa.statistics import Interval
 
 MISSING = "-"
+SEES = "sees beyond profiles and rewards"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,12 +115,15 @@ def _results(study: Study, against: str | None) -> Table:
 def _costs(study: Study, against: str | None) -> Table:
     columns = _names(study)
     notes = ["All agents together, over the whole run."]
+    absent = []
     for measure in COSTS:
         values = [group.values(measure.name) for group in study.groups]
-        if any(values):
+        if any(any(found.values()) for found in values):
             columns.append(_measured(study, measure, values, bounds=False))
         else:
-            notes.append(f"Not recorded in these runs: {measure.heading}.")
+            absent.append(measure.heading)
+    if absent:
+        notes.append(f"Zero or not recorded in all of these runs: {', '.join(absent)}.")
     budgets = {setting: step_budget(study.within(setting)) for setting in study.settings}
     reached = [
         {} if (budget := budgets[group.setting]) is None else at_steps(group, budget)
@@ -160,7 +164,7 @@ def _names(study: Study, *, needs: bool = False) -> list[_Column]:
     for index, key in enumerate(study.setting_keys):
         columns.append((key, [Cell(text=group.setting[index][1]) for group in study.groups]))
     if needs:
-        columns.append(("sees", [Cell(text=group.needs) for group in study.groups]))
+        columns.append((SEES, [Cell(text=group.needs) for group in study.groups]))
     columns.append(("seeds", [Cell(text=str(len(group.runs))) for group in study.groups]))
     return columns
 
@@ -265,7 +269,7 @@ def latex(table: Table) -> str:
 
 def tidy_rows(study: Study, table: Table) -> tuple[list[str], list[list[str | float | int]]]:
     """Return (columns, rows), a row per number: method, settings, measure, interval, seeds."""
-    columns = ["method", *study.setting_keys, "sees", "measure", "mean", "low", "high", "seeds"]
+    columns = ["method", *study.setting_keys, SEES, "measure", "mean", "low", "high", "seeds"]
     rows: list[list[str | float | int]] = []
     for group, cells in zip(study.groups, table.rows, strict=True):
         settings = [value for _, value in group.setting]
