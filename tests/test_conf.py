@@ -14,7 +14,9 @@ WHOLE_RUNS = [
     for group in ("experiment", "debug", "hparams_search", "sweep")
     for option in options_of(group)
 ]
-OPTIONS = [(group, option) for group in COMPONENT_GROUPS for option in options_of(group)]
+WHOLE_RUNS += [("experiment", f"ablation/{name}") for name in options_of("experiment/ablation")]
+OPTIONS = [("federation", "synthetic/linear")]
+OPTIONS += [(group, option) for group in COMPONENT_GROUPS for option in options_of(group)]
 
 
 def jobs(*arguments: str) -> tuple[composition.Job, ...]:
@@ -32,8 +34,14 @@ def test_every_named_run_composes_and_validates(group: str, option: str) -> None
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_validates(group: str, option: str) -> None:
-    needs_a_path = option == "jsonl"
-    (job,) = jobs(f"{group}={option}", *(["data.path=folder"] if needs_a_path else []))
+    besides = {
+        ("data", "jsonl"): "data.path=folder",
+        ("exchange", "ensemble"): "matchmaker=central_kd",
+        ("exchange", "fedavg"): "matchmaker=fedavg",
+        ("exchange", "fedid"): "matchmaker=fedid",
+    }
+    extra = besides.get((group, option))
+    (job,) = jobs(f"{group}={option}", *([extra] if extra else []))
     build_components(job)
 
 

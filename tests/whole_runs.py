@@ -12,7 +12,6 @@ SMALL = (
     "data.num_test=24",
     "data.num_transfer=24",
     "partition=iid",
-    "exchange.num_steps=2",
     "logger=csv",
     "seed=7",
 )

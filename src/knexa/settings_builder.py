@@ -71,7 +71,7 @@ def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
                 f"{group}={job.choices.get(group)}: federation={job.choices['federation']} has no "
                 f"{group}; leave it out"
             )
-    _check_protocol(job, components["matchmaker"])
+    _check_protocol(job, components)
     return root, components
 
 
@@ -119,12 +119,48 @@ def config_hash(config: Mapping[str, Any], data: Any) -> str:
     return hashlib.sha256(document.encode()).hexdigest()
 
 
-def _check_protocol(job: Job, matchmaker: Any) -> None:
-    """Refuse an exchange that the user set against a matchmaker that dictates its own."""
-    dictated = getattr(matchmaker, "protocol", None)
-    chosen = job.chosen_by_user("exchange")
-    if dictated is not None and chosen is not None and chosen != dictated:
+def _check_context(job: Job, context: Any, profile: Any) -> None:
+    """Refuse a context that reads features which the profile does not have."""
+    try:
+        context.num_features(len(profile.feature_names))
+    except ValueError as error:
         raise UserError(
-            f"exchange={chosen}: matchmaker={job.choices['matchmaker']} dictates its own protocol, "
+            f"context={job.choices['context']} with profile={job.choices['profile']}: {error}"
+        ) from error
+
+
+def _check_protocol(job: Job, components: Mapping[str, Any]) -> None:
+    """Refuse an exchange that the matchmaker has no use for, and probes where no pairs teach."""
+    matchmaker, exchange = components["matchmaker"], components["exchange"]
+    name, chosen = job.choices["matchmaker"], job.choices["exchange"]
+    dictated = getattr(matchmaker, "protocol", None)
+    if exchange is None:
+        if dictated is not None:
+            raise UserError(
+                f"matchmaker={name} needs its own exchange, {dictated}, which "
+                f"federation={job.choices['federation']} does not have; choose another matchmaker"
+            )
+        return
+    actual, pairs = getattr(exchange, "name", chosen), getattr(exchange, "pairs", True)
+    if dictated is not None and actual != dictated:
+        raise UserError(
+            f"exchange={chosen}: matchmaker={name} dictates its own protocol, "
             f"{dictated}; leave exchange out, or choose another matchmaker"
+        )
+    if dictated is None and not pairs:
+        raise UserError(
+            f"exchange={chosen} does not teach in pairs, which matchmaker={name} needs; leave "
+            "exchange out, or choose the matchmaker that dictates it"
+        )
+    if not pairs and components["regret"].every:
+        raise UserError(
+            f"regret.every={components['regret'].every}: probes try pairs, and matchmaker={name} "
+            "has none; set regret=none"
+        )
+    if "peer losses" in getattr(matchmaker, "needs", ()) and (
+        getattr(exchange, "carries", "text") not in ("text", "logits")
+    ):
+        raise UserError(
+            f"exchange={chosen}: matchmaker={name} chooses peers by their text, and this exchange "
+            "sends none; choose one that does, such as akd"
         )

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from knexa.agents.state import AgentState
-from knexa.agents.training import FitReport, Training, weighted_loss
+from knexa.agents.training import FitReport, Training, objective
 from knexa.backbones.load import LoadedBackbone
 
 
@@ -44,8 +44,8 @@ class AdapterModule(L.LightningModule):
         return float(torch.stack(self.losses).double().mean())
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """Return the weighted cross-entropy of one batch."""
-        loss = weighted_loss(self.model, batch)
+        """Return the objective of one batch."""
+        loss = objective(self.model, batch)
         self.losses.append(loss.detach())
         return loss
 
@@ -134,7 +134,8 @@ def fit(
     with torch.random.fork_rng(), quiet_lightning():
         torch.manual_seed(seed)
         run_trainer(module, batches, training, accelerator)
-    tokens = sum(int(batch["mask_BT"].sum()) for batch in batches)
+    masks = ("mask_BT", "prompt_mask_PT")
+    tokens = sum(int(batch[mask].sum()) for batch in batches for mask in masks if mask in batch)
     steps = module.steps_taken
     adapter, optimizer = optimizer_tensors(module)
     trained = replace(

@@ -5,7 +5,7 @@ holds nothing that a phase changes (an adapter is loaded into the backbone's slo
 every phase).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from knexa.agents.state import AgentState, KeptText
@@ -13,11 +13,11 @@ from knexa.agents.text import encode_example, encode_prompt
 from knexa.agents.training import Example, Training
 from knexa.data.problem import Problem
 from knexa.evaluation.settings import Evaluation
-from knexa.exchange.protocols import AKD
+from knexa.exchange.protocols import Protocol
 
 if TYPE_CHECKING:
     from knexa.backbones.load import BackbonePool, LoadedBackbone
-    from knexa.backbones.roster import Roster
+    from knexa.backbones.roster import Agent, Roster
     from knexa.data.benchmark import Benchmark
     from knexa.data.partition import AgentData
     from knexa.evaluation import Executor
@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Session:
-    """The unchanging surroundings of every phase of one run."""
+    """The unchanging surroundings of every phase of one run.
+
+    Attributes:
+        servers: Server agents, which have no private data; their indices follow the agents'.
+        measure: What an exchange's reward is measured by (``matchmaking.rewards.Measure``).
+        measures_skills: Whether profiles show pass rates by category on the transfer set.
+    """
 
     seed: int
     num_rounds: int
@@ -37,19 +43,31 @@ class Session:
     executor: "Executor"
     training: Training
     evaluation: Evaluation
-    protocol: AKD
+    protocol: Protocol
     guardrail: "Guardrail"
     accelerator: str
+    servers: "tuple[Agent, ...]" = ()
+    measure: str = "validation_loss"
+    measures_skills: bool = False
     transfer_by_id: dict[str, Problem] = field(init=False)
 
     def __post_init__(self) -> None:
         self.transfer_by_id = {problem.task_id: problem for problem in self.benchmark.transfer}
 
+    @property
+    def members(self) -> "tuple[Agent, ...]":
+        """The agents and then the servers, by index."""
+        return (*self.roster.agents, *self.servers)
+
+    def private(self, index: int) -> "tuple[Problem, ...]":
+        """Return a member's private training problems; a server has none."""
+        return self.splits[index].train if index < len(self.splits) else ()
+
     def backbone(self, state: AgentState) -> "LoadedBackbone":
         """Return the agent's backbone with the state's adapter in its slot."""
         from knexa.backbones.load import load_adapter
 
-        loaded = self.pool.get(self.roster.agents[state.index].backbone)
+        loaded = self.pool.get(self.members[state.index].backbone)
         load_adapter(loaded, state.adapter)
         return loaded
 
@@ -60,7 +78,8 @@ class Session:
 
     def kept_example(self, tokenizer: Any, text: KeptText) -> Example:
         """Return the training sequence of a kept completion of a transfer problem."""
-        return self.example(tokenizer, self.transfer_by_id[text.task_id], text.completion)
+        example = self.example(tokenizer, self.transfer_by_id[text.task_id], text.completion)
+        return replace(example, weight=text.weight)
 
     def prompt(self, tokenizer: Any, problem: Problem) -> list[int]:
         """Return the tokens that a solution of the problem continues."""

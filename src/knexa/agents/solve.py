@@ -83,6 +83,16 @@ def execute(
     return [execution.outcome for execution in executions]
 
 
+def solved(session: Session, state: AgentState, problems: Sequence[Problem]) -> list[bool | None]:
+    """Answer the problems greedily; return which are solved, None for what the sandbox lost."""
+    answers = answer(session, state, problems, temperature=0.0, seed=0)
+    outcomes = execute(session, problems, [item.completion for item in answers])
+    return [
+        None if outcome is Outcome.INFRASTRUCTURE_ERROR else outcome is Outcome.PASSED
+        for outcome in outcomes
+    ]
+
+
 def measure(session: Session, state: AgentState, problems: Sequence[Problem]) -> Score:
     """Answer the problems greedily and score the answers; what the sandbox lost is left out."""
     answers = answer(session, state, problems, temperature=0.0, seed=0)

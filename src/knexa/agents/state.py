@@ -10,10 +10,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptText:
-    """A teacher's completion of a transfer problem that the student keeps to rehearse."""
+    """A teacher's completion of a transfer problem, and how much it weighs beside the others.
+
+    The weight is not kept with what a student rehearses, where every text counts alike.
+    """
 
     task_id: str
     completion: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +26,8 @@ class History:
 
     ``pass_at_1``, ``codebleu`` and ``perplexity`` hold the last two measurements on the validation
     split, newest last. ``skills`` is the share of public transfer problems solved greedily, one
-    value a category, where the profile shows it. ``learn_rewards`` and ``teach_rewards`` are the raw
-    rewards (Eq. 3) of the exchanges that the agent took part in.
+    value a category, where the profile shows it. ``learn_rewards`` and ``teach_rewards`` are the
+    raw rewards (Eq. 3) of the exchanges that the agent took part in.
     """
 
     pass_at_1: tuple[float, ...] = ()

@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 if TYPE_CHECKING:
     import torch
+
+Batch = dict[str, "torch.Tensor"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +56,35 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
+class SoftTargets:
+    """A teacher's next-token distribution at each of a completion's A tokens.
+
+    Attributes:
+        ids_AS: Token ids of the S most likely tokens.
+        probabilities_AS: Their probabilities, softened and scaled to sum to 1.
+        temperature: What softened them, and softens the student.
+    """
+
+    ids_AS: NDArray[np.int32]
+    probabilities_AS: NDArray[np.float32]
+    temperature: float
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
-    """One training sequence: its token ids, of which the first ``num_prompt`` are not learnt."""
+    """One training sequence: its token ids, of which the first ``num_prompt`` are not learnt.
+
+    ``weight`` weighs it beside the others of its group. With ``soft`` targets they are learnt in
+    place of the tokens themselves.
+    """
 
     ids: list[int]
     num_prompt: int
+    weight: float = 1.0
+    soft: SoftTargets | None = None
 
 
-def collate(
-    groups: Sequence[tuple[float, Sequence[Example]]], pad: int
-) -> "dict[str, torch.Tensor]":
+def collate(groups: Sequence[tuple[float, Sequence[Example]]], pad: int) -> Batch:
     """Return one right-padded batch of ``input_BT``, ``mask_BT`` and ``weight_BT``.
 
     Args:
@@ -72,7 +95,9 @@ def collate(
 
     Returns:
         ``weight_BT[b, t]`` weighs the prediction of token t; it is 0 on prompts and padding, and
-        each group's weights sum to the group's weight.
+        each group's weights sum to the group's weight where its examples weigh 1. Examples with
+        soft targets weigh in ``soft_weight_BT`` instead, beside ``soft_ids_BTS``,
+        ``soft_probabilities_BTS`` and ``temperature``.
     """
     import torch
 
@@ -81,29 +106,101 @@ def collate(
     input_BT = torch.full((len(examples), longest), pad, dtype=torch.long)
     mask_BT = torch.zeros((len(examples), longest), dtype=torch.long)
     weight_BT = torch.zeros((len(examples), longest))
+    soft = _empty_soft_targets(examples, longest)
     row = 0
     for weight, group in groups:
         tokens = sum(len(example.ids) - example.num_prompt for example in group)
         for example in group:
-            length = len(example.ids)
+            length, answer = len(example.ids), slice(example.num_prompt, len(example.ids))
             input_BT[row, :length] = torch.tensor(example.ids)
             mask_BT[row, :length] = 1
-            weight_BT[row, example.num_prompt : length] = weight / max(tokens, 1)
+            token_weight = weight / max(tokens, 1) * example.weight
+            if example.soft is None:
+                weight_BT[row, answer] = token_weight
+            else:
+                soft["soft_weight_BT"][row, answer] = token_weight
+                soft["soft_ids_BTS"][row, answer] = torch.from_numpy(example.soft.ids_AS).long()
+                soft["soft_probabilities_BTS"][row, answer] = torch.from_numpy(
+                    example.soft.probabilities_AS
+                )
             row += 1
-    return {"input_BT": input_BT, "mask_BT": mask_BT, "weight_BT": weight_BT}
+    return {"input_BT": input_BT, "mask_BT": mask_BT, "weight_BT": weight_BT, **soft}
 
 
-def weighted_loss(model: Any, batch: "dict[str, torch.Tensor]") -> "torch.Tensor":
-    """Return the sum over tokens of weight times cross-entropy; a mean where weights sum to 1."""
+def _empty_soft_targets(examples: Sequence[Example], longest: int) -> Batch:
+    import torch
+
+    soft = [example.soft for example in examples if example.soft is not None]
+    if not soft:
+        return {}
+    shape = (len(examples), longest, soft[0].ids_AS.shape[1])
+    return {
+        "soft_weight_BT": torch.zeros(shape[:2]),
+        "soft_ids_BTS": torch.zeros(shape, dtype=torch.long),
+        "soft_probabilities_BTS": torch.zeros(shape),
+        "temperature": torch.tensor(soft[0].temperature),
+    }
+
+
+def weighted_loss(model: Any, batch: Batch) -> "torch.Tensor":
+    """Return the sum over tokens of weight times loss; a mean where weights sum to 1.
+
+    The loss is the cross-entropy with the token, or T^2 KL(teacher || student) at temperature T
+    where a token has soft targets (Hinton et al. 2015). Weights may be negative.
+    """
     import torch.nn.functional as F
 
     logits_BTV = model(input_ids=batch["input_BT"], attention_mask=batch["mask_BT"]).logits
     weight_BT = batch["weight_BT"][:, 1:]
-    used_BT = weight_BT > 0
+    used_BT = weight_BT != 0
     loss_K = F.cross_entropy(
         logits_BTV[:, :-1][used_BT].float(), batch["input_BT"][:, 1:][used_BT], reduction="none"
     )
-    return (loss_K * weight_BT[used_BT]).sum()
+    loss = (loss_K * weight_BT[used_BT]).sum()
+    return loss + _soft_loss(logits_BTV, batch) if "soft_weight_BT" in batch else loss
+
+
+def _soft_loss(logits_BTV: "torch.Tensor", batch: Batch) -> "torch.Tensor":
+    weight_BT, temperature = batch["soft_weight_BT"][:, 1:], batch["temperature"]
+    used_BT = weight_BT != 0
+    log_probs_KV = (logits_BTV[:, :-1][used_BT].float() / temperature).log_softmax(-1)
+    student_KS = log_probs_KV.gather(1, batch["soft_ids_BTS"][:, 1:][used_BT])
+    teacher_KS = batch["soft_probabilities_BTS"][:, 1:][used_BT]
+    # A probability of 0 contributes nothing; its logarithm is kept finite.
+    divergence_K = (teacher_KS * (teacher_KS.clamp(min=1e-30).log() - student_KS)).sum(-1)
+    return (divergence_K * weight_BT[used_BT]).sum() * temperature**2
+
+
+def pooled_states(model: Any, input_BT: "torch.Tensor", mask_BT: "torch.Tensor") -> "torch.Tensor":
+    """Return the mean of the last hidden states over each prompt's tokens, states_BH."""
+    output = model(
+        input_ids=input_BT, attention_mask=mask_BT, output_hidden_states=True, logits_to_keep=1
+    )
+    weight_BT1 = mask_BT[..., None].float()
+    states_BTH: torch.Tensor = output.hidden_states[-1].float()
+    return (states_BTH * weight_BT1).sum(1) / weight_BT1.sum(1)
+
+
+def cosines(states_BH: "torch.Tensor") -> "torch.Tensor":
+    """Return the cosine similarities of all rows, cosines_BB."""
+    import torch.nn.functional as F
+
+    unit_BH = F.normalize(states_BH, dim=-1)
+    return unit_BH @ unit_BH.T
+
+
+def objective(model: Any, batch: Batch) -> "torch.Tensor":
+    """Return what one batch trains: ``weighted_loss``, and similarities where it carries any.
+
+    ``cosines_PP`` are a teacher's for the P prompts in ``prompt_PT`` and ``prompt_mask_PT``; the
+    mean squared difference of the student's own weighs ``similarity_weight``.
+    """
+    loss = weighted_loss(model, batch)
+    if "cosines_PP" not in batch:
+        return loss
+    own_PP = cosines(pooled_states(model, batch["prompt_PT"], batch["prompt_mask_PT"]))
+    difference = ((own_PP - batch["cosines_PP"]) ** 2).mean()
+    return loss + batch["similarity_weight"] * difference
 
 
 @dataclass(frozen=True, slots=True)

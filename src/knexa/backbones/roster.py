@@ -86,6 +86,7 @@ class Recommended:
         num_rounds: Rounds of the federation.
         regret_every: Counterfactual probes every so many rounds; 0 is never.
         max_new_tokens: Longest completion, in tokens.
+        exchange_problems: Transfer problems that a teacher answers in a round; None is all.
     """
 
     local_learning_rate: Annotated[float, Field(gt=0)]
@@ -98,21 +99,27 @@ class Recommended:
     num_rounds: Annotated[int, Field(ge=0)]
     regret_every: Annotated[int, Field(ge=0)]
     max_new_tokens: Annotated[int, Field(ge=1)]
+    exchange_problems: Annotated[int, Field(ge=1)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Roster:
-    """The federation's members, in roster order; an agent's index here is its index everywhere."""
+    """The federation's members, in roster order; an agent's index here is its index everywhere.
+
+    ``server`` names the backbone of a server agent, for matchmakers that have one; None is the
+    first agent's.
+    """
 
     agents: tuple[Agent, ...]
     backbones: dict[str, Backbone]
     recommended: Recommended
+    server: str | None = None
 
     def __post_init__(self) -> None:
         """Check that names are unique and refer to something.
 
         Raises:
-            ValueError: No agents, an agent name given twice, or an agent on an unknown backbone.
+            ValueError: No agents, an agent name given twice, or a member on an unknown backbone.
         """
         if not self.agents:
             raise ValueError("agents is empty: name at least one agent")
@@ -129,6 +136,18 @@ class Roster:
                     f"backbones; known are {', '.join(sorted(self.backbones)) or 'none'}"
                 )
 
+        if self.server is not None and self.server not in self.backbones:
+            raise ValueError(
+                f"server={self.server!r} is not in backbones; known are "
+                f"{', '.join(sorted(self.backbones))}"
+            )
+
+    def servers(self, number: int) -> tuple[Agent, ...]:
+        """Return that many server agents; their indices follow the agents'."""
+        backbone = self.agents[0].backbone if self.server is None else self.server
+        names = ["server"] if number == 1 else [f"server-{i}" for i in range(number)]
+        return tuple(Agent(name=name, backbone=backbone) for name in names[:number])
+
     @property
     def num_agents(self) -> int:
         """Number of agents."""
@@ -136,8 +155,9 @@ class Roster:
 
     @property
     def used_backbones(self) -> tuple[str, ...]:
-        """Names of the backbones that an agent stands on, in order of first use."""
-        return tuple(dict.fromkeys(agent.backbone for agent in self.agents))
+        """Names of the backbones that a member stands on, in order of first use."""
+        named = [] if self.server is None else [self.server]
+        return tuple(dict.fromkeys([*(agent.backbone for agent in self.agents), *named]))
 
     def backbone_of(self, agent: int) -> Backbone:
         """Return the backbone of the agent with that roster index."""

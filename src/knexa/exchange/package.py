@@ -65,12 +65,12 @@ class TextItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnowledgePackage:
-    """A teacher's text on the transfer set, at most one answer a problem."""
+    """Text on the transfer set: a teacher's, at most one answer a problem, or a pool of many's."""
 
     sender: str
     round: int
     items: tuple[TextItem, ...]
-    kind: Literal["text"] = "text"
+    kind: Literal["text", "pool"] = "text"
     version: int = PACKAGE_VERSION
 
 
@@ -194,8 +194,10 @@ def _check(fields: Any, limits: PackageLimits) -> None:
             f"the package has version {_show(fields['version'])}, this program reads "
             f"{PACKAGE_VERSION}"
         )
-    if fields["kind"] != "text":
-        raise PackageError(f"the package is of kind {_show(fields['kind'])}, known is 'text'")
+    if fields["kind"] not in ("text", "pool"):
+        raise PackageError(
+            f"the package is of kind {_show(fields['kind'])}, known are 'text' and 'pool'"
+        )
     _check_text(fields["sender"], "sender", 1, limits.max_name)
     if type(fields["round"]) is not int or fields["round"] < 0:
         raise PackageError(f"round is {_show(fields['round'])}, must be an integer >= 0")
@@ -206,8 +208,10 @@ def _check(fields: Any, limits: PackageLimits) -> None:
         raise PackageError(f"the package has {len(items)} items, allowed are {limits.max_items}")
     for item in items:
         _check_item(item, limits)
-    if len({item["task_id"] for item in items}) != len(items):
+    if fields["kind"] == "text" and len({item["task_id"] for item in items}) != len(items):
         raise PackageError("the package answers a problem twice")
+    if len({(item["task_id"], item["completion"]) for item in items}) != len(items):
+        raise PackageError("the package gives an answer twice")
 
 
 def _check_item(item: Any, limits: PackageLimits) -> None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from knexa.agents.session import Session
 from knexa.backbones.load import BackbonePool, LoadedBackbone, check_available
 from knexa.data.benchmark import Benchmark
@@ -19,6 +21,7 @@ from knexa.evaluation.metrics import GateReport, gate
 from knexa.federation.llm_world import LLMWorld
 from knexa.federation.settings import Settings
 from knexa.federation.summary import summarize_samples
+from knexa.matchmaking.base import Mask
 from knexa.seeding import derive_rng
 from knexa.tracking.info import AgentInfo
 
@@ -48,7 +51,10 @@ class LLMStage:
     def world(self, observer: Observer) -> LLMWorld:
         """Fork the workers and start the agents."""
         pool = self._stack.enter_context(Pool(self.workers, self.session, observer))
-        return LLMWorld(self.session, pool, self.settings.reward, self.settings.profile)
+        admissible_NN = admissible_pairs(self.session)
+        return LLMWorld(
+            self.session, pool, self.settings.reward, self.settings.profile, admissible_NN
+        )
 
     def overview(self) -> Row:
         """Return what the start tree shows of the agents and their data (see ``StartInfo``)."""
@@ -113,8 +119,39 @@ def _session(settings: Settings, workers: Workers) -> tuple[Session, GateReport]
         protocol=settings.exchange,
         guardrail=settings.guardrail,
         accelerator=workers.accelerator,
+        servers=settings.roster.servers(settings.matchmaker.num_servers),
+        measure=settings.reward.measure,
+        measures_skills=settings.profile.measures_skills,
     )
     return session, report
+
+
+def admissible_pairs(session: Session) -> Mask | None:
+    """Return which ordered pairs the protocol can serve; None is all.
+
+    Raises:
+        UserError: It can serve none.
+    """
+    common, roster = session.protocol.common, session.roster
+    if common == "nothing":
+        return None
+    kinds = [agent.backbone for agent in roster.agents]
+    if common == "tokenizer":
+        kinds = [_tokenizer_of(session.pool.get(name)) for name in kinds]
+    kinds_N = np.array(kinds, dtype=object)
+    admissible_NN = (kinds_N[:, None] == kinds_N[None, :]) & ~np.eye(len(kinds), dtype=bool)
+    if not admissible_NN.any():
+        raise UserError(
+            f"exchange={session.protocol.name} serves agents with the same {common} only, and no "
+            f"two of the {roster.num_agents} agents have one: choose another exchange or roster"
+        )
+    return np.asarray(admissible_NN, dtype=np.bool_)
+
+
+def _tokenizer_of(loaded: LoadedBackbone) -> str:
+    """Return all that decides how a tokenizer cuts text, as text that equal ones share."""
+    backend = getattr(loaded.tokenizer, "backend_tokenizer", None)
+    return loaded.name if backend is None else str(backend.to_str())
 
 
 @lru_cache(maxsize=4)

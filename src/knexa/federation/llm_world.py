@@ -1,11 +1,12 @@
 """The federation of LoRA agents: what a round means when the agents are language models.
 
-Data flow of a round: states -> local update (all agents) -> profiles -> the plan -> lessons of its
-teachers -> what a student keeps of each -> learning -> states. A probe runs the last three for
-every ordered pair from the same snapshot; an exchange that was probed is not computed again, since
-a phase is a pure function and the trial is the exchange.
+Data flow of a round: states -> local update (all agents) -> profiles -> the plan -> what each group
+of teachers delivers -> learning -> states. A probe delivers and learns for every ordered pair from
+the same snapshot; an exchange that was probed is not computed again, since a phase is a pure
+function and the trial is the exchange.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,33 +14,53 @@ from typing import Any
 import numpy as np
 
 from knexa.agents import phases
-from knexa.agents.phases import Learned, Lesson, Received
+from knexa.agents.learning import Learned, learn
+from knexa.agents.lessons import Lesson, Received, receive, teach
+from knexa.agents.scoring import Gauge, gauge, text_loss
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import FitReport
 from knexa.engine.local import Pool
+from knexa.federation.deliveries import Delivery, deliver_together, of_lesson
 from knexa.federation.world import Exchange
-from knexa.matchmaking.base import Array, Mask, Plan, Probe
+from knexa.matchmaking.base import Array, Directive, Mask, Plan, Probe
+
+Teachers = tuple[int, ...]
 
 
 class LLMWorld:
-    """The agents and what has happened to them; implements ``federation.world.World``."""
+    """The agents and what has happened to them; implements ``federation.world.World``.
 
-    def __init__(self, session: Session, pool: Pool, reward: Any, profile: Any) -> None:
+    Server agents have states as the others do, behind theirs; they are never updated on their own,
+    profiled or evaluated.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        pool: Pool,
+        reward: Any,
+        profile: Any,
+        admissible_NN: Mask | None = None,
+    ) -> None:
         self.session, self.pool, self.reward, self.profile = session, pool, reward, profile
         self.num_agents = len(session.roster.agents)
         self.protocol_name = session.protocol.name
-        self.admissible_NN: Mask | None = None
-        everyone = range(self.num_agents)
-        self.states: list[AgentState] = pool.map(phases.start, [(i,) for i in everyone], everyone)
+        self.admissible_NN = admissible_NN
+        members = range(len(session.members))
+        self.states: list[AgentState] = pool.map(phases.start, [(i,) for i in members], members)
         self._forget_round()
 
     def _forget_round(self) -> None:
+        nothing = [0.0] * self.num_agents
         self._updates: list[FitReport | None] = [None] * self.num_agents
         self._lessons: dict[int, tuple[Lesson, Received]] = {}
-        self._trials: dict[tuple[int, int], tuple[AgentState, Learned]] = {}
+        self._deliveries: dict[Teachers, Delivery] = {}
+        self._gauges: dict[int, Gauge] = {}
+        self._trials: dict[tuple[Teachers, int], tuple[AgentState, Learned]] = {}
         self._learned: dict[int, Learned] = {}
-        self._kilobytes = [0.0] * self.num_agents
+        self._received, self._scouted = list(nothing), list(nothing)
+        self._generated = [0] * self.num_agents
 
     # The round, step by step
 
@@ -47,10 +68,10 @@ class LLMWorld:
         """Update every agent on its private data and measure it on its validation split."""
         self._forget_round()
         everyone = range(self.num_agents)
-        tasks = [(state, round_number) for state in self.states]
+        tasks = [(self.states[i], round_number) for i in everyone]
         sizes = [len(split.train) for split in self.session.splits]
         results = self.pool.map(phases.update_locally, tasks, everyone, sizes)
-        self.states = [state for state, _ in results]
+        self.states[: self.num_agents] = [state for state, _ in results]
         self._updates = [report for _, report in results]
 
     def profiles(self) -> Array:
@@ -60,105 +81,188 @@ class LLMWorld:
                 self.profile.build(
                     state,
                     family=self.session.roster.backbone_of(state.index).family,
-                    train=self.session.splits[state.index].train,
+                    train=self.session.private(state.index),
                 )
-                for state in self.states
+                for state in self.states[: self.num_agents]
             ]
         )
 
     def probe(self, round_number: int) -> Probe:
-        """Try every ordered pair and the no-teacher arm from the round's snapshot."""
+        """Try every admissible ordered pair and the no-teacher arm from the round's snapshot."""
         everyone = range(self.num_agents)
-        self._prepare_lessons(round_number, everyone)
-        pairs = [(j, i) for i in everyone for j in everyone if i != j]
+        pairs = [(j, i) for i in everyone for j in everyone if i != j and self._admits(j, i)]
+        trials = [((j,), i) for j, i in pairs]
+        self._deliver(round_number, trials)
+        self._gauge(everyone)
         alone = self.pool.map(
-            phases.learn, [(state, None, round_number) for state in self.states], everyone
+            learn,
+            [(self.states[i], None, round_number, self._gauges[i]) for i in everyone],
+            everyone,
         )
-        self._try(round_number, pairs)
-        rewards_NN = np.full((self.num_agents, self.num_agents), np.nan)
+        self._try(round_number, trials)
+        rewards_NN = np.full((self.num_agents, self.num_agents), -np.inf)
+        np.fill_diagonal(rewards_NN, np.nan)
         for teacher, student in pairs:
-            rewards_NN[teacher, student] = self._reward(teacher, student)
+            rewards_NN[teacher, student] = self._reward((teacher,), student)
         no_teacher_N = np.array([self._raw(learned, kilobytes=0.0) for _, learned in alone])
         return Probe(rewards_NN=rewards_NN, no_teacher_N=no_teacher_N)
 
     def peer_losses(self, round_number: int) -> Array:
-        """Return every student's loss on every teacher's text."""
-        raise NotImplementedError
+        """Return every student's loss on every teacher's text, diagonal NaN.
+
+        All agents send their lesson to all others, which the round's rows count as scouting.
+        """
+        everyone = range(self.num_agents)
+        lessons = self.lessons(round_number, everyone)
+        pairs = [(j, i) for i in everyone for j in everyone if i != j]
+        tasks = [(self.states[i], lessons[j][1].texts) for j, i in pairs]
+        losses_NN = np.full((self.num_agents, self.num_agents), np.nan)
+        for (teacher, student), loss in zip(
+            pairs, self.pool.map(text_loss, tasks, [i for _, i in pairs]), strict=True
+        ):
+            losses_NN[teacher, student] = loss
+            self._scouted[student] += lessons[teacher][0].kilobytes
+        self._generated = [lessons[j][0].tokens_generated for j in everyone]
+        return losses_NN
 
     def exchange(self, round_number: int, plan: Plan) -> list[Exchange]:
-        """Carry the plan out; students learn from the snapshot, so the order does not matter."""
-        pairs = [directive.pair for directive in plan if directive.pair is not None]
-        if len(pairs) < len(plan):
-            raise NotImplementedError(f"{self.session.protocol.name} teaches in pairs only")
-        self._prepare_lessons(round_number, sorted({teacher for teacher, _ in pairs}))
-        self._try(round_number, [pair for pair in pairs if pair not in self._trials])
+        """Carry the plan out; students learn from the snapshot, so the order does not matter.
+
+        Raises:
+            ValueError: The plan teaches an agent twice, or the protocol cannot serve a directive.
+        """
+        self._check(plan)
+        trials = [(directive.teachers, i) for directive in plan for i in directive.students]
+        self._try(round_number, trials)
         states = list(self.states)
-        exchanges = []
-        for directive, (teacher, student) in zip(plan, pairs, strict=True):
-            lesson, received = self._lessons[teacher]
-            states[student], learned = self._trials[teacher, student]
-            self._learned[student] = learned
-            self._kilobytes[student] += lesson.kilobytes
-            exchanges.append(
-                Exchange(
-                    directive=directive,
-                    reward=self._reward(teacher, student),
-                    kilobytes=lesson.kilobytes,
-                    items_sent=lesson.items_sent,
-                    items_kept=learned.items_kept,
-                    guardrail={
-                        kind: lesson.guardrail[kind] + received.guardrail[kind]
-                        for kind in lesson.guardrail
-                    },
-                    tokens_generated=lesson.tokens_generated,
-                )
-            )
+        for teachers, student in trials:
+            states[student], learned = self._trials[teachers, student]
+            if student < self.num_agents:
+                self._learned[student] = learned
+                self._count_received(teachers, student)
+        exchanges = [self._exchange(directive) for directive in plan]
         self.states = states
         self._remember(exchanges)
         return exchanges
 
-    def _prepare_lessons(self, round_number: int, teachers: Any) -> None:
-        missing = [teacher for teacher in teachers if teacher not in self._lessons]
-        lessons = self.pool.map(
-            phases.teach, [(self.states[j], round_number) for j in missing], missing
+    def _check(self, plan: Plan) -> None:
+        students = [student for directive in plan for student in directive.students]
+        if len(set(students)) < len(students):
+            raise ValueError("the plan teaches an agent twice in one round")
+        for directive in plan:
+            if directive.pair is None and self.session.protocol.pairs:
+                raise ValueError(f"{self.protocol_name} teaches in pairs only")
+            for teacher in directive.teachers:
+                for student in directive.students:
+                    if teacher != student and not self._admits(teacher, student):
+                        raise ValueError(
+                            f"{self.protocol_name} cannot serve agents {teacher} and {student}"
+                        )
+
+    def _admits(self, teacher: int, student: int) -> bool:
+        return self.admissible_NN is None or bool(self.admissible_NN[teacher, student])
+
+    def _count_received(self, teachers: Teachers, student: int) -> None:
+        kilobytes = self._deliveries[teachers].kilobytes
+        self._received[student] += kilobytes
+        if self._scouted[student]:
+            self._scouted[student] -= kilobytes  # the package that came already is not sent again
+
+    def _exchange(self, directive: Directive) -> Exchange:
+        """Return the record of a directive whose students have learned."""
+        teachers = directive.teachers
+        delivery = self._deliveries[teachers]
+        agents = [i for i in directive.students if i < self.num_agents]
+        for teacher, tokens in delivery.tokens_generated.items():
+            self._generated[teacher] = tokens
+        return Exchange(
+            directive=directive,
+            reward=float(np.mean([self._reward(teachers, student) for student in agents])),
+            kilobytes=delivery.shared_kilobytes + delivery.kilobytes * len(agents),
+            items_sent=delivery.items_sent,
+            items_kept=delivery.items_kept,
+            guardrail=delivery.guardrail,
+            tokens_generated=sum(delivery.tokens_generated.values()),
+            server=delivery.server,
         )
-        received = self.pool.map(phases.receive, [(lesson,) for lesson in lessons], missing)
+
+    # Lessons, deliveries and trials: made once a round, whoever asks
+
+    def map(self, phase: Callable[..., Any], tasks: Sequence[Any], keys: Sequence[int]) -> Any:
+        """Run a phase of the exchange over agents."""
+        return self.pool.map(phase, tasks, keys)
+
+    def lessons(
+        self, round_number: int, teachers: Iterable[int]
+    ) -> dict[int, tuple[Lesson, Received]]:
+        """Return every lesson of the round so far, these teachers' among them."""
+        missing = [teacher for teacher in teachers if teacher not in self._lessons]
+        lessons = self.pool.map(teach, [(self.states[j], round_number) for j in missing], missing)
+        received = self.pool.map(receive, [(lesson, round_number) for lesson in lessons], missing)
         self._lessons.update(zip(missing, zip(lessons, received, strict=True), strict=True))
+        return self._lessons
 
-    def _try(self, round_number: int, pairs: list[tuple[int, int]]) -> None:
-        tasks = [(self.states[i], self._lessons[j][1], round_number) for j, i in pairs]
-        results = self.pool.map(phases.learn, tasks, [student for _, student in pairs])
-        self._trials.update(zip(pairs, results, strict=True))
+    def _gauge(self, students: Iterable[int]) -> None:
+        missing = [student for student in students if student not in self._gauges]
+        results = self.pool.map(gauge, [(self.states[i],) for i in missing], missing)
+        self._gauges.update(zip(missing, results, strict=True))
 
-    def _reward(self, teacher: int, student: int) -> float:
-        learned = self._trials[teacher, student][1]
-        kilobytes = self._lessons[teacher][0].kilobytes
-        return self._raw(learned, kilobytes)
+    def _deliver(self, round_number: int, trials: Sequence[tuple[Teachers, int]]) -> None:
+        missing: dict[Teachers, list[int]] = {}
+        for teachers, student in trials:
+            if teachers not in self._deliveries:
+                missing.setdefault(teachers, []).append(student)
+        if not self.session.protocol.pairs:
+            for teachers, students in missing.items():
+                self._deliveries[teachers] = deliver_together(
+                    self, round_number, teachers, students
+                )
+            return
+        lessons = self.lessons(round_number, sorted({teacher for (teacher,) in missing}))
+        for (teacher,) in missing:
+            self._deliveries[teacher,] = of_lesson(*lessons[teacher])
+
+    def _try(self, round_number: int, trials: Sequence[tuple[Teachers, int]]) -> None:
+        """Let every student learn from its teachers, unless a trial of this round has done so."""
+        missing = [trial for trial in trials if trial not in self._trials]
+        self._deliver(round_number, missing)
+        learned = [(t, self._deliveries[t[0]].learned.get(t[1])) for t in missing]
+        self._trials.update({trial: done for trial, done in learned if done is not None})
+        missing = [trial for trial in missing if trial not in self._trials]
+        students = [student for _, student in missing]
+        self._gauge(dict.fromkeys(students))
+        tasks = [
+            (self.states[i], self._deliveries[t].for_student(i), round_number, self._gauges[i])
+            for t, i in missing
+        ]
+        self._trials.update(zip(missing, self.pool.map(learn, tasks, students), strict=True))
+
+    def _reward(self, teachers: Teachers, student: int) -> float:
+        return self._raw(self._trials[teachers, student][1], self._deliveries[teachers].kilobytes)
 
     def _raw(self, learned: Learned, kilobytes: float) -> float:
         return float(
             self.reward.reward(
-                before=learned.loss_before,
-                after=learned.loss_after,
-                kilobytes=kilobytes,
+                before=learned.before.value, after=learned.after.value, kilobytes=kilobytes
             )
         )
 
     def _remember(self, exchanges: list[Exchange]) -> None:
         """Write the exchanges into the histories that the next profiles are made from."""
         for exchange in exchanges:
-            assert exchange.directive.pair is not None
-            teacher, student = exchange.directive.pair
-            sent = max(exchange.items_sent, 1)
-            taught = self.states[teacher]
-            self.states[teacher] = taught.with_history(
-                teach_yield=exchange.items_kept / sent,
-                teach_rewards=(*taught.history.teach_rewards, exchange.reward),
-            )
-            pupil = self.states[student]
-            self.states[student] = pupil.with_history(
-                learn_rewards=(*pupil.history.learn_rewards, exchange.reward)
-            )
+            teachers = exchange.directive.teachers
+            if exchange.directive.pair is not None:
+                taught = self.states[teachers[0]]
+                self.states[teachers[0]] = taught.with_history(
+                    teach_yield=exchange.items_kept / max(exchange.items_sent, 1),
+                    teach_rewards=(*taught.history.teach_rewards, exchange.reward),
+                )
+            for student in exchange.directive.students:
+                if student < self.num_agents:
+                    pupil, reward = self.states[student], self._reward(teachers, student)
+                    self.states[student] = pupil.with_history(
+                        learn_rewards=(*pupil.history.learn_rewards, reward)
+                    )
 
     # What the run records
 
@@ -166,17 +270,11 @@ class LLMWorld:
         """Return one row an agent for rounds.jsonl, measured on the test set where that is due."""
         everyone = range(self.num_agents)
         due = self.session.evaluation.due(round_number, self.session.num_rounds)
-        tasks = [(state,) for state in self.states]
+        tasks = [(self.states[i],) for i in everyone]
         scores = self.pool.map(phases.evaluate, tasks, everyone) if due else [{}] * self.num_agents
-        generated = {e.directive.teachers[0]: e.tokens_generated for e in exchanges}
-        return [
-            self._row(round_number, index, scores[index], generated.get(index, 0))
-            for index in everyone
-        ]
+        return [self._row(round_number, index, scores[index]) for index in everyone]
 
-    def _row(
-        self, round_number: int, index: int, score: dict[str, Any], generated: int
-    ) -> dict[str, Any]:
+    def _row(self, round_number: int, index: int, score: dict[str, Any]) -> dict[str, Any]:
         agent, update = self.session.roster.agents[index], self._updates[index]
         learned = self._learned.get(index)
         fits = [fit for fit in (update, learned.fit if learned else None) if fit is not None]
@@ -188,28 +286,29 @@ class LLMWorld:
             "name": agent.name,
             "backbone": agent.backbone,
             "train_loss": update.loss if update else None,
-            "validation_loss": learned.loss_after if learned else validation,
+            "validation_loss": learned.after.loss if learned else validation,
             "learn_loss": learned.fit.loss if learned else None,
             "pass@1_greedy": score.get("pass_at_1"),
             "codebleu_compat": score.get("codebleu_compat"),
             "codebleu_fixed": score.get("codebleu_fixed"),
             "tokens_trained": sum(fit.tokens for fit in fits),
-            "tokens_generated": generated,
+            "tokens_generated": self._generated[index],
             "optimizer_steps": sum(fit.optimizer_steps for fit in fits),
-            "kilobytes_received": self._kilobytes[index],
+            "kilobytes_received": self._received[index],
+            "kilobytes_scouted": self._scouted[index],
         }
 
     def final_samples(self) -> list[dict[str, Any]]:
         """Return every agent's final completions of the test set with their outcomes."""
         everyone = range(self.num_agents)
-        tasks = [(state,) for state in self.states]
+        tasks = [(self.states[i],) for i in everyone]
         rows = self.pool.map(phases.answer_finally, tasks, everyone)
         return [row for agent_rows in rows for row in agent_rows]
 
     # Checkpoints
 
     def save(self, folder: Path) -> None:
-        """Write every agent's state to ``folder/agents``."""
+        """Write every agent's state, the servers' too, to ``folder/agents``."""
         (folder / "agents").mkdir()
         for state in self.states:
             save_state(folder / "agents" / f"{state.index}.safetensors", state)
@@ -218,6 +317,6 @@ class LLMWorld:
         """Restore what ``save`` wrote."""
         self.states = [
             replace(load_state(folder / "agents" / f"{index}.safetensors"), index=index)
-            for index in range(self.num_agents)
+            for index in range(len(self.session.members))
         ]
         self._forget_round()

@@ -6,6 +6,10 @@ _LABELS = {
     "update_locally": "local update",
     "teach": "teaching",
     "receive": "checking answers",
+    "text_loss": "scoring answers",
+    "score_pool": "scoring answers",
+    "learn_centrally": "the server learns",
+    "gauge": "measuring",
     "learn": "learning",
     "evaluate": "evaluation",
 }

@@ -92,6 +92,7 @@ def _exchange_rows(
             "items_sent": exchange.items_sent,
             "items_kept": exchange.items_kept,
             "guardrail": exchange.guardrail,
+            "server": exchange.server,
         }
         for exchange, reward in zip(exchanges, normalised, strict=True)
     ]

@@ -21,13 +21,18 @@ Row = dict[str, Any]
 
 
 def summarize(rounds: Sequence[Row], exchanges: Sequence[Row], regret: Sequence[Row]) -> Row:
-    """Return regret and costs, the part of summary.json that every federation has."""
+    """Return regret and costs, the part of summary.json that every federation has.
+
+    Costs are everybody's: what servers spent and what was sent to choose peers are among them.
+    """
+    servers = [row["server"] for row in exchanges if row.get("server")]
     summary = regret_totals(regret) | {
-        "kilobytes": sum(row["kilobytes"] for row in exchanges),
+        "kilobytes": sum(row["kilobytes"] for row in exchanges)
+        + sum(row.get("kilobytes_scouted", 0.0) for row in rounds),
         "exchanges": len(exchanges),
-        "tokens_trained": sum(row["tokens_trained"] for row in rounds),
-        "tokens_generated": sum(row["tokens_generated"] for row in rounds),
-        "steps": sum(row["optimizer_steps"] for row in rounds),
+        "tokens_trained": sum(row["tokens_trained"] for row in [*rounds, *servers]),
+        "tokens_generated": sum(row["tokens_generated"] for row in [*rounds, *servers]),
+        "steps": sum(row["optimizer_steps"] for row in [*rounds, *servers]),
     }
     summary["tokens"] = summary["tokens_trained"] + summary["tokens_generated"]
     return summary

@@ -9,7 +9,12 @@ from knexa.matchmaking.base import Array, Directive, Mask, Plan, Probe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """One directive carried out: the raw reward, what travelled and what was kept of it."""
+    """One directive carried out: the raw reward, what travelled and what was kept of it.
+
+    ``reward`` is the mean over its students, ``kilobytes`` everything that was sent for it.
+    ``server`` is what a server agent spent on it (tokens_trained, tokens_generated,
+    optimizer_steps), where there is one.
+    """
 
     directive: Directive
     reward: float
@@ -18,6 +23,7 @@ class Exchange:
     items_kept: int
     guardrail: dict[str, int]
     tokens_generated: int
+    server: dict[str, Any] | None = None
 
 
 class World(Protocol):

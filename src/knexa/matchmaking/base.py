@@ -192,7 +192,8 @@ class LazyMatching(Protocol):
 class Probe:
     """What the round's snapshot says each directive would earn, by counterfactual trials.
 
-    ``rewards_NN[teacher, student]`` is the raw reward of the ordered pair, diagonal NaN;
+    ``rewards_NN[teacher, student]`` is the raw reward of the ordered pair, diagonal NaN, ``-inf``
+    where the protocol cannot serve the pair;
     ``no_teacher_N[student]`` is the raw reward of the same number of steps on private data.
     """
 

@@ -70,10 +70,12 @@ def chosen_pairs(plan: Plan, num_agents: int) -> list[tuple[int, int]] | None:
 def regret_row(round: int, probe: Probe, plan: Plan) -> dict[str, Any]:
     """Return the round's row of regret.jsonl, ready for JSON.
 
-    Keys: ``round``; ``rewards``, the raw reward matrix with null on the diagonal (null as a whole
-    beyond ``MAX_RECORDED_AGENTS``); ``no_teacher``, one raw reward per agent; ``best``, ``chosen`` and ``random``, totals of raw reward over the
-    best full matching, the plan (null where it is not a pairing, 0 where it is empty) and a
-    uniformly random full matching in expectation; ``best_pairs``, lists [teacher, student].
+    Keys: ``round``; ``rewards``, the raw reward matrix with null on the diagonal and for pairs that
+    the protocol cannot serve (null as a whole beyond ``MAX_RECORDED_AGENTS``); ``no_teacher``, one
+    raw reward per agent; ``best``, ``chosen`` and ``random``, totals of raw reward over the best
+    full matching, the plan (null where it is not a pairing, 0 where it is empty) and a uniformly
+    random full matching in expectation (null where some pairs cannot be served: the expectation
+    then has no closed form); ``best_pairs``, lists [teacher, student].
 
     Raises:
         ValueError: When a probed reward is not finite.
@@ -81,23 +83,20 @@ def regret_row(round: int, probe: Probe, plan: Plan) -> dict[str, Any]:
     rewards_NN = probe.rewards_NN
     num_agents = len(rewards_NN)
     off_diagonal_NN = ~np.eye(num_agents, dtype=bool)
-    if not (
-        np.isfinite(rewards_NN[off_diagonal_NN]).all() and np.isfinite(probe.no_teacher_N).all()
-    ):
+    served_NN = off_diagonal_NN & ~np.isneginf(rewards_NN)
+    if not (np.isfinite(rewards_NN[served_NN]).all() and np.isfinite(probe.no_teacher_N).all()):
         raise ValueError(f"the probe of round {round} has a reward that is not finite")
     best = best_pairs(rewards_NN)
     chosen = chosen_pairs(plan, num_agents)
     rows: list[list[float | None]] | None = None
     if num_agents <= MAX_RECORDED_AGENTS:
-        rows = rewards_NN.tolist()
-        for agent in range(num_agents):
-            rows[agent][agent] = None
+        rows = np.where(served_NN, rewards_NN, None).tolist()
     return {
         "round": round,
         "rewards": rows,
         "no_teacher": probe.no_teacher_N.tolist(),
         "best": pairs_total(rewards_NN, best),
         "chosen": None if chosen is None else pairs_total(rewards_NN, chosen),
-        "random": random_total(rewards_NN),
+        "random": random_total(rewards_NN) if served_NN.sum() == off_diagonal_NN.sum() else None,
         "best_pairs": [list(pair) for pair in best],
     }

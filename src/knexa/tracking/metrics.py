@@ -39,6 +39,7 @@ class RunMetrics:
         """Return the flat metrics of one round from that round's rows; rounds come in order."""
         metrics = _agent_metrics(rounds) | _exchange_metrics(exchanges)
         self._kilobytes += _total(row.get("kilobytes") for row in exchanges)
+        self._kilobytes += _total(row.get("kilobytes_scouted") for row in rounds)
         metrics["kilobytes_total"] = self._kilobytes
         for row in regret:
             self._probes.append({key: row.get(key) for key in ("round", *PROBE_ARMS)})

@@ -1,0 +1,105 @@
+"""Packages of numbers: adapters, logits, similarities and scores, as safetensors bytes.
+
+Nothing is pickled, and nothing is believed: a receiver knows which tensors it waits for, of which
+types and shapes, so it knows the largest package before it reads one. Whatever differs is one
+``PackageError``. What the numbers mean (a probability, a cosine) is for the reader to check.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knexa.exchange.package import PACKAGE_VERSION, PackageError
+
+Arrays = Mapping[str, NDArray[Any]]
+Schema = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Type (``float16``, ``float32`` or ``int32``) and shape of every tensor by name."""
+
+_MAX_HEADER: Final = 1 << 20
+_TYPES: Final = {"F16": "float16", "F32": "float32", "I32": "int32"}
+
+
+def schema_of(arrays: Arrays) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return what a receiver of these arrays has to expect."""
+    return {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
+
+
+def pack(kind: str, sender: str, round_number: int, arrays: Arrays) -> bytes:
+    """Return the package as sent.
+
+    Raises:
+        PackageError: A number is not finite; no receiver would take it.
+    """
+    from safetensors.numpy import save
+
+    _check_finite(arrays)
+    metadata = {
+        "version": str(PACKAGE_VERSION),
+        "kind": kind,
+        "sender": sender,
+        "round": str(round_number),
+    }
+    ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    data: bytes = save(ordered, metadata=metadata)
+    return data
+
+
+def unpack(data: bytes, kind: str, schema: Schema) -> dict[str, NDArray[Any]]:
+    """Read a package from bytes that anybody may have written.
+
+    Raises:
+        PackageError: Too large, not safetensors, of another kind or version, tensors that are not
+            exactly those of ``schema``, or numbers that are not finite.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    size = sum(np.dtype(kind_).itemsize * int(np.prod(shape)) for kind_, shape in schema.values())
+    if len(data) > size + _MAX_HEADER:
+        raise PackageError(
+            f"the package has {len(data)} bytes, allowed are {size} and {_MAX_HEADER} of header"
+        )
+    header = _header(data)
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or metadata.get("version") != str(PACKAGE_VERSION):
+        raise PackageError(f"the package is not of version {PACKAGE_VERSION}")
+    if metadata.get("kind") != kind:
+        raise PackageError(f"the package is not of kind {kind!r}")
+    expected = {name: [dtype, list(shape)] for name, (dtype, shape) in schema.items()}
+    if {name: _described(entry) for name, entry in header.items()} != expected:
+        raise PackageError("the package holds other tensors than the ones expected")
+    try:
+        arrays: dict[str, NDArray[Any]] = load(data)
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise PackageError(f"the package is not safetensors: {str(error)[:80]}") from None
+    _check_finite(arrays)
+    return {name: array.copy() for name, array in arrays.items()}  # the bytes are read-only
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """Return the header as plain values: eight bytes of length, then JSON."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(_MAX_HEADER, len(data) - 8):
+        raise PackageError("the package is not safetensors: its header is cut or too long")
+    try:
+        header = json.loads(data[8 : 8 + length])
+    except (ValueError, RecursionError):
+        raise PackageError("the package is not safetensors: its header is not JSON") from None
+    if not isinstance(header, dict):
+        raise PackageError("the package is not safetensors: its header is no object")
+    return header
+
+
+def _described(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return None
+    return [_TYPES.get(str(entry.get("dtype"))), entry.get("shape")]
+
+
+def _check_finite(arrays: Arrays) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise PackageError(f"the package holds numbers that are not finite, in {name[:80]!r}")

@@ -1,0 +1,18 @@
+"""Central-KD: the baseline in which a server makes one teacher of all clients (after FedMD)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+
+
+@dataclass(frozen=True, kw_only=True)
+class CentralKD(Matchmaker):
+    """All agents teach all agents, as one ensemble, every round."""
+
+    protocol: ClassVar[str | None] = "ensemble"
+
+    def propose(self, view: RoundView) -> Plan:
+        """Return the one directive from everybody to everybody."""
+        everyone = range(view.num_agents)
+        return (view.directive(0, everyone, everyone),)

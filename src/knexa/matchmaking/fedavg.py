@@ -1,0 +1,33 @@
+"""FedAvg: the baseline that averages adapters, inside groups of equal backbones."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+
+
+@dataclass(frozen=True, kw_only=True)
+class FedAvg(Matchmaker):
+    """Each group of agents whose adapters fit together becomes one directive, every round.
+
+    Adapters of different backbones have different shapes: an agent that is alone with its backbone
+    takes no part.
+    """
+
+    protocol: ClassVar[str | None] = "fedavg"
+
+    def propose(self, view: RoundView) -> Plan:
+        """Return one directive a group of two or more.
+
+        Raises:
+            ValueError: Nobody said which agents share a backbone.
+        """
+        if view.admissible_NN is None:
+            raise ValueError("FedAvg needs to know which agents share a backbone")
+        groups: list[tuple[int, ...]] = []
+        for agent in range(view.num_agents):
+            peers = [peer for peer in range(view.num_agents) if view.admissible_NN[agent, peer]]
+            group = tuple(sorted({agent, *peers}))
+            if len(group) > 1 and group not in groups:
+                groups.append(group)
+        return tuple(view.directive(index, group, group) for index, group in enumerate(groups))

@@ -1,0 +1,19 @@
+"""FedID: the baseline in which a central student learns from all clients and rectifies them."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+
+
+@dataclass(frozen=True, kw_only=True)
+class FedID(Matchmaker):
+    """All agents teach the server and learn from what it makes of that, every round."""
+
+    protocol: ClassVar[str | None] = "fedid"
+    num_servers: ClassVar[int] = 1
+
+    def propose(self, view: RoundView) -> Plan:
+        """Return the one directive; the server, whose index follows the agents', learns first."""
+        everyone = range(view.num_agents)
+        return (view.directive(0, everyone, [view.num_agents, *everyone]),)

@@ -1,0 +1,18 @@
+"""FedSKD: similarity distillation both ways between peers that meet in turn."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from knexa.matchmaking.base import Plan, RoundView
+from knexa.matchmaking.round_robin import RoundRobin
+
+
+@dataclass(frozen=True, kw_only=True)
+class FedSKD(RoundRobin):
+    """The round robin's pairs; both of a pair teach, whatever the federation's ``mutual`` says."""
+
+    protocol: ClassVar[str | None] = "similarity"
+
+    def propose(self, view: RoundView) -> Plan:
+        """Return two directives a pair."""
+        return super().propose(replace(view, mutual=True))
