@@ -7,6 +7,7 @@ import pytest
 
 from knexa import composition
 from knexa.config_folders import config_folder, options_of, sweep_folder
+from knexa.errors import UserError
 from knexa.settings_builder import COMPONENT_GROUPS, build_components
 
 WHOLE_RUNS = [
@@ -113,3 +114,43 @@ def test_search_checks_both_ends_of_an_interval(monkeypatch: pytest.MonkeyPatch)
     points += jobs("-m", "partition.alpha=interval(0.1,0.9)", "seed=1,2")
     found = {(job.config["partition"]["alpha"], job.config["seed"]) for job in points}
     assert found == {(0.1, 1), (0.9, 1), (0.1, 2)}
+
+
+@pytest.mark.parametrize("matchmaker", ["central_kd", "fedid", "fedavg", "fedskd"])
+@pytest.mark.parametrize("experiment", [(), ("experiment=paper",), ("debug=smoke",)])
+def test_a_matchmaker_brings_its_own_exchange(matchmaker: str, experiment: tuple[str, ...]) -> None:
+    (job,) = jobs(*experiment, f"matchmaker={matchmaker}")
+    _, components = build_components(job)
+    assert components["exchange"].name == components["matchmaker"].protocol
+    assert components["regret"].every == 0 or matchmaker == "fedskd"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("matchmaker=central_kd", "exchange=akd"), "dictates its own protocol, ensemble"),
+        (("matchmaker=fedid", "exchange=ensemble"), "dictates its own protocol, fedid"),
+        (("matchmaker=linucb", "exchange=ensemble"), "does not teach in pairs"),
+        (("matchmaker=random", "exchange=fedavg"), "does not teach in pairs"),
+        (("matchmaker=central_kd", "regret=probes"), "set regret=none"),
+        (("matchmaker=pens", "exchange=adapter"), "sends none"),
+        (("matchmaker=central_kd", "exchange.vote=maybe"), "exchange.vote=maybe"),
+        (("exchange=adapter", "+exchange.num_steps=2"), "exchange.num_steps"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_an_exchange_that_does_not_fit_is_one_line(arguments: tuple[str, ...], said: str) -> None:
+    (job,) = jobs(*arguments)
+    with pytest.raises(UserError, match=said) as caught:
+        build_components(job)
+    assert "\n" not in str(caught.value)
+
+
+def test_points_that_differ_in_their_seed_alone_are_composed_alike() -> None:
+    shared = jobs("-m", "matchmaker=neural_linear,random", "seed=3,4")
+    for job in shared:
+        (alone,) = jobs(f"matchmaker={job.choices['matchmaker']}", f"seed={job.config['seed']}")
+        assert job.config == alone.config  # neural_linear interpolates the seed
+        assert job.choices == alone.choices
+        assert set(job.overrides) == set(alone.overrides)
+    assert {job.config["seed"] for job in shared} == {3, 4}

@@ -11,8 +11,9 @@ choice of every swept key is composed once, not their product.
 import argparse
 import contextlib
 import itertools
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from knexa.errors import UserError
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
+_SEED = re.compile(r"seed=(\d+)")
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
@@ -135,8 +137,8 @@ def compose(arguments: argparse.Namespace) -> Plan:
             return Plan(jobs=(composer.job(arguments.overrides),), is_multirun=False)
         hydra_overrides = list(master.hydra.overrides.hydra)
         points = _points(master, composer)
-        jobs = tuple(composer.job([*hydra_overrides, *point]) for point in points)
-        return Plan(jobs=jobs, is_multirun=True)
+        jobs = composer.jobs([[*hydra_overrides, *point] for point in points])
+        return Plan(jobs=tuple(jobs), is_multirun=True)
 
 
 @contextlib.contextmanager
@@ -201,12 +203,35 @@ class _Composer:
         return loaded
 
     def job(self, overrides: Sequence[str]) -> Job:
+        return job_of(*self._parts(overrides))
+
+    def jobs(self, points: Sequence[Sequence[str]]) -> list[Job]:
+        """Compose the points; those that differ in their seed alone share one composition."""
+        composed: dict[tuple[str, ...], tuple[DictConfig, Any]] = {}
+        jobs = []
+        for point in points:
+            seeds = [match[1] for text in point if (match := _SEED.fullmatch(text))]
+            if len(seeds) != 1:
+                jobs.append(self.job(point))
+                continue
+            rest = tuple(text for text in point if not _SEED.fullmatch(text))
+            if rest not in composed:
+                composed[rest] = self._parts(point)
+            config, hydra_config = composed[rest]
+            config.seed = int(seeds[0])
+            task = [text for text in hydra_config.overrides.task if not _SEED.fullmatch(text)]
+            job = job_of(config, hydra_config)
+            jobs.append(replace(job, overrides=(*task, f"seed={seeds[0]}")))
+        return jobs
+
+    def _parts(self, overrides: Sequence[str]) -> tuple[DictConfig, Any]:
+        """Return (config without hydra, hydra's own) of one job."""
         config = self.load(overrides, RunMode.RUN)
         HydraConfig.instance().set_config(config)  # ${hydra:...} may be interpolated
         hydra_config = config.hydra
         OmegaConf.set_struct(config, False)
         del config["hydra"]
-        return job_of(config, hydra_config)
+        return config, hydra_config
 
     def _explain(self, error: Exception, overrides: Sequence[str]) -> UserError:
         if isinstance(error, MissingConfigException):

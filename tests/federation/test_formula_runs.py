@@ -37,6 +37,12 @@ def test_a_run_leaves_the_contracts_files(federation):
     assert (run / "plots" / "regret.png").stat().st_size > 1000
 
 
+def test_skills_and_complementarity_work_on_formulas():
+    overrides = ["profile=skills", "context=complementarity", "reward=local_loss_raw"]
+    assert run_command_line(["federation=synthetic", *SHORT, *overrides]) == 0
+    assert rows(only_run(), "exchanges")
+
+
 def test_policies_meet_on_formulas_what_they_stand_for():
     policies = "linucb,random,oracle,local_only,c2ucb"
     assert run_command_line(["-m", "federation=synthetic", *SHORT, f"matchmaker={policies}"]) == 0
@@ -59,6 +65,7 @@ def test_policies_meet_on_formulas_what_they_stand_for():
         (["matchmaker=pens"], "matchmaker=pens works on models and text"),
         (["federation.heterogeneity=extreme"], "one of low, medium, high"),
         (["partition.alpha=0.5"], "partition.alpha"),
+        (["context=complementarity"], "context=complementarity with profile=paper32"),
     ],
 )
 def test_what_formulas_do_not_have_is_refused_in_one_line(overrides, said, capsys):

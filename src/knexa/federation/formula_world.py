@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from knexa.agents.profile_layout import DYNAMIC_FEATURES
 from knexa.federation.world import Exchange
 from knexa.matchmaking.base import Array, Indices, Mask, Plan, Probe
 from knexa.seeding import derive_rng
@@ -85,11 +86,10 @@ class FormulaWorld:
         self.practise()
 
     def profiles(self) -> Array:
-        """Return profiles_NF; features that mean nothing here are 1/2."""
-        known = self.features() | self._past()
-        half_N = np.full(self.num_agents, 0.5)
-        columns = [known.get(name, half_N) for name in self.profile.feature_names]
-        return np.stack(columns, axis=1)
+        """Return profiles_NF; dynamic features that mean nothing here are 1/2."""
+        neutral = dict.fromkeys((*DYNAMIC_FEATURES, "trust"), np.full(self.num_agents, 0.5))
+        known = neutral | self.features() | self._past()
+        return np.stack([known[name] for name in self.profile.feature_names], axis=1)
 
     def _past(self) -> dict[str, Array]:
         means_2N = self._earned_2N / np.maximum(self._lessons_2N, 1.0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from knexa.agents.profile_layout import FEATURE_NAMES
+from knexa.agents.profile_layout import SKILL_FEATURES
 from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.federation.formula_world import FormulaWorld
@@ -116,9 +116,9 @@ class SkillWorld(FormulaWorld):
         values |= {
             str(f): (self.families_N == i).astype(np.float64) for i, f in enumerate(FAMILIES)
         }
-        for category, name in enumerate(FEATURE_NAMES[-num_categories:]):
-            values[name] = self.shares_NC[:, category]
-            values[f"skill_{CATEGORIES[category]}"] = np.clip(measured_NC[:, category], 0.0, 1.0)
+        for category, (share, skill) in enumerate(zip(CATEGORIES, SKILL_FEATURES, strict=True)):
+            values[share] = self.shares_NC[:, category]
+            values[skill] = np.clip(measured_NC[:, category], 0.0, 1.0)
         return values
 
     def state(self) -> dict[str, Any]:

@@ -111,9 +111,11 @@ class CPM:
         view = self._view(round, profiles_NF, rng, probe, peer_losses_NN)
         plan = self.matchmaker.propose(view)
         ids = [directive.id for directive in plan]
+        seen = set(self._pending)
         for id_ in ids:
-            if id_ in self._pending or ids.count(id_) > 1:
+            if id_ in seen:
                 raise ValueError(f"directive {id_!r} was issued before; ids must be unique")
+            seen.add(id_)
         pairs = [directive.pair for directive in plan]
         known = [pair for pair in pairs if pair is not None]
         rows = iter(view.contexts_of(known) if self._learns and known else ())

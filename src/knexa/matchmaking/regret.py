@@ -90,7 +90,9 @@ def regret_row(round: int, probe: Probe, plan: Plan) -> dict[str, Any]:
     chosen = chosen_pairs(plan, num_agents)
     rows: list[list[float | None]] | None = None
     if num_agents <= MAX_RECORDED_AGENTS:
-        rows = np.where(served_NN, rewards_NN, None).tolist()
+        known_NN = rewards_NN.astype(object)
+        known_NN[~served_NN] = None
+        rows = known_NN.tolist()
     return {
         "round": round,
         "rewards": rows,

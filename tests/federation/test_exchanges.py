@@ -1,0 +1,402 @@
+"""Every exchange protocol through the real round, on three small agents; two share a backbone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import small_worlds as small
+import torch
+
+from knexa.agents import learning
+from knexa.agents.lessons import query_problems, receive, teach
+from knexa.agents.solve import Answer
+from knexa.agents.training import FitReport
+from knexa.errors import UserError
+from knexa.exchange.ensemble import confident_votes, mean_one, pool
+from knexa.exchange.package import PackageError
+from knexa.exchange.protocols import (
+    AKD,
+    Adapter,
+    AKDConfident,
+    AKDVerified,
+    Ensemble,
+    FedAvg,
+    FedID,
+    Logits,
+    Similarity,
+)
+from knexa.federation import deliveries
+from knexa.federation.rounds import restore, run_rounds
+from knexa.federation.summary import summarize
+from knexa.matchmaking import central_kd, fedavg, fedid, fedskd
+from knexa.matchmaking.local_only import LocalOnly
+from knexa.matchmaking.pens import PENS
+from knexa.matchmaking.random import Random
+from knexa.matchmaking.regret import Regret, regret_row
+from knexa.matchmaking.rewards import TransferLoss, TransferPass
+from knexa.tracking.run_directory import RunDirectory
+from knexa.tracking.tracker import Tracker
+
+pytestmark = pytest.mark.slow
+EVERYONE = (0, 1, 2)
+
+
+def fedid_world(**settings):
+    protocol = FedID(num_steps=1, alpha_start=0.5, alpha_end=0.5, **settings)
+    return small.world(protocol, servers=small.session().roster.servers(1))
+
+
+def received_kilobytes(world):
+    return [row["kilobytes_received"] for row in world.rows(1, [])]
+
+
+# Pairs
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        AKD(num_steps=1),
+        AKDVerified(num_steps=1, num_candidates=2),
+        AKDConfident(num_steps=1),
+        Similarity(num_steps=1),
+    ],
+    ids=lambda protocol: protocol.name,
+)
+def test_any_two_agents_can_pair(protocol):
+    world = small.world(protocol)
+    assert world.admissible_NN is None
+    (exchange,) = small.one_round(Random(), world)
+    _, student = exchange.directive.pair
+    assert np.isfinite(exchange.reward)
+    assert received_kilobytes(world)[student] == exchange.kilobytes > 0
+    assert 0 <= exchange.items_kept <= exchange.items_sent
+
+
+@pytest.mark.parametrize("protocol", [Logits(num_steps=1), Adapter()], ids=lambda p: p.name)
+def test_only_agents_with_enough_in_common_pair_where_that_is_needed(protocol):
+    world = small.world(protocol)
+    assert np.argwhere(world.admissible_NN).tolist() == [[0, 2], [2, 0]]
+    (exchange,) = small.one_round(Random(), world)
+    assert set(exchange.directive.pair) == {0, 2}
+    stranger = replace(exchange.directive, teachers=(1,), students=(0,))
+    with pytest.raises(ValueError, match="cannot serve agents 1 and 0"):
+        world.exchange(1, (stranger,))
+    row = regret_row(1, world.probe(1), (exchange.directive,))
+    assert row["rewards"][0][1] is None
+    assert row["random"] is None
+    assert row["best"] >= row["chosen"] == pytest.approx(exchange.reward)
+
+
+@pytest.mark.parametrize("protocol", [Logits(), Adapter(), FedAvg()], ids=lambda p: p.name)
+def test_a_roster_without_any_admissible_pair_is_refused(protocol):
+    roster = small.session().roster
+    with pytest.raises(UserError, match=f"exchange={protocol.name} serves agents with the same"):
+        small.world(protocol, roster=replace(roster, agents=roster.agents[:2]))
+
+
+def test_an_adapter_moves_by_its_share_and_keeps_its_moments():
+    world = small.world(Adapter(alpha=0.25))
+    world.begin_round(1)
+    before = world.states
+    plan = small.cpm(Random(), world).propose(1, world.profiles(), rng=np.random.default_rng(0))
+    world.exchange(1, plan)
+    ((teacher, student),) = [directive.pair for directive in plan]
+    for name, tensor in world.states[student].adapter.items():
+        expected = 0.75 * before[student].adapter[name] + 0.25 * before[teacher].adapter[name]
+        assert torch.allclose(tensor, expected, atol=1e-7)
+    assert world.states[student].optimizer == before[student].optimizer
+    assert world.states[student].optimizer_steps == before[student].optimizer_steps
+
+
+def test_both_of_a_pair_learn_from_the_snapshot():
+    world = small.world(AKD(num_steps=1))
+    both = small.one_round(Random(), world, mutual=True)
+    assert [e.directive.pair for e in both] == [
+        both[0].directive.pair,
+        both[0].directive.pair[::-1],
+    ]
+    alone = small.world(AKD(num_steps=1))
+    alone.begin_round(1)
+    (one,) = alone.exchange(1, (both[1].directive,))
+    assert one.reward == both[1].reward
+
+
+def test_nobody_learns_twice_in_a_round():
+    world = small.world(AKD(num_steps=1))
+    (exchange,) = small.one_round(Random(), world)
+    again = replace(exchange.directive, id="r1-9")
+    with pytest.raises(ValueError, match="teaches an agent twice"):
+        world.exchange(1, (exchange.directive, again))
+
+
+def test_the_best_of_several_answers_is_the_first_that_passes(monkeypatch):
+    world = small.world(AKDVerified(num_steps=1, num_candidates=3))
+    problems = world.session.benchmark.transfer
+
+    def answers(*_, **__):
+        return [
+            Answer(problem.task_id, completion, -0.1, 3)
+            for problem in problems
+            for completion in ("    pass\n", problem.canonical_solution, "    return 0\n")
+        ]
+
+    monkeypatch.setattr("knexa.agents.lessons.solve.answer", answers)
+    lesson = teach(world.session, world.states[0], 1)
+    assert len(receive(world.session, lesson, 1).texts) == lesson.items_sent == len(problems)
+    assert lesson.tokens_generated == 9 * len(problems)
+
+
+def test_confident_answers_weigh_more():
+    world = small.world(AKDConfident(num_steps=1))
+    received = receive(world.session, teach(world.session, world.states[0], 1), 1)
+    weights = np.array([text.weight for text in received.texts])
+    confidences = np.array([item.confidence for item in received.items])
+    assert weights.mean() == pytest.approx(1.0)
+    assert weights / weights[0] == pytest.approx(np.exp(confidences - confidences[0]))
+
+
+def test_logits_of_another_text_are_refused():
+    world = small.world(Logits(num_steps=1))
+    lessons = [teach(world.session, world.states[0], 1) for _ in range(2)]
+    shorter = replace(lessons[0], tensors=lessons[0].tensors[:-64])
+    with pytest.raises(PackageError):
+        receive(world.session, shorter, 1)
+    swapped = teach(replace(world.session, num_rounds=1), world.states[0], 1)
+    received = receive(world.session, swapped, 1)
+    assert len(received.soft) == len(received.texts) > 0
+    for soft in received.soft:
+        assert soft.probabilities_AS.sum(1) == pytest.approx(np.ones(len(soft.ids_AS)), rel=1e-4)
+
+
+def test_peers_find_the_text_of_others_hard_and_pay_for_reading_it():
+    world = small.world(AKD(num_steps=1))
+    world.begin_round(1)
+    losses_NN = world.peer_losses(1)
+    assert np.isnan(losses_NN.diagonal()).all()
+    assert (losses_NN[~np.eye(3, dtype=bool)] > 0).all()
+    plan = small.cpm(PENS(), world).propose(
+        1, world.profiles(), rng=np.random.default_rng(0), peer_losses_NN=losses_NN
+    )
+    exchanges = world.exchange(1, plan)
+    rows = world.rows(1, exchanges)
+    lessons = world.lessons(1, EVERYONE)
+    sent = sum(lesson.kilobytes for lesson, _ in lessons.values()) * (len(EVERYONE) - 1)
+    total = summarize([row | {"round": 1} for row in rows], [vars_of(e) for e in exchanges], [])
+    assert total["kilobytes"] == pytest.approx(sent)
+    assert all(row["tokens_generated"] > 0 for row in rows)
+
+
+def vars_of(exchange):
+    return {"kilobytes": exchange.kilobytes, "server": exchange.server}
+
+
+# Rewards and profiles
+
+
+@pytest.mark.parametrize("reward", [TransferLoss(delta=0.0), TransferPass(delta=0.0)])
+def test_rewards_measure_what_they_are_named_after(reward, monkeypatch):
+    world = small.world(AKD(num_steps=1), reward=reward)
+    if isinstance(reward, TransferPass):
+        solved = iter([[True, False, None, False], [True, True, None, False]])
+        monkeypatch.setattr("knexa.agents.scoring.solve.solved", lambda *_: next(solved))
+    (exchange,) = small.one_round(Random(), world)
+    student = exchange.directive.students[0]
+    learned = world._trials[exchange.directive.teachers, student][1]
+    assert exchange.reward == reward.reward(
+        before=learned.before.value, after=learned.after.value, kilobytes=0.0
+    )
+    if isinstance(reward, TransferPass):
+        assert exchange.reward == pytest.approx(1 / 3)
+    else:
+        assert learned.before.value != learned.before.loss
+
+
+def test_skills_are_measured_where_profiles_show_them(monkeypatch):
+    world = small.world(AKD(num_steps=1), measures_skills=True)
+    problems = world.session.benchmark.transfer
+    known = {problems[0].category, problems[5].category}
+    monkeypatch.setattr(
+        "knexa.agents.scoring.solve.solved",
+        lambda session, state, asked: [problem.category in known for problem in asked],
+    )
+    world.begin_round(1)
+    skills = world.states[0].history.skills
+    assert [category for category, skill in enumerate(skills) if skill == 1.0] == sorted(known)
+    assert len(skills) == 12
+    plain = small.world(AKD(num_steps=1))
+    plain.begin_round(1)
+    assert plain.states[0].history.skills == ()
+
+
+# Many as one
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"vote": True}, {"verify": True}], ids=["scored", "vote", "verify"]
+)
+def test_central_kd_teaches_everybody_as_one(settings):
+    world = small.world(Ensemble(num_steps=1, **settings))
+    (exchange,) = small.one_round(central_kd.CentralKD(), world)
+    assert exchange.directive.teachers == exchange.directive.students == EVERYONE
+    lessons = [lesson for lesson, _ in world.lessons(1, EVERYONE).values()]
+    down = received_kilobytes(world)
+    uploads = sum(lesson.kilobytes for lesson in lessons)
+    scores = exchange.kilobytes - uploads - sum(down)
+    assert len(set(down)) == 1
+    assert scores == pytest.approx(0.0) if settings.get("vote") else scores > 0
+    delivery = world._deliveries[EVERYONE]
+    weights = [text.weight for text in delivery.received.texts]
+    assert not weights or np.mean(weights) == pytest.approx(1.0)
+    if settings.get("vote"):
+        tasks = [text.task_id for text in delivery.received.texts]
+        assert len(set(tasks)) == len(tasks)
+    histories = [state.history for state in world.states]
+    assert np.mean([h.learn_rewards[-1] for h in histories]) == pytest.approx(exchange.reward)
+
+
+def test_fedavg_averages_inside_a_group_by_training_set_size():
+    world = small.world(FedAvg())
+    world.begin_round(1)
+    before = world.states
+    plan = small.cpm(fedavg.FedAvg(), world).propose(
+        1, world.profiles(), rng=np.random.default_rng(0)
+    )
+    (exchange,) = world.exchange(1, plan)
+    assert exchange.directive.students == (0, 2)
+    sizes = [len(split.train) for split in world.session.splits]
+    share = sizes[0] / (sizes[0] + sizes[2])
+    for name, tensor in world.states[0].adapter.items():
+        expected = share * before[0].adapter[name] + (1 - share) * before[2].adapter[name]
+        assert torch.allclose(tensor, expected, atol=1e-6)
+        assert torch.equal(tensor, world.states[2].adapter[name])
+    assert world.states[1] is before[1]
+    assert world.states[0].optimizer == before[0].optimizer
+    uploads = sum(lesson.kilobytes for lesson, _ in world.lessons(1, (0, 2)).values())
+    down = received_kilobytes(world)
+    assert exchange.kilobytes == pytest.approx(uploads + down[0] + down[2])
+
+
+def weight_of(batches, key="weight_BT"):
+    """The weight of each row of the first batch."""
+    return batches[0][key].sum(1)
+
+
+def test_fedid_trains_on_its_published_losses(monkeypatch):
+    """L_s = sum_k w_k c_k CE(text_k); L_k = (1 - a) private + a (target + w_k delta own)."""
+    world = fedid_world()
+    fitted = {}
+
+    def record(loaded, state, batches, **_):
+        fitted[state.index] = batches
+        return state, FitReport(1.0, 1, 1)
+
+    losses = iter([2.0, 1.5])  # the server's, on the query split
+    monkeypatch.setattr(learning, "fit", record)
+    monkeypatch.setattr(learning, "mean_loss", lambda *_: next(losses))
+    (exchange,) = small.one_round(fedid.FedID(), world)
+    assert exchange.server["delta"] == 0.5
+    lessons = world.lessons(1, EVERYONE)
+    sizes = np.array([len(split.train) for split in world.session.splits], dtype=float)
+    shares = sizes / sizes.sum()
+    for client in EVERYONE:
+        own = lessons[client][1].texts
+        expected = 0.5 + 0.5 * bool(world._deliveries[EVERYONE].received.texts)
+        expected += 0.5 * shares[client] * 0.5 * bool(own)
+        assert float(weight_of(fitted[client]).sum()) == pytest.approx(expected, rel=1e-4)
+    candidates = pool([lessons[client][1].items for client in EVERYONE])
+    expected = mean_one(confident_votes(candidates, shares))
+    assert [text.weight for text in what_the_server_learns(world)] == pytest.approx(expected)
+
+
+def what_the_server_learns(world):
+    texts = []
+
+    class Hall:
+        session, states = world.session, world.states
+
+        def map(self, phase, tasks, keys):
+            if phase is deliveries.learn_centrally:
+                texts.extend(tasks[0][1])
+                return [(tasks[0][0], FitReport(1.0, 1, 1), 0.0)]
+            return world.map(phase, tasks, keys)
+
+        def lessons(self, round_number, teachers):
+            return world.lessons(round_number, teachers)
+
+    deliveries.deliver_together(Hall(), 1, EVERYONE, (3, *EVERYONE))
+    return texts
+
+
+@pytest.mark.parametrize("target", ["server", "vote"])
+def test_fedids_server_learns_and_its_queries_are_never_taught(target):
+    world = fedid_world(target=target)
+    untrained = world.states[3].adapter
+    (exchange,) = small.one_round(fedid.FedID(), world)
+    assert exchange.directive.students == (3, *EVERYONE)
+    assert any(not torch.equal(t, untrained[n]) for n, t in world.states[3].adapter.items())
+    queries = {problem.task_id for problem in query_problems(world.session)}
+    assert len(queries) == 3
+    for _, received in world.lessons(1, EVERYONE).values():
+        assert not queries & {item.task_id for item in received.items}
+    assert not queries & {text.task_id for text in world._deliveries[EVERYONE].received.texts}
+    assert exchange.server["optimizer_steps"] == 1
+    assert (exchange.server["tokens_generated"] > 0) == (target == "server")
+    assert len(world.rows(1, [exchange])) == len(world.final_samples()) // 12 == 3
+
+
+def test_fedskd_teaches_both_ways():
+    world = small.world(Similarity(num_steps=1))
+    there, back = small.one_round(fedskd.FedSKD(), world)
+    assert there.directive.pair == back.directive.pair[::-1]
+    assert there.directive.protocol == "similarity"
+
+
+def test_a_probe_leaves_exchanges_as_they_are():
+    probed, plain = (small.world(AKD(num_steps=1)) for _ in range(2))
+    probed.begin_round(1)
+    rewards_NN = probed.probe(1).rewards_NN
+    (exchange,) = small.one_round(Random(), plain)
+    assert rewards_NN[exchange.directive.pair] == exchange.reward
+
+
+# A server agent through checkpoints
+
+
+def run(folder, last_round):
+    """Run FedID up to ``last_round``, going on from the folder's checkpoint."""
+    with RunDirectory(folder) as run_dir:
+        world = fedid_world()
+        checkpoint = run_dir.latest_checkpoint()
+        run_dir.truncate_after(checkpoint[0] if checkpoint else -1)
+        cpm = small.cpm(fedid.FedID(), world)
+        if checkpoint:
+            restore(world, cpm, checkpoint[1])
+        run_rounds(
+            world,
+            cpm,
+            Tracker(run_dir),
+            seed=small.SEED,
+            num_rounds=last_round,
+            regret=Regret(every=0),
+            last_round=checkpoint[0] if checkpoint else None,
+        )
+
+
+def test_a_run_with_a_server_agent_resumes_to_the_same_bytes(tmp_path):
+    run(tmp_path / "whole", 2)
+    run(tmp_path / "cut", 1)
+    run(tmp_path / "cut", 2)
+    for name in ("rounds.jsonl", "exchanges.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    servers = [
+        RunDirectory(tmp_path / name).latest_checkpoint()[1] / "agents" / "3.safetensors"
+        for name in ("cut", "whole")
+    ]
+    assert servers[0].read_bytes() == servers[1].read_bytes()
+
+
+def test_nobody_pays_for_a_plan_without_exchanges():
+    world = small.world(AKD(num_steps=1))
+    assert small.one_round(LocalOnly(), world) == []
+    assert received_kilobytes(world) == [0.0] * 3
