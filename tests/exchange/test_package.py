@@ -182,3 +182,12 @@ def test_hostile_megabytes_cost_bounded_time_and_memory(head: bytes, unit: bytes
     tracemalloc.stop()
     assert seconds < 5
     assert peak < 20 * size
+
+
+def test_a_pool_may_hold_several_answers_to_a_problem_but_none_twice():
+    items = [TextItem(task_id="t", completion=text) for text in ("    a\n", "    b\n")]
+    package = KnowledgePackage(sender="server", round=1, items=tuple(items), kind="pool")
+    assert decode(encode(package)) == package
+    twice = KnowledgePackage(sender="server", round=1, items=(items[0], items[0]), kind="pool")
+    with pytest.raises(PackageError, match="twice"):
+        encode(twice)

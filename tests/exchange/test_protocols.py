@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from knexa.exchange.protocols import AKD
+from knexa.exchange.protocols import AKD, Logits
 
 
 def test_schedules_run_from_the_papers_start_to_its_end():
@@ -17,3 +17,10 @@ def test_schedules_run_from_the_papers_start_to_its_end():
 
 def test_a_single_round_takes_the_start():
     assert AKD().alpha(1, 1) == 0.2
+
+
+def test_the_temperature_of_logits_softens_and_does_not_sample():
+    logits = Logits()
+    assert logits.temperature(20, 20) == pytest.approx(2.5)
+    assert logits.decoding_temperature(20, 20) == 0.0
+    assert AKD().decoding_temperature(20, 20) == pytest.approx(2.5)

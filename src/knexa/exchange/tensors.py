@@ -19,6 +19,7 @@ Schema = Mapping[str, tuple[str, tuple[int, ...]]]
 """Type (``float16``, ``float32`` or ``int32``) and shape of every tensor by name."""
 
 _MAX_HEADER: Final = 1 << 20
+_METADATA: Final = "package"
 _TYPES: Final = {"F16": "float16", "F32": "float32", "I32": "int32"}
 
 
@@ -36,12 +37,9 @@ def pack(kind: str, sender: str, round_number: int, arrays: Arrays) -> bytes:
     from safetensors.numpy import save
 
     _check_finite(arrays)
-    metadata = {
-        "version": str(PACKAGE_VERSION),
-        "kind": kind,
-        "sender": sender,
-        "round": str(round_number),
-    }
+    fields = {"version": PACKAGE_VERSION, "kind": kind, "sender": sender, "round": round_number}
+    # One entry: safetensors writes several in an order that changes from call to call.
+    metadata = {_METADATA: json.dumps(fields, sort_keys=True)}
     ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
     data: bytes = save(ordered, metadata=metadata)
     return data
@@ -64,9 +62,10 @@ def unpack(data: bytes, kind: str, schema: Schema) -> dict[str, NDArray[Any]]:
         )
     header = _header(data)
     metadata = header.pop("__metadata__", None)
-    if not isinstance(metadata, dict) or metadata.get("version") != str(PACKAGE_VERSION):
+    fields = _object(metadata.get(_METADATA, "") if isinstance(metadata, dict) else "")
+    if fields.get("version") != PACKAGE_VERSION:
         raise PackageError(f"the package is not of version {PACKAGE_VERSION}")
-    if metadata.get("kind") != kind:
+    if fields.get("kind") != kind:
         raise PackageError(f"the package is not of kind {kind!r}")
     expected = {name: [dtype, list(shape)] for name, (dtype, shape) in schema.items()}
     if {name: _described(entry) for name, entry in header.items()} != expected:
@@ -84,13 +83,17 @@ def _header(data: bytes) -> dict[str, Any]:
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(_MAX_HEADER, len(data) - 8):
         raise PackageError("the package is not safetensors: its header is cut or too long")
+    return _object(data[8 : 8 + length])
+
+
+def _object(text: Any) -> dict[str, Any]:
     try:
-        header = json.loads(data[8 : 8 + length])
-    except (ValueError, RecursionError):
+        fields = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
         raise PackageError("the package is not safetensors: its header is not JSON") from None
-    if not isinstance(header, dict):
+    if not isinstance(fields, dict):
         raise PackageError("the package is not safetensors: its header is no object")
-    return header
+    return fields
 
 
 def _described(entry: Any) -> Any:
