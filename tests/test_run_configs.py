@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
         ("matchmaker=random", "exchange=akd"),
         ("matchmaker=local_only",),
         ("matchmaker=oracle", "regret=none"),
+        ("matchmaker=fedid", "roster.server=tiny-neox"),
         ("experiment=paper", "roster=tiny6", "data=codelets", "name=smoke"),
     ],
     ids=lambda overrides: "-".join(overrides[:2]),

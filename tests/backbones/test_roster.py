@@ -51,6 +51,18 @@ def test_unknown_backbone_of_an_agent_is_named_with_the_known_ones() -> None:
         )
 
 
+def test_a_server_stands_on_the_first_agents_backbone_unless_it_has_its_own() -> None:
+    agents, other = (Agent(name="a", backbone="one"),), {"one": BACKBONE, "two": BACKBONE}
+    plain = Roster(agents=agents, backbones=other, recommended=RECOMMENDED)
+    assert [server.backbone for server in plain.servers(1)] == ["one"]
+    assert plain.servers(0) == ()
+    own = Roster(agents=agents, backbones=other, recommended=RECOMMENDED, server="two")
+    assert [server.backbone for server in own.servers(1)] == ["two"]
+    assert own.used_backbones == ("one", "two")
+    with pytest.raises(ValueError, match=r"server='three'.*known are one, two"):
+        Roster(agents=agents, backbones=other, recommended=RECOMMENDED, server="three")
+
+
 def test_agent_names_are_unique() -> None:
     with pytest.raises(ValueError, match="'a' more than once"):
         Roster(

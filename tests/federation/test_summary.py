@@ -58,3 +58,21 @@ def test_a_plan_that_is_no_pairing_has_no_regret():
     summary = summarize([], [], [row])
     assert summary["cumulative_regret"] is None
     assert summary["random_regret"] == pytest.approx(0.5)
+
+
+def test_costs_are_everybodys_servers_and_scouting_included():
+    rounds = [
+        {
+            "tokens_trained": 10,
+            "tokens_generated": 1,
+            "optimizer_steps": 2,
+            "kilobytes_scouted": 4.0,
+        },
+        {"tokens_trained": 5, "tokens_generated": 0, "optimizer_steps": 1},
+    ]
+    server = {"tokens_trained": 7, "tokens_generated": 3, "optimizer_steps": 1, "delta": 0.1}
+    exchanges = [{"kilobytes": 1.5, "server": server}, {"kilobytes": 2.0, "server": None}]
+    rounds[0]["kilobytes_scouted"] = 4.0
+    summary = summarize(rounds, exchanges, [])
+    assert (summary["tokens_trained"], summary["tokens_generated"]) == (22, 4)
+    assert (summary["steps"], summary["tokens"], summary["kilobytes"]) == (4, 26, 7.5)

@@ -89,3 +89,13 @@ def test_probes_fall_due_from_the_first_round_on():
     assert [round for round in range(1, 8) if Regret(every=3).due(round)] == [1, 4, 7]
     assert all(Regret(every=1).due(round) for round in range(1, 8))
     assert not any(Regret(every=0).due(round) for round in range(1, 8))
+
+
+def test_pairs_that_the_protocol_cannot_serve_are_null_and_never_best():
+    rewards_NN = np.full((4, 4), -np.inf)
+    rewards_NN[0, 1], rewards_NN[1, 0] = 2.0, 3.0
+    row = regret_row(1, probe_of(rewards_NN), plan_of([(0, 1)], 4))
+    assert row["rewards"][0] == [None, 2.0, None, None]
+    assert row["best_pairs"] == [[1, 0]]
+    assert (row["best"], row["chosen"], row["random"]) == (3.0, 2.0, None)
+    json.dumps(row, allow_nan=False)

@@ -51,6 +51,17 @@ def test_pair_counts_are_teacher_by_student_without_the_diagonal():
     assert pair_counts([everybody, {"teachers": [1], "students": [0]}], 2) == [[0, 1], [2, 0]]
 
 
+def test_server_agents_are_no_part_of_the_pair_counts():
+    with_server = {"teachers": [0, 1], "students": [2, 0, 1]}
+    assert pair_counts([with_server], 2) == [[0, 1], [1, 0]]
+
+
+def test_the_running_total_counts_what_was_sent_to_choose_peers():
+    rounds = [{"agent": 0, "kilobytes_scouted": 3.0}, {"agent": 1, "kilobytes_scouted": 0.5}]
+    metrics = RunMetrics().end_round(1, rounds, [{"kilobytes": 2.0}], [])
+    assert metrics["kilobytes_total"] == 5.5
+
+
 def test_agents_are_named_by_index():
     assert agent_names([{"agent": 2, "name": "cyd"}, {"agent": 0, "name": "ada"}]) == [
         "ada",

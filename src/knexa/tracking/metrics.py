@@ -91,12 +91,15 @@ def regret_totals(regret: Sequence[Row]) -> dict[str, Any]:
 
 
 def pair_counts(exchanges: Iterable[Row], num_agents: int) -> list[list[int]]:
-    """Return how often each teacher (row) taught each student (column), self left out."""
+    """Return how often each teacher (row) taught each student (column), self left out.
+
+    Server agents, whose indices follow the agents', have no row and no column.
+    """
     counts = [[0] * num_agents for _ in range(num_agents)]
     for row in exchanges:
         for teacher in row["teachers"]:
             for student in row["students"]:
-                if teacher != student:
+                if teacher != student and max(teacher, student) < num_agents:
                     counts[teacher][student] += 1
     return counts
 
