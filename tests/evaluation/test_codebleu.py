@@ -116,6 +116,8 @@ def test_reference_is_reused_and_equal_candidates_are_scored_once(
         "\t if x:\n  y",
         "f'{x!r:>{w}}'",
         '"""',
+        'def f(x):\n    x.y = "z"\n    return x\n',  # each side has three children
+        "def f(x):\n    while x:\n        a, b = ''\n    return x\n",
     ],
     ids=lambda text: repr(text[:12]),
 )

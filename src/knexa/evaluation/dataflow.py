@@ -131,7 +131,7 @@ class _Walk:
         return found, states
 
     def _token(self, node: Node, states: States) -> tuple[list[_Flow], States]:
-        index, text = self._tokens[node.place]
+        index, text = self._located(node)
         if node.type == text:  # a keyword or a punctuation mark
             return [], states
         if text in states:
@@ -140,8 +140,17 @@ class _Walk:
             states = {**states, text: [index]}
         return [_Flow(text, index, "comesFrom", [], [])], states
 
+    def _located(self, node: Node) -> tuple[int, str]:
+        """Return the token's index and text; the parts of a string are no tokens."""
+        found = self._tokens.get(node.place)
+        if found is None:
+            # An assignment pairs up the children of both sides, also where one is a string: in
+            # ``x.y = "z"`` each has three. CodeBLEU gives up on such a program's data flow.
+            raise _NoFlowError
+        return found
+
     def _variables(self, node: Node) -> list[tuple[int, str]]:
-        tokens = [(leaf.type, *self._tokens[leaf.place]) for leaf in _leaves(node)]
+        tokens = [(leaf.type, *self._located(leaf)) for leaf in _leaves(node)]
         return [(index, text) for kind, index, text in tokens if kind != text]
 
     def _default_parameter(self, node: Node, states: States) -> tuple[list[_Flow], States]:
