@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from knexa.components import construct, instantiate, unknown_key
+from knexa.components import construct, instantiate, one_line, unknown_key
 from knexa.composition import Job
 from knexa.config_folders import options_of
 from knexa.errors import UserError
@@ -72,6 +72,7 @@ def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
                 f"{group}; leave it out"
             )
     _check_protocol(job, components)
+    _check_context(components["context"], components["profile"])
     return root, components
 
 
@@ -119,14 +120,12 @@ def config_hash(config: Mapping[str, Any], data: Any) -> str:
     return hashlib.sha256(document.encode()).hexdigest()
 
 
-def _check_context(job: Job, context: Any, profile: Any) -> None:
+def _check_context(context: Any, profile: Any) -> None:
     """Refuse a context that reads features which the profile does not have."""
     try:
         context.num_features(len(profile.feature_names))
     except ValueError as error:
-        raise UserError(
-            f"context={job.choices['context']} with profile={job.choices['profile']}: {error}"
-        ) from error
+        raise UserError(one_line(error)) from error
 
 
 def _check_protocol(job: Job, components: Mapping[str, Any]) -> None:

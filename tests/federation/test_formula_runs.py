@@ -65,7 +65,7 @@ def test_policies_meet_on_formulas_what_they_stand_for():
         (["matchmaker=pens"], "matchmaker=pens works on models and text"),
         (["federation.heterogeneity=extreme"], "one of low, medium, high"),
         (["partition.alpha=0.5"], "partition.alpha"),
-        (["context=complementarity"], "context=complementarity with profile=paper32"),
+        (["context=complementarity"], "set profile=skills"),
     ],
 )
 def test_what_formulas_do_not_have_is_refused_in_one_line(overrides, said, capsys):

@@ -8,7 +8,12 @@ from pydantic import Field
 
 @dataclass(frozen=True, kw_only=True)
 class Empty:
-    pass
+    """Stands for any group; as a profile and a context it fits itself."""
+
+    feature_names: ClassVar[tuple[str, ...]] = ("bias",)
+
+    def num_features(self, num_profile_features: int) -> int:
+        return num_profile_features
 
 
 @dataclass(frozen=True, kw_only=True)
