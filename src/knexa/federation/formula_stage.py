@@ -56,8 +56,8 @@ class FormulaStage:
         off_diagonal_NN = ~np.eye(world.num_agents, dtype=bool)
         return {
             "agents": [self._agent(agent, shares_NC[agent]) for agent in range(world.num_agents)],
-            "data": f"none: {self.settings.choices['federation']}",
-            "partition": getattr(self.settings.federation, "heterogeneity", "as drawn"),
+            "data": f"formulas (federation={self.settings.choices['federation']})",
+            "partition": f"dirichlet, heterogeneity {self._world.heterogeneity}",
             "mean_js": float(divergence_NN[off_diagonal_NN].mean()),
             "exchange": world.protocol_name,
         }

@@ -27,6 +27,7 @@ class FormulaWorld:
     """A federation whose lessons are formulas; implements ``federation.world.World``."""
 
     protocol_name = "formula"
+    heterogeneity = "high"
     admissible_NN: Mask | None = None
 
     def __init__(self, settings: "Settings", num_agents: int, noise: float) -> None:

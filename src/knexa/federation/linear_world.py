@@ -12,7 +12,7 @@ from knexa.agents.profile_layout import DYNAMIC_FEATURES
 from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.federation.formula_world import FormulaWorld
-from knexa.federation.skill_world import NUM_FAMILIES
+from knexa.federation.skill_world import CONCENTRATIONS, NUM_FAMILIES
 from knexa.federation.synthetic import SyntheticLinear
 from knexa.matchmaking.base import Array, Indices
 from knexa.matchmaking.contexts import Interaction
@@ -22,7 +22,7 @@ from knexa.seeding import derive_rng
 if TYPE_CHECKING:
     from knexa.federation.settings import Settings
 
-_CONCENTRATION = 0.3
+_CONCENTRATION = CONCENTRATIONS[FormulaWorld.heterogeneity]
 
 
 class LinearWorld(FormulaWorld):

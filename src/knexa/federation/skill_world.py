@@ -39,6 +39,7 @@ class SkillWorld(FormulaWorld):
         self.federation = federation
         num_agents, num_categories = federation.num_agents, len(CATEGORIES)
         rng = derive_rng(settings.seed, "synthetic-agents")
+        self.heterogeneity = federation.heterogeneity
         concentration = CONCENTRATIONS[federation.heterogeneity]
         self.shares_NC = rng.dirichlet(np.full(num_categories, concentration), num_agents)
         self.families_N = rng.integers(0, NUM_FAMILIES, num_agents)

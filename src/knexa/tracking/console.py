@@ -113,6 +113,7 @@ class Console:
         self._progress.update(
             self._task,
             completed=info.round - self._first_round,
+            what=f"round {info.round}/{info.num_rounds}",
             score="" if score is None else f"Pass@1 {score:.1%}",
         )
 
@@ -262,20 +263,24 @@ def shown_path(path: Path) -> str:
 
 def _agents_table(agents: Sequence[AgentInfo]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    has_models = any(agent.num_parameters for agent in agents)  # a federation of formulas has none
     table.add_column("agent", no_wrap=True)
-    table.add_column("backbone", no_wrap=True)
-    for column in ("params", "LoRA", "train", "val"):
+    table.add_column("backbone" if has_models else "family", no_wrap=True)
+    for column in ("params", "LoRA", "train", "val") if has_models else ():
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("mostly")
     for agent in agents:
         share = agent.num_trainable / max(1, agent.num_parameters)
-        table.add_row(
-            escape(agent.name),
-            escape(agent.backbone),
+        sizes = (
             _count(agent.num_parameters),
             f"{share:.2%}",
             str(agent.num_train),
             str(agent.num_validation),
+        )
+        table.add_row(
+            escape(agent.name),
+            escape(agent.backbone),
+            *(sizes if has_models else ()),
             escape(", ".join(agent.top_categories).replace("_", " ")),
         )
     return table
