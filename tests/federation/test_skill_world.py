@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from formula_runs import cumulative_regret, skill_world
 
+from knexa.data.divergence import jensen_shannon
 from knexa.matchmaking.base import Directive
-from knexa.matchmaking.divergence import jensen_shannon
 from knexa.matchmaking.oracle import Oracle
 from knexa.matchmaking.random import Random
 

@@ -10,7 +10,6 @@ from scipy.spatial.distance import jensenshannon
 from knexa.agents import profile_layout
 from knexa.matchmaking.base import linear_scores
 from knexa.matchmaking.contexts import Concat, Interaction
-from knexa.matchmaking.divergence import jensen_shannon
 from knexa.matchmaking.ridge import RidgeRegression
 
 
@@ -75,41 +74,9 @@ def test_permuting_the_agents_permutes_the_contexts(context):
     )
 
 
-@given(seed=st.integers(0, 2**32 - 1))
-def test_jensen_shannon_agrees_with_scipy(seed):
-    histograms_NH = np.random.default_rng(seed).dirichlet(np.full(12, 0.3), 4)
-    expected_NN = [[jensenshannon(p, q, base=2) ** 2 for q in histograms_NH] for p in histograms_NH]
-    expected_NN = np.nan_to_num(expected_NN)  # SciPy's own rounding makes NaN of equal rows
-    np.testing.assert_allclose(jensen_shannon(histograms_NH), expected_NN, atol=1e-9)
-
-
-def test_jensen_shannon_of_disjoint_rows_is_one_and_ignores_their_mass():
-    divergence_NN = jensen_shannon(np.array([[2.0, 0.0, 0.0], [0.0, 5.0, 5.0], [9.0, 0.0, 0.0]]))
-    np.testing.assert_allclose(divergence_NN, [[0, 1, 0], [1, 0, 1], [0, 1, 0]], atol=1e-15)
-
-
-def test_jensen_shannon_of_empty_rows_is_finite():
-    divergence_NN = jensen_shannon(np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]]))
-    np.testing.assert_allclose(divergence_NN, [[0, 0, 0.5], [0, 0, 0.5], [0.5, 0.5, 0]])
-
-
 def test_interaction_refuses_profiles_too_short_for_it():
     with pytest.raises(ValueError, match="context=concat"):
         Interaction().num_features(10)
-
-
-def test_jensen_shannon_by_blocks_holds_little_beside_the_result():
-    histograms_NH = np.random.default_rng(4).dirichlet(np.full(12, 0.3), 1024)
-    tracemalloc.start()
-    divergence_NN = jensen_shannon(histograms_NH)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    # All mixtures at once would be 12 times the result, twice.
-    assert peak < 5 * divergence_NN.nbytes
-    few = [0, 500, 1023]
-    np.testing.assert_allclose(
-        divergence_NN[np.ix_(few, few)], jensen_shannon(histograms_NH[few]), atol=1e-15
-    )
 
 
 def trained_model(context, rng, num_observations: int = 300) -> RidgeRegression:

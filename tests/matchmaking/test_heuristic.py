@@ -6,7 +6,7 @@ from matchmaking_worlds import pairs_of, random_profiles, view_of
 from scipy.stats import chisquare
 
 from knexa.agents.profile_layout import PASS_AT_1
-from knexa.matchmaking.divergence import jensen_shannon
+from knexa.data.divergence import jensen_shannon
 from knexa.matchmaking.heuristic import Heuristic
 from knexa.matchmaking.matchings import Exact
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from knexa.data.divergence import jensen_shannon
 from knexa.data.partition import AgentData, Split
 from knexa.data.problem import CATEGORIES, Problem
 
@@ -20,34 +21,6 @@ def category_histogram(problems: Iterable[Problem]) -> Array:
     """Return the share of each of the 12 categories; all zero where there are no problems."""
     counts = np.bincount([problem.category for problem in problems], minlength=len(CATEGORIES))
     return np.asarray(counts / max(1, counts.sum()), dtype=np.float64)
-
-
-def jensen_shannon(p: ArrayLike, q: ArrayLike) -> float:
-    """Return the Jensen-Shannon divergence of two distributions in bits, in [0, 1].
-
-    0 means equal, 1 means that they share no category (Lin 1991; not its square root).
-    """
-    return float(pairwise_jensen_shannon(np.stack([np.asarray(p), np.asarray(q)]))[0, 1])
-
-
-def pairwise_jensen_shannon(histograms_NB: ArrayLike) -> Array:
-    """Return js_NN, the Jensen-Shannon divergence (bits) of every pair of rows.
-
-    JS(p, q) = H((p + q) / 2) - (H(p) + H(q)) / 2. Symmetric, with an exactly zero diagonal.
-    """
-    rows_NB = np.asarray(histograms_NB, dtype=np.float64)
-    entropies_N = _entropy(rows_NB)
-    mixtures_NNB = (rows_NB[:, None, :] + rows_NB[None, :, :]) / 2
-    js_NN = _entropy(mixtures_NNB) - (entropies_N[:, None] + entropies_N[None, :]) / 2
-    js_NN = np.clip(js_NN, 0.0, 1.0)  # rounding leaves values such as -1e-17
-    np.fill_diagonal(js_NN, 0.0)
-    return js_NN
-
-
-def _entropy(rows: Array) -> Array:
-    """Return the entropy in bits along the last axis, with 0 log 0 = 0."""
-    logs = np.log2(rows, out=np.zeros_like(rows), where=rows > 0)
-    return np.asarray(-np.sum(rows * logs, axis=-1), dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +61,7 @@ def measure_skew(splits: Sequence[AgentData]) -> Skew:
     histograms_N12 = np.stack(
         [category_histogram(agent.train + agent.validation) for agent in splits]
     )
-    js_NN = pairwise_jensen_shannon(histograms_N12)
+    js_NN = jensen_shannon(histograms_N12)
     num_agents = len(splits)
     return Skew(
         train_sizes=tuple(len(agent.train) for agent in splits),

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from knexa.data.divergence import jensen_shannon
 from knexa.data.problem import CATEGORIES
 from knexa.engine.local import Observer, Workers
 from knexa.errors import UserError
 from knexa.federation.formula_world import FormulaWorld
 from knexa.federation.settings import Settings
-from knexa.matchmaking.divergence import jensen_shannon
 from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
 from knexa.tracking.info import AgentInfo

@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from knexa.agents import profile_layout
+from knexa.data.divergence import divergence, entropy_bits, normalised_bins
 from knexa.matchmaking.base import Array, Context, Indices, Scorer, Span
-from knexa.matchmaking.divergence import divergence, entropy_bits, normalised_bins
 from knexa.matchmaking.interaction_scorer import InteractionScorer
 from knexa.matchmaking.ledger import Ledger
 

@@ -7,8 +7,8 @@ import numpy as np
 from pydantic import Field
 
 from knexa.agents import profile_layout
+from knexa.data.divergence import jensen_shannon
 from knexa.matchmaking.base import Mask, Matchmaker, Plan, RoundView
-from knexa.matchmaking.divergence import jensen_shannon
 from knexa.matchmaking.matchings import Greedy
 
 

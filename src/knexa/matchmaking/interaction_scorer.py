@@ -13,8 +13,8 @@ those parts, g columns of the factored term.
 import numpy as np
 
 from knexa.agents import profile_layout
+from knexa.data.divergence import divergence, entropy_bits, normalised_bins
 from knexa.matchmaking.base import Array, Indices, Span
-from knexa.matchmaking.divergence import divergence, entropy_bits, normalised_bins
 
 _BLOCK = 1 << 11
 """Ordered pairs whose y is held at once: their features, about 70 a pair, stay in the cache."""

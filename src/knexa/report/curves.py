@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from knexa.data.skew import pairwise_jensen_shannon
+from knexa.data.divergence import jensen_shannon
 from knexa.report import drawing
 from knexa.report.aggregate import Group, Named, Study
 from knexa.report.drawing import Look
@@ -196,7 +196,7 @@ def _divergence_curve(group: Group) -> Curves | None:
     for run in group.runs:
         if run.data_shares is None or not len(run.pairs_K3):
             continue
-        js_NN = pairwise_jensen_shannon(run.data_shares)
+        js_NN = jensen_shannon(run.data_shares)
         # A server agent has no data of its own to compare.
         with_data_K3 = run.pairs_K3[(run.pairs_K3[:, 1:] < len(js_NN)).all(axis=1)]
         rounds_K, teachers_K, students_K = with_data_K3.T
@@ -211,5 +211,5 @@ def _divergence_curve(group: Group) -> Curves | None:
 def _mean_divergence(shares_NB: Array | None) -> float | None:
     if shares_NB is None or len(shares_NB) < 2:
         return None
-    js_NN = pairwise_jensen_shannon(shares_NB)
+    js_NN = jensen_shannon(shares_NB)
     return float(js_NN[~np.eye(len(js_NN), dtype=bool)].mean())

@@ -4,8 +4,9 @@ Axes: N agents, H histogram bins; bins come first where pairs are broadcast agai
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
-from knexa.matchmaking.base import Array
+Array = NDArray[np.float64]
 
 _BLOCK = 1 << 20
 """Numbers that a block of mixtures holds at most: 8 MB."""
@@ -33,6 +34,7 @@ def jensen_shannon(histograms_NH: Array) -> Array:
             entropies_N[block, None],
             entropies_N,
         )
+    np.fill_diagonal(divergence_NN, 0.0)
     return divergence_NN
 
 
