@@ -14,6 +14,9 @@ import pytest
 
 from knexa.errors import UserError
 
+# A shell that runs the suite in the background lets it, and the runs that it starts, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 TOY_FOLDER = Path(__file__).parent / "toy"
 
 
