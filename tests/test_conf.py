@@ -37,6 +37,7 @@ def test_every_named_run_composes_and_validates(group: str, option: str) -> None
 def test_every_option_composes_and_validates(group: str, option: str) -> None:
     besides = {
         ("data", "jsonl"): "data.path=folder",
+        ("context", "complementarity"): "profile=skills",
         ("exchange", "ensemble"): "matchmaker=central_kd",
         ("exchange", "fedavg"): "matchmaker=fedavg",
         ("exchange", "fedid"): "matchmaker=fedid",
