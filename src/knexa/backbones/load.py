@@ -111,7 +111,8 @@ def _load_tokenizer(folder: Path) -> Any:
     saved = json.loads(settings.read_text()).get("tokenizer_class") if settings.is_file() else None
     plain = saved in ("TokenizersBackend", "PreTrainedTokenizerFast")
     loader: Any = PreTrainedTokenizerFast if plain else AutoTokenizer
-    return loader.from_pretrained(folder, local_files_only=True)
+    # Sequences are cut where they are made; a warning about those still whole would mislead.
+    return loader.from_pretrained(folder, local_files_only=True, model_max_length=1 << 30)
 
 
 def wrap(base: Any, tokenizer: Any, backbone: Backbone, *, name: str) -> LoadedBackbone:

@@ -13,7 +13,6 @@ from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.federation.formula_world import FormulaWorld
 from knexa.federation.skill_world import CONCENTRATIONS, NUM_FAMILIES
-from knexa.federation.synthetic import SyntheticLinear
 from knexa.matchmaking.base import Array, Indices
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.ledger import Ledger
@@ -21,6 +20,7 @@ from knexa.seeding import derive_rng
 
 if TYPE_CHECKING:
     from knexa.federation.settings import Settings
+    from knexa.federation.synthetic import SyntheticLinear
 
 _CONCENTRATION = CONCENTRATIONS[FormulaWorld.heterogeneity]
 
@@ -32,7 +32,7 @@ class LinearWorld(FormulaWorld):
     configures; theta is drawn once and scaled so that rewards of a round deviate by about 0.3.
     """
 
-    def __init__(self, federation: SyntheticLinear, settings: "Settings") -> None:
+    def __init__(self, federation: "SyntheticLinear", settings: "Settings") -> None:
         super().__init__(settings, federation.num_agents, federation.noise)
         rng = derive_rng(settings.seed, "linear-agents")
         num_agents = federation.num_agents

@@ -13,12 +13,12 @@ from knexa.agents.profile_layout import SKILL_FEATURES
 from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.federation.formula_world import FormulaWorld
-from knexa.federation.synthetic import Synthetic
 from knexa.matchmaking.base import Array, Indices
 from knexa.seeding import derive_rng
 
 if TYPE_CHECKING:
     from knexa.federation.settings import Settings
+    from knexa.federation.synthetic import Synthetic
 
 CONCENTRATIONS = {"low": 2.0, "medium": 0.7, "high": 0.3}
 """Dirichlet parameter of the agents' category shares by heterogeneity (the paper's)."""
@@ -34,7 +34,7 @@ class SkillWorld(FormulaWorld):
     only through rewards) and the bandwidth.
     """
 
-    def __init__(self, federation: Synthetic, settings: "Settings") -> None:
+    def __init__(self, federation: "Synthetic", settings: "Settings") -> None:
         super().__init__(settings, federation.num_agents, federation.noise)
         self.federation = federation
         num_agents, num_categories = federation.num_agents, len(CATEGORIES)
