@@ -24,11 +24,11 @@ def _settings(seed: int) -> SimpleNamespace:
 
 
 def skill_world(seed: int = 0, **settings) -> SkillWorld:
-    return SkillWorld(Synthetic(**settings), _settings(seed))
+    return SkillWorld(Synthetic(num_rounds=100, **settings), _settings(seed))
 
 
 def linear_world(seed: int = 0, **settings) -> LinearWorld:
-    return LinearWorld(SyntheticLinear(**settings), _settings(seed))
+    return LinearWorld(SyntheticLinear(num_rounds=200, **settings), _settings(seed))
 
 
 def cumulative_regret(world, policy, num_rounds: int, context=None) -> np.ndarray:

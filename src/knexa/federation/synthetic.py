@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from knexa.federation.federation import Federation
+
 if TYPE_CHECKING:
     from knexa.federation.formula_stage import FormulaStage
     from knexa.federation.settings import Settings
@@ -14,14 +16,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Synthetic:
+class Synthetic(Federation):
     """The settings of a federation of formulas.
 
     Attributes:
         num_agents: N.
-        num_rounds: Rounds of practice, matchmaking, lessons and feedback.
-        num_pairs: K_p, pairs of a round at most; None means half the agents.
-        mutual: Both agents of a pair teach each other, in two directives.
         heterogeneity: How unequal the agents' category shares are.
         learning: Share of a skill gap that one lesson closes at full compatibility and bandwidth.
         harm: Cost of a gap in the wrong direction, as a share of what it would earn in the right
@@ -36,9 +35,6 @@ class Synthetic:
     )
 
     num_agents: Annotated[int, Field(ge=2)] = 8
-    num_rounds: Annotated[int, Field(ge=1)] = 100
-    num_pairs: Annotated[int, Field(ge=0)] | None = None
-    mutual: bool = False
     heterogeneity: Literal["low", "medium", "high"] = "high"
     learning: Share = 0.15
     harm: Share = 0.3
@@ -53,30 +49,19 @@ class Synthetic:
 
         return FormulaStage(settings, SkillWorld(self, settings))
 
-    def pairs_of(self, num_agents: int) -> int:
-        """Return K_p for that many agents."""
-        most = num_agents // 2
-        return most if self.num_pairs is None else min(self.num_pairs, most)
-
 
 @dataclass(frozen=True, kw_only=True)
-class SyntheticLinear:
+class SyntheticLinear(Federation):
     """The settings of the linear world.
 
     Attributes:
         num_agents: N.
-        num_rounds: Rounds of matchmaking and feedback.
-        num_pairs: K_p, pairs of a round at most; None means half the agents.
-        mutual: Both agents of a pair teach each other, in two directives.
         noise: Standard deviation of a reward around its mean.
     """
 
     groups: ClassVar[frozenset[str]] = Synthetic.groups
 
     num_agents: Annotated[int, Field(ge=2)] = 8
-    num_rounds: Annotated[int, Field(ge=1)] = 200
-    num_pairs: Annotated[int, Field(ge=0)] | None = None
-    mutual: bool = False
     noise: Annotated[float, Field(ge=0)] = 0.1
 
     def stage(self, settings: "Settings", stack: ExitStack) -> "FormulaStage":
@@ -85,8 +70,3 @@ class SyntheticLinear:
         from knexa.federation.linear_world import LinearWorld
 
         return FormulaStage(settings, LinearWorld(self, settings))
-
-    def pairs_of(self, num_agents: int) -> int:
-        """Return K_p for that many agents."""
-        most = num_agents // 2
-        return most if self.num_pairs is None else min(self.num_pairs, most)
