@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LOSSES = (
+    ("validation_loss", "validation"),
+    ("train_loss", "local update"),
+    ("learn_loss", "distillation"),
+)
+MAX_MARKED_ROUNDS = 40  # more markers than this run into one another
 MAX_LABELLED_AGENTS = 12  # more lines than this cannot be told apart, more cells not be read
 
 
@@ -54,7 +60,11 @@ def learning_curve(rounds: Sequence[Row], names: Sequence[str]) -> "Figure | str
     """Draw mean and per-agent greedy Pass@1 over rounds, and the mean losses beside them."""
     if not any(row.get("pass@1_greedy") is not None for row in rounds):
         return "no round has measured Pass@1"
-    figure, (left, right) = style.panels(7.6, 3.1, 2, width_ratios=[1.25, 1])
+    has_losses = any(row.get(key) is not None for row in rounds for key, _ in _LOSSES)
+    if has_losses:
+        figure, (left, right) = style.panels(7.6, 3.1, 2, width_ratios=[1.25, 1])
+    else:  # a federation of formulas has none
+        figure, (left,) = style.panels(4.6, 3.1, 1)
     ends: list[tuple[float, str, str]] = []
     last_x = 0.0
     for agent, name in enumerate(names):
@@ -66,14 +76,16 @@ def learning_curve(rounds: Sequence[Row], names: Sequence[str]) -> "Figure | str
             ends.append((y[-1], name, colour))
             last_x = max(last_x, x[-1])
     x, y = _curve(rounds, "pass@1_greedy", 100)
-    left.plot(x, y, color=style.INK, linewidth=2.4, marker="o", markersize=4.5, zorder=5)
+    size = 4.5 if len(x) <= MAX_MARKED_ROUNDS else 0.0
+    left.plot(x, y, color=style.INK, linewidth=2.4, marker="o", markersize=size, zorder=5)
     ends.append((y[-1], "mean", style.INK))
     left.set(xlabel="Round", ylabel="Pass@1, greedy (%)")
     left.set_title("Pass@1 on the global test set")
     left.set_ylim(bottom=0)
     style.integer_rounds(left)
     style.label_line_ends(left, max(last_x, x[-1]), ends)
-    _draw_losses(right, rounds)
+    if has_losses:
+        _draw_losses(right, rounds)
     return figure
 
 
@@ -88,7 +100,7 @@ def regret(probes: Sequence[Row]) -> "Figure | str":
     for arm, label in (("random", "uniformly random"), ("chosen", "chosen")):
         if all(row.get(arm) is not None for row in probes):
             y = np.cumsum([row["best"] - row[arm] for row in probes]).tolist()
-            left.plot(x, y, color=style.ARMS[arm], marker="o", markersize=3.5)
+            left.plot(x, y, color=style.ARMS[arm], marker="o", markersize=_dot(x))
             ends.append((y[-1], label, style.ARMS[arm]))
     left.set(xlabel="Round", ylabel="Cumulative regret (raw reward)")
     left.set_title("Regret against the best pairing")
@@ -101,7 +113,7 @@ def regret(probes: Sequence[Row]) -> "Figure | str":
         points = [(a, b) for a, b in zip(x, values, strict=True) if b is not None]
         if points:
             right.plot(
-                *zip(*points, strict=True), color=style.ARMS[arm], marker="o", markersize=3.5
+                *zip(*points, strict=True), color=style.ARMS[arm], marker="o", markersize=_dot(x)
             )
             ends.append((points[-1][1], arm, style.ARMS[arm]))
     right.set(xlabel="Round", ylabel="Total raw reward of the round's pairs")
@@ -109,6 +121,11 @@ def regret(probes: Sequence[Row]) -> "Figure | str":
     style.integer_rounds(right)
     style.label_line_ends(right, x[-1], ends)
     return figure
+
+
+def _dot(rounds: Sequence[int]) -> float:
+    """Return the size of a round's marker; 0 where there are too many to tell apart."""
+    return 3.5 if len(rounds) <= MAX_MARKED_ROUNDS else 0.0
 
 
 def pairing_matrix(exchanges: Sequence[Row], names: Sequence[str]) -> "Figure | str":
@@ -173,11 +190,7 @@ def skills(
 
 def _draw_losses(axes: "Axes", rounds: Sequence[Row]) -> None:
     ends = []
-    for key, label in (
-        ("validation_loss", "validation"),
-        ("train_loss", "local update"),
-        ("learn_loss", "distillation"),
-    ):
+    for key, label in _LOSSES:
         x, y = _curve(rounds, key)
         if x:
             axes.plot(x, y, color=style.LOSSES[key], marker="o", markersize=3)
