@@ -68,8 +68,8 @@ def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
             components[group] = _component(job, group, root)
         elif config.get(group) is not None:
             raise UserError(
-                f"{group}={job.choices.get(group)}: federation={job.choices['federation']} has no "
-                f"{group}; leave it out"
+                f"federation={job.choices['federation']} has no {group}: leave out {group}= and "
+                f"what sets {group}.*, such as debug=smoke"
             )
     _check_protocol(job, components)
     _check_context(components["context"], components["profile"])
