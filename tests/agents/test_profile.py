@@ -34,6 +34,7 @@ VETERAN = NEWCOMER.with_history(
     learn_rewards=(0.2, -0.1),
     teach_rewards=(0.5,),
     skills=SKILLS,
+    sier=0.125,
 )
 
 
@@ -78,7 +79,7 @@ def test_only_one_measurement_so_far_is_no_change():
     assert (features["pass_at_1"], features["change_pass_at_1"]) == (0.4, 0.5)
 
 
-@pytest.mark.parametrize(("profile", "size"), list(zip(PROFILES, (32, 33, 45), strict=True)))
+@pytest.mark.parametrize(("profile", "size"), list(zip(PROFILES, (32, 34, 46), strict=True)))
 def test_every_feature_has_a_name_of_its_own_and_lies_in_the_unit_interval(profile, size):
     for state in (NEWCOMER, VETERAN):
         features_F = profile.build(state, family="bloom", train=TRAIN)
@@ -101,6 +102,12 @@ def test_longer_profiles_are_paper32_with_features_before_the_histogram(profile)
 def test_the_agent_leaves_its_trust_to_the_cpm(profile):
     assert profile.feature_names[profile.trust_column] == "trust"
     assert profile.build(VETERAN, family="phi", train=TRAIN)[profile.trust_column] == 0.5
+
+
+@pytest.mark.parametrize("profile", PROFILES[1:])
+def test_sier_is_that_of_the_last_lesson_and_0_before_the_first(profile):
+    assert named(profile, VETERAN)["sier"] == 0.125
+    assert named(profile, NEWCOMER)["sier"] == 0.0
 
 
 def test_skills_are_the_measured_pass_rates_in_the_order_of_the_categories():

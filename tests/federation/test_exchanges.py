@@ -13,6 +13,7 @@ from knexa.agents.solve import Answer
 from knexa.agents.training import FitReport
 from knexa.errors import UserError
 from knexa.exchange.ensemble import confident_votes, mean_one, pool
+from knexa.exchange.guardrail import Guardrail
 from knexa.exchange.package import PackageError
 from knexa.exchange.protocols import (
     AKD,
@@ -71,6 +72,25 @@ def test_any_two_agents_can_pair(protocol):
     assert np.isfinite(exchange.reward)
     assert received_kilobytes(world)[student] == exchange.kilobytes > 0
     assert 0 <= exchange.items_kept <= exchange.items_sent
+
+
+def test_who_sent_text_says_in_which_share_of_it_something_was_found():
+    suspicious = Guardrail(rules=("canary",), canaries=("return",), high="block")
+    world = small.world(AKD(num_steps=1), guardrail=suspicious)
+    (exchange,) = small.one_round(Random(), world)
+    teacher, _ = exchange.directive.pair
+    found, sent = exchange.guardrail["blocked"], exchange.items_sent
+    assert found > 0
+    expected = [None] * 3
+    expected[teacher] = found / (found + sent)
+    assert [row["sier"] for row in world.rows(1, [exchange])] == expected
+    assert [state.history.sier for state in world.states] == expected
+
+
+def test_an_adapter_is_no_text_that_something_could_be_found_in():
+    world = small.world(Adapter())
+    (exchange,) = small.one_round(Random(), world)
+    assert [row["sier"] for row in world.rows(1, [exchange])] == [None] * 3
 
 
 @pytest.mark.parametrize("protocol", [Logits(num_steps=1), Adapter()], ids=lambda p: p.name)

@@ -76,3 +76,12 @@ def test_costs_are_everybodys_servers_and_scouting_included():
     summary = summarize(rounds, exchanges, [])
     assert (summary["tokens_trained"], summary["tokens_generated"]) == (22, 4)
     assert (summary["steps"], summary["tokens"], summary["kilobytes"]) == (4, 26, 7.5)
+
+
+def test_sier_is_the_mean_over_the_rounds_in_which_agents_sent_text():
+    rounds = [
+        {"tokens_trained": 0, "tokens_generated": 0, "optimizer_steps": 0, "sier": sier}
+        for sier in (0.5, None, 0.0)
+    ]
+    assert summarize(rounds, [], [])["sier"] == 0.25
+    assert summarize(rounds[1:2], [], [])["sier"] is None

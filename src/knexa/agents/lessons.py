@@ -44,6 +44,12 @@ class Lesson:
         """Size of the packages as sent, in units of 1,024 bytes."""
         return (len(self.text) + len(self.tensors)) / 1024
 
+    @property
+    def sier(self) -> float | None:
+        """Share of the answers at the gateway that something was found in; None without text."""
+        answers = self.items_sent + self.guardrail["blocked"]
+        return sum(self.guardrail.values()) / answers if self.text and answers else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:

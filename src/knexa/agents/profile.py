@@ -1,9 +1,9 @@
 """The abstract profiles that an agent shows the CPM; each feature is in about [0, 1].
 
 8 static (one-hot backbone family), 12 dynamic, 12 data features (the normalised histogram of the
-training problems over the categories), as in the paper; the longer profiles add trust and skills
-between the dynamic and the data ones. Nothing in a profile is text, and nothing was measured on the
-test set. ``profile_layout`` names the features in their order.
+training problems over the categories), as in the paper; the longer profiles add trust, SIER and
+skills between the dynamic and the data ones. Nothing in a profile is text, and nothing was measured
+on the test set. ``profile_layout`` names the features in their order.
 """
 
 from dataclasses import dataclass
@@ -66,9 +66,11 @@ class Paper32:
 
 @dataclass(frozen=True, kw_only=True)
 class Trust:
-    """The paper's profile and its trust score (main text, "historical and trust features").
+    """The paper's profile, its trust score and SIER (main text, "historical and trust features").
 
-    Only the CPM knows an agent's trust (``Ledger.trust``); the agent leaves 0.5 in its place.
+    Only the CPM knows an agent's trust (``Ledger.trust``); the agent leaves 0.5 in its place. SIER
+    is the share of the answers that the agent last sent in which its own guardrail found something,
+    0 before the first; it is what the agent says of itself.
     """
 
     feature_names: ClassVar[tuple[str, ...]] = profile_layout.TRUST_FEATURE_NAMES
@@ -78,13 +80,13 @@ class Trust:
     def build(
         self, state: AgentState, *, family: str, train: tuple[Problem, ...]
     ) -> NDArray[np.float64]:
-        """Return the agent's 33 features."""
-        return _assemble(state, family, train, (UNKNOWN_TRUST,))
+        """Return the agent's 34 features."""
+        return _assemble(state, family, train, _trust_and_sier(state))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skills:
-    """The paper's profile, trust, and what the agent solves by category; ours.
+    """The features of ``Trust``, and what the agent solves by category; ours.
 
     Skills are measured on the public transfer set, so nothing private is in them; they are 0 until
     the first measurement.
@@ -97,11 +99,11 @@ class Skills:
     def build(
         self, state: AgentState, *, family: str, train: tuple[Problem, ...]
     ) -> NDArray[np.float64]:
-        """Return the agent's 45 features."""
+        """Return the agent's 46 features."""
         num_skills = len(profile_layout.SKILL_FEATURES)
         skills = state.history.skills or (0.0,) * num_skills
         assert len(skills) == num_skills
-        return _assemble(state, family, train, (UNKNOWN_TRUST, *skills))
+        return _assemble(state, family, train, (*_trust_and_sier(state), *skills))
 
 
 def _assemble(
@@ -112,6 +114,10 @@ def _assemble(
     dynamic = _dynamic(state.history, len(train))
     assert len(dynamic) == profile_layout.NUM_DYNAMIC
     return np.concatenate([static, dynamic, added, category_histogram(train)])
+
+
+def _trust_and_sier(state: AgentState) -> tuple[float, float]:
+    return UNKNOWN_TRUST, state.history.sier or 0.0
 
 
 def _dynamic(history: History, num_train: int) -> list[float]:

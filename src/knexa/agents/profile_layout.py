@@ -30,13 +30,20 @@ SKILL_FEATURES: tuple[str, ...] = tuple(f"skill_{category}" for category in CATE
 FEATURE_NAMES: tuple[str, ...] = FAMILIES + DYNAMIC_FEATURES + CATEGORIES
 """Names of all features of ``profile=paper32``, in order."""
 
-TRUST_FEATURE_NAMES: tuple[str, ...] = (*FAMILIES, *DYNAMIC_FEATURES, "trust", *CATEGORIES)
+TRUST_FEATURE_NAMES: tuple[str, ...] = (
+    *FAMILIES,
+    *DYNAMIC_FEATURES,
+    "trust",
+    "sier",  # share of the agent's last outgoing answers that its guardrail found something in
+    *CATEGORIES,
+)
 """Names of all features of ``profile=trust``, in order."""
 
 SKILLS_FEATURE_NAMES: tuple[str, ...] = (
     *FAMILIES,
     *DYNAMIC_FEATURES,
     "trust",
+    "sier",
     *SKILL_FEATURES,
     *CATEGORIES,
 )
@@ -54,5 +61,6 @@ PERPLEXITY = FEATURE_NAMES.index("perplexity")
 TRUST = TRUST_FEATURE_NAMES.index("trust")
 """The column that the CPM fills in, in ``profile=trust`` and ``profile=skills``."""
 
-SKILLS = slice(TRUST + 1, TRUST + 1 + len(SKILL_FEATURES))
+_FIRST_SKILL = SKILLS_FEATURE_NAMES.index(SKILL_FEATURES[0])
+SKILLS = slice(_FIRST_SKILL, _FIRST_SKILL + len(SKILL_FEATURES))
 """The per-category pass rates of ``profile=skills``."""

@@ -27,7 +27,8 @@ class History:
     ``pass_at_1``, ``codebleu`` and ``perplexity`` hold the last two measurements on the validation
     split, newest last. ``skills`` is the share of public transfer problems solved greedily, one
     value a category, where the profile shows it. ``learn_rewards`` and ``teach_rewards`` are the
-    raw rewards (Eq. 3) of the exchanges that the agent took part in.
+    raw rewards (Eq. 3) of the exchanges that the agent took part in. ``sier`` is the share of the
+    answers it last sent that its own guardrail found something in.
     """
 
     pass_at_1: tuple[float, ...] = ()
@@ -38,6 +39,7 @@ class History:
     skills: tuple[float, ...] = ()
     learn_rewards: tuple[float, ...] = ()
     teach_rewards: tuple[float, ...] = ()
+    sier: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,7 @@ class FormulaWorld:
     def profiles(self) -> Array:
         """Return profiles_NF; dynamic features that mean nothing here are 1/2."""
         neutral = dict.fromkeys((*DYNAMIC_FEATURES, "trust"), np.full(self.num_agents, 0.5))
+        neutral["sier"] = np.zeros(self.num_agents)  # formulas write no text
         known = neutral | self.features() | self._past()
         return np.stack([known[name] for name in self.profile.feature_names], axis=1)
 

@@ -61,6 +61,7 @@ class LLMWorld:
         self._learned: dict[int, Learned] = {}
         self._received, self._scouted = list(nothing), list(nothing)
         self._generated = [0] * self.num_agents
+        self._sier: list[float | None] = [None] * self.num_agents
 
     # The round, step by step
 
@@ -123,6 +124,7 @@ class LLMWorld:
             losses_NN[teacher, student] = loss
             self._scouted[student] += lessons[teacher][0].kilobytes
         self._generated = [lessons[j][0].tokens_generated for j in everyone]
+        self._sier = [lessons[j][0].sier for j in everyone]
         return losses_NN
 
     def exchange(self, round_number: int, plan: Plan) -> list[Exchange]:
@@ -175,6 +177,7 @@ class LLMWorld:
         agents = [i for i in directive.students if i < self.num_agents]
         for teacher, tokens in delivery.tokens_generated.items():
             self._generated[teacher] = tokens
+            self._sier[teacher] = self._lessons[teacher][0].sier
         return Exchange(
             directive=directive,
             reward=float(np.mean([self._reward(teachers, student) for student in agents])),
@@ -249,6 +252,9 @@ class LLMWorld:
 
     def _remember(self, exchanges: list[Exchange]) -> None:
         """Write the exchanges into the histories that the next profiles are made from."""
+        for agent, sier in enumerate(self._sier):
+            if sier is not None:
+                self.states[agent] = self.states[agent].with_history(sier=sier)
         for exchange in exchanges:
             teachers = exchange.directive.teachers
             if exchange.directive.pair is not None:
@@ -296,6 +302,7 @@ class LLMWorld:
             "optimizer_steps": sum(fit.optimizer_steps for fit in fits),
             "kilobytes_received": self._received[index],
             "kilobytes_scouted": self._scouted[index],
+            "sier": self._sier[index],
         }
 
     def final_samples(self) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from knexa.evaluation import Outcome
 from knexa.evaluation.metrics import pass_at_k
 from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
-from knexa.tracking.metrics import regret_totals
+from knexa.tracking.metrics import mean, regret_totals
 
 Row = dict[str, Any]
 
@@ -32,6 +32,7 @@ def summarize(rounds: Sequence[Row], exchanges: Sequence[Row], regret: Sequence[
         "exchanges": len(exchanges),
         "tokens_trained": sum(row["tokens_trained"] for row in [*rounds, *servers]),
         "tokens_generated": sum(row["tokens_generated"] for row in [*rounds, *servers]),
+        "sier": mean(row.get("sier") for row in rounds),
         "steps": sum(row["optimizer_steps"] for row in [*rounds, *servers]),
     }
     summary["tokens"] = summary["tokens_trained"] + summary["tokens_generated"]

@@ -19,6 +19,7 @@ MEANS = (
     "train_loss",
     "validation_loss",
     "learn_loss",
+    "sier",
 )
 SUMS = ("tokens_trained", "tokens_generated", "optimizer_steps")
 PROBE_ARMS = ("best", "chosen", "random")
