@@ -217,9 +217,16 @@ def _telling_keys(
     A key that the chosen ones determine adds a column and no row, so it is only noted.
     """
     counts = {key: len({config.get(key) for config in configs}) for key in among}
+    everywhere = {key for key in among if all(key in config for config in configs)}
     varying = sorted(
         (key for key, count in counts.items() if count > 1),
-        key=lambda key: (key not in _TELLING, -counts[key], not key.endswith("_target_"), key),
+        key=lambda key: (
+            key not in everywhere,  # of two kinds of worlds, the kind tells more than a dash
+            key not in _TELLING,
+            -counts[key],
+            not key.endswith("_target_"),
+            key,
+        ),
     )
     chosen: list[str] = []
     along: list[str] = []

@@ -22,6 +22,8 @@ from knexa.report.measures import (
 from knexa.statistics import Interval
 
 MISSING = "-"
+_COMPARED = {"pass@1": "", "cumulative_regret": "regret "}
+"""Measures with a difference to the reference, and how its heading begins."""
 SEES = "sees beyond profiles and rewards"
 
 
@@ -99,8 +101,8 @@ def _results(study: Study, against: str | None) -> Table:
             absent.append(measure.heading)
             continue
         columns.append(_measured(study, measure, values))
-        if against is not None and measure.name == "pass@1":
-            columns += _differences(study, against, measure, values)
+        if against is not None and measure.name in _COMPARED:
+            columns += _differences(study, against, measure, values, _COMPARED[measure.name])
     if absent:
         notes.append(f"Not measured in these runs: {', '.join(absent)}.")
     if not any("probes" in need for group in study.groups for need in group.runs[0].needs):
@@ -183,7 +185,11 @@ def _measured(
 
 
 def _differences(
-    study: Study, against: str, measure: Measure, values: Sequence[dict[int, float]]
+    study: Study,
+    against: str,
+    measure: Measure,
+    values: Sequence[dict[int, float]],
+    prefix: str = "",
 ) -> list[_Column]:
     by_row = {
         (group.label, group.setting): {seed: measure.scale * v for seed, v in mine.items()}
@@ -196,12 +202,12 @@ def _differences(
             differences.append(Cell(text="0"))
             smallest.append(Cell(text=MISSING))
             continue
-        found = None
+        found, text = None, "no reference here"
         if reference is not None:
             mine, theirs = (by_row[g.label, g.setting] for g in (group, reference))
             found = paired(mine, theirs)
+            text = "no common seed" if mine and theirs else MISSING
         if found is None:
-            text = "no reference here" if reference is None else "no common seed"
             differences.append(Cell(text=text))
             smallest.append(Cell(text=MISSING))
             continue
@@ -214,7 +220,7 @@ def _differences(
         smallest.append(
             Cell(text=_show(exact, measure.digits, bounds=False), interval=exact, num_seeds=count)
         )
-    return [(f"against {against}", differences), ("detectable", smallest)]
+    return [(f"{prefix}against {against}", differences), (f"{prefix}detectable", smallest)]
 
 
 def _show(interval: Interval | None, digits: int, *, bounds: bool, sign: str = "") -> str:
