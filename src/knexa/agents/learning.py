@@ -49,7 +49,8 @@ def learn(
     if not isinstance(protocol, Distillation):
         trained, report = _take_over(session, state, received), FitReport(None, 0, 0)
     else:
-        if received is not None and protocol.rehearses:
+        keeps = protocol.rehearses or session.liars.does(state.index, "copied")
+        if received is not None and keeps:
             state = replace(state, replay=_remember(session, state.replay, received.texts))
         trained, report = _distil(session, protocol, state, received, round_number)
     kept = 0 if received is None else received.items_kept

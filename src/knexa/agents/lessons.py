@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from knexa.agents import solve
+from knexa.agents.byzantine import kept_answers
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import SoftTargets, cosines, pooled_states
@@ -115,8 +116,13 @@ def transfer_problems(session: Session, round_number: int) -> list[Problem]:
 # Teaching
 
 
-def teach(session: Session, state: AgentState, round_number: int) -> Lesson:
-    """Pack what the protocol carries, as far as the guardrail lets it out."""
+def teach(
+    session: Session, state: AgentState, round_number: int, sender: int | None = None
+) -> Lesson:
+    """Pack what the protocol carries, as far as the guardrail lets it out.
+
+    Text goes out under the name of ``sender`` where a sybil speaks for it.
+    """
     match session.protocol.carries:
         case "adapter":
             arrays = {name: tensor.numpy() for name, tensor in state.adapter.items()}
@@ -125,7 +131,8 @@ def teach(session: Session, state: AgentState, round_number: int) -> Lesson:
             arrays = {"cosines": _similarities(session, state, round_number)}
             return _numbers(session, state, round_number, "similarity", arrays)
         case _:
-            return _teach_text(session, state, round_number)
+            sender = state.index if sender is None else sender
+            return _teach_text(session, state, round_number, sender)
 
 
 def _numbers(
@@ -136,11 +143,41 @@ def _numbers(
     return Lesson(teacher=state.index, tensors=data, items_sent=1, guardrail=dict(NOTHING_FOUND))
 
 
-def _teach_text(session: Session, state: AgentState, round_number: int) -> Lesson:
-    protocol, name = session.protocol, session.members[state.index].name
+def _teach_text(session: Session, state: AgentState, round_number: int, sender: int) -> Lesson:
+    protocol, name = session.protocol, session.members[sender].name
+    problems = transfer_problems(session, round_number)
+    items, tokens_generated = _items(session, state, problems, round_number)
+    vetted = session.guardrail.vet(items)
+    package = KnowledgePackage(sender=name, round=round_number, items=tuple(vetted.items))
+    tensors = b""
+    if isinstance(protocol, Logits):
+        arrays = _top_log_probs(session, state, package.items, protocol.top_k)
+        tensors = pack("logits", name, round_number, arrays)
+    return Lesson(
+        teacher=sender,
+        text=encode(package),
+        tensors=tensors,
+        items_sent=len(package.items),
+        guardrail=counts(vetted.report),
+        tokens_generated=tokens_generated,
+    )
+
+
+def _items(
+    session: Session, state: AgentState, problems: list[Problem], round_number: int
+) -> tuple[list[TextItem], int]:
+    """Return what the agent says to the problems, a liar's inventions too, and what it decoded."""
+    forged = session.liars.text(
+        state.index,
+        problems,
+        kept_answers([(text.task_id, text.completion) for text in state.replay]),
+        derive_rng(session.seed, "byzantine-text", round_number, state.index),
+    )
+    if forged is not None:
+        return forged, 0
+    protocol = session.protocol
     assert isinstance(protocol, Distillation)
     num_candidates = protocol.num_candidates if isinstance(protocol, AKDVerified) else 1
-    problems = transfer_problems(session, round_number)
     answers = solve.answer(
         session,
         state,
@@ -155,20 +192,7 @@ def _teach_text(session: Session, state: AgentState, round_number: int) -> Lesso
         for a in best
         if a.completion.strip()
     ]
-    vetted = session.guardrail.vet(items)
-    package = KnowledgePackage(sender=name, round=round_number, items=tuple(vetted.items))
-    tensors = b""
-    if isinstance(protocol, Logits):
-        arrays = _top_log_probs(session, state, package.items, protocol.top_k)
-        tensors = pack("logits", name, round_number, arrays)
-    return Lesson(
-        teacher=state.index,
-        text=encode(package),
-        tensors=tensors,
-        items_sent=len(package.items),
-        guardrail=counts(vetted.report),
-        tokens_generated=sum(a.num_tokens for a in answers),
-    )
+    return items, sum(a.num_tokens for a in answers)
 
 
 def _best(

@@ -8,6 +8,7 @@ every phase).
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from knexa.agents.byzantine import Liars
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.text import encode_example, encode_prompt
 from knexa.agents.training import Example, Training
@@ -32,6 +33,7 @@ class Session:
         servers: Server agents, which have no private data; their indices follow the agents'.
         measure: What an exchange's reward is measured by (``matchmaking.rewards.Measure``).
         measures_skills: Whether profiles show pass rates by category on the transfer set.
+        liars: Which agents lie, and how.
     """
 
     seed: int
@@ -49,6 +51,7 @@ class Session:
     servers: "tuple[Agent, ...]" = ()
     measure: str = "validation_loss"
     measures_skills: bool = False
+    liars: Liars = field(default_factory=Liars)
     transfer_by_id: dict[str, Problem] = field(init=False)
 
     def __post_init__(self) -> None:

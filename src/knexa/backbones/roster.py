@@ -3,10 +3,12 @@
 Only descriptions live here; ``knexa.backbones.load`` turns a ``Backbone`` into a model.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
+
+from knexa.seeding import derive_rng
 
 Family = Literal["qwen2", "gpt2", "bloom", "gpt_neox", "llama", "mistral", "phi", "other"]
 """Architecture families: the eight one-hot bins of a profile (paper, section on profiles)."""
@@ -68,6 +70,66 @@ class Agent:
     backbone: str
 
 
+Attack = Literal["garbage", "wrong", "copied", "inflated", "forged", "sybil"]
+"""What a liar does; ``knexa.agents.byzantine`` says how."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Byzantine:
+    """Agents that lie to their peers and to the CPM.
+
+    Attributes:
+        num: How many lie.
+        attack: What all of them do, one or several at once: teach ``garbage``, subtly ``wrong``
+            programs or ``copied`` text; show ``inflated`` profiles; report ``forged`` rewards;
+            be one agent under several names that praise each other (``sybil``).
+        agents: Who may lie, by index: the first ``num`` of them. None: everybody, in an order that
+            the run's seed alone decides, so that at one seed every method meets the same liars and
+            more liars are the fewer and others.
+        forged_reward: Size of the raw reward that a forged report claims.
+    """
+
+    num: Annotated[int, Field(ge=0)] = 0
+    attack: Attack | Annotated[tuple[Attack, ...], Field(min_length=1)] = "wrong"
+    agents: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    forged_reward: Annotated[float, Field(gt=0)] = 1.0
+
+    @property
+    def attacks(self) -> frozenset[Attack]:
+        """All that the liars do."""
+        return frozenset([self.attack] if isinstance(self.attack, str) else self.attack)
+
+    def check(self, num_agents: int) -> None:
+        """Check that so many agents hold these liars and somebody honest.
+
+        Raises:
+            ValueError: Too many liars, or an agent that is not there or named twice.
+        """
+        if self.num >= num_agents:
+            raise ValueError(
+                f"byzantine.num={self.num} of {num_agents} agents leaves nobody honest to measure: "
+                f"allowed are 0 to {num_agents - 1}"
+            )
+        named = range(num_agents) if self.agents is None else self.agents
+        if len(set(named)) < len(named) or max(named, default=-1) >= num_agents:
+            raise ValueError(
+                f"byzantine.agents={list(named)} must name different agents by index, 0 to "
+                f"{num_agents - 1}"
+            )
+        if self.num > len(named):
+            raise ValueError(
+                f"byzantine.agents={list(named)} names fewer than byzantine.num={self.num} agents: "
+                "name more, or set it to null"
+            )
+
+    def draw(self, seed: int, num_agents: int) -> tuple[int, ...]:
+        """Return the indices of the run's liars."""
+        if self.agents is not None:
+            return self.agents[: self.num]
+        order = derive_rng(seed, "byzantine").permutation(num_agents)
+        return tuple(int(agent) for agent in order[: self.num])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recommended:
     """Settings that follow from the size of the models; other groups interpolate them.
@@ -107,19 +169,21 @@ class Roster:
     """The federation's members, in roster order; an agent's index here is its index everywhere.
 
     ``server`` names the backbone of a server agent, for matchmakers that have one; None is the
-    first agent's.
+    first agent's. ``byzantine`` says who of the agents lies; servers never do.
     """
 
     agents: tuple[Agent, ...]
     backbones: dict[str, Backbone]
     recommended: Recommended
     server: str | None = None
+    byzantine: Byzantine = field(default_factory=Byzantine)
 
     def __post_init__(self) -> None:
         """Check that names are unique and refer to something.
 
         Raises:
-            ValueError: No agents, an agent name given twice, or a member on an unknown backbone.
+            ValueError: No agents, an agent name given twice, a member on an unknown backbone, or
+                liars that are not among the agents.
         """
         if not self.agents:
             raise ValueError("agents is empty: name at least one agent")
@@ -141,6 +205,7 @@ class Roster:
                 f"server={self.server!r} is not in backbones; known are "
                 f"{', '.join(sorted(self.backbones))}"
             )
+        self.byzantine.check(self.num_agents)
 
     def servers(self, number: int) -> tuple[Agent, ...]:
         """Return that many server agents; their indices follow the agents'."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from knexa.agents.byzantine import TEXT_ATTACKS, Liars
 from knexa.agents.session import Session
 from knexa.backbones.load import BackbonePool, LoadedBackbone, check_available
 from knexa.data.benchmark import Benchmark
@@ -20,7 +21,7 @@ from knexa.evaluation.codebleu import floors
 from knexa.evaluation.metrics import GateReport, gate
 from knexa.federation.llm_world import LLMWorld
 from knexa.federation.settings import Settings
-from knexa.federation.summary import summarize_samples
+from knexa.federation.summary import privacy_summary, summarize_samples
 from knexa.matchmaking.base import Mask
 from knexa.seeding import derive_rng
 from knexa.tracking.info import AgentInfo
@@ -47,14 +48,25 @@ class LLMStage:
         self.workers = settings.engine.choose(settings.roster.num_agents)
         self.session, self.report = _session(settings, self.workers)
         stack.callback(self.session.executor.close)
+        self.privacy = settings.privacy.mechanism(
+            families=[
+                settings.roster.backbone_of(agent).family
+                for agent in range(settings.roster.num_agents)
+            ],
+            feature_names=settings.profile.feature_names,
+            seed=settings.seed,
+            num_rounds=settings.federation.num_rounds,
+        )
 
     def world(self, observer: Observer) -> LLMWorld:
         """Fork the workers and start the agents."""
         pool = self._stack.enter_context(Pool(self.workers, self.session, observer))
         admissible_NN = admissible_pairs(self.session)
-        return LLMWorld(
+        world = LLMWorld(
             self.session, pool, self.settings.reward, self.settings.profile, admissible_NN
         )
+        world.privacy = self.privacy
+        return world
 
     def overview(self) -> Row:
         """Return what the start tree shows of the agents and their data (see ``StartInfo``)."""
@@ -80,6 +92,7 @@ class LLMStage:
         return measured | {
             "excluded": sorted(self.report.excluded),
             "floors": floors(session.benchmark.test),
+            "privacy": privacy_summary(self.privacy, rounds),
             "skew": measure_skew(session.splits).to_dict(),
             "data_shares": [category_histogram(data.train).tolist() for data in session.splits],
         }
@@ -91,7 +104,8 @@ def _session(settings: Settings, workers: Workers) -> tuple[Session, GateReport]
         cpu_s=evaluation.cpu_s, wall_s=evaluation.wall_s, memory_mb=evaluation.memory_mb
     )
     benchmark = settings.data.load()
-    report = _gate(benchmark, limits, workers.num_workers)
+    is_strict = evaluation.sandbox == "strict"
+    report = _gate(benchmark, limits, workers.num_workers, is_strict)
     benchmark = _without(benchmark, set(report.excluded))
     num_agents = settings.roster.num_agents
     splits = settings.partition.split(
@@ -113,7 +127,8 @@ def _session(settings: Settings, workers: Workers) -> tuple[Session, GateReport]
         benchmark=benchmark,
         splits=splits,
         pool=pool,
-        executor=Executor(limits=limits),  # every worker starts its own at the first program
+        # Every worker starts its own processes at the first program.
+        executor=Executor(limits=limits, is_strict=is_strict),
         training=settings.training,
         evaluation=settings.evaluation,
         protocol=settings.exchange,
@@ -122,8 +137,23 @@ def _session(settings: Settings, workers: Workers) -> tuple[Session, GateReport]
         servers=settings.roster.servers(settings.matchmaker.num_servers),
         measure=settings.reward.measure,
         measures_skills=settings.profile.measures_skills,
+        liars=_liars(settings),
     )
     return session, report
+
+
+def _liars(settings: Settings) -> Liars:
+    """Return the run's liars; refuse attacks that the exchange cannot carry."""
+    byzantine, protocol = settings.roster.byzantine, settings.exchange
+    liars = Liars.of(byzantine, settings.seed, settings.roster.num_agents)
+    used = [way for way in (*TEXT_ATTACKS, "sybil") if way in liars.attacks]
+    speaks = protocol.carries == "text" or (protocol.carries == "logits" and "sybil" not in used)
+    if liars.members and used and not speaks:
+        raise UserError(
+            f"roster.byzantine.attack={used[0]} needs text: exchange={protocol.name} sends "
+            f"{protocol.carries}; choose akd or akd_verified, or an attack on profiles or rewards"
+        )
+    return liars
 
 
 def admissible_pairs(session: Session) -> Mask | None:
@@ -155,9 +185,10 @@ def _tokenizer_of(loaded: LoadedBackbone) -> str:
 
 
 @lru_cache(maxsize=4)
-def _gate(benchmark: Benchmark, limits: Limits, num_workers: int) -> GateReport:
+def _gate(benchmark: Benchmark, limits: Limits, num_workers: int, is_strict: bool) -> GateReport:
     """Check the metric on the benchmark, once per process: the runs of a sweep share it."""
-    with Executor(limits=limits, num_workers=num_workers) as executor:
+    with Executor(limits=limits, num_workers=num_workers, is_strict=is_strict) as executor:
+        _ = executor.layers  # refused, or said, before the first program runs
         return gate(executor, list(benchmark))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from knexa.agents import phases
 from knexa.agents.learning import Learned, learn
 from knexa.agents.lessons import Lesson, Received, receive, teach
+from knexa.agents.privacy import Mechanism, NoPrivacy
 from knexa.agents.scoring import Gauge, gauge, text_loss
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState, load_state, save_state
@@ -47,6 +48,8 @@ class LLMWorld:
         self.num_agents = len(session.roster.agents)
         self.protocol_name = session.protocol.name
         self.admissible_NN = admissible_NN
+        self.privacy: Mechanism = NoPrivacy()
+        self._round = 0
         members = range(len(session.members))
         self.states: list[AgentState] = pool.map(phases.start, [(i,) for i in members], members)
         self._forget_round()
@@ -68,6 +71,7 @@ class LLMWorld:
     def begin_round(self, round_number: int) -> None:
         """Update every agent on its private data and measure it on its validation split."""
         self._forget_round()
+        self._round = round_number
         everyone = range(self.num_agents)
         tasks = [(self.states[i], round_number) for i in everyone]
         sizes = [len(split.train) for split in self.session.splits]
@@ -76,8 +80,8 @@ class LLMWorld:
         self._updates = [report for _, report in results]
 
     def profiles(self) -> Array:
-        """Return profiles_NF of the states as they stand."""
-        return np.stack(
+        """Return profiles_NF of the states as they stand, or as liars have them."""
+        profiles_NF = np.stack(
             [
                 self.profile.build(
                     state,
@@ -87,6 +91,8 @@ class LLMWorld:
                 for state in self.states[: self.num_agents]
             ]
         )
+        shown_NF = self.privacy.release(profiles_NF, self._round)
+        return self.session.liars.show(shown_NF, self.profile.feature_names)
 
     def probe(self, round_number: int) -> Probe:
         """Try every admissible ordered pair and the no-teacher arm from the round's snapshot."""
@@ -180,7 +186,7 @@ class LLMWorld:
             self._sier[teacher] = self._lessons[teacher][0].sier
         return Exchange(
             directive=directive,
-            reward=float(np.mean([self._reward(teachers, student) for student in agents])),
+            reward=float(np.mean([self._report(teachers, student) for student in agents])),
             kilobytes=delivery.shared_kilobytes + delivery.kilobytes * len(agents),
             items_sent=delivery.items_sent,
             items_kept=delivery.items_kept,
@@ -200,7 +206,9 @@ class LLMWorld:
     ) -> dict[int, tuple[Lesson, Received]]:
         """Return every lesson of the round so far, these teachers' among them."""
         missing = [teacher for teacher in teachers if teacher not in self._lessons]
-        lessons = self.pool.map(teach, [(self.states[j], round_number) for j in missing], missing)
+        speaker = self.session.liars.speaker
+        tasks = [(self.states[speaker(j)], round_number, j) for j in missing]
+        lessons = self.pool.map(teach, tasks, missing)
         received = self.pool.map(receive, [(lesson, round_number) for lesson in lessons], missing)
         self._lessons.update(zip(missing, zip(lessons, received, strict=True), strict=True))
         return self._lessons
@@ -243,6 +251,10 @@ class LLMWorld:
     def _reward(self, teachers: Teachers, student: int) -> float:
         return self._raw(self._trials[teachers, student][1], self._deliveries[teachers].kilobytes)
 
+    def _report(self, teachers: Teachers, student: int) -> float:
+        """Return what the student says that it earned: the reward, where it does not lie."""
+        return self.session.liars.report(teachers, student, self._reward(teachers, student))
+
     def _raw(self, learned: Learned, kilobytes: float) -> float:
         return float(
             self.reward.reward(
@@ -265,7 +277,7 @@ class LLMWorld:
                 )
             for student in exchange.directive.students:
                 if student < self.num_agents:
-                    pupil, reward = self.states[student], self._reward(teachers, student)
+                    pupil, reward = self.states[student], self._report(teachers, student)
                     self.states[student] = pupil.with_history(
                         learn_rewards=(*pupil.history.learn_rewards, reward)
                     )
