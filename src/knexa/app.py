@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knexa.components import one_line
-from knexa.errors import UserError
+from knexa.errors import MachineError, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -39,7 +39,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
         return _run(arguments)
     except UserError as error:
         _say_error(error)
-        return EXIT_USER_ERROR
+        return _exit_code(error)
     except KeyboardInterrupt:
         print("interrupted: type the same command again to resume", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -112,8 +112,7 @@ class _Task:
                 _say_error(error)
             else:
                 traceback.print_exc()
-            is_mistake = isinstance(error, UserError) and not self._is_multirun
-            self.exit_code = EXIT_USER_ERROR if is_mistake else EXIT_FAILED
+            self.exit_code = EXIT_FAILED if self._is_multirun else _exit_code(error)
             if elsewhere:
                 raise  # this object may live in another process: only Hydra can carry the news
             return None
@@ -141,10 +140,27 @@ def run_job(settings: "Settings", *, rerun: bool) -> dict[str, Any]:
         with run_directory:
             if rerun:
                 run_directory.clear()
-            return run_experiment(settings, run_directory)
+            try:
+                return run_experiment(settings, run_directory)
+            except OSError as error:
+                raise _explained(error, run_directory) from error
     finally:
         if _remove_while_empty(run_directory.path):
             print(f"results: {_display(run_directory.path)}")
+
+
+def _explained(error: OSError, run_directory: "RunDirectory") -> Exception:
+    """Return a line that says what is full and how to go on; any other error as it is."""
+    from knexa.tracking.files import is_disk_full
+
+    if not is_disk_full(error):
+        return error
+    checkpoint = run_directory.latest_checkpoint()
+    where = "the beginning" if checkpoint is None else f"round {checkpoint[0] + 1}"
+    return MachineError(
+        f"{error.filename or run_directory.path}: {error.strerror}: make room there, then type the "
+        f"same command again; it goes on from {where}"
+    )
 
 
 def _show_finished(run_directory: "RunDirectory", *, brief: bool) -> dict[str, Any]:
@@ -191,6 +207,11 @@ def _display(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def _exit_code(error: Exception) -> int:
+    is_mistake = isinstance(error, UserError) and not isinstance(error, MachineError)
+    return EXIT_USER_ERROR if is_mistake else EXIT_FAILED
 
 
 def _say_error(error: UserError) -> None:

@@ -1,8 +1,14 @@
+import logging
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from knexa.engine.local import Local, Pool, Workers
+from knexa.errors import MachineError
 
 
 def add(context: int, left: int, right: int) -> tuple[int, int]:
@@ -11,6 +17,15 @@ def add(context: int, left: int, right: int) -> tuple[int, int]:
 
 def fail(context: int, value: int) -> int:
     raise ValueError(f"agent {value}")
+
+
+def die(context: Path, value: int, num_deaths: int) -> int:
+    """Be killed by the kernel the first ``num_deaths`` times that task 3 is tried."""
+    tried = context / f"tried-{value}"
+    tried.write_text(tried.read_text() + "x" if tried.exists() else "x")
+    if value == 3 and len(tried.read_text()) <= num_deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value**2
 
 
 class Log:
@@ -53,3 +68,35 @@ def test_the_choice_of_workers_says_why():
     chosen = Local(accelerator="cpu").choose(1)
     assert chosen.num_workers == 1
     assert "core" in chosen.reason
+
+
+def test_what_a_killed_worker_left_undone_is_done_by_new_ones(tmp_path, caplog):
+    log = Log()
+    with Pool(Workers(2, "cpu", "test"), tmp_path, log) as pool:
+        assert pool.map(die, [(i, 1) for i in range(6)], range(6)) == [0, 1, 4, 9, 16, 25]
+        assert pool.map(die, [(i, 1) for i in range(6)], range(6)) == [0, 1, 4, 9, 16, 25]
+    assert sorted(key for _, key, _ in log.ended) == sorted([*range(6)] * 2)
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "killed (SIGKILL) during die" in record.getMessage()
+
+
+def test_workers_that_are_killed_again_end_the_run_in_one_line(tmp_path):
+    with (
+        Pool(Workers(2, "cpu", "test"), tmp_path) as pool,
+        pytest.raises(MachineError, match=r"killed \(SIGKILL\) during die.*same command") as raised,
+    ):
+        pool.map(die, [(i, 2) for i in range(6)], range(6))
+    assert "\n" not in str(raised.value)
+
+
+def test_workers_die_with_a_main_process_that_is_killed():
+    code = (
+        "import os, signal\n"
+        "from knexa.engine.local import Pool, Workers\n"
+        "with Pool(Workers(2, 'cpu', 'test'), None) as pool:\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    # Every worker holds the pipe's writing end: it ends when the last of them is gone.
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL

@@ -1,8 +1,11 @@
+import json
 import logging
+import os
 
 import pytest
 
-from knexa.tracking.run_directory import RunDirectory
+from knexa.errors import UserError
+from knexa.tracking.run_directory import SEALED_ROWS, RunDirectory
 
 
 @pytest.fixture
@@ -92,3 +95,116 @@ def test_a_finished_run_keeps_one_checkpoint(run_dir):
     save(run_dir, 2)
     run_dir.mark_done()
     assert [path.name for path in run_dir.path.glob("checkpoint*")] == ["checkpoint"]
+
+
+def live(run_dir, *rounds):
+    """Write rows and a checkpoint of each round; return the bytes of the rows after each."""
+    after = {}
+    for round in rounds:
+        for name in (*SEALED_ROWS, "timings"):
+            run_dir.append(name, [{"round": round, "value": round / 3} for _ in range(3)])
+        run_dir.sync()
+        save(run_dir, round)
+        after[round] = {name: run_dir.rows_path(name).read_bytes() for name in SEALED_ROWS}
+    return after
+
+
+def flip(path, position):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_manifest_seals_the_rows_but_not_the_timings(run_dir):
+    after = live(run_dir, 0, 1)
+    manifest = json.loads((run_dir.path / "checkpoint" / "manifest.json").read_text())
+    sizes = {name: entry["bytes"] for name, entry in manifest["rows"].items()}
+    assert sizes == {f"{name}.jsonl": len(after[1][name]) for name in SEALED_ROWS}
+
+
+@pytest.mark.parametrize("name", SEALED_ROWS)
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+def test_damaged_rows_take_the_run_back_to_the_round_before(run_dir, caplog, name, damage):
+    after = live(run_dir, 0, 1, 2)
+    path, length = run_dir.rows_path(name), len(after[1][name])
+    run_dir.append(name, [{"round": 3, "value": 1.0}])
+    if damage == "flipped":
+        flip(path, length + 12)  # a digit of round 2: still a valid row
+    elif damage == "cut":
+        os.truncate(path, length + 5)
+    else:
+        path.unlink()
+        path.write_bytes(after[1][name])
+    with caplog.at_level(logging.WARNING):
+        assert run_dir.rewind()[0] == 1
+    assert f"{name}.jsonl is damaged" in caplog.text
+    assert "going on from the checkpoint before the last one" in caplog.text
+    assert {name: run_dir.rows_path(name).read_bytes() for name in SEALED_ROWS} == after[1]
+    assert live(run_dir, 2)[2] == after[2]
+    assert run_dir.rewind()[0] == 2
+
+
+def test_rows_damaged_before_both_checkpoints_are_one_line_with_the_fix(run_dir):
+    live(run_dir, 0, 1, 2)
+    flip(run_dir.rows_path("rounds"), 12)
+    before = run_dir.rows_path("rounds").read_bytes()
+    with pytest.raises(UserError, match=r"rounds\.jsonl is damaged.*rerun=true"):
+        run_dir.rewind()
+    assert run_dir.rows_path("rounds").read_bytes() == before
+
+
+def test_rewinding_cuts_later_rows_whatever_round_they_name(run_dir):
+    after = live(run_dir, 0, 1)
+    run_dir.append("exchanges", [{"round": 0, "late": True}])
+    run_dir.append("timings", [{"round": 2}])
+    with run_dir.rows_path("rounds").open("ab") as file:
+        file.write(b'{"round": 2, "val')
+    assert run_dir.rewind()[0] == 1
+    assert {name: run_dir.rows_path(name).read_bytes() for name in SEALED_ROWS} == after[1]
+    assert {row["round"] for row in run_dir.read_rows("timings")} == {0, 1}
+
+
+def test_damaged_timings_cost_a_line_and_not_the_run(run_dir, caplog):
+    live(run_dir, 0, 1)
+    flip(run_dir.rows_path("timings"), 0)
+    assert run_dir.rewind()[0] == 1
+    assert "timings.jsonl: line 1 is damaged" in caplog.text
+    assert len(run_dir.read_rows("timings")) == 5
+
+
+@pytest.mark.parametrize("old", ['"round": 2', '"bytes": 4', "cpm"])
+def test_a_changed_manifest_is_noticed(run_dir, old):
+    live(run_dir, 1, 2)
+    manifest = run_dir.path / "checkpoint" / "manifest.json"
+    text = manifest.read_text()
+    assert old in text
+    manifest.write_text(text.replace(old, f"{old[:-1]}{chr(ord(old[-1]) ^ 1)}", 1))
+    assert run_dir.rewind()[0] == 1
+
+
+def test_a_manifest_from_before_rows_were_sealed_still_serves(run_dir):
+    live(run_dir, 1)
+    manifest = run_dir.path / "checkpoint" / "manifest.json"
+    document = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({key: document[key] for key in ("round", "files")}))
+    run_dir.append("rounds", [{"round": 2}])
+    assert run_dir.rewind()[0] == 1
+    assert {row["round"] for row in run_dir.read_rows("rounds")} == {1}
+
+
+def test_without_an_intact_checkpoint_the_run_starts_over_and_says_so(run_dir, caplog):
+    live(run_dir, 1, 2)
+    for name in ("checkpoint", "checkpoint.previous"):
+        flip(run_dir.path / name / "cpm", 0)
+    flip(run_dir.rows_path("rounds"), 0)
+    assert run_dir.rewind() is None
+    assert "starts from the beginning" in caplog.text
+    assert run_dir.read_rows("rounds") == []
+
+
+def test_what_a_kill_left_of_a_file_is_swept_away(run_dir):
+    live(run_dir, 1)
+    (run_dir.path / ".summary.json.tmp").write_bytes(b"{")
+    run_dir.rewind()
+    assert not list(run_dir.path.glob(".*.tmp"))
+    assert (run_dir.path / ".lock").exists()

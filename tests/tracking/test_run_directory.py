@@ -135,6 +135,18 @@ def test_summary_is_sorted_and_a_missing_one_is_explained(run_dir):
     assert run_dir.read_summary() == {"b": 1.0, "a": {"d": None, "c": [1]}}
 
 
+def test_a_damaged_summary_is_one_line_with_the_fix(run_dir):
+    run_dir.summary.write_bytes(b'{"a": 1,')
+    with pytest.raises(UserError, match=r"summary\.json is damaged.*rerun=true"):
+        run_dir.read_summary()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "outputs").write_text("a file")
+    with pytest.raises(UserError, match=r"cannot make .*outputs"):
+        RunDirectory(tmp_path / "outputs" / "run").acquire()
+
+
 def test_samples_come_back_and_equal_ones_have_equal_bytes(run_dir):
     samples = [
         {"task_id": f"t/{i}", "completion": "\ud800 odd\n", "outcome": "ok"} for i in range(50)

@@ -1,10 +1,13 @@
 """Where phases run: in this process, or in worker processes forked from it.
 
 Workers are forked after the backbones are loaded, so they share them and start at once; a phase is
-a pure function, so results do not depend on how many there are. With an accelerator everything runs
-in this process (a forked process cannot use CUDA).
+a pure function, so results do not depend on how many there are, and what a killed worker has left
+undone is done again by new ones, once. With an accelerator everything runs in this process (a
+forked process cannot use CUDA).
 """
 
+import contextlib
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -12,10 +15,14 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
+
+from knexa.errors import MachineError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +60,6 @@ class Local:
             UserError: A GPU is asked for where there is none, or shared among workers.
         """
         import torch
-
-        from knexa.errors import UserError
 
         has_gpu = torch.cuda.is_available()
         if self.accelerator == "gpu" and not has_gpu:
@@ -102,16 +107,11 @@ class Pool:
     def __init__(self, workers: Workers, context: Any, observer: Observer | None = None) -> None:
         self.workers, self.context, self.observer = workers, context, observer
         self._executor: ProcessPoolExecutor | None = None
+        self._processes: list[BaseProcess] = []
 
     def __enter__(self) -> "Pool":
         if self.workers.num_workers > 1:
-            self._executor = ProcessPoolExecutor(
-                self.workers.num_workers,
-                mp_context=multiprocessing.get_context("fork"),
-                initializer=_enter_worker,
-                initargs=(self.context,),
-            )
-            self._executor.submit(os.getpid).result()  # forks now, before the caller starts threads
+            self._executor = self._fork()  # now, before the caller starts threads
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -142,15 +142,65 @@ class Pool:
                 for task, key in zip(tasks, keys, strict=True)
             ]
         order = sorted(range(len(tasks)), key=lambda i: 0.0 if sizes is None else -sizes[i])
-        submitted: dict[int, Future[tuple[Any, float]]] = {
-            i: self._executor.submit(_run_in_worker, phase, tasks[i]) for i in order
+        results: dict[int, Any] = {}
+        try:
+            self._spread(phase, tasks, keys, order, results)
+        except BrokenProcessPool:
+            log.warning(
+                "%s during %s: new workers do what it left undone", self._bury(), phase.__name__
+            )
+            try:
+                self._executor = self._fork()
+                self._spread(phase, tasks, keys, [i for i in order if i not in results], results)
+            except BrokenProcessPool as error:
+                raise MachineError(
+                    f"{self._bury()} during {phase.__name__}, twice, which is what happens where "
+                    "memory runs out: free some, or set a smaller engine.num_workers, and type the "
+                    "same command again to go on from the last finished round"
+                ) from error
+        return [results[i] for i in range(len(tasks))]
+
+    def _spread(
+        self,
+        phase: Callable[..., Any],
+        tasks: Sequence[tuple[Any, ...]],
+        keys: Sequence[int],
+        order: Sequence[int],
+        results: dict[int, Any],
+    ) -> None:
+        """Run the tasks of ``order`` in the workers; add each result as it comes."""
+        assert self._executor is not None
+        pending: dict[Future[tuple[Any, float]], int] = {
+            self._executor.submit(_run_in_worker, phase, tasks[i]): i for i in order
         }
-        futures = [submitted[i] for i in range(len(tasks))]
-        pending = dict(zip(futures, keys, strict=True))
         while pending:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                self._record(phase, pending.pop(future), future.result())
-        return [future.result()[0] for future in futures]
+                i = pending.pop(future)
+                results[i] = self._record(phase, keys[i], future.result())
+
+    def _fork(self) -> ProcessPoolExecutor:
+        """Start the worker processes and return when they are there."""
+        others = set(multiprocessing.active_children())
+        executor = ProcessPoolExecutor(
+            self.workers.num_workers,
+            mp_context=multiprocessing.get_context("fork"),
+            initializer=_enter_worker,
+            initargs=(self.context, os.getpid()),
+        )
+        executor.submit(os.getpid).result()
+        self._processes = [p for p in multiprocessing.active_children() if p not in others]
+        return executor
+
+    def _bury(self) -> str:
+        """Close a broken executor; say how its first dead worker ended."""
+        assert self._executor is not None
+        self._executor.shutdown(cancel_futures=True)
+        # The executor itself terminates those that outlive the first.
+        codes = [process.exitcode for process in self._processes]
+        code = next((code for code in codes if code not in (None, 0, -signal.SIGTERM)), None)
+        if code is None or code > 0:
+            return f"a worker process ended (exit code {code})"
+        return f"a worker process was killed ({signal.Signals(-code).name})"
 
     def _record(self, phase: Callable[..., Any], key: int, timed: tuple[Any, float]) -> Any:
         result, seconds = timed
@@ -164,10 +214,20 @@ def _timed(phase: Callable[..., Any], context: Any, task: tuple[Any, ...]) -> tu
     return phase(context, *task), time.perf_counter() - begin
 
 
-def _enter_worker(context: Any) -> None:
+def _enter_worker(context: Any, parent: int) -> None:
     global _context
     _context = context
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what Ctrl-C means
+    _die_with(parent)
+
+
+def _die_with(parent: int) -> None:
+    """Let the kernel end this process when ``parent`` is killed: no queue would tell it (Linux)."""
+    set_death_signal = 1  # PR_SET_PDEATHSIG
+    with contextlib.suppress(OSError, AttributeError):  # no such call elsewhere
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _run_in_worker(phase: Callable[..., Any], task: tuple[Any, ...]) -> tuple[Any, float]:

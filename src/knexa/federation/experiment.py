@@ -25,9 +25,8 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
     """
     with ExitStack() as stack:
         stage: Stage = settings.federation.stage(settings, stack)
-        checkpoint = run_dir.latest_checkpoint()
+        checkpoint = run_dir.rewind()
         last_round = checkpoint[0] if checkpoint else None
-        run_dir.truncate_after(-1 if last_round is None else last_round)
         console = Console(brief=settings.beside_others)
         tracker = Tracker(run_dir, _loggers(settings), console)
         progress = Progress(tracker, settings.federation.num_rounds)

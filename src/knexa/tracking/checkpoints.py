@@ -1,30 +1,58 @@
 """The latest round's state on disk: complete and checked, or not there.
 
-A checkpoint is a folder that its owner fills, plus ``manifest.json`` with the round and the SHA-256
-of every file. It is written beside the current one and swapped in by renames. The one before it
-stays until the run ends, so that a damaged disk block costs a round and not the run.
+A checkpoint is a folder that its owner fills, plus ``manifest.json``: the round, size and SHA-256
+of every file in the folder, and size and SHA-256 of the rows that the run had written by then, so
+that a bit that flips later in either is noticed. It is written beside the current one and swapped
+in by renames. The one before it stays until the run ends, so that a damaged disk block costs a
+round and not the run.
 """
 
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from knexa.errors import UserError
 from knexa.tracking.files import encode_document, sync_file, sync_folder, write_atomically
 
 log = logging.getLogger(__name__)
 
 CURRENT, PREVIOUS, INCOMPLETE = "checkpoint", "checkpoint.previous", "checkpoint.tmp"
 MANIFEST = "manifest.json"
+_CHECKSUM = "checksum"  # of the manifest itself, without this key
+_CHUNK = 1 << 20
+_FIRST_KEYS = {"round", "files"}  # all that manifests held before they sealed rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint whose checksums hold.
+
+    Attributes:
+        round: The round that it was written after.
+        folder: Where its files are.
+        num_bytes: By rows file, how long it was at that moment; empty where that was not recorded.
+    """
+
+    round: int
+    folder: Path
+    num_bytes: dict[str, int]
 
 
 class Checkpoints:
-    """The checkpoint folders of one run directory."""
+    """The checkpoint folders of one run directory.
 
-    def __init__(self, run_path: Path) -> None:
-        self._run_path = run_path
+    Args:
+        run_path: The run directory.
+        rows: Names of the files in it that only grow and that each checkpoint seals.
+    """
+
+    def __init__(self, run_path: Path, rows: Sequence[str] = ()) -> None:
+        self._run_path, self._rows = run_path, tuple(rows)
         self._damaged: set[str] = set()
 
     def write(self, round: int, write: Callable[[Path], None]) -> Path:
@@ -50,8 +78,38 @@ class Checkpoints:
         sync_folder(self._run_path)
         return current
 
-    def latest(self) -> tuple[int, Path] | None:
-        """Return (round, folder) of the newest checkpoint whose checksums hold, or None."""
+    def latest(self) -> Checkpoint | None:
+        """Return the newest checkpoint whose own files are what was written, or None."""
+        return next(iter(self._intact()), None)
+
+    def to_resume(self) -> Checkpoint | None:
+        """Return the newest checkpoint that is intact and whose rows still stand, or None.
+
+        Raises:
+            UserError: There is an intact checkpoint, but the rows before it are damaged.
+        """
+        broken: Path | None = None
+        for checkpoint in self._intact():
+            damaged = self._damaged_rows(checkpoint)
+            if damaged is None:
+                return checkpoint
+            broken = broken or damaged
+            self._damaged.add(checkpoint.folder.name)
+            log.warning(
+                "%s is damaged: it no longer begins with what the checkpoint of round %d sealed",
+                damaged,
+                checkpoint.round,
+            )
+        if broken is not None:
+            raise UserError(
+                f"{broken} is damaged, and no checkpoint is from before the damage: add rerun=true "
+                "to run again from the beginning"
+            )
+        if self._damaged:
+            log.warning("no intact checkpoint is left: the run starts from the beginning")
+        return None
+
+    def _intact(self) -> Iterator[Checkpoint]:
         for name in (CURRENT, PREVIOUS):
             folder = self._run_path / name
             if not folder.exists():
@@ -60,9 +118,21 @@ class Checkpoints:
             if problem is None:
                 if name == PREVIOUS:
                     log.warning("going on from the checkpoint before the last one: %s", folder)
-                return int(json.loads((folder / MANIFEST).read_text())["round"]), folder
-            self._damaged.add(name)
-            log.warning("checkpoint %s is damaged (%s)", folder, problem)
+                manifest = _read_manifest(folder)
+                rows = manifest.get("rows", {})
+                num_bytes = {name: int(entry["bytes"]) for name, entry in rows.items()}
+                yield Checkpoint(round=int(manifest["round"]), folder=folder, num_bytes=num_bytes)
+            else:
+                self._damaged.add(name)
+                log.warning("checkpoint %s is damaged (%s)", folder, problem)
+
+    def _damaged_rows(self, checkpoint: Checkpoint) -> Path | None:
+        """Return the first rows file that does not begin with what the checkpoint sealed."""
+        sealed = _read_manifest(checkpoint.folder).get("rows", {})
+        for name, entry in sealed.items():
+            path = self._run_path / str(name)
+            if _entry(path, entry["bytes"]) != entry:
+                return path
         return None
 
     def drop_spares(self) -> None:
@@ -71,40 +141,58 @@ class Checkpoints:
             for name in (PREVIOUS, INCOMPLETE):
                 shutil.rmtree(self._run_path / name, ignore_errors=True)
 
-    @staticmethod
-    def _seal(folder: Path, round: int) -> None:
+    def _seal(self, folder: Path, round: int) -> None:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         for path in files:
             sync_file(path)
-        entries = {
-            path.relative_to(folder).as_posix(): {
-                "bytes": path.stat().st_size,
-                "sha256": _sha256(path),
-            }
-            for path in files
+        manifest = {
+            "round": round,
+            "files": {path.relative_to(folder).as_posix(): _entry(path) for path in files},
+            "rows": {name: _entry(self._run_path / name) for name in self._rows},
         }
         for path in folder.rglob("*"):
             if path.is_dir():
                 sync_folder(path)
-        write_atomically(folder / MANIFEST, encode_document({"round": round, "files": entries}))
+        manifest[_CHECKSUM] = _checksum(manifest)
+        write_atomically(folder / MANIFEST, encode_document(manifest))
 
 
 def _damage(folder: Path) -> str | None:
     """Return what is wrong with a checkpoint, or None."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = _read_manifest(folder)
+        if set(manifest) != _FIRST_KEYS:
+            checksum = manifest.pop(_CHECKSUM)
+            if _checksum(manifest) != checksum:
+                return f"{MANIFEST} does not match its checksum"
         int(manifest["round"])
         for name, entry in manifest["files"].items():
             path = folder / name
             if not path.is_file():
                 return f"{name} is missing"
-            if path.stat().st_size != entry["bytes"] or _sha256(path) != entry["sha256"]:
+            if _entry(path) != entry:
                 return f"{name} does not match its checksum"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{MANIFEST}: {error}"
+        return f"{MANIFEST}: {type(error).__name__}: {error}"
     return None
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / MANIFEST).read_bytes()))
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(encode_document(manifest)).hexdigest()
+
+
+def _entry(path: Path, num_bytes: int | None = None) -> dict[str, Any]:
+    """Return size and SHA-256 (hex) of a file's first bytes, by default all; missing is empty."""
+    digest, size = hashlib.sha256(), 0
+    if path.exists():
+        with path.open("rb") as file:
+            while chunk := file.read(
+                _CHUNK if num_bytes is None else min(_CHUNK, num_bytes - size)
+            ):
+                digest.update(chunk)
+                size += len(chunk)
+    return {"bytes": size, "sha256": digest.hexdigest()}

@@ -1,6 +1,8 @@
 """Durable files and deterministic JSON: what every file of the run directory is written with."""
 
+import errno
 import json
+import logging
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -10,6 +12,15 @@ from typing import Any
 from knexa.errors import UserError
 
 Row = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether a write failed for want of room: disk, quota or file size limit."""
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def plain(value: Any) -> Any:
@@ -80,42 +91,46 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         UserError: A line other than the last is damaged.
     """
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    rows: list[Row] = []
+    return [row for _, row in _lines(path, drop_damaged=False)]
+
+
+def truncate_rows(path: Path, last_round: int, *, drop_damaged: bool = False) -> int:
+    """Drop rows of rounds after ``last_round``, and a torn end; return how many rows were dropped.
+
+    The kept lines keep their bytes. A row without a round stays unless ``last_round`` is negative.
+
+    Args:
+        path: A JSONL file, which need not exist.
+        last_round: The last round to keep.
+        drop_damaged: Drop damaged lines, too, with a warning, where nothing rests on them.
+
+    Raises:
+        UserError: A line other than the last is damaged and may not be dropped.
+    """
+    lines = _lines(path, drop_damaged=drop_damaged)
+    kept = [line + b"\n" for line, row in lines if int(row.get("round") or 0) <= last_round]
+    if path.exists() and b"".join(kept) != path.read_bytes():
+        write_atomically(path, b"".join(kept))
+    return len(lines) - len(kept)
+
+
+def _lines(path: Path, *, drop_damaged: bool) -> list[tuple[bytes, Row]]:
+    """Return the complete lines of a JSONL file with the row that each holds."""
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    found: list[tuple[bytes, Row]] = []
     for index, line in enumerate(lines):
         try:
             row = json.loads(line)
         except ValueError:
             row = None
         if isinstance(row, dict):
-            rows.append(row)
-        elif index < len(lines) - 1:
+            found.append((line, row))
+        elif index == len(lines) - 1:
+            break  # the torn end of a killed run
+        elif drop_damaged:
+            log.warning("%s: line %d is damaged and left out", path, index + 1)
+        else:
             raise UserError(
                 f"{path}: line {index + 1} is damaged; run again with rerun=true to replace the run"
             )
-    return rows
-
-
-def truncate_rows(path: Path, last_round: int) -> int:
-    """Drop rows of rounds after ``last_round``, and a torn end; return how many rows were dropped.
-
-    The kept lines keep their bytes. A row without a round stays unless ``last_round`` is negative.
-
-    Raises:
-        UserError: A line other than the last is damaged.
-    """
-    if not path.exists():
-        return 0
-    rows = read_rows(path)
-    content = path.read_bytes()
-    lines = content.split(b"\n")[: len(rows)]
-    kept = [
-        line + b"\n"
-        for line, row in zip(lines, rows, strict=True)
-        if int(row.get("round") or 0) <= last_round
-    ]
-    if b"".join(kept) != content:
-        write_atomically(path, b"".join(kept))
-    return len(rows) - len(kept)
+    return found

@@ -21,7 +21,9 @@ from knexa.tracking.files import Row
 
 RowsName = Literal["rounds", "exchanges", "regret", "timings"]
 Status = Literal["running", "finished", "failed", "interrupted"]
-ROW_FILES: tuple[RowsName, ...] = ("rounds", "exchanges", "regret", "timings")
+SEALED_ROWS: tuple[RowsName, ...] = ("rounds", "exchanges", "regret")
+"""What checkpoints vouch for: timings are never equal, and nothing rests on them."""
+ROW_FILES: tuple[RowsName, ...] = (*SEALED_ROWS, "timings")
 
 # POSIX locks are per process: two objects of one process would both get them, but for this set.
 _held_here: set[Path] = set()
@@ -43,7 +45,7 @@ class RunDirectory:
         self.metrics_csv = self.path / "metrics.csv"
         self._lock_path = self.path / ".lock"
         self._lock: int | None = None
-        self._checkpoints = Checkpoints(self.path)
+        self._checkpoints = Checkpoints(self.path, [self.rows_path(n).name for n in SEALED_ROWS])
 
     def rows_path(self, name: RowsName) -> Path:
         """Return the path of the JSONL file of that name."""
@@ -59,7 +61,15 @@ class RunDirectory:
         """
         if self._lock is not None:
             return self
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if files.is_disk_full(error):
+                raise
+            raise UserError(
+                f"cannot make {self.path}: {error.strerror}; change into a folder that you may "
+                "write to"
+            ) from error
         key = self.path.resolve()
         if key in _held_here:
             raise self._busy(os.getpid())
@@ -118,12 +128,16 @@ class RunDirectory:
         return files.read_rows(self.rows_path(name))
 
     def truncate_after(self, round: int) -> None:
-        """Drop every row of a later round and torn last lines, in all JSONL files (for a resume).
+        """Drop every row of a later round and torn last lines, in all JSONL files.
 
         ``truncate_after(-1)`` drops all rows: a start from the beginning.
         """
         for name in ROW_FILES:
-            files.truncate_rows(self.rows_path(name), round)
+            self._truncate(name, round)
+
+    def _truncate(self, name: RowsName, round: int) -> None:
+        drop_damaged = round < 0 or name not in SEALED_ROWS
+        files.truncate_rows(self.rows_path(name), round, drop_damaged=drop_damaged)
 
     def sync(self) -> None:
         """Make all rows survive a power cut."""
@@ -181,7 +195,10 @@ class RunDirectory:
             raise UserError(
                 f"{self.path} has no summary.json: the run did not finish; run it again"
             )
-        return dict(json.loads(self.summary.read_text()))
+        try:
+            return dict(json.loads(self.summary.read_bytes()))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{self.summary} is damaged: run it again with rerun=true") from error
 
     def write_samples(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write samples.jsonl.zst: one frame, fixed level, one thread, so its bytes are fixed."""
@@ -208,7 +225,31 @@ class RunDirectory:
 
     def latest_checkpoint(self) -> tuple[int, Path] | None:
         """Return (round, folder) of the newest undamaged checkpoint, or None; warns of damage."""
-        return self._checkpoints.latest()
+        found = self._checkpoints.latest()
+        return (found.round, found.folder) if found else None
+
+    def rewind(self) -> tuple[int, Path] | None:
+        """Put every file back to where a resume goes on; return that checkpoint as (round, folder).
+
+        Rows that came after the checkpoint are cut off, and so are a killed process's temporary
+        files. None means that there is no checkpoint and no row: a start from the beginning.
+
+        Raises:
+            UserError: Rows that every checkpoint rests on are damaged.
+        """
+        for leftover in self.path.glob(".*.tmp"):
+            leftover.unlink()
+        found = self._checkpoints.to_resume()
+        if found is None:
+            self.truncate_after(-1)
+            return None
+        for name in ROW_FILES:
+            path = self.rows_path(name)
+            if path.name not in found.num_bytes:
+                self._truncate(name, found.round)
+            elif path.exists():
+                os.truncate(path, found.num_bytes[path.name])
+        return found.round, found.folder
 
     def mark_done(self) -> None:
         """Drop the spare checkpoint and write the DONE marker, the last file of a run."""

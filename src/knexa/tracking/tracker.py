@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from knexa.tracking.console import Console
-from knexa.tracking.files import plain
+from knexa.tracking.files import is_disk_full, plain
 from knexa.tracking.info import ClosingInfo, RoundInfo, RunInfo, StartInfo
 from knexa.tracking.loggers import Logger
 from knexa.tracking.metrics import ROUND_FILES, RunMetrics, replay
@@ -23,7 +23,7 @@ class Tracker:
     """Records one run; the caller acquires ``run_dir`` before and releases it after.
 
     A round is: ``log_*`` calls, ``end_round``, then the checkpoint, if one is due. A resume calls
-    ``run_dir.truncate_after(checkpoint's round)`` before ``start``.
+    ``run_dir.rewind()`` before ``start``.
     """
 
     def __init__(
@@ -116,15 +116,18 @@ class Tracker:
         """Record how an unfinished run ended; never raises, the first error stays the one."""
         with contextlib.suppress(Exception):
             self.run_dir.end_environment(status)
-        self._tell("abort", lambda logger: logger.abort())
+        with contextlib.suppress(Exception):
+            self._tell("abort", lambda logger: logger.abort())
         with contextlib.suppress(Exception):
             self.console.close()
 
     def _draw_plots(self) -> list[Path]:
-        """Draw the plots; a run of hours is not lost to a figure."""
+        """Draw the plots; a run of hours is not lost to a figure, nor finished without for room."""
         try:
             return draw_plots(self.run_dir)
         except Exception as error:
+            if is_disk_full(error):
+                raise
             log.warning("the plots could not be drawn: %s: %s", type(error).__name__, error)
             return []
 
@@ -134,11 +137,16 @@ class Tracker:
         self._rows.setdefault(name, []).extend(clean)
 
     def _tell(self, what: str, call: Callable[[Logger], object]) -> None:
-        """Call every logger; one that fails is dropped with a warning, and the run goes on."""
+        """Call every logger; one that fails is dropped with a warning, and the run goes on.
+
+        On a full disk it does not: a resume gives the logger back what it missed.
+        """
         for logger in list(self._loggers):
             try:
                 call(logger)
             except Exception as error:
+                if is_disk_full(error):
+                    raise
                 self._loggers.remove(logger)
                 log.warning(
                     "logger %s could not %s and is left out from here on: %s: %s",

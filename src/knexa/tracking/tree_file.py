@@ -43,15 +43,17 @@ def save_tree(path: Path, tree: dict[str, Any]) -> None:
         raise TypeError(f"{name}: cannot store a {type(node).__name__} in a checkpoint")
 
     metadata = {"tree": json.dumps(describe(tree, ""))}
+    # The library's own writer hides why a file could not be written, e.g. that the disk is full.
     if all(isinstance(array, np.ndarray) for array in arrays.values()):
-        from safetensors.numpy import save_file as save_arrays
+        from safetensors.numpy import save as encode_arrays
 
-        save_arrays(arrays, path, metadata=metadata)
+        path.write_bytes(encode_arrays(arrays, metadata))
     else:
         import torch as torch_
-        from safetensors.torch import save_file as save_tensors
+        from safetensors.torch import save as encode_tensors
 
-        save_tensors({name: torch_.as_tensor(a) for name, a in arrays.items()}, path, metadata)
+        tensors = {name: torch_.as_tensor(array) for name, array in arrays.items()}
+        path.write_bytes(encode_tensors(tensors, metadata))
 
 
 def load_tree(path: Path) -> dict[str, Any]:
