@@ -6,7 +6,7 @@ from matchmaking_worlds import random_profiles
 
 from knexa.matchmaking.base import Directive, Feedback, Matchmaker, Probe
 from knexa.matchmaking.contexts import Interaction
-from knexa.matchmaking.cpm import CPM
+from knexa.matchmaking.cpm import CPM, MAX_FEATURE
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.oracle import Oracle
@@ -100,6 +100,13 @@ def test_profiles_changed_in_place_do_not_change_the_stored_context():
         (feedback(r1_0=0.1, r9_0=0.2), "'r9-0'.*never issued or has been answered already"),
         (feedback(r1_0=0.1) * 2, "'r1-0' comes twice"),
         (feedback(r1_0=0.1, r1_1=float("nan")), "'r1-1'.*not finite"),
+        (feedback(r1_0=float("-inf")), "'r1-0'.*not finite"),
+        (feedback(r1_0=1e308), "'r1-0'.*not plausible; allowed is -1104.86 to 1104.86"),
+        (feedback(r1_0=-(10**5000)), "'r1-0'.*not plausible"),
+        (feedback(r1_0="1.0"), "'r1-0'.*not a number"),
+        (feedback(r1_0=True), "'r1-0'.*not a number"),
+        ([Feedback(directive_id=["r1-0"], reward=0.1)], "id is not text"),
+        ([Feedback(directive_id="x\n" * 10_000, reward=0.1)], r"^.{,150}never issued.{,50}$"),
     ],
 )
 def test_feedback_that_cannot_be_taken_is_refused_whole(batch, complaint):
@@ -112,6 +119,51 @@ def test_feedback_that_cannot_be_taken_is_refused_whole(batch, complaint):
     assert policy.lessons == []
     assert cpm.pending == ("r1-0", "r1-1")
     assert cpm.state_dict()["reward"] == before
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 10.5, -1e308])
+def test_a_profile_that_no_honest_agent_writes_is_refused_by_name(value):
+    cpm = cpm_of(LinUCB())
+    profiles_NF = random_profiles(np.random.default_rng(0))
+    profiles_NF[3, 7] = value
+    with pytest.raises(ValueError, match=r"agent 3's profile: feature 7 is .*allowed is -10 to 10"):
+        propose(cpm, 1, profiles_NF)
+    assert cpm.pending == ()
+
+
+@pytest.mark.parametrize(
+    "profiles",
+    [
+        np.zeros((6, 31)),
+        np.zeros((6, 33)),
+        np.zeros(32),
+        np.zeros((1, 6, 32)),
+        np.zeros((6, 32), dtype=complex),
+        np.full((6, 32), "0.5"),
+        np.full((6, 32), None),
+        [[0.0] * 32] * 6,
+    ],
+    ids=lambda p: f"{type(p).__name__} {getattr(p, 'dtype', '')} {np.shape(p)}",
+)
+def test_what_is_no_matrix_of_the_configured_features_is_no_profiles(profiles):
+    with pytest.raises(ValueError, match=r"^profiles (have the shape|are not an array)[^\n]*$"):
+        propose(cpm_of(LinUCB()), 1, profiles)
+
+
+@pytest.mark.parametrize("regularization", [0.01, 1e-4])
+def test_extreme_profiles_and_rewards_that_are_allowed_leave_the_regression_sound(regularization):
+    cpm = cpm_of(LinUCB(regularization=regularization), reward=LocalLoss())
+    for round in range(1, 101):
+        rng = np.random.default_rng(round)
+        profiles_NF = random_profiles(rng)
+        profiles_NF[0] = rng.choice([-MAX_FEATURE, MAX_FEATURE], 32)
+        plan = propose(cpm, round, profiles_NF)
+        cpm.receive(
+            [Feedback(directive_id=d.id, reward=float(rng.choice([-1, 1]) * 1104.0)) for d in plan]
+        )
+    model = cpm.matchmaker.model
+    np.testing.assert_allclose(model.inverse_dd @ model.A_dd, np.eye(model.num_features), atol=1e-4)
+    assert np.isfinite(model.theta_d).all()
 
 
 def test_an_answered_directive_takes_no_second_answer():

@@ -105,7 +105,13 @@ def skilled(rng: np.random.Generator) -> np.ndarray:
     """Profiles of six agents as ``profile=skills`` lays them out."""
     profiles_NF = random_profiles(rng)
     return np.hstack(
-        [profiles_NF[:, :20], np.full((6, 1), 0.5), rng.random((6, 12)), profiles_NF[:, 20:]]
+        [
+            profiles_NF[:, :20],
+            np.full((6, 1), 0.5),
+            np.zeros((6, 1)),
+            rng.random((6, 12)),
+            profiles_NF[:, 20:],
+        ]
     )
 
 

@@ -6,6 +6,7 @@ agents, F profile features, K feedbacks, d context features.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,34 @@ from knexa.matchmaking.base import (
 )
 from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.rewards import Reward
+
+MAX_FEATURE = 10.0
+"""Largest magnitude of a profile feature. Writers scale theirs to about [0, 1]; from about 100 on,
+products of features cost ridge regression the digits that it rests on."""
+
+
+def check_profiles(profiles_NF: Array, num_features: int) -> None:
+    """Refuse profiles that no honest agent writes; a server checks a peer's alone as [1, F].
+
+    Raises:
+        ValueError: Not a matrix of numbers of ``num_features`` columns, or a feature that is not a
+            number of at most ``MAX_FEATURE`` in magnitude.
+    """
+    if not isinstance(profiles_NF, np.ndarray) or profiles_NF.dtype.kind not in "fiu":
+        raise ValueError("profiles are not an array of real numbers")
+    if profiles_NF.ndim != 2 or profiles_NF.shape[1] != num_features:
+        raise ValueError(
+            f"profiles have the shape {profiles_NF.shape}, expected are {num_features} features of "
+            "every agent"
+        )
+    # What is inside, negated: NaN compares with nothing.
+    refused = np.argwhere(~((profiles_NF >= -MAX_FEATURE) & (profiles_NF <= MAX_FEATURE)))
+    if len(refused):
+        agent, feature = (int(place) for place in refused[0])
+        raise ValueError(
+            f"agent {agent}'s profile: feature {feature} is {profiles_NF[agent, feature]:.6g}, "
+            f"allowed is -{MAX_FEATURE:g} to {MAX_FEATURE:g}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +106,11 @@ class CPM:
         self.admissible_NN = admissible_NN
         self.mutual = mutual
         self.ledger = Ledger()
+        self._num_profile_features = num_profile_features
+        self._largest_reward = reward.largest
         self._normalizer = reward.normalizer()
         self._pending: dict[str, _Pending] = {}
+        self.expired: dict[str, int] = {}
         self._learns = type(matchmaker).learn is not Matchmaker.learn
         matchmaker.start(context.num_features(num_profile_features))
 
@@ -94,8 +126,11 @@ class CPM:
         rng: np.random.Generator,
         probe: Probe | None = None,
         peer_losses_NN: Array | None = None,
+        available_N: Mask | None = None,
     ) -> Plan:
         """Return the round's plan and remember the context behind each pair.
+
+        With fewer than two agents available the plan is empty, and the policy is not asked.
 
         Args:
             round: 1-based round number.
@@ -103,13 +138,19 @@ class CPM:
             rng: The round's generator.
             probe: Shown only to a policy that declares ``needs = {"probes"}``.
             peer_losses_NN: Shown only to a policy that declares ``needs = {"peer losses"}``.
+            available_N: Which agents are there and free; None is all.
 
         Raises:
-            ValueError: When the policy needs what is not there, or when a directive's id is
-                already waiting for feedback.
+            ValueError: When a profile is one to refuse (``check_profiles``), when the policy needs
+                what is not there, when a directive's id is already waiting for feedback, or when
+                the plan names an agent that is not available.
         """
-        view = self._view(round, profiles_NF, rng, probe, peer_losses_NN)
+        check_profiles(profiles_NF, self._num_profile_features)
+        if available_N is not None and available_N.sum() < 2:
+            return ()
+        view = self._view(round, profiles_NF, rng, probe, peer_losses_NN, available_N)
         plan = self.matchmaker.propose(view)
+        self._check_available(plan, available_N)
         ids = [directive.id for directive in plan]
         seen = set(self._pending)
         for id_ in ids:
@@ -130,8 +171,9 @@ class CPM:
         and then taken whole, in its order.
 
         Raises:
-            ValueError: When a reward is not finite, or an id was never issued, was answered
-                already, or comes twice; nothing is taken then.
+            ValueError: When a reward is not a finite number of at most ``Reward.largest`` in
+                magnitude, or an id was never issued, was answered already, or comes twice; nothing
+                is taken then.
         """
         if not feedbacks:
             return []
@@ -147,6 +189,19 @@ class CPM:
             learnable_K = np.array([pending.context_d is not None for pending in answered])
             self.matchmaker.learn(np.stack(rows), rewards_K[learnable_K])
         return [float(reward) for reward in rewards_K]
+
+    def expire(self, directive_id: str, outcome: str) -> None:
+        """Give a directive up that will have no feedback, and count why (``expired``).
+
+        Nothing is learned from it: that a package was lost says nothing about its pair.
+
+        Raises:
+            ValueError: When it was never issued, or is answered already.
+        """
+        if directive_id not in self._pending:
+            raise ValueError(f"directive {directive_id!r} is not waiting for feedback")
+        del self._pending[directive_id]
+        self.expired[outcome] = self.expired.get(outcome, 0) + 1
 
     def state_dict(self) -> dict[str, Any]:
         """Return the policy's state, the reward statistics, the ledger and what is unanswered.
@@ -166,6 +221,7 @@ class CPM:
                 id_: None if pending.pair is None else list(pending.pair)
                 for id_, pending in self._pending.items()
             },
+            "expired": dict(self.expired),
             "pending_with_context": list(contexts),
             "pending_contexts": np.stack(list(contexts.values())) if contexts else np.zeros((0, 0)),
         }
@@ -175,6 +231,7 @@ class CPM:
         self.matchmaker.load_state_dict(state["matchmaker"])
         self._normalizer.load_state_dict(state["reward"])
         self.ledger.load_state_dict(state["ledger"])
+        self.expired = dict(state["expired"])
         rows = dict(zip(state["pending_with_context"], state["pending_contexts"], strict=True))
         self._pending = {
             id_: _Pending(
@@ -191,6 +248,7 @@ class CPM:
         rng: np.random.Generator,
         probe: Probe | None,
         peer_losses_NN: Array | None,
+        available_N: Mask | None,
     ) -> RoundView:
         """Return what the policy may see."""
         needs, name = self.matchmaker.needs, type(self.matchmaker).__name__
@@ -211,26 +269,54 @@ class CPM:
             protocol=self.protocol,
             rng=rng,
             ledger=self.ledger,
-            admissible_NN=self.admissible_NN,
+            admissible_NN=self._reachable(available_N),
+            available_N=available_N,
             mutual=self.mutual,
             probe=probe if "probes" in needs else None,
             peer_losses_NN=peer_losses_NN if "peer losses" in needs else None,
         )
 
+    def _reachable(self, available_N: Mask | None) -> Mask | None:
+        """Return which ordered pairs may meet: an absent agent's row and column are not."""
+        if available_N is None or available_N.all():
+            return self.admissible_NN
+        both_NN = available_N[:, None] & available_N[None, :]
+        np.fill_diagonal(both_NN, False)
+        return both_NN if self.admissible_NN is None else both_NN & self.admissible_NN
+
+    @staticmethod
+    def _check_available(plan: Plan, available_N: Mask | None) -> None:
+        """Raise ValueError where a plan names an agent that is away or busy; servers never are."""
+        if available_N is None:
+            return
+        for directive in plan:
+            for agent in (*directive.teachers, *directive.students):
+                if agent < len(available_N) and not available_N[agent]:
+                    raise ValueError(
+                        f"directive {directive.id!r} names agent {agent}, which is away or busy"
+                    )
+
     def _check(self, feedbacks: Sequence[Feedback]) -> None:
         """Raise ValueError where a feedback cannot be taken."""
         seen: set[str] = set()
         for feedback in feedbacks:
-            if feedback.directive_id in seen:
-                raise ValueError(f"feedback on directive {feedback.directive_id!r} comes twice")
-            seen.add(feedback.directive_id)
-            if feedback.directive_id not in self._pending:
+            # A peer may have written it: of any type, and of any length in a message.
+            id_, reward = feedback.directive_id, feedback.reward
+            if not isinstance(id_, str):
+                raise ValueError("feedback on a directive whose id is not text")
+            if id_ in seen:
+                raise ValueError(f"feedback on directive {id_!r:.60} comes twice")
+            seen.add(id_)
+            if id_ not in self._pending:
                 raise ValueError(
-                    f"feedback on directive {feedback.directive_id!r}, which was never issued "
-                    "or has been answered already"
+                    f"feedback on directive {id_!r:.60}, which was never issued or has been "
+                    "answered already"
                 )
-            if not np.isfinite(feedback.reward):
+            if not isinstance(reward, Real) or isinstance(reward, bool):
+                raise ValueError(f"feedback on directive {id_!r}: its reward is not a number")
+            if not abs(reward) <= self._largest_reward:
+                size = "finite" if reward != reward or abs(reward) == np.inf else "plausible"
                 raise ValueError(
-                    f"feedback on directive {feedback.directive_id!r}: reward {feedback.reward} is "
-                    "not finite"
+                    f"feedback on directive {id_!r}: its reward is not {size}; allowed is "
+                    f"-{self._largest_reward:g} to {self._largest_reward:g}"
                 )

@@ -11,6 +11,9 @@ from knexa.matchmaking.base import Array
 Normalization = Literal["zscore", "none"]
 
 _EPSILON = 1e-6  # the paper's, in (r - mu) / (sigma + 1e-6)
+# Far beyond what is honest: a uniform guess costs 12 nats a token, and an adapter is 0.2 GiB.
+_LARGEST_IMPROVEMENT = 1000.0
+_LARGEST_KILOBYTES = 1024.0**2
 
 
 Measure = Literal["validation_loss", "transfer_loss", "transfer_pass"]
@@ -39,6 +42,14 @@ class Reward:
         """Return r = gamma (improvement) - delta kilobytes, raw."""
         improvement = after - before if self.rises else before - after
         return self.gamma * improvement - self.delta * kilobytes
+
+    @property
+    def largest(self) -> float:
+        """Largest magnitude that the CPM takes from a receiver; what is larger was forged.
+
+        A bound for the numerics alone: within it a liar can still drown the others' rewards.
+        """
+        return max(self.gamma, 1.0) * _LARGEST_IMPROVEMENT + self.delta * _LARGEST_KILOBYTES
 
     def normalizer(self) -> "RewardNormalizer":
         """Return a fresh normaliser for one run's CPM."""
