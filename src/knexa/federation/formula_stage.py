@@ -10,6 +10,7 @@ from knexa.engine.local import Observer, Workers
 from knexa.errors import UserError
 from knexa.federation.formula_world import FormulaWorld
 from knexa.federation.settings import Settings
+from knexa.federation.summary import privacy_summary
 from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
 from knexa.tracking.info import AgentInfo
@@ -41,6 +42,12 @@ class FormulaStage:
                 f"federation={choices['federation']} has not: use reward=local_loss"
             )
         self.settings, self._world = settings, world
+        world.privacy = self.privacy = settings.privacy.mechanism(
+            families=[world.family_of(agent) for agent in range(world.num_agents)],
+            feature_names=settings.profile.feature_names,
+            seed=settings.seed,
+            num_rounds=settings.federation.num_rounds,
+        )
         self.workers = Workers(1, "cpu", "formulas")
         self.checkpoint_every = CHECKPOINT_EVERY
 
@@ -79,7 +86,10 @@ class FormulaStage:
     ) -> dict[str, Any]:
         """Return the final Pass@1, its interval over agents, and the agents' data shares."""
         scores_N = self._world.pass_at_1()
-        summary: dict[str, Any] = {"data_shares": self._world.data_shares()}
+        summary: dict[str, Any] = {
+            "data_shares": self._world.data_shares(),
+            "privacy": privacy_summary(self.privacy, rounds),
+        }
         if scores_N is not None:
             interval = bootstrap_mean(scores_N, rng=derive_rng(self.settings.seed, "bootstrap"))
             summary["pass@1"] = interval.as_dict() | {"per_agent": scores_N.tolist()}

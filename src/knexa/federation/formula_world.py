@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from knexa.agents.privacy import Mechanism, NoPrivacy
 from knexa.agents.profile_layout import DYNAMIC_FEATURES
 from knexa.federation.world import Exchange
 from knexa.matchmaking.base import Array, Indices, Mask, Plan, Probe
@@ -33,6 +34,7 @@ class FormulaWorld:
     def __init__(self, settings: "Settings", num_agents: int, noise: float) -> None:
         self.num_agents, self.noise, self.seed = num_agents, noise, settings.seed
         self.reward, self.profile = settings.reward, settings.profile
+        self.privacy: Mechanism = NoPrivacy()
         self.round = 0
         self._received_N = np.zeros(num_agents)
         # Sums and counts of the rewards that an agent earned as a student and as a teacher.
@@ -87,6 +89,10 @@ class FormulaWorld:
         self.practise()
 
     def profiles(self) -> Array:
+        """Return profiles_NF as the CPM sees them."""
+        return self.privacy.release(self.true_profiles(), self.round)
+
+    def true_profiles(self) -> Array:
         """Return profiles_NF; dynamic features that mean nothing here are 1/2."""
         neutral = dict.fromkeys((*DYNAMIC_FEATURES, "trust"), np.full(self.num_agents, 0.5))
         neutral["sier"] = np.zeros(self.num_agents)  # formulas write no text

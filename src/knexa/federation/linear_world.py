@@ -39,7 +39,7 @@ class LinearWorld(FormulaWorld):
         self.families_N = rng.integers(0, NUM_FAMILIES, num_agents)
         self.shares_NC = rng.dirichlet(np.full(len(CATEGORIES), _CONCENTRATION), num_agents)
         self._truth = Interaction(num_histogram=len(CATEGORIES))
-        profiles_NF = self.profiles()
+        profiles_NF = self.true_profiles()
         theta_d = rng.normal(size=self._truth.num_features(profiles_NF.shape[1]))
         rewards_NN = self._truth.build(profiles_NF) @ theta_d
         spread = float(rewards_NN[~np.eye(num_agents, dtype=bool)].std())
@@ -60,7 +60,7 @@ class LinearWorld(FormulaWorld):
 
     def mean_rewards(self, teachers_K: Indices, students_K: Indices) -> Array:
         """Return theta^T x."""
-        rows_Kd = self._truth.rows(self.profiles(), Ledger(), teachers_K, students_K)
+        rows_Kd = self._truth.rows(self.true_profiles(), Ledger(), teachers_K, students_K)
         return np.asarray(rows_Kd @ self.theta_d)
 
     def data_shares(self) -> list[list[float]]:

@@ -43,6 +43,7 @@ class Settings:
     reward: Any
     exchange: Any
     guardrail: Any
+    privacy: Any
     training: Any
     evaluation: Any
     regret: Any

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from knexa.agents.privacy import Mechanism
 from knexa.evaluation import Outcome
 from knexa.evaluation.metrics import pass_at_k
 from knexa.seeding import derive_rng
@@ -37,6 +38,17 @@ def summarize(rounds: Sequence[Row], exchanges: Sequence[Row], regret: Sequence[
     }
     summary["tokens"] = summary["tokens_trained"] + summary["tokens_generated"]
     return summary
+
+
+def privacy_summary(
+    profiles: Mechanism, rounds: Sequence[Row], training: Row | None = None
+) -> dict[str, Row | None]:
+    """Return what the run has spent on its profiles and on its adapters; None promises nothing.
+
+    Every round but 0, the untrained federation, releases profiles once.
+    """
+    num_releases = max((row["round"] for row in rounds), default=0)
+    return {"profiles": profiles.spent(num_releases), "training": training}
 
 
 def summarize_samples(samples: Sequence[Row], *, ks: Sequence[int], seed: int) -> Row:

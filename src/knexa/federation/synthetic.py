@@ -31,7 +31,16 @@ class Synthetic(Federation):
     """
 
     groups: ClassVar[frozenset[str]] = frozenset(
-        {"matchmaker", "federation", "profile", "context", "matching", "reward", "regret"}
+        {
+            "matchmaker",
+            "federation",
+            "profile",
+            "privacy",
+            "context",
+            "matching",
+            "reward",
+            "regret",
+        }
     )
 
     num_agents: Annotated[int, Field(ge=2)] = 8

@@ -1,0 +1,232 @@
+"""What leaves an agent in its profile: clipping, Gaussian noise and k-anonymous families.
+
+Numbers. The local model: an agent protects its profile before the CPM sees it, and trusts nobody.
+Two runs are neighbours if one agent's numeric profile differs in any way at all, so one release has
+L2 sensitivity 2C once the profile, measured from its neutral value, is clipped to norm C. Each
+round of matchmaking is one release; their costs compose (``knexa.agents.accounting``).
+
+Families. The one categorical part, the backbone's one-hot family, is shown only where at least k
+distinct agents have it; the others show ``other``. That takes somebody who knows the roster, so it
+protects against peers and readers of the profiles, not against whoever wrote the roster.
+
+Not covered: what is not the profile (packages, rewards, package sizes, sender names); a run's
+noise comes from its seed, so whoever knows the seed can take it off again (a deployment draws it
+from the agent's own entropy); attacks on floating-point Gaussians (Mironov 2012). Axes: N agents, F
+features, K numeric features.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from knexa.agents.accounting import calibrated_noise, epsilon_spent
+from knexa.backbones.roster import FAMILIES
+from knexa.data.problem import CATEGORIES
+from knexa.errors import UserError
+from knexa.seeding import derive_rng
+
+Array = NDArray[np.float64]
+
+_NOT_THE_AGENTS = "trust"
+"""A constant that the CPM fills in: the agent has nothing to hide in it."""
+
+
+class Mechanism(Protocol):
+    """What profiles pass through on their way to the CPM."""
+
+    def release(self, profiles_NF: Array, round_number: int) -> Array:
+        """Return what the CPM sees of the round's profiles."""
+
+    def spent(self, num_releases: int) -> dict[str, Any] | None:
+        """Return what so many rounds have cost every agent; None where nothing is promised."""
+
+
+class Privacy(Protocol):
+    """What the config group ``privacy`` names."""
+
+    def mechanism(
+        self, *, families: Sequence[str], feature_names: Sequence[str], seed: int, num_rounds: int
+    ) -> Mechanism:
+        """Return what the profiles of a run pass through.
+
+        Raises:
+            UserError: It cannot promise what it is asked to.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoPrivacy:
+    """Profiles leave as they are; its own mechanism."""
+
+    def mechanism(
+        self, *, families: Sequence[str], feature_names: Sequence[str], seed: int, num_rounds: int
+    ) -> "NoPrivacy":
+        """Return itself."""
+        return self
+
+    def release(self, profiles_NF: Array, round_number: int) -> Array:
+        """Return the profiles."""
+        return profiles_NF
+
+    def spent(self, num_releases: int) -> None:
+        """Return nothing: nothing is promised."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gaussian:
+    """Clipping, noise calibrated to a budget for the whole run, and k-anonymous families.
+
+    Attributes:
+        epsilon: Budget of all the run's rounds together.
+        delta: The same; the chance that epsilon does not hold.
+        clip: C, the largest L2 norm of a profile measured from its neutral value.
+        min_family: k, the fewest distinct agents that may show a family.
+    """
+
+    epsilon: Annotated[float, Field(gt=0, le=1e6)] = 8.0
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    min_family: Annotated[int, Field(ge=1)] = 2
+
+    def mechanism(
+        self, *, families: Sequence[str], feature_names: Sequence[str], seed: int, num_rounds: int
+    ) -> "GaussianMechanism":
+        """Calibrate the noise to ``num_rounds`` releases and settle who shows which family.
+
+        Raises:
+            UserError: Opacus is missing, the budget is too small, or a family cannot be hidden
+                among ``min_family`` agents.
+        """
+        return GaussianMechanism(
+            settings=self,
+            feature_names=tuple(feature_names),
+            families=shown_families(enumerate(families), self.min_family),
+            noise_multiplier=calibrated_noise(
+                epsilon=self.epsilon, delta=self.delta, num_releases=num_rounds
+            ),
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianMechanism:
+    """The Gaussian mechanism of one run.
+
+    Attributes:
+        settings: The budget and the clip.
+        feature_names: The profile's features.
+        families: What each agent shows as its family, by index.
+        noise_multiplier: Standard deviation of the noise over the sensitivity 2C.
+        seed: The run's.
+    """
+
+    settings: Gaussian
+    feature_names: tuple[str, ...]
+    families: dict[int, str]
+    noise_multiplier: float
+    seed: int
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the noise in each numeric feature."""
+        return self.noise_multiplier * 2.0 * self.settings.clip
+
+    def release(self, profiles_NF: Array, round_number: int) -> Array:
+        """Return what leaves the agents, brought back into the features' ranges.
+
+        Ranges are public, so this costs nothing: every number is in [0, 1] and the data histogram
+        sums to 1.
+        """
+        shown_NF = profiles_NF.copy()
+        for agent in range(len(shown_NF)):
+            shown_NF[agent, self._numeric] = self.noisy(profiles_NF[agent], agent, round_number)
+            family = [float(name == self.families[agent]) for name in FAMILIES]
+            shown_NF[agent, self._columns(FAMILIES)] = family
+        shown_NF[:, self._numeric] = shown_NF[:, self._numeric].clip(0.0, 1.0)
+        histogram = self._columns(CATEGORIES)
+        mass_N1 = shown_NF[:, histogram].sum(axis=1, keepdims=True)
+        even = 1.0 / len(CATEGORIES)
+        shown_NF[:, histogram] = np.where(
+            mass_N1 > 0.0, shown_NF[:, histogram] / np.where(mass_N1 > 0.0, mass_N1, 1.0), even
+        )
+        return shown_NF
+
+    def noisy(self, profile_F: Array, agent: int, round_number: int) -> Array:
+        """Return an agent's clipped numbers with their noise, numbers_K: the mechanism itself."""
+        offset_K = profile_F[self._numeric] - self._neutral
+        norm = float(np.linalg.norm(offset_K))
+        offset_K = offset_K * min(1.0, self.settings.clip / max(norm, 1e-300))
+        rng = derive_rng(self.seed, "profile-noise", round_number, agent)
+        return np.asarray(
+            self._neutral + offset_K + rng.normal(0.0, self.sigma, len(offset_K)),
+            dtype=np.float64,
+        )
+
+    def spent(self, num_releases: int) -> dict[str, Any]:
+        """Return the budget's use after so many rounds, the same for every agent."""
+        return {
+            "epsilon": epsilon_spent(
+                noise_multiplier=self.noise_multiplier,
+                delta=self.settings.delta,
+                num_releases=num_releases,
+            ),
+            "delta": self.settings.delta,
+            "noise_multiplier": self.noise_multiplier,
+            "sigma": self.sigma,
+            "clip": self.settings.clip,
+            "releases": num_releases,
+            "unit": "an agent's whole numeric profile replaced",
+            "min_family": self.settings.min_family,
+            "families": [self.families[agent] for agent in sorted(self.families)],
+        }
+
+    @property
+    def _numeric(self) -> list[int]:
+        categorical = {*FAMILIES, _NOT_THE_AGENTS}
+        return [i for i, name in enumerate(self.feature_names) if name not in categorical]
+
+    @property
+    def _neutral(self) -> Array:
+        """What says nothing: an even histogram, and 1/2 for every other number."""
+        even = 1.0 / len(CATEGORIES)
+        return np.array(
+            [even if self.feature_names[i] in CATEGORIES else 0.5 for i in self._numeric]
+        )
+
+    def _columns(self, names: Sequence[str]) -> list[int]:
+        return [self.feature_names.index(name) for name in names]
+
+
+def shown_families(members: Iterable[tuple[int, str]], k: int) -> dict[int, str]:
+    """Return what each agent shows: its family, or ``other`` where fewer than k agents have it.
+
+    Args:
+        members: (agent, family), one or more of each agent; an agent counts once however often it
+            comes.
+        k: The fewest distinct agents that share what they show.
+
+    Raises:
+        UserError: Those who would show ``other`` are fewer than k.
+    """
+    family_of = dict(members)
+    holders: dict[str, set[int]] = defaultdict(set)
+    for agent, family in family_of.items():
+        holders[family].add(agent)
+    shown = {
+        agent: family if len(holders[family]) >= k else "other"
+        for agent, family in family_of.items()
+    }
+    hidden = sum(family == "other" for family in shown.values())
+    if 0 < hidden < k:
+        alone = sorted({family for agent, family in family_of.items() if shown[agent] == "other"})
+        raise UserError(
+            f"privacy.min_family={k}: the famil{'y' if len(alone) == 1 else 'ies'} "
+            f"{', '.join(alone)} can be hidden among {hidden} of {len(family_of)} distinct agents "
+            "only; lower privacy.min_family, or use a roster with more agents of each family"
+        )
+    return shown
