@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from knexa.federation.honesty import teaching_of
 from knexa.federation.progress import Progress
 from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.settings import Settings
@@ -127,8 +128,14 @@ def _overview(
 def _summary(
     settings: Settings, stage: Stage, run_dir: RunDirectory, samples: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    rounds = run_dir.read_rows("rounds")
-    measured = summarize(rounds, run_dir.read_rows("exchanges"), run_dir.read_rows("regret"))
+    rounds, exchanges = run_dir.read_rows("rounds"), run_dir.read_rows("exchanges")
+    measured = summarize(rounds, exchanges, run_dir.read_rows("regret"))
+    measured |= teaching_of(
+        stage.liars,
+        exchanges,
+        num_agents=1 + max(row["agent"] for row in rounds),
+        num_rounds=settings.federation.num_rounds,
+    )
     return (
         measured
         | stage.summary(rounds, samples)

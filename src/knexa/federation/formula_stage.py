@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from knexa.agents.byzantine import Liars
 from knexa.data.divergence import jensen_shannon
 from knexa.data.problem import CATEGORIES
 from knexa.engine.local import Observer, Workers
 from knexa.errors import UserError
 from knexa.federation.formula_world import FormulaWorld
+from knexa.federation.honesty import honest_agents
 from knexa.federation.settings import Settings
 from knexa.federation.summary import privacy_summary
 from knexa.seeding import derive_rng
@@ -50,6 +52,11 @@ class FormulaStage:
         )
         self.workers = Workers(1, "cpu", "formulas")
         self.checkpoint_every = CHECKPOINT_EVERY
+
+    @property
+    def liars(self) -> Liars:
+        """Who lies."""
+        return self._world.liars
 
     def world(self, observer: Observer) -> FormulaWorld:
         """Return the agents."""
@@ -93,4 +100,5 @@ class FormulaStage:
         if scores_N is not None:
             interval = bootstrap_mean(scores_N, rng=derive_rng(self.settings.seed, "bootstrap"))
             summary["pass@1"] = interval.as_dict() | {"per_agent": scores_N.tolist()}
+            summary |= honest_agents(self.liars, scores_N, seed=self.settings.seed)
         return summary

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from knexa.agents.byzantine import Liars
 from knexa.agents.privacy import Mechanism, NoPrivacy
 from knexa.agents.profile_layout import DYNAMIC_FEATURES
 from knexa.federation.world import Exchange
@@ -30,6 +31,7 @@ class FormulaWorld:
     protocol_name = "formula"
     heterogeneity = "high"
     admissible_NN: Mask | None = None
+    liars = Liars()
 
     def __init__(self, settings: "Settings", num_agents: int, noise: float) -> None:
         self.num_agents, self.noise, self.seed = num_agents, noise, settings.seed
@@ -90,7 +92,8 @@ class FormulaWorld:
 
     def profiles(self) -> Array:
         """Return profiles_NF as the CPM sees them."""
-        return self.privacy.release(self.true_profiles(), self.round)
+        shown_NF = self.privacy.release(self.true_profiles(), self.round)
+        return self.liars.show(shown_NF, self.profile.feature_names)
 
     def true_profiles(self) -> Array:
         """Return profiles_NF; dynamic features that mean nothing here are 1/2."""
@@ -129,6 +132,7 @@ class FormulaWorld:
         teachers_K, students_K = np.array(pairs, dtype=np.int64).T
         rewards_K = self.mean_rewards(teachers_K, students_K)
         rewards_K = rewards_K + self._noise(round_number, teachers_K, students_K)
+        rewards_K = self._reports(teachers_K, students_K, rewards_K)
         self.teach(teachers_K, students_K)
         for role, agents_K in enumerate((students_K, teachers_K)):
             np.add.at(self._earned_2N[role], agents_K, rewards_K)
@@ -147,6 +151,13 @@ class FormulaWorld:
             )
             for directive, reward, size in zip(plan, rewards_K, kilobytes, strict=True)
         ]
+
+    def _reports(self, teachers_K: Indices, students_K: Indices, rewards_K: Array) -> Array:
+        """Return what the students say that they earned."""
+        if not self.liars.members:
+            return rewards_K
+        lessons = zip(teachers_K.tolist(), students_K.tolist(), rewards_K.tolist(), strict=True)
+        return np.array([self.liars.report((j,), i, reward) for j, i, reward in lessons])
 
     def _noise(self, round_number: int, teachers_K: Indices, students_K: Indices) -> Array:
         """Return the noise of these pairs: row ``teacher`` of the round's noise, whoever asks."""

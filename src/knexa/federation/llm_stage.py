@@ -19,6 +19,7 @@ from knexa.errors import UserError
 from knexa.evaluation import Executor, Limits
 from knexa.evaluation.codebleu import floors
 from knexa.evaluation.metrics import GateReport, gate
+from knexa.federation.honesty import honest_samples
 from knexa.federation.llm_world import LLMWorld
 from knexa.federation.settings import Settings
 from knexa.federation.summary import privacy_summary, summarize_samples
@@ -58,6 +59,11 @@ class LLMStage:
             num_rounds=settings.federation.num_rounds,
         )
 
+    @property
+    def liars(self) -> Liars:
+        """Who lies."""
+        return self.session.liars
+
     def world(self, observer: Observer) -> LLMWorld:
         """Fork the workers and start the agents."""
         pool = self._stack.enter_context(Pool(self.workers, self.session, observer))
@@ -88,7 +94,9 @@ class LLMStage:
     def summary(self, rounds: list[Row], samples: list[Row]) -> Row:
         """Return the scores of summary.json and what they rest on."""
         settings, session = self.settings, self.session
-        measured = summarize_samples(samples, ks=settings.evaluation.kept_ks(), seed=settings.seed)
+        drawn: Row = {"ks": settings.evaluation.kept_ks(), "seed": settings.seed}
+        measured = summarize_samples(samples, **drawn)
+        measured |= honest_samples(self.liars, samples, **drawn)
         return measured | {
             "excluded": sorted(self.report.excluded),
             "floors": floors(session.benchmark.test),

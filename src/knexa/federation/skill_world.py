@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from knexa.agents.byzantine import TEXT_ATTACKS, Liars
 from knexa.agents.profile_layout import SKILL_FEATURES
 from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
@@ -55,6 +56,8 @@ class SkillWorld(FormulaWorld):
         # Validation is half the agent's own mix, half the public one.
         self.weights_NC = (self.shares_NC + even) / 2
         self.kilobytes_N = 10.0 + 10.0 * self.sizes_N
+        self.liars = Liars.of(federation.byzantine, settings.seed, num_agents)
+        self._start_NC = self.skills_NC
 
     def practise(self) -> None:
         """Close part of the gap to what one's own data can teach; lose some of what is beyond."""
@@ -64,17 +67,32 @@ class SkillWorld(FormulaWorld):
 
     def lessons(self, teachers_K: Indices, students_K: Indices) -> Array:
         """Return the students' skills after these lessons, skills_KC, each from the snapshot."""
-        gap_KC = self.skills_NC[teachers_K] - self.skills_NC[students_K]
+        taught_NC, harm_N = self._taught()
+        gap_KC = taught_NC[teachers_K] - self.skills_NC[students_K]
         fit_K = self.fit_FF[self.families_N[teachers_K], self.families_N[students_K]]
         reach_K = np.minimum(self.bandwidths_N[teachers_K], self.bandwidths_N[students_K])
         rate_KC = (self.federation.learning * fit_K * reach_K)[:, None]
         worth_KC = np.where(
             gap_KC > 0.0,
             gap_KC * self.reliability_N[teachers_K, None],
-            gap_KC * self.federation.harm,
+            gap_KC * harm_N[teachers_K, None],
         )
         skills_KC = self.skills_NC[students_K] + rate_KC * worth_KC
         return np.asarray(np.clip(skills_KC, 0.0, self.sizes_N[students_K, None]))
+
+    def _taught(self) -> tuple[Array, Array]:
+        """Return the skills that lessons show, taught_NC, and what their bad parts cost, harm_N."""
+        taught_NC, harm_N = self.skills_NC, np.full(self.num_agents, self.federation.harm)
+        ways = [way for way in TEXT_ATTACKS if way in self.liars.attacks]
+        members = list(self.liars.members)
+        if not members:
+            return taught_NC, harm_N
+        taught_NC = taught_NC.copy()
+        if ways:  # each part of a package lies in one of the ways
+            taught_NC[members] = self._start_NC[members] * (ways.count("copied") / len(ways))
+            harm_N[members] += (1.0 - self.federation.harm) * (ways.count("wrong") / len(ways))
+        speakers = [self.liars.speaker(agent) for agent in range(self.num_agents)]
+        return taught_NC[speakers], harm_N
 
     def mean_rewards(self, teachers_K: Indices, students_K: Indices) -> Array:
         """Return the true mean rewards: the fall of the student's validation error (Eq. 3)."""

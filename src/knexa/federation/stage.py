@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+from knexa.agents.byzantine import Liars
 from knexa.engine.local import Observer, Workers
 from knexa.federation.world import World
 
@@ -16,6 +17,10 @@ class Stage(Protocol):
 
     workers: Workers
     checkpoint_every: int
+
+    @property
+    def liars(self) -> Liars:
+        """Who lies, and how."""
 
     def world(self, observer: Observer) -> World:
         """Start the agents; ``observer`` is told of their phases."""

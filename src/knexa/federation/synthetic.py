@@ -1,11 +1,12 @@
 """``federation=synthetic`` and ``federation=synthetic/linear``: the settings of formula worlds."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from knexa.backbones.roster import Byzantine
 from knexa.federation.federation import Federation
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Synthetic(Federation):
         practice: Share of the gap to what its own data can teach that an agent closes in a round.
         forgetting: Share of what is beyond its own data that an agent loses in a round.
         noise: Standard deviation of an observed reward around its true mean.
+        byzantine: Who of the agents lies, and how.
     """
 
     groups: ClassVar[frozenset[str]] = frozenset(
@@ -50,6 +52,15 @@ class Synthetic(Federation):
     practice: Share = 0.1
     forgetting: Share = 0.02
     noise: Annotated[float, Field(ge=0)] = 0.01
+    byzantine: Byzantine = field(default_factory=Byzantine)
+
+    def __post_init__(self) -> None:
+        """Check that the liars are among the agents.
+
+        Raises:
+            ValueError: They are not.
+        """
+        self.byzantine.check(self.num_agents)
 
     def stage(self, settings: "Settings", stack: ExitStack) -> "FormulaStage":
         """Set the run up."""

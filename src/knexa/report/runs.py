@@ -174,11 +174,18 @@ def _flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
 def _values(summary: Mapping[str, Any], curve: Curve | None) -> dict[str, float]:
     values: dict[str, float] = {}
     for name, value in summary.items():
-        if name.startswith(("pass@", "codebleu_")) and value and value.get("mean") is not None:
+        if (
+            name.startswith(("pass@", "honest_", "codebleu_"))
+            and value
+            and value.get("mean") is not None
+        ):
             values[name] = float(value["mean"])
     for name in _SCALARS:
         if summary.get(name) is not None:
             values[name] = float(summary[name])
+    for name in ("teaching_share", "shunned_after"):
+        if (summary.get("byzantine") or {}).get(name) is not None:
+            values[name] = float(summary["byzantine"][name])
     if curve is not None:
         mean_R = curve.means
         values["greedy_last"], values["greedy_peak"] = float(mean_R[-1]), float(mean_R.max())

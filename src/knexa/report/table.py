@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from knexa.report.aggregate import Study, resolve_method
 from knexa.report.measures import (
     COSTS,
+    HONESTY,
     SCORES,
     Measure,
     at_steps,
@@ -103,6 +104,7 @@ def _results(study: Study, against: str | None) -> Table:
         columns.append(_measured(study, measure, values))
         if against is not None and measure.name in _COMPARED:
             columns += _differences(study, against, measure, values, _COMPARED[measure.name])
+    columns += _honesty(study, notes)
     if absent:
         notes.append(f"Not measured in these runs: {', '.join(absent)}.")
     if not any("probes" in need for group in study.groups for need in group.runs[0].needs):
@@ -112,6 +114,20 @@ def _results(study: Study, against: str | None) -> Table:
         "deployed: it marks what there was to gain."
     )
     return _table("results", "Results", columns, notes, study)
+
+
+def _honesty(study: Study, notes: list[str]) -> list[_Column]:
+    """Return what liars did, where any run has them, and say what the columns mean."""
+    found = [(measure, [g.values(measure.name) for g in study.groups]) for measure in HONESTY]
+    columns = [_measured(study, m, values) for m, values in found if any(values)]
+    if columns:
+        notes.append(
+            "Honest agents are those that do not lie. The liars' teaching is the share of honest "
+            "agents' lessons that liars gave, over the share that uniformly random pairs would "
+            "give them; the rounds are those until its moving mean over five rounds is below a "
+            "third and stays there, over the seeds where that happened."
+        )
+    return columns
 
 
 def _costs(study: Study, against: str | None) -> Table:
