@@ -27,6 +27,8 @@ from knexa.exchange.protocols import (
     Similarity,
 )
 from knexa.federation import deliveries
+from knexa.federation.dispatch import Dispatch, Sync
+from knexa.federation.faults import Faults
 from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.summary import summarize
 from knexa.matchmaking import central_kd, fedavg, fedid, fedskd
@@ -390,11 +392,13 @@ def run(folder, last_round):
         checkpoint = run_dir.latest_checkpoint()
         run_dir.truncate_after(checkpoint[0] if checkpoint else -1)
         cpm = small.cpm(fedid.FedID(), world)
+        dispatch = Dispatch(faults=Faults(), sync=Sync(), seed=small.SEED, num_agents=3)
         if checkpoint:
-            restore(world, cpm, checkpoint[1])
+            restore(world, cpm, dispatch, checkpoint[1])
         run_rounds(
             world,
             cpm,
+            dispatch,
             Tracker(run_dir),
             seed=small.SEED,
             num_rounds=last_round,

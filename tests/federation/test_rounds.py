@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from knexa.federation.dispatch import Dispatch, Sync
+from knexa.federation.faults import Faults
 from knexa.federation.rounds import restore, run_rounds
-from knexa.federation.world import Exchange
+from knexa.federation.world import Exchange, Package
 from knexa.matchmaking.base import Probe
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
@@ -36,7 +38,7 @@ class FormulaWorld:
         self.fail_in_round = fail_in_round
         self.probed: list[int] = []
 
-    def begin_round(self, round_number):
+    def begin_round(self, round_number, active_N=None):
         self.skills = self.skills + 0.01 * np.sin(round_number + np.arange(NUM_AGENTS))
 
     def profiles(self):
@@ -53,6 +55,18 @@ class FormulaWorld:
         gains = self._gains()
         np.fill_diagonal(gains, np.nan)
         return Probe(rewards_NN=gains, no_teacher_N=np.zeros(NUM_AGENTS))
+
+    def update_tokens(self):
+        return [100] * NUM_AGENTS
+
+    def packages(self, round_number, plan):
+        package = Package(
+            parts=(b"formula",), kilobytes=1.5, tokens_generated=7, items_sent=3, guardrail={}
+        )
+        return {directive.teachers[0]: package for directive in plan}
+
+    def learning_tokens(self, round_number, plan):
+        return {directive.students[0]: 100 for directive in plan}
 
     def exchange(self, round_number, plan):
         if round_number == self.fail_in_round:
@@ -104,13 +118,15 @@ def _cpm(policy):
 def _run(path, world, *, policy=None, regret=2):
     with RunDirectory(path) as run_dir:
         cpm = _cpm(policy or LinUCB())
+        dispatch = Dispatch(faults=Faults(), sync=Sync(), seed=SEED, num_agents=NUM_AGENTS)
         checkpoint = run_dir.latest_checkpoint()
         run_dir.truncate_after(checkpoint[0] if checkpoint else -1)
         if checkpoint:
-            restore(world, cpm, checkpoint[1])
+            restore(world, cpm, dispatch, checkpoint[1])
         run_rounds(
             world,
             cpm,
+            dispatch,
             Tracker(run_dir),
             seed=SEED,
             num_rounds=NUM_ROUNDS,

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 from knexa.federation.honesty import teaching_of
@@ -33,8 +35,9 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
         progress = Progress(tracker, settings.federation.num_rounds)
         world = stage.world(progress)
         cpm = _cpm(settings, world)
+        dispatch = settings.federation.dispatch(settings.seed, world.num_agents)
         if checkpoint:
-            restore(world, cpm, checkpoint[1])
+            restore(world, cpm, dispatch, checkpoint[1])
         overview = _overview(settings, stage, run_dir, last_round)
         if settings.dry_run:
             tracker.console.start(overview)
@@ -47,12 +50,14 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
             run_rounds(
                 world,
                 cpm,
+                dispatch,
                 tracker,
                 seed=settings.seed,
                 num_rounds=settings.federation.num_rounds,
                 regret=settings.regret,
                 last_round=last_round,
                 checkpoint_every=stage.checkpoint_every,
+                rebuild=partial(_cpm, settings, world),
             )
             samples = world.final_samples()
             summary = _summary(settings, stage, run_dir, samples)
@@ -65,7 +70,7 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
 
 def _cpm(settings: Settings, world: World) -> CPM:
     return CPM(
-        matchmaker=settings.matchmaker,
+        matchmaker=deepcopy(settings.matchmaker),  # a restarted matchmaker begins untaught
         context=settings.context,
         matching=settings.matching,
         reward=settings.reward,

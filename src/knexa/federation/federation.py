@@ -1,9 +1,12 @@
 """What every federation's settings hold, whatever its agents are made of."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
+
+from knexa.federation.dispatch import Dispatch, Sync
+from knexa.federation.faults import Faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,13 +17,29 @@ class Federation:
         num_rounds: Rounds of local update, matchmaking, exchange and feedback.
         num_pairs: K_p, pairs of a round at most; None means half the agents.
         mutual: Both agents of a pair teach each other, in two directives.
+        sync: When a round ends. ``lockstep``: when everything that was begun in it has ended.
+            ``async``: when enough feedback has come in or a timer has run out; agents still busy
+            are not matched, and their feedback is used when it comes, with the context that the
+            choice was made on. The last round waits for everything.
+        quorum: Enough for ``async``, as a share of the directives under way.
+        timer_s: The timer of ``async``, in seconds of virtual time.
+        faults: What goes wrong, and what virtual time is computed from.
     """
 
     num_rounds: Annotated[int, Field(ge=1)]
     num_pairs: Annotated[int, Field(ge=0)] | None = None
     mutual: bool = False
+    sync: Literal["lockstep", "async"] = "lockstep"
+    quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
+    timer_s: Annotated[float, Field(gt=0)] = 60.0
+    faults: Faults = Faults()  # noqa: RUF009 - frozen
 
     def pairs_of(self, num_agents: int) -> int:
         """Return K_p for that many agents."""
         most = num_agents // 2
         return most if self.num_pairs is None else min(self.num_pairs, most)
+
+    def dispatch(self, seed: int, num_agents: int) -> Dispatch:
+        """Return what tells a run when things happen."""
+        sync = Sync(mode=self.sync, quorum=self.quorum, timer_s=self.timer_s)
+        return Dispatch(faults=self.faults, sync=sync, seed=seed, num_agents=num_agents)

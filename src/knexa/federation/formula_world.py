@@ -13,7 +13,7 @@ import numpy as np
 from knexa.agents.byzantine import Liars
 from knexa.agents.privacy import Mechanism, NoPrivacy
 from knexa.agents.profile_layout import DYNAMIC_FEATURES
-from knexa.federation.world import Exchange
+from knexa.federation.world import Exchange, Package
 from knexa.matchmaking.base import Array, Indices, Mask, Plan, Probe
 from knexa.seeding import derive_rng
 from knexa.tracking.tree_file import load_tree, save_tree
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from knexa.federation.settings import Settings
 
 _FILE = "world.safetensors"
+# What virtual time is computed from: about what an agent of roster=tiny6 takes.
+_UPDATE_TOKENS, _LESSON_TOKENS = 2000, 1000
 _NO_GUARDRAIL = {"blocked": 0, "redacted": 0, "counted": 0}
 
 
@@ -45,8 +47,8 @@ class FormulaWorld:
 
     # What a world of formulas says of itself
 
-    def practise(self) -> None:
-        """Let every agent update itself."""
+    def practise(self, active_N: Mask) -> None:
+        """Let these agents update themselves."""
 
     def mean_rewards(self, teachers_K: Indices, students_K: Indices) -> Array:
         """Return the true mean rewards of these lessons, rewards_K."""
@@ -84,11 +86,34 @@ class FormulaWorld:
 
     # The round, step by step
 
-    def begin_round(self, round_number: int) -> None:
-        """Let every agent practise."""
+    def begin_round(self, round_number: int, active_N: Mask | None = None) -> None:
+        """Let every agent practise, or those of ``active_N`` alone."""
         self.round = round_number
         self._received_N = np.zeros(self.num_agents)
-        self.practise()
+        everyone_N = np.ones(self.num_agents, dtype=np.bool_)
+        self.practise(everyone_N if active_N is None else active_N)
+
+    def update_tokens(self) -> list[int]:
+        """Return what an update would take; formulas train on nothing."""
+        return [_UPDATE_TOKENS] * self.num_agents
+
+    def packages(self, round_number: int, plan: Plan) -> dict[int, Package]:
+        """Return packages that stand for text."""
+        teachers = {teacher for directive in plan for teacher in directive.teachers}
+        return {
+            teacher: Package(
+                parts=(f"formula {round_number} {teacher}".encode(),),
+                kilobytes=self.kilobytes(teacher),
+                tokens_generated=_LESSON_TOKENS,
+                items_sent=1,
+                guardrail=dict(_NO_GUARDRAIL),
+            )
+            for teacher in sorted(teachers)
+        }
+
+    def learning_tokens(self, round_number: int, plan: Plan) -> dict[int, int]:
+        """Return what learning would take."""
+        return {student: _LESSON_TOKENS for directive in plan for student in directive.students}
 
     def profiles(self) -> Array:
         """Return profiles_NF as the CPM sees them."""
@@ -127,6 +152,13 @@ class FormulaWorld:
         """Carry the plan out from the round's snapshot; rewards are the true means plus noise."""
         if not plan:
             return []
+        now, self.round = self.round, round_number  # what a late lesson was worth when it began
+        try:
+            return self._exchange(round_number, plan)
+        finally:
+            self.round = now
+
+    def _exchange(self, round_number: int, plan: Plan) -> list[Exchange]:
         pairs = [directive.pair for directive in plan]
         assert None not in pairs
         teachers_K, students_K = np.array(pairs, dtype=np.int64).T

@@ -23,7 +23,7 @@ from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import FitReport
 from knexa.engine.local import Pool
 from knexa.federation.deliveries import Delivery, deliver_together, of_lesson
-from knexa.federation.world import Exchange
+from knexa.federation.world import Exchange, Package
 from knexa.matchmaking.base import Array, Directive, Mask, Plan, Probe
 
 Teachers = tuple[int, ...]
@@ -49,18 +49,32 @@ class LLMWorld:
         self.protocol_name = session.protocol.name
         self.admissible_NN = admissible_NN
         self.privacy: Mechanism = NoPrivacy()
-        self._round = 0
         members = range(len(session.members))
         self.states: list[AgentState] = pool.map(phases.start, [(i,) for i in members], members)
-        self._forget_round()
-
-    def _forget_round(self) -> None:
-        nothing = [0.0] * self.num_agents
-        self._updates: list[FitReport | None] = [None] * self.num_agents
         self._lessons: dict[int, tuple[Lesson, Received]] = {}
         self._deliveries: dict[Teachers, Delivery] = {}
         self._gauges: dict[int, Gauge] = {}
         self._trials: dict[tuple[Teachers, int], tuple[AgentState, Learned]] = {}
+        self._begin(0, range(self.num_agents))
+
+    def _begin(self, round_number: int, active: Sequence[int]) -> None:
+        """Forget the round before, but for what rests on agents that are not active now.
+
+        Their states stay as they are, so an exchange that ends later need not be computed again
+        (after a resume it is, and gives the same).
+        """
+        self._round, self._active = round_number, list(active)
+        idle = set(range(self.num_agents)).difference(active)
+        self._lessons = {j: made for j, made in self._lessons.items() if j in idle}
+        self._deliveries = {t: made for t, made in self._deliveries.items() if idle.issuperset(t)}
+        self._gauges = {i: made for i, made in self._gauges.items() if i in idle}
+        self._trials = {
+            (teachers, i): made
+            for (teachers, i), made in self._trials.items()
+            if idle.issuperset((*teachers, i))
+        }
+        nothing = [0.0] * self.num_agents
+        self._updates: list[FitReport | None] = [None] * self.num_agents
         self._learned: dict[int, Learned] = {}
         self._received, self._scouted = list(nothing), list(nothing)
         self._generated = [0] * self.num_agents
@@ -68,16 +82,43 @@ class LLMWorld:
 
     # The round, step by step
 
-    def begin_round(self, round_number: int) -> None:
-        """Update every agent on its private data and measure it on its validation split."""
-        self._forget_round()
-        self._round = round_number
+    def begin_round(self, round_number: int, active_N: Mask | None = None) -> None:
+        """Update the active agents on private data and measure them on their validation splits."""
         everyone = range(self.num_agents)
-        tasks = [(self.states[i], round_number) for i in everyone]
-        sizes = [len(split.train) for split in self.session.splits]
-        results = self.pool.map(phases.update_locally, tasks, everyone, sizes)
-        self.states[: self.num_agents] = [state for state, _ in results]
-        self._updates = [report for _, report in results]
+        active = [i for i in everyone if active_N is None or active_N[i]]
+        self._begin(round_number, active)
+        tasks = [(self.states[i], round_number) for i in active]
+        sizes = [len(self.session.splits[i].train) for i in active]
+        results = self.pool.map(phases.update_locally, tasks, active, sizes)
+        for i, (state, report) in zip(active, results, strict=True):
+            self.states[i], self._updates[i] = state, report
+
+    def update_tokens(self) -> list[int]:
+        """Return how many tokens each agent trained on in this round's update."""
+        return [0 if update is None else update.tokens for update in self._updates]
+
+    def packages(self, round_number: int, plan: Plan) -> dict[int, Package]:
+        """Return what the plan's teachers send; what they generated for it counts from here on."""
+        teachers = sorted({teacher for directive in plan for teacher in directive.teachers})
+        lessons = {j: lesson for j, (lesson, _) in self.lessons(round_number, teachers).items()}
+        for teacher in teachers:
+            self._generated[teacher] = lessons[teacher].tokens_generated
+        return {
+            teacher: Package(
+                parts=(lessons[teacher].text, lessons[teacher].tensors),
+                kilobytes=lessons[teacher].kilobytes,
+                tokens_generated=lessons[teacher].tokens_generated,
+                items_sent=lessons[teacher].items_sent,
+                guardrail=lessons[teacher].guardrail,
+            )
+            for teacher in teachers
+        }
+
+    def learning_tokens(self, round_number: int, plan: Plan) -> dict[int, int]:
+        """Return how many tokens learning takes, by trying it."""
+        trials = [(directive.teachers, i) for directive in plan for i in directive.students]
+        self._try(round_number, trials)
+        return {i: self._trials[teachers, i][1].fit.tokens for teachers, i in trials}
 
     def profiles(self) -> Array:
         """Return profiles_NF of the states as they stand, or as liars have them."""
@@ -96,7 +137,7 @@ class LLMWorld:
 
     def probe(self, round_number: int) -> Probe:
         """Try every admissible ordered pair and the no-teacher arm from the round's snapshot."""
-        everyone = range(self.num_agents)
+        everyone = self._active
         pairs = [(j, i) for i in everyone for j in everyone if i != j and self._admits(j, i)]
         trials = [((j,), i) for j, i in pairs]
         self._deliver(round_number, trials)
@@ -111,7 +152,8 @@ class LLMWorld:
         np.fill_diagonal(rewards_NN, np.nan)
         for teacher, student in pairs:
             rewards_NN[teacher, student] = self._reward((teacher,), student)
-        no_teacher_N = np.array([self._raw(learned, kilobytes=0.0) for _, learned in alone])
+        no_teacher_N = np.zeros(self.num_agents)
+        no_teacher_N[everyone] = [self._raw(learned, kilobytes=0.0) for _, learned in alone]
         return Probe(rewards_NN=rewards_NN, no_teacher_N=no_teacher_N)
 
     def peer_losses(self, round_number: int) -> Array:
@@ -119,7 +161,7 @@ class LLMWorld:
 
         All agents send their lesson to all others, which the round's rows count as scouting.
         """
-        everyone = range(self.num_agents)
+        everyone = self._active
         lessons = self.lessons(round_number, everyone)
         pairs = [(j, i) for i in everyone for j in everyone if i != j]
         tasks = [(self.states[i], lessons[j][1].texts) for j, i in pairs]
@@ -129,8 +171,9 @@ class LLMWorld:
         ):
             losses_NN[teacher, student] = loss
             self._scouted[student] += lessons[teacher][0].kilobytes
-        self._generated = [lessons[j][0].tokens_generated for j in everyone]
-        self._sier = [lessons[j][0].sier for j in everyone]
+        for teacher in everyone:
+            self._generated[teacher] = lessons[teacher][0].tokens_generated
+            self._sier[teacher] = lessons[teacher][0].sier
         return losses_NN
 
     def exchange(self, round_number: int, plan: Plan) -> list[Exchange]:
@@ -140,15 +183,18 @@ class LLMWorld:
             ValueError: The plan teaches an agent twice, or the protocol cannot serve a directive.
         """
         self._check(plan)
+        late = round_number < self._round  # its plan's round has counted what was generated
         trials = [(directive.teachers, i) for directive in plan for i in directive.students]
         self._try(round_number, trials)
         states = list(self.states)
         for teachers, student in trials:
-            states[student], learned = self._trials[teachers, student]
+            sier = states[student].history.sier  # what was noted of a student that was busy
+            state, learned = self._trials[teachers, student]
+            states[student] = state.with_history(sier=sier)
             if student < self.num_agents:
                 self._learned[student] = learned
                 self._count_received(teachers, student)
-        exchanges = [self._exchange(directive) for directive in plan]
+        exchanges = [self._exchange(directive, late=late) for directive in plan]
         self.states = states
         self._remember(exchanges)
         return exchanges
@@ -176,13 +222,14 @@ class LLMWorld:
         if self._scouted[student]:
             self._scouted[student] -= kilobytes  # the package that came already is not sent again
 
-    def _exchange(self, directive: Directive) -> Exchange:
+    def _exchange(self, directive: Directive, *, late: bool) -> Exchange:
         """Return the record of a directive whose students have learned."""
         teachers = directive.teachers
         delivery = self._deliveries[teachers]
         agents = [i for i in directive.students if i < self.num_agents]
         for teacher, tokens in delivery.tokens_generated.items():
-            self._generated[teacher] = tokens
+            if not late:
+                self._generated[teacher] = tokens
             self._sier[teacher] = self._lessons[teacher][0].sier
         return Exchange(
             directive=directive,
@@ -338,4 +385,4 @@ class LLMWorld:
             replace(load_state(folder / "agents" / f"{index}.safetensors"), index=index)
             for index in range(len(self.session.members))
         ]
-        self._forget_round()
+        self._begin(0, range(self.num_agents))

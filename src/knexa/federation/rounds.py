@@ -1,22 +1,33 @@
 """The round loop (Algorithm 1 of the paper), the same for every matchmaker and both worlds."""
 
+import logging
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from knexa.federation.dispatch import Arrivals, Attendance, Dispatch
+from knexa.federation.transit import Transit
 from knexa.federation.world import Exchange, World
 from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.cpm import CPM
-from knexa.matchmaking.regret import Regret, regret_row
+from knexa.matchmaking.regret import Regret, among, regret_row
 from knexa.seeding import derive_rng
 from knexa.tracking.tracker import Tracker
 from knexa.tracking.tree_file import load_tree, save_tree
 
 _CPM_FILE = "cpm.safetensors"
+_DISPATCH_FILE = "dispatch.safetensors"
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, Any]
 
 
 def run_rounds(
     world: World,
     cpm: CPM,
+    dispatch: Dispatch,
     tracker: Tracker,
     *,
     seed: int,
@@ -24,75 +35,166 @@ def run_rounds(
     regret: Regret,
     last_round: int | None,
     checkpoint_every: int = 1,
+    rebuild: Callable[[], CPM] | None = None,
 ) -> None:
     """Live through the rounds after ``last_round`` (None: from the untrained federation on).
 
     Every ``checkpoint_every`` rounds, and the last, end in durable rows and a checkpoint, so that a
-    run killed anywhere goes on from there.
+    run killed anywhere goes on from there. ``rebuild`` makes the CPM that follows one that was
+    thrown away; needed where ``faults.restarts`` says so.
     """
     if last_round is None:
-        tracker.log_rounds(world.rows(0, []))
+        start = Arrivals(ended=(), clock_s=dispatch.clock_s)
+        tracker.log_rounds(_round_rows(world.rows(0, []), dispatch.attendance(0), start))
         tracker.end_round(0)
-        _checkpoint(world, cpm, tracker, 0)
+        _checkpoint(world, cpm, dispatch, tracker, 0)
         last_round = 0
     for round_number in range(last_round + 1, num_rounds + 1):
-        world.begin_round(round_number)
+        attendance = dispatch.begin_round(round_number)
+        active_N = attendance.active
+        if attendance.free_N.sum() < 2:
+            log.info("round %d: fewer than two agents are there and free", round_number)
+        world.begin_round(round_number, active_N)
         due, needs = regret.due(round_number), cpm.matchmaker.needs
         probe = world.probe(round_number) if due or "probes" in needs else None
         plan = cpm.propose(
             round_number,
             world.profiles(),
             rng=derive_rng(seed, "matchmaker", round_number),
-            probe=probe,
+            probe=None if probe is None else among(probe, active_N),
             peer_losses_NN=world.peer_losses(round_number) if "peer losses" in needs else None,
+            available_N=active_N,
         )
-        exchanges = world.exchange(round_number, plan)
-        normalised = cpm.receive(
-            [Feedback(directive_id=e.directive.id, reward=e.reward) for e in exchanges]
-        )
-        tracker.log_exchanges(_exchange_rows(round_number, exchanges, normalised))
+        dispatch.issue(round_number, plan, world, attendance)
+        arrivals = dispatch.end_round(attendance, last=round_number == num_rounds)
+        exchanges, rows = _take_effect(world, cpm, arrivals, round_number)
+        tracker.log_exchanges(rows)
         if due:
             assert probe is not None
-            tracker.log_regret(regret_row(round_number, probe, plan))
-        tracker.log_rounds(world.rows(round_number, exchanges))
+            tracker.log_regret(regret_row(round_number, probe, plan, active_N))
+        round_rows = world.rows(round_number, exchanges)
+        tracker.log_rounds(_round_rows(round_rows, attendance, arrivals))
         tracker.end_round(round_number)
+        if round_number in dispatch.faults.restarts:
+            assert rebuild is not None
+            cpm = _restarted(cpm, rebuild)
         if round_number % checkpoint_every == 0 or round_number == num_rounds:
-            _checkpoint(world, cpm, tracker, round_number)
+            _checkpoint(world, cpm, dispatch, tracker, round_number)
 
 
-def restore(world: World, cpm: CPM, folder: Path) -> None:
-    """Put the world and the CPM back to where a checkpoint found them."""
+def restore(world: World, cpm: CPM, dispatch: Dispatch, folder: Path) -> None:
+    """Put the world, the CPM and what was under way back to where a checkpoint found them."""
     world.load(folder)
     cpm.load_state_dict(load_tree(folder / _CPM_FILE))
+    dispatch.load_state_dict(load_tree(folder / _DISPATCH_FILE))
 
 
-def _checkpoint(world: World, cpm: CPM, tracker: Tracker, round_number: int) -> None:
+def _take_effect(
+    world: World, cpm: CPM, arrivals: Arrivals, round_number: int
+) -> tuple[list[Exchange], list[Row]]:
+    """Let students learn what arrived, and the matchmaker what came of its directives."""
+    exchanges = [
+        exchange
+        for issued_round, transits in arrivals.delivered()
+        for exchange in world.exchange(issued_round, tuple(t.directive for t in transits))
+    ]
+    feedbacks = [Feedback(directive_id=e.directive.id, reward=e.reward) for e in exchanges]
+    normalised = cpm.receive(feedbacks)
+    taken = {e.directive.id: (e, r) for e, r in zip(exchanges, normalised, strict=True)}
+    rows = []
+    for transit in arrivals.ended:
+        id_ = transit.directive.id
+        if id_ in taken:
+            row = _exchange_row(round_number, *taken[id_])
+        else:
+            cpm.expire(id_, transit.outcome)
+            row = _failed_row(round_number, transit)
+        rows.append(row | _transit_columns(round_number, transit))
+    return exchanges, rows
+
+
+def _restarted(cpm: CPM, rebuild: Callable[[], CPM]) -> CPM:
+    """Return a new matchmaker that knows what the old one wrote to its checkpoint, no more."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / _CPM_FILE
+        save_tree(file, cpm.state_dict())
+        restarted = rebuild()
+        restarted.load_state_dict(load_tree(file))
+    return restarted
+
+
+def _checkpoint(
+    world: World, cpm: CPM, dispatch: Dispatch, tracker: Tracker, round_number: int
+) -> None:
     def write(folder: Path) -> None:
         world.save(folder)
         save_tree(folder / _CPM_FILE, cpm.state_dict())
+        save_tree(folder / _DISPATCH_FILE, dispatch.state_dict())
 
     tracker.run_dir.sync()
     tracker.run_dir.write_checkpoint(round_number, write)
 
 
-def _exchange_rows(
-    round_number: int, exchanges: list[Exchange], normalised: list[float]
-) -> list[dict[str, Any]]:
+def _round_rows(rows: list[Row], attendance: Attendance, arrivals: Arrivals) -> list[Row]:
+    """Return the world's rows with who was there, and when the round ended."""
+    present, free = attendance.present_N.tolist(), attendance.free_N.tolist()
     return [
-        {
-            "id": exchange.directive.id,
-            "round": round_number,
-            "teachers": list(exchange.directive.teachers),
-            "students": list(exchange.directive.students),
-            "protocol": exchange.directive.protocol,
-            "score": exchange.directive.score,
-            "reward_raw": exchange.reward,
-            "reward_normalised": reward,
-            "kilobytes": exchange.kilobytes,
-            "items_sent": exchange.items_sent,
-            "items_kept": exchange.items_kept,
-            "guardrail": exchange.guardrail,
-            "server": exchange.server,
+        row
+        | {
+            "present": present[agent],
+            "busy": present[agent] and not free[agent],
+            "copies_ignored": arrivals.ignored.get(agent, 0),
+            "clock_s": arrivals.clock_s,
         }
-        for exchange, reward in zip(exchanges, normalised, strict=True)
+        for agent, row in enumerate(rows)
     ]
+
+
+def _exchange_row(round_number: int, exchange: Exchange, normalised: float) -> Row:
+    return {
+        "id": exchange.directive.id,
+        "round": round_number,
+        "teachers": list(exchange.directive.teachers),
+        "students": list(exchange.directive.students),
+        "protocol": exchange.directive.protocol,
+        "score": exchange.directive.score,
+        "reward_raw": exchange.reward,
+        "reward_normalised": normalised,
+        "kilobytes": exchange.kilobytes,
+        "items_sent": exchange.items_sent,
+        "items_kept": exchange.items_kept,
+        "guardrail": exchange.guardrail,
+        "server": exchange.server,
+    }
+
+
+def _failed_row(round_number: int, transit: Transit) -> Row:
+    """Return the row of a directive that nobody learned from: no reward, but what was sent."""
+    return {
+        "id": transit.directive.id,
+        "round": round_number,
+        "teachers": list(transit.directive.teachers),
+        "students": list(transit.directive.students),
+        "protocol": transit.directive.protocol,
+        "score": transit.directive.score,
+        "reward_raw": None,
+        "reward_normalised": None,
+        "kilobytes": transit.kilobytes,
+        "items_sent": transit.items_sent,
+        "items_kept": 0,
+        "guardrail": transit.guardrail,
+        "server": None,
+    }
+
+
+def _transit_columns(round_number: int, transit: Transit) -> Row:
+    """Return what became of the directive; ``round`` is when, ``issued_round`` whose plan's."""
+    is_late = transit.outcome == "delivered" and transit.issued_round < round_number
+    return {
+        "outcome": "late" if is_late else transit.outcome,
+        "issued_round": transit.issued_round,
+        "issued_s": transit.issued_s,
+        "arrived_s": transit.arrived_s,
+        "finished_s": transit.finished_s,
+        "faults": transit.faults,
+    }

@@ -14,7 +14,7 @@ from knexa.agents.profile_layout import SKILL_FEATURES
 from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.federation.formula_world import FormulaWorld
-from knexa.matchmaking.base import Array, Indices
+from knexa.matchmaking.base import Array, Indices, Mask
 from knexa.seeding import derive_rng
 
 if TYPE_CHECKING:
@@ -59,11 +59,12 @@ class SkillWorld(FormulaWorld):
         self.liars = Liars.of(federation.byzantine, settings.seed, num_agents)
         self._start_NC = self.skills_NC
 
-    def practise(self) -> None:
+    def practise(self, active_N: Mask) -> None:
         """Close part of the gap to what one's own data can teach; lose some of what is beyond."""
         gap_NC = self.own_NC - self.skills_NC
         rate_NC = np.where(gap_NC > 0.0, self.federation.practice, self.federation.forgetting)
-        self.skills_NC = self.skills_NC + rate_NC * gap_NC
+        practised_NC = self.skills_NC + rate_NC * gap_NC
+        self.skills_NC = np.where(active_N[:, None], practised_NC, self.skills_NC)
 
     def lessons(self, teachers_K: Indices, students_K: Indices) -> Array:
         """Return the students' skills after these lessons, skills_KC, each from the snapshot."""

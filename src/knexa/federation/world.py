@@ -26,6 +26,25 @@ class Exchange:
     server: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """What a teacher sends for a directive.
+
+    Attributes:
+        parts: The bytes as sent.
+        kilobytes: What they count for.
+        tokens_generated: What the teacher generated to make them.
+        items_sent: How many answers they hold.
+        guardrail: What the teacher's gateway did.
+    """
+
+    parts: tuple[bytes, ...]
+    kilobytes: float
+    tokens_generated: int
+    items_sent: int
+    guardrail: dict[str, int]
+
+
 class World(Protocol):
     """A federation that lives through rounds."""
 
@@ -33,8 +52,20 @@ class World(Protocol):
     protocol_name: str
     admissible_NN: Mask | None
 
-    def begin_round(self, round_number: int) -> None:
-        """Let every agent update itself."""
+    def begin_round(self, round_number: int, active_N: Mask | None = None) -> None:
+        """Let every agent update itself, or those of ``active_N`` alone.
+
+        The others are away or busy with an exchange: their states stay as they are.
+        """
+
+    def update_tokens(self) -> list[int]:
+        """Return how many tokens each agent trained on in this round's update."""
+
+    def packages(self, round_number: int, plan: Plan) -> dict[int, Package]:
+        """Return what the plan's teachers send, by teacher; no state changes."""
+
+    def learning_tokens(self, round_number: int, plan: Plan) -> dict[int, int]:
+        """Return how many tokens learning takes, by student; no state changes."""
 
     def profiles(self) -> Array:
         """Return profiles_NF, all that the CPM learns of the agents."""
@@ -46,7 +77,10 @@ class World(Protocol):
         """Return peer_losses_NN, every student's loss on every teacher's text, diagonal NaN."""
 
     def exchange(self, round_number: int, plan: Plan) -> list[Exchange]:
-        """Carry a plan out, one result a directive in its order."""
+        """Carry a plan of this round out, or of an earlier one whose agents were busy until now.
+
+        One result a directive, in its order.
+        """
 
     def rows(self, round_number: int, exchanges: list[Exchange]) -> list[dict[str, Any]]:
         """Return the round's rows of rounds.jsonl."""

@@ -215,7 +215,9 @@ class RoundView:
         rng: The round's generator, for every draw the matchmaker makes.
         ledger: The CPM's record of past exchanges.
         admissible_NN: Which ordered pairs the protocol can serve (``exchange=logits`` needs equal
-            tokenizers); None is all of them.
+            tokenizers) and whose agents are both available; None is all of them.
+        available_N: Which agents are there and free; None is all of them. Nobody else may be in the
+            plan.
         mutual: Each pair teaches both ways: two directives a pair, matched by the sum of both
             scores.
         probe: Counterfactual rewards; only for matchmakers that declare ``needs = {"probes"}``.
@@ -232,6 +234,7 @@ class RoundView:
     rng: np.random.Generator
     ledger: Ledger = field(default_factory=Ledger)
     admissible_NN: Mask | None = None
+    available_N: Mask | None = None
     mutual: bool = False
     probe: Probe | None = None
     peer_losses_NN: Array | None = None
@@ -240,6 +243,12 @@ class RoundView:
     def num_agents(self) -> int:
         """Number of agents, N."""
         return int(self.profiles_NF.shape[0])
+
+    @property
+    def available(self) -> list[int]:
+        """The agents that are there and free, for plans that are not pairings."""
+        everyone = range(self.num_agents)
+        return [i for i in everyone if self.available_N is None or self.available_N[i]]
 
     @cached_property
     def _built_contexts(self) -> Array:

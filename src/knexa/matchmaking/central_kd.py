@@ -14,5 +14,5 @@ class CentralKD(Matchmaker):
 
     def propose(self, view: RoundView) -> Plan:
         """Return the one directive from everybody to everybody."""
-        everyone = range(view.num_agents)
+        everyone = view.available
         return (view.directive(0, everyone, everyone),)

@@ -15,5 +15,5 @@ class FedID(Matchmaker):
 
     def propose(self, view: RoundView) -> Plan:
         """Return the one directive; the server, whose index follows the agents', learns first."""
-        everyone = range(view.num_agents)
+        everyone = view.available
         return (view.directive(0, everyone, [view.num_agents, *everyone]),)

@@ -5,13 +5,13 @@ tie shows as it is. Axes: N agents; matrices are ``[teacher, student]``.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from knexa.matchmaking.base import Array, Plan, Probe
+from knexa.matchmaking.base import Array, Mask, Plan, Probe
 from knexa.matchmaking.matchings import max_weight_pairs
 
 MAX_RECORDED_AGENTS = 32
@@ -67,8 +67,22 @@ def chosen_pairs(plan: Plan, num_agents: int) -> list[tuple[int, int]] | None:
     return [pair for pair in pairs if pair is not None]
 
 
-def regret_row(round: int, probe: Probe, plan: Plan) -> dict[str, Any]:
+def among(probe: Probe, available_N: Mask | None) -> Probe:
+    """Return the probe with ``-inf`` for the pairs of which one is not available."""
+    if available_N is None:
+        return probe
+    both_NN = available_N[:, None] & available_N[None, :]
+    np.fill_diagonal(both_NN, True)  # the diagonal stays NaN
+    return replace(probe, rewards_NN=np.where(both_NN, probe.rewards_NN, -np.inf))
+
+
+def regret_row(
+    round: int, probe: Probe, plan: Plan, available_N: Mask | None = None
+) -> dict[str, Any]:
     """Return the round's row of regret.jsonl, ready for JSON.
+
+    The best and the random matching are of the agents that could have met (``available_N``; None is
+    all). What happens to a chosen pair's packages afterwards is no matter of choice.
 
     Keys: ``round``; ``rewards``, the raw reward matrix with null on the diagonal and for pairs that
     the protocol cannot serve (null as a whole beyond ``MAX_RECORDED_AGENTS``); ``no_teacher``, one
@@ -80,6 +94,7 @@ def regret_row(round: int, probe: Probe, plan: Plan) -> dict[str, Any]:
     Raises:
         ValueError: When a probed reward is not finite.
     """
+    probe = among(probe, available_N)
     rewards_NN = probe.rewards_NN
     num_agents = len(rewards_NN)
     off_diagonal_NN = ~np.eye(num_agents, dtype=bool)
@@ -93,12 +108,15 @@ def regret_row(round: int, probe: Probe, plan: Plan) -> dict[str, Any]:
         known_NN = rewards_NN.astype(object)
         known_NN[~served_NN] = None
         rows = known_NN.tolist()
+    here_n = np.arange(num_agents) if available_N is None else np.flatnonzero(available_N)
+    served_nn = served_NN[np.ix_(here_n, here_n)]
+    all_may_meet = served_nn.sum() == len(here_n) * (len(here_n) - 1)
     return {
         "round": round,
         "rewards": rows,
         "no_teacher": probe.no_teacher_N.tolist(),
         "best": pairs_total(rewards_NN, best),
         "chosen": None if chosen is None else pairs_total(rewards_NN, chosen),
-        "random": random_total(rewards_NN) if served_NN.sum() == off_diagonal_NN.sum() else None,
+        "random": random_total(rewards_NN[np.ix_(here_n, here_n)]) if all_may_meet else None,
         "best_pairs": [list(pair) for pair in best],
     }
