@@ -131,6 +131,11 @@ def compose(arguments: argparse.Namespace) -> Plan:
     """
     with _loader(arguments) as loader:
         composer = _Composer(loader, arguments.config_name or CONFIG_NAME, arguments.overrides)
+        varies = any(override.is_sweep_override() for override in composer.parsed)
+        if not (arguments.multirun or varies):  # the usual case: one load tells all
+            config = composer.load(arguments.overrides, RunMode.RUN)
+            if config.hydra.mode != RunMode.MULTIRUN:
+                return Plan(jobs=(composer.job_of(config),), is_multirun=False)
         master = composer.load(arguments.overrides, RunMode.MULTIRUN)
         is_multirun = arguments.multirun or master.hydra.mode == RunMode.MULTIRUN
         if not is_multirun:
@@ -203,7 +208,10 @@ class _Composer:
         return loaded
 
     def job(self, overrides: Sequence[str]) -> Job:
-        return job_of(*self._parts(overrides))
+        return self.job_of(self.load(overrides, RunMode.RUN))
+
+    def job_of(self, config: DictConfig) -> Job:
+        return job_of(*self._split(config))
 
     def jobs(self, points: Sequence[Sequence[str]]) -> list[Job]:
         """Compose the points; those that differ in their seed alone share one composition."""
@@ -216,7 +224,7 @@ class _Composer:
                 continue
             rest = tuple(text for text in point if not _SEED.fullmatch(text))
             if rest not in composed:
-                composed[rest] = self._parts(point)
+                composed[rest] = self._split(self.load(point, RunMode.RUN))
             config, hydra_config = composed[rest]
             config.seed = int(seeds[0])
             task = [text for text in hydra_config.overrides.task if not _SEED.fullmatch(text)]
@@ -224,9 +232,9 @@ class _Composer:
             jobs.append(replace(job, overrides=(*task, f"seed={seeds[0]}")))
         return jobs
 
-    def _parts(self, overrides: Sequence[str]) -> tuple[DictConfig, Any]:
-        """Return (config without hydra, hydra's own) of one job."""
-        config = self.load(overrides, RunMode.RUN)
+    @staticmethod
+    def _split(config: DictConfig) -> tuple[DictConfig, Any]:
+        """Return (config without hydra, hydra's own) of one loaded job."""
         HydraConfig.instance().set_config(config)  # ${hydra:...} may be interpolated
         hydra_config = config.hydra
         OmegaConf.set_struct(config, False)
