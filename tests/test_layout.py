@@ -31,6 +31,7 @@ APP_FILES = {
     "app",
     "composition",
     "config_folders",
+    "doctor",
     "help_page",
     "settings_builder",
 }

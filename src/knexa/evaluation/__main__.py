@@ -53,6 +53,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cpu-s", type=float, default=Limits().cpu_s, help="CPU seconds a program may use"
     )
+    parser.add_argument(
+        "--sandbox",
+        choices=("available", "strict"),
+        default="available",
+        help="strict refuses to run programs where a layer is missing",
+    )
     return parser.parse_args(arguments)
 
 
@@ -87,7 +93,9 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
     ks = _choose_ks(asked, Counter(sample["task_id"] for _, sample in samples))
     wall_s = max(Limits().wall_s, 5 * options.cpu_s)
     with Executor(
-        limits=Limits(cpu_s=options.cpu_s, wall_s=wall_s), num_workers=options.workers
+        limits=Limits(cpu_s=options.cpu_s, wall_s=wall_s),
+        num_workers=options.workers,
+        is_strict=options.sandbox == "strict",
     ) as executor:
         executions = executor.run(
             [(problems[sample["task_id"]], sample["completion"]) for _, sample in samples]

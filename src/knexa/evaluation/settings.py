@@ -1,7 +1,7 @@
 """How much is measured, and under which limits generated programs run."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,8 @@ class Evaluation:
         cpu_s: CPU seconds that a program may use.
         wall_s: Wall-clock backstop of a program.
         memory_mb: Memory that a program may add, in MiB.
+        sandbox: ``available`` uses the layers that this machine grants and says which it does not;
+            ``strict`` fails the run at start where one is missing.
     """
 
     every: Annotated[int, Field(ge=0)] = 1
@@ -32,6 +34,7 @@ class Evaluation:
     cpu_s: Annotated[float, Field(gt=0)] = 3.0
     wall_s: Annotated[float, Field(gt=0)] = 30.0
     memory_mb: Annotated[int, Field(ge=16)] = 512
+    sandbox: Literal["available", "strict"] = "available"
 
     def due(self, round_number: int, num_rounds: int) -> bool:
         """Return whether the learning curve is measured in that round (round 0: untrained)."""

@@ -21,7 +21,7 @@ import time
 import types
 from typing import Any, NoReturn
 
-from . import codec, layers
+from . import codec, kernel, layers, mounts, seccomp
 
 # What small programs import; warm here, so that a fork pays nothing for it.
 WARM = (
@@ -31,6 +31,9 @@ WARM = (
     *("threading", "time", "typing", "unicodedata"),
 )
 _PID_MARK = 0x7EADBEE5
+_FIRST_UID = 0x70000000  # far above what systems hand out
+_NUM_THREADS = 128
+_USUAL = {"cpu_s": 3.0, "memory_mb": 512, "file_mb": 1, "processes": 0}
 
 
 def main(control_fd: int, scratch: str) -> NoReturn:
@@ -38,6 +41,8 @@ def main(control_fd: int, scratch: str) -> NoReturn:
     control = socket.socket(fileno=control_fd)
     for name in WARM:
         __import__(name)
+    own_uid = _FIRST_UID + os.getpid()
+    mapped = layers.mapped_bytes()  # there may be no /proc later
     names = list(layers.enter_namespaces())
     if "pid-namespace" in names:
         child = os.fork()
@@ -45,21 +50,21 @@ def main(control_fd: int, scratch: str) -> NoReturn:
             control.close()
             os.waitpid(child, 0)
             os._exit(0)
-    mounted = None
     if "mount-namespace" in names:
-        mounted, more = layers.private_mounts()
+        more = mounts.enter_private_root()
+        scratch = mounts.SCRATCH if more else scratch
         names += more
-    scratch = mounted or scratch
     names += layers.restrict_files(scratch)
-    names += layers.drop_privileges()
+    is_own_namespace = "user-namespace" in names
+    names += layers.drop_privileges(own_uid, is_own_namespace=is_own_namespace)
     os.umask(0o077)
     os.chdir(scratch)
-    server = _Server(control, scratch)
-    names += ["seccomp"] if server.probe_seccomp() else []
-    names += ["resource-limits"]
+    server = _Server(control, scratch, mapped, has_own_user="own-user" in names)
+    names += server.probe()
     gc.collect()
     gc.freeze()
-    control.send(json.dumps({"layers": names}).encode())
+    refused = {name: why for name, why in kernel.refused.items() if name not in names}
+    control.send(json.dumps({"layers": names, "refused": refused}).encode())
     with contextlib.suppress(EOFError):
         while True:
             server.serve_one()
@@ -67,28 +72,45 @@ def main(control_fd: int, scratch: str) -> NoReturn:
 
 
 class _Server:
-    def __init__(self, control: socket.socket, scratch: str) -> None:
+    def __init__(
+        self, control: socket.socket, scratch: str, mapped: int, *, has_own_user: bool
+    ) -> None:
         self._control = control
         self._scratch = scratch
         self._filters = {
-            children: layers.seccomp_filter(_PID_MARK, children) for children in (False, True)
+            children: seccomp.assemble(_PID_MARK, children) for children in (False, True)
         }
-        self._mapped = layers.mapped_bytes()
+        self._mapped = mapped
+        self._has_own_user = has_own_user
         self._num_programs = 0
+        self._applied: frozenset[str] = frozenset()
 
-    def probe_seccomp(self) -> bool:
-        """Whether a fork of this process can attach the filter."""
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if self._confine_calls(False) else 1)
-        return os.waitpid(child, 0)[1] == 0
+    def probe(self) -> list[str]:
+        """Return the layers that a fork of this process can put on itself."""
+        names = []
+        for name, action in (
+            ("seccomp", lambda: self._filter_calls(False)),
+            ("resource-limits", lambda: self._limit(_USUAL)),
+        ):
+            number = kernel.trial(action)
+            if number:
+                kernel.refused[name] = f"setting it: {os.strerror(number)}"
+            else:
+                names.append(name)
+        self._applied = frozenset(names)
+        return names
 
-    def _confine_calls(self, children: bool) -> bool:
-        program = self._filters[children]
-        if program is None:
-            return False
+    def _limit(self, limits: dict[str, Any]) -> None:
+        layers.limit_resources(
+            cpu_s=limits["cpu_s"],
+            address_space=self._mapped + (limits["memory_mb"] << 20),
+            file_mb=limits["file_mb"],
+            num_tasks=_NUM_THREADS + limits["processes"] if self._has_own_user else None,
+        )
+
+    def _filter_calls(self, children: bool) -> None:
         mark, pid = struct.pack("=I", _PID_MARK), struct.pack("=I", os.getpid())
-        return layers.install_seccomp(program.replace(mark, pid))
+        seccomp.attach(self._filters[children].replace(mark, pid))
 
     def serve_one(self) -> None:
         """Take a request with its channel, run it to its end, report why it ended."""
@@ -131,10 +153,10 @@ class _Server:
             if ready:
                 died = any(descriptor == handle for descriptor, _ in ready)
                 break
-        cpu = time.clock_gettime(clock)
-        os.close(handle)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+        cpu, elapsed = time.clock_gettime(clock), time.monotonic() - start
+        os.close(handle)
         for group in (-1,) if os.getpid() == 1 else (-pid,):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(group, signal.SIGKILL)
@@ -145,7 +167,8 @@ class _Server:
             except ChildProcessError:
                 break
         code = os.waitstatus_to_exitcode(status)
-        return {"reason": reason, "starved": starved, "died": died, "code": code, "cpu_s": cpu}
+        report = {"reason": reason, "starved": starved, "died": died, "code": code}
+        return report | {"cpu_s": cpu, "elapsed_s": elapsed}
 
     def _clean(self, folder: str) -> bool:
         try:
@@ -160,12 +183,11 @@ class _Server:
             self._control.close()
             os.setsid()
             os.chdir(folder)
-            layers.limit_resources(
-                cpu_s=limits["cpu_s"],
-                address_space=self._mapped + (limits["memory_mb"] << 20),
-                file_mb=limits["file_mb"],
-            )
-            self._confine_calls(limits["processes"] > 0)
+            # What held in the probe and fails now ends the program: nothing runs with less.
+            if "resource-limits" in self._applied:
+                self._limit(limits)
+            if "seccomp" in self._applied:
+                self._filter_calls(limits["processes"] > 0)
             random.seed(0)
             channel = socket.socket(fileno=channel_fd)
             _Program(channel, limits["output_kb"] << 10).serve()

@@ -25,7 +25,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from knexa.data.problem import Problem
-from knexa.evaluation.known import SLOW
+from knexa.errors import UserError
+from knexa.evaluation import protection
+from knexa.evaluation.known import cpu_limit
 
 from . import codec, session
 from .outcome import Execution, Limits, Outcome, program
@@ -75,15 +77,22 @@ class Executor:
     kept by the hash of (problem, program, limits), so the same program is run once.
     """
 
-    def __init__(self, *, limits: Limits | None = None, num_workers: int = 1) -> None:
-        """``num_workers`` programs run at once; outcomes do not depend on it."""
+    def __init__(
+        self, *, limits: Limits | None = None, num_workers: int = 1, is_strict: bool = False
+    ) -> None:
+        """``num_workers`` programs run at once; outcomes do not depend on it.
+
+        Strict, it gives no outcome and raises a UserError where a layer is missing.
+        """
         if num_workers < 1:
             raise ValueError(f"num_workers={num_workers} must be at least 1")
         self.limits = limits or Limits()
         self.num_workers = num_workers
+        self.is_strict = is_strict
         self._verifiers: list[_Verifier] = []
         self._cache: dict[bytes, Execution] = {}
         self._layers: tuple[str, ...] | None = None
+        self._refused: dict[str, str] = {}
         self._pid = os.getpid()
 
     def __enter__(self) -> Self:
@@ -109,7 +118,11 @@ class Executor:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The kernel layers in force around a program, by name; starts a verifier if none runs."""
+        """The kernel layers in force around a program, by name; starts a verifier if none runs.
+
+        Raises:
+            UserError: A layer is missing, and the executor is strict.
+        """
         if self._layers is None:
             self._forget_if_forked()
             verifier = self._verifier(0)
@@ -117,8 +130,18 @@ class Executor:
             self._note_layers(codec.receive(verifier.channel))
         return self._layers or ()
 
+    @property
+    def refused(self) -> dict[str, str]:
+        """Why the layers that are missing did not take hold, by name, as the kernel put it."""
+        _ = self.layers
+        return dict(self._refused)
+
     def run(self, candidates: Sequence[tuple[Problem, str]]) -> list[Execution]:
-        """Return one execution for each (problem, completion), in order."""
+        """Return one execution for each (problem, completion), in order.
+
+        Raises:
+            UserError: A layer is missing, and the executor is strict.
+        """
         self._forget_if_forked()
         keys: list[bytes] = []
         jobs: dict[bytes, dict[str, Any]] = {}
@@ -141,9 +164,8 @@ class Executor:
 
     def _job(self, problem: Problem, completion: str) -> dict[str, Any]:
         limits = asdict(self.limits)
-        factor = SLOW.get(problem.task_id, 1.0)
-        limits["cpu_s"] *= factor
-        limits["wall_s"] *= factor
+        cpu_s = cpu_limit(problem.task_id, self.limits.cpu_s)
+        limits |= {"cpu_s": cpu_s, "wall_s": self.limits.wall_s * cpu_s / self.limits.cpu_s}
         return {
             "program": program(problem, completion),
             "setup": problem.setup_code,
@@ -218,17 +240,25 @@ class Executor:
         return self._verifiers[slot]
 
     def _note_layers(self, reply: dict[str, Any]) -> None:
-        if self._layers is not None or not reply.get("layers"):
+        """Say once what is missing; strict, refuse whatever came from a server that lacks it."""
+        if not reply.get("layers") or (self._layers is not None and not self.is_strict):
             return
+        is_first = self._layers is None
         self._layers = tuple(reply["layers"])
-        if not {"network-namespace", "seccomp"} & set(self._layers):
+        self._refused = dict(reply.get("refused") or {})
+        lacking = protection.missing(self._layers)
+        if not lacking:
+            return
+        text = protection.complaint(lacking, self._refused)
+        if self.is_strict:
+            raise UserError(f"evaluation.sandbox=strict: this machine runs programs {text}")
+        if is_first and not {"network-namespace", "seccomp"} & set(self._layers):
             _log.warning(
                 "GENERATED PROGRAMS CAN REACH THE NETWORK: this kernel grants neither a network "
                 "namespace nor seccomp; run untrusted models in a container without network"
             )
-        missing = {"seccomp", "pid-namespace"} - set(self._layers)
-        if missing:
-            _log.warning("sandbox without %s on this machine", ", ".join(sorted(missing)))
+        if is_first:
+            _log.warning("GENERATED PROGRAMS RUN %s", text)
 
     def _forget_if_forked(self) -> None:
         if self._pid == os.getpid():
@@ -249,4 +279,5 @@ def _lost(detail: str) -> dict[str, Any]:
 
 
 def _execution(reply: dict[str, Any]) -> Execution:
-    return Execution(Outcome(reply["outcome"]), str(reply.get("detail", "")))
+    used = {name: float(reply.get(name, 0.0)) for name in ("cpu_s", "wall_s")}
+    return Execution(Outcome(reply["outcome"]), str(reply.get("detail", "")), **used)

@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
 
@@ -54,10 +54,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One program's outcome, and in ``detail`` why."""
+    """One program's outcome, and in ``detail`` why.
+
+    ``cpu_s`` and ``wall_s`` are what it took; two equal executions may differ in them.
+    """
 
     outcome: Outcome
     detail: str = ""
+    cpu_s: float = field(default=0.0, compare=False)
+    wall_s: float = field(default=0.0, compare=False)
 
     @property
     def passed(self) -> bool:

@@ -60,6 +60,7 @@ class Server:
         self._control: socket.socket | None = None
         self._folder = folder
         self.layers: list[str] = []
+        self.refused: dict[str, str] = {}
 
     def control(self) -> socket.socket:
         """Return the control socket of a running server."""
@@ -72,7 +73,8 @@ class Server:
             ours.settimeout(30)
             self._control = ours
             try:
-                self.layers = json.loads(ours.recv(1 << 16))["layers"]
+                hello = json.loads(ours.recv(1 << 16))
+                self.layers, self.refused = hello["layers"], hello["refused"]
             except (OSError, ValueError) as error:
                 self.close()
                 raise ServerLostError(f"the sandbox server did not start: {error!r}") from None

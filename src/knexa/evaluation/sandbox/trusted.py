@@ -22,7 +22,7 @@ import types
 import warnings
 from typing import Any
 
-from . import codec, layers
+from . import codec, kernel, layers
 from .session import MODULE, End, Server, ServerLostError, Session, proxy
 
 _MAX_SOURCE = 1 << 20
@@ -91,7 +91,8 @@ def verify(server: Server, job: dict[str, Any]) -> dict[str, Any]:
     elif outcome == "crashed" and report["died"] and report["code"] < 0:
         detail = f"killed by signal {-report['code']}"
         outcome = _BY_SIGNAL.get(-report["code"], "crashed")
-    return {"outcome": outcome, "detail": detail, "again": again}
+    used = {"cpu_s": report["cpu_s"], "wall_s": report["elapsed_s"]}
+    return {"outcome": outcome, "detail": detail, "again": again} | used
 
 
 # A SIGKILL that the server did not send is the kernel's out-of-memory killer.
@@ -159,7 +160,7 @@ class _alarm:  # noqa: N801
 
 def main(channel_fd: int, folder: str) -> None:
     """Serve jobs until the executor closes its end; then remove ``folder``."""
-    layers.hide_memory()
+    kernel.hide_memory()
     warnings.simplefilter("ignore")
     channel = socket.socket(fileno=channel_fd)
     limit = layers.mapped_bytes() + (2 << 30)
@@ -172,7 +173,7 @@ def main(channel_fd: int, folder: str) -> None:
             try:
                 server.control()
                 reply = verify(server, job) if "program" in job else {}
-                reply["layers"] = server.layers
+                reply |= {"layers": server.layers, "refused": server.refused}
             except ServerLostError as error:
                 server.close()
                 reply = {"outcome": "infrastructure_error", "detail": str(error), "layers": []}

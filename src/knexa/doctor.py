@@ -1,0 +1,115 @@
+"""Shows what this machine gives a run: ``python -m knexa.doctor``.
+
+Starts the sandbox as a run does and asks it which layers hold around a generated program; then the
+software and the hardware. Exits with 0 where every layer holds and with 1 where one is missing:
+such a machine still runs, with a warning, unless ``evaluation.sandbox=strict``. Loads no torch.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from knexa.errors import UserError
+from knexa.evaluation import Executor
+from knexa.evaluation.protection import LAYERS, missing
+from knexa.tracking.environment import describe_environment
+
+_GIB = 1 << 30
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print both tables; return the exit code."""
+    description = (__doc__ or "").partition("\n\n")[2]
+    argparse.ArgumentParser(prog="python -m knexa.doctor", description=description).parse_args(
+        arguments
+    )
+    console = Console(highlight=False)
+    with Executor() as executor:
+        layers, refused = executor.layers, executor.refused
+    console.print(layer_table(layers, refused))
+    console.print(machine_table())
+    lacking = missing(layers)
+    if not lacking:
+        console.print(f"All {len(LAYERS)} layers hold: evaluation.sandbox=strict runs here.")
+        return 0
+    needs = "; ".join(dict.fromkeys(layer.needs for layer in lacking))
+    console.print(
+        f"{len(lacking)} of {len(LAYERS)} layers are missing ({', '.join(x.name for x in lacking)})"
+        f": runs warn, and evaluation.sandbox=strict refuses to start. To have them: {needs}.",
+        style="yellow",
+    )
+    return 1
+
+
+def layer_table(layers: Sequence[str], refused: Mapping[str, str]) -> Table:
+    """Return the table of layers, from the names in force and the reasons of those that are not."""
+    table = Table(title="Around a generated program", title_justify="left", title_style="bold")
+    for heading in ("layer", "here", "keeps a program from"):
+        table.add_column(heading)
+    lacking = missing(layers)
+    for layer in LAYERS:
+        if layer in lacking:
+            why = refused.get(layer.name, f"needs {layer.needs}")
+            here = Text(f"missing: {why}", style="bold red")
+        else:
+            version = "".join(n for n in layers if n.startswith(f"{layer.name}-"))
+            here = Text("in force" + version.replace(layer.name, " ").replace(" -", ", ABI "))
+            here.stylize("green")
+        table.add_row(layer.name, here, layer.keeps_from)
+    return table
+
+
+def machine_table() -> Table:
+    """Return the table of software and hardware."""
+    table = Table(title="This machine", title_justify="left", title_style="bold", show_header=False)
+    environment = describe_environment()
+    packages = dict(environment["packages"])
+    rows = {
+        "Python": f"{environment['python']} ({sys.executable})",
+        "system": f"{environment['platform']}",
+        "torch": packages.pop("torch", "not installed"),
+        "GPU": _gpus() or "none",
+        "cores": f"{environment['cpu_count']} that this process may use",
+        "memory": _memory(),
+        "free disk": _free_disk(Path.cwd()),
+        "W&B": os.environ.get("WANDB_MODE", "WANDB_MODE is not set: logger=wandb writes offline"),
+        "packages": ", ".join(f"{name} {version}" for name, version in packages.items()),
+    }
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    return table
+
+
+def _gpus() -> str:
+    """Return the names of NVIDIA's GPUs as the driver has them."""
+    names = []
+    for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+    return ", ".join(names)
+
+
+def _memory() -> str:
+    page = os.sysconf("SC_PAGE_SIZE")
+    total, free = (os.sysconf(name) * page / _GIB for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    return f"{total:.1f} GiB, {free:.1f} free"
+
+
+def _free_disk(folder: Path) -> str:
+    usage = shutil.disk_usage(folder)
+    return f"{usage.free / _GIB:.1f} of {usage.total / _GIB:.1f} GiB at {folder}"
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"knexa.doctor: {error}", file=sys.stderr)
+        sys.exit(2)

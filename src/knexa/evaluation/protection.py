@@ -1,0 +1,58 @@
+"""The layers around generated programs by name: what each keeps out, and how to get a missing one.
+
+Which are in force is the sandbox server's word (``Executor.layers``), never a guess from here.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+_USER_NAMESPACES = "run as root, or let users make namespaces (sysctl user.max_user_namespaces)"
+_KERNEL = "a Linux kernel of 5.13 or later on x86-64 or aarch64"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer: its name, what it keeps a program from, and what a machine needs to have it."""
+
+    name: str
+    keeps_from: str
+    needs: str
+
+
+LAYERS: tuple[Layer, ...] = (
+    Layer("network-namespace", "the network, this machine's own ports included", _USER_NAMESPACES),
+    Layer("pid-namespace", "seeing, signalling or outliving any process", _USER_NAMESPACES),
+    Layer("mount-namespace", "changing what others see mounted", _USER_NAMESPACES),
+    Layer("ipc-namespace", "shared memory and queues of others", _USER_NAMESPACES),
+    Layer("uts-namespace", "the machine's name", _USER_NAMESPACES),
+    Layer("own-root", "every file but the interpreter's and the system's libraries", _KERNEL),
+    Layer("own-scratch", "filling a disk: 64 MiB of memory, gone with the server", _KERNEL),
+    Layer("own-proc", "reading about other processes", "a container that does not mask /proc"),
+    Layer("landlock", "files outside its scratch, once more, and TCP from ABI 4", _KERNEL),
+    Layer("own-user", "starting tasks without number: the kernel counts them", _USER_NAMESPACES),
+    Layer("not-root", "what the kernel lets root alone do", "an interpreter that nobody can read"),
+    Layer("no-capabilities", "mounting, tracing, raw devices, other users' files", _KERNEL),
+    Layer("no-new-privileges", "gaining rights through setuid files", _KERNEL),
+    Layer("seccomp", "processes, sockets, signals, tracing, execve, io_uring, bpf", _KERNEL),
+    Layer("resource-limits", "CPU, memory, file sizes and open files without bound", "POSIX"),
+)
+"""All layers, from the outside in."""
+
+
+def missing(in_force: Iterable[str]) -> tuple[Layer, ...]:
+    """Return the layers that are not among the names; a version such as ``landlock-7`` counts."""
+    names = set(in_force)
+    # Landlock's name carries the kernel's version of it.
+    names |= {"landlock" for name in names if name.startswith("landlock-")}
+    return tuple(layer for layer in LAYERS if layer.name not in names)
+
+
+def complaint(layers: Iterable[Layer], refused: Mapping[str, str]) -> str:
+    """Return one line that names the layers, why each is missing, and what would give it."""
+    listed = list(layers)
+    reasons = dict.fromkeys(refused[each.name] for each in listed if each.name in refused)
+    needs = dict.fromkeys(each.needs for each in listed)
+    text = f"without {', '.join(each.name for each in listed)}"
+    if reasons:
+        text += f" ({'; '.join(reasons)})"
+    return f"{text}; to have them: {'; '.join(needs)}; `python -m knexa.doctor` shows all"

@@ -1,0 +1,126 @@
+"""The filter of system calls around one program: a BPF program, assembled here and attached."""
+
+import ctypes
+import errno
+import struct
+
+from . import kernel
+
+# Number of each system call on (x86-64, aarch64); None where the machine lacks it.
+_CALLS: dict[str, tuple[int | None, int | None]] = {
+    "clone": (56, 220),
+    "fork": (57, None),
+    "vfork": (58, None),
+    "clone3": (435, 435),
+    "kill": (62, 129),
+    "tkill": (200, 130),
+    "tgkill": (234, 131),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "prlimit64": (302, 261),
+}
+_DENIED: tuple[tuple[int | None, int | None], ...] = (
+    (59, 221),  # execve
+    (322, 281),  # execveat
+    (41, 198),  # socket
+    (101, 117),  # ptrace
+    (310, 270),  # process_vm_readv
+    (311, 271),  # process_vm_writev
+    (424, 424),  # pidfd_send_signal
+    (434, 434),  # pidfd_open
+    (438, 438),  # pidfd_getfd
+    (440, 440),  # process_madvise
+    (165, 40),  # mount
+    (166, 39),  # umount2
+    (272, 97),  # unshare
+    (308, 268),  # setns
+    (161, 51),  # chroot
+    (155, 41),  # pivot_root
+    (428, 428),  # open_tree
+    (429, 429),  # move_mount
+    (430, 430),  # fsopen
+    (442, 442),  # mount_setattr
+    (321, 280),  # bpf
+    (298, 241),  # perf_event_open
+    (323, 282),  # userfaultfd
+    (425, 425),  # io_uring_setup
+    (248, 217),  # add_key
+    (249, 218),  # request_key
+    (250, 219),  # keyctl
+    (319, 279),  # memfd_create
+    (447, 447),  # memfd_secret
+    (29, 194),  # shmget
+    (64, 190),  # semget
+    (68, 186),  # msgget
+    (240, 180),  # mq_open
+    (141, 140),  # setpriority
+    (144, 119),  # sched_setscheduler
+    (142, 118),  # sched_setparam
+    (314, 274),  # sched_setattr
+    (203, 122),  # sched_setaffinity
+    (206, 0),  # io_setup
+)
+_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
+_ALLOW, _ERRNO, _EPERM, _ENOSYS = 0x7FFF0000, 0x00050000, 1, 38
+_CLONE_THREAD = 0x00010000
+
+
+def assemble(pid: int, children: bool) -> bytes:
+    """Return the BPF program for one process; empty on an unknown machine.
+
+    Threads are allowed, processes only with ``children``; signals and limits reach the process
+    itself alone; no sockets, no other programs, no tracing, no mounts, no shared memory.
+    """
+    column = kernel.MACHINE
+    if column is None:
+        return b""
+    audit = (0xC000003E, 0xC00000B7)[column]
+    code = [_bpf(0x20, k=4), _bpf(0x15, 1, 0, audit), _bpf(0x06, k=0x80000000), _bpf(0x20, k=0)]
+    if column == 0:  # the x32 calls are the same calls under other numbers
+        code += [_bpf(0x35, 0, 1, 0x40000000), _bpf(0x06, k=_ERRNO | _EPERM)]
+
+    def number(name: str) -> int | None:
+        return _CALLS[name][column]
+
+    def deny(call: int | None, error: int) -> None:
+        if call is not None:
+            code.extend([_bpf(0x15, 0, 1, call), _bpf(0x06, k=_ERRNO | error)])
+
+    for pair in _DENIED:
+        deny(pair[column], _EPERM)
+    if not children:
+        deny(number("fork"), _EPERM)
+        deny(number("vfork"), _EPERM)
+        deny(number("clone3"), _ENOSYS)  # the C library falls back to clone
+        clone = number("clone")
+        assert clone is not None
+        code += [_bpf(0x15, 0, 4, clone), _bpf(0x20, k=16), _bpf(0x45, 1, 0, _CLONE_THREAD)]
+        code += [_bpf(0x06, k=_ERRNO | _EPERM), _bpf(0x06, k=_ALLOW)]
+    for name in ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "prlimit64"):
+        call = number(name)
+        assert call is not None
+        targets = (pid, 0) if name == "prlimit64" else (pid,)
+        tests = [_bpf(0x15, len(targets) - i, 0, who) for i, who in enumerate(targets)]
+        block = [_bpf(0x20, k=16), *tests, _bpf(0x06, k=_ERRNO | _EPERM), _bpf(0x06, k=_ALLOW)]
+        code += [_bpf(0x15, 0, len(block), call), *block]
+    deny(number("tkill"), _EPERM)
+    code.append(_bpf(0x06, k=_ALLOW))
+    return b"".join(code)
+
+
+def _bpf(code: int, jump_true: int = 0, jump_false: int = 0, k: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, jump_true, jump_false, k)
+
+
+def attach(program: bytes) -> None:
+    """Attach a filter to this process (and what it starts) for good.
+
+    Raises:
+        OSError: The kernel does not take it, or there is none for this machine.
+    """
+    if not program:
+        raise OSError(errno.ENOSYS, "no filter for this machine")
+    buffer = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
+    kernel.prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    kernel.check(kernel.prctl(_PR_SET_SECCOMP, 2, header), "prctl")
