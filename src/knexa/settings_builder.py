@@ -73,6 +73,7 @@ def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
             )
     _check_protocol(job, components)
     _check_context(components["context"], components["profile"])
+    _check_private_training(job, components)
     return root, components
 
 
@@ -128,6 +129,16 @@ def _check_context(context: Any, profile: Any) -> None:
         raise UserError(one_line(error)) from error
 
 
+def _check_private_training(job: Job, components: Mapping[str, Any]) -> None:
+    """Refuse a matchmaker whose choice rests on trials that no privacy budget counts."""
+    private = hasattr(components["training"], "epsilon")
+    if private and "probes" in components["matchmaker"].needs:
+        raise UserError(
+            f"training={job.choices['training']}: matchmaker={job.choices['matchmaker']} tries "
+            "every pair on private data, which no budget of training counts; choose another of them"
+        )
+
+
 def _check_protocol(job: Job, components: Mapping[str, Any]) -> None:
     """Refuse an exchange that the matchmaker has no use for, and probes where no pairs teach."""
     matchmaker, exchange = components["matchmaker"], components["exchange"]
@@ -150,6 +161,11 @@ def _check_protocol(job: Job, components: Mapping[str, Any]) -> None:
         raise UserError(
             f"exchange={chosen} does not teach in pairs, which matchmaker={name} needs; leave "
             "exchange out, or choose the matchmaker that dictates it"
+        )
+    if not pairs and getattr(components["federation"], "sync", "lockstep") == "async":
+        raise UserError(
+            f"federation.sync=async: matchmaker={name} teaches everybody at once, and so waits for "
+            "everybody; set federation.sync=lockstep"
         )
     if not pairs and components["regret"].every:
         raise UserError(

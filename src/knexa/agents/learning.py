@@ -13,10 +13,11 @@ import torch
 
 from knexa.agents.lessons import Received, prompt_batch, query_problems, transfer_problems
 from knexa.agents.lightning_module import fit
+from knexa.agents.private_training import train_privately
 from knexa.agents.scoring import Gauge, gauge, mean_loss, reference_examples
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState, KeptText
-from knexa.agents.training import Batch, Example, FitReport, collate
+from knexa.agents.training import Batch, DPTraining, Example, FitReport, collate
 from knexa.exchange.protocols import Adapter, Distillation
 from knexa.seeding import derive_rng, derive_seed
 
@@ -152,28 +153,40 @@ def train(
 ) -> tuple[AgentState, FitReport]:
     """Train on ``num_batches`` batches of private data, each beside as much of every term.
 
-    Private data weighs 1 - alpha where there is anything to learn beside it, else 1.
+    Private data weighs 1 - alpha where there is anything to learn beside it, else 1. With
+    ``training=dp`` it is drawn and learnt apart (``private_training``).
     """
     loaded = session.backbone(state)
     tokenizer, size = loaded.tokenizer, session.training.batch_size
     rng = derive_rng(session.seed, f"{purpose}-batches", round_number, state.index)
     own = [session.example(tokenizer, problem) for problem in session.private(state.index)]
     present = [(weight, examples) for weight, examples in terms if examples]
-    alone = not present and cosines_MM is None
-    weighted = [(1.0 if alone else 1 - alpha, own), *present]
-    if not any(examples for _, examples in weighted):
+    if not own and not present:
         return state, FitReport(None, 0, 0)
+    own_weight = 1.0 if not present and cosines_MM is None else 1 - alpha
+    apart = isinstance(session.training, DPTraining) and bool(own)
+    weighted = present if apart else [(own_weight, own), *present]
     dealt = [_deal(examples, num_batches, size, rng) for _, examples in weighted]
-    batches = [
-        collate(
-            [(weight, group) for (weight, _), group in zip(weighted, groups, strict=True) if group],
-            tokenizer.pad_token_id,
-        )
-        for groups in zip(*dealt, strict=True)
-    ]
+    batches = []
+    for number in range(num_batches):
+        groups = [(w, d[number]) for (w, _), d in zip(weighted, dealt, strict=True) if d[number]]
+        batches.append(collate(groups, tokenizer.pad_token_id) if groups else {})
     if cosines_MM is not None:
         similar = _similarity_terms(session, loaded, cosines_MM, alpha, round_number, rng)
         batches = [batch | next(similar) for batch in batches]
+    if apart:
+        return train_privately(
+            session,
+            state,
+            loaded,
+            own,
+            batches,
+            private_weight=own_weight,
+            num_batches=num_batches,
+            learning_rate=learning_rate,
+            purpose=purpose,
+            round_number=round_number,
+        )
     return fit(
         loaded,
         state,

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from knexa.agents.state import AgentState
-from knexa.agents.training import FitReport, Training, objective
+from knexa.agents.training import Batch, FitReport, Training, objective
 from knexa.backbones.load import LoadedBackbone
 
 
@@ -51,27 +51,45 @@ class AdapterModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW on the adapter alone, resumed from the state's moments, with linear warm-up."""
-        config, parameters = self.training_config, self.parameters_by_name
-        optimizer = torch.optim.AdamW(
-            list(parameters.values()),
-            lr=self.learning_rate,
-            betas=config.betas,
-            eps=config.eps,
-            weight_decay=config.weight_decay,
-        )
-        if self.initial.optimizer:
-            for name, parameter in parameters.items():
-                moments = {
-                    key: self.initial.optimizer[f"{key}/{name}"].clone().to(parameter.device)
-                    for key in ("exp_avg", "exp_avg_sq")
-                }
-                step = torch.tensor(float(self.initial.optimizer_steps))
-                optimizer.state[parameter] = {"step": step, **moments}
-        warmup = max(1, round(config.warmup_fraction * self.num_steps))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min(1.0, (step + 1) / warmup)
+        optimizer, schedule = adamw(
+            self.parameters_by_name,
+            self.training_config,
+            self.learning_rate,
+            self.initial,
+            num_steps=self.num_steps,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def adamw(
+    parameters: Mapping[str, torch.nn.Parameter],
+    training: Training,
+    learning_rate: float,
+    state: AgentState,
+    *,
+    num_steps: int,
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Return AdamW on an adapter, with the state's moments, and its warm-up over ``num_steps``."""
+    optimizer = torch.optim.AdamW(
+        list(parameters.values()),
+        lr=learning_rate,
+        betas=training.betas,
+        eps=training.eps,
+        weight_decay=training.weight_decay,
+    )
+    if state.optimizer:
+        for name, parameter in parameters.items():
+            moments = {
+                key: state.optimizer[f"{key}/{name}"].clone().to(parameter.device)
+                for key in ("exp_avg", "exp_avg_sq")
+            }
+            step = torch.tensor(float(state.optimizer_steps))
+            optimizer.state[parameter] = {"step": step, **moments}
+    warmup = max(1, round(training.warmup_fraction * num_steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / warmup)
+    )
+    return optimizer, schedule
 
 
 def run_trainer(
@@ -99,18 +117,30 @@ def run_trainer(
         raise RuntimeError("the trainer took no optimizer step")
 
 
-def optimizer_tensors(
-    module: AdapterModule,
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Return (adapter, AdamW moments) of the fitted module as fp32 CPU tensors by name."""
-    optimizer = module.optimizers(use_pl_optimizer=False)
-    assert isinstance(optimizer, torch.optim.Optimizer)
+def trained_state(
+    state: AgentState,
+    parameters: Mapping[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    num_steps: int,
+) -> AgentState:
+    """Return the state after so many steps: adapter and AdamW moments as fp32 CPU tensors."""
     adapter, moments = {}, {}
-    for name, parameter in module.parameters_by_name.items():
+    for name, parameter in parameters.items():
         adapter[name] = parameter.detach().float().cpu().clone()
         for key in ("exp_avg", "exp_avg_sq"):
             moments[f"{key}/{name}"] = optimizer.state[parameter][key].detach().cpu().clone()
-    return adapter, moments
+    return replace(
+        state,
+        adapter=adapter,
+        optimizer=moments,
+        optimizer_steps=state.optimizer_steps + num_steps,
+    )
+
+
+def num_tokens(batches: Iterable[Batch]) -> int:
+    """Return how many tokens the batches hold, prompts included and padding not."""
+    masks = ("mask_BT", "prompt_mask_PT")
+    return sum(int(batch[mask].sum()) for batch in batches for mask in masks if mask in batch)
 
 
 def fit(
@@ -134,17 +164,10 @@ def fit(
     with torch.random.fork_rng(), quiet_lightning():
         torch.manual_seed(seed)
         run_trainer(module, batches, training, accelerator)
-    masks = ("mask_BT", "prompt_mask_PT")
-    tokens = sum(int(batch[mask].sum()) for batch in batches for mask in masks if mask in batch)
-    steps = module.steps_taken
-    adapter, optimizer = optimizer_tensors(module)
-    trained = replace(
-        state,
-        adapter=adapter,
-        optimizer=optimizer,
-        optimizer_steps=state.optimizer_steps + steps,
-    )
-    return trained, FitReport(module.mean_loss, steps, tokens)
+    optimizer = module.optimizers(use_pl_optimizer=False)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    trained = trained_state(state, loaded.adapter_parameters, optimizer, module.steps_taken)
+    return trained, FitReport(module.mean_loss, module.steps_taken, num_tokens(batches))
 
 
 @contextmanager

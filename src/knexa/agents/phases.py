@@ -37,8 +37,7 @@ def update_locally(
     Where the protocol rehearses, every batch also carries text from the replay store, weighed as in
     Eq. 2. The measurements go into the state's history, which profiles are made from.
     """
-    training, protocol = session.training, session.protocol
-    batches_per_epoch = -(-len(session.private(state.index)) // training.batch_size)
+    protocol = session.protocol
     terms, alpha = [], 0.0
     if isinstance(protocol, Distillation) and protocol.rehearses:
         tokenizer = session.backbone(state).tokenizer
@@ -49,8 +48,8 @@ def update_locally(
         state,
         terms,
         alpha=alpha,
-        num_batches=training.local_epochs * batches_per_epoch,
-        learning_rate=training.local_learning_rate,
+        num_batches=session.local_batches(state.index),
+        learning_rate=session.training.local_learning_rate,
         purpose="local",
         round_number=round_number,
     )

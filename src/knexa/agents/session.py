@@ -66,6 +66,11 @@ class Session:
         """Return a member's private training problems; a server has none."""
         return self.splits[index].train if index < len(self.splits) else ()
 
+    def local_batches(self, index: int) -> int:
+        """Return how many batches of private data a local update of a member takes."""
+        batches_per_epoch = -(-len(self.private(index)) // self.training.batch_size)
+        return self.training.local_epochs * batches_per_epoch
+
     def backbone(self, state: AgentState) -> "LoadedBackbone":
         """Return the agent's backbone with the state's adapter in its slot."""
         from knexa.backbones.load import load_adapter

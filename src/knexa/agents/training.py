@@ -55,6 +55,36 @@ class Training:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
 
+@dataclass(frozen=True, kw_only=True)
+class DPTraining(Training):
+    """DP-SGD on the adapters (Abadi et al. 2016), through Opacus: see ``private_training``.
+
+    ``batch_size`` times ``accumulate`` is the expected size of a Poisson-drawn private batch, and
+    ``batch_size`` how many of its sequences are in memory at once.
+
+    Attributes:
+        epsilon: Budget of an agent's training problems for the whole run.
+        delta: The same; the chance that epsilon does not hold.
+        example_clip: C, the largest gradient norm of one training problem.
+    """
+
+    epsilon: Annotated[float, Field(gt=0, le=1e6)] = 8.0
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    example_clip: Annotated[float, Field(gt=0)] = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the precision.
+
+        Raises:
+            ValueError: Another precision is asked for.
+        """
+        if self.precision != "32-true":
+            raise ValueError(
+                f"precision={self.precision}: gradients of single examples are clipped in 32 bits "
+                "only; set it to 32-true"
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class SoftTargets:
     """A teacher's next-token distribution at each of a completion's A tokens.
@@ -195,7 +225,10 @@ def objective(model: Any, batch: Batch) -> "torch.Tensor":
     ``cosines_PP`` are a teacher's for the P prompts in ``prompt_PT`` and ``prompt_mask_PT``; the
     mean squared difference of the student's own weighs ``similarity_weight``.
     """
-    loss = weighted_loss(model, batch)
+    import torch
+
+    # Public prompts may come without text.
+    loss = weighted_loss(model, batch) if "input_BT" in batch else torch.zeros(())
     if "cosines_PP" not in batch:
         return loss
     own_PP = cosines(pooled_states(model, batch["prompt_PT"], batch["prompt_mask_PT"]))

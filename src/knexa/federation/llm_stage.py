@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from knexa.agents.byzantine import TEXT_ATTACKS, Liars
+from knexa.agents.private_training import training_spent
 from knexa.agents.session import Session
 from knexa.backbones.load import BackbonePool, LoadedBackbone, check_available
 from knexa.data.benchmark import Benchmark
@@ -58,6 +59,7 @@ class LLMStage:
             seed=settings.seed,
             num_rounds=settings.federation.num_rounds,
         )
+        training_spent(self.session, [])  # a budget that no noise meets is told now
 
     @property
     def liars(self) -> Liars:
@@ -100,7 +102,7 @@ class LLMStage:
         return measured | {
             "excluded": sorted(self.report.excluded),
             "floors": floors(session.benchmark.test),
-            "privacy": privacy_summary(self.privacy, rounds),
+            "privacy": privacy_summary(self.privacy, rounds, training_spent(session, rounds)),
             "skew": measure_skew(session.splits).to_dict(),
             "data_shares": [category_histogram(data.train).tolist() for data in session.splits],
         }
@@ -160,6 +162,11 @@ def _liars(settings: Settings) -> Liars:
         raise UserError(
             f"roster.byzantine.attack={used[0]} needs text: exchange={protocol.name} sends "
             f"{protocol.carries}; choose akd or akd_verified, or an attack on profiles or rewards"
+        )
+    if "sybil" in used and settings.federation.sync == "async":
+        raise UserError(
+            "federation.sync=async: what a sybil says is another agent's, which goes on learning "
+            "meanwhile; set federation.sync=lockstep, or another roster.byzantine.attack"
         )
     return liars
 
