@@ -67,12 +67,12 @@ class FormulaStage:
         world = self._world
         shares_NC = np.array(world.data_shares())
         divergence_NN = jensen_shannon(shares_NC)
-        off_diagonal_NN = ~np.eye(world.num_agents, dtype=bool)
+        num_pairs = world.num_agents * (world.num_agents - 1)
         return {
             "agents": [self._agent(agent, shares_NC[agent]) for agent in range(world.num_agents)],
             "data": f"formulas (federation={self.settings.choices['federation']})",
             "partition": f"dirichlet, heterogeneity {self._world.heterogeneity}",
-            "mean_js": float(divergence_NN[off_diagonal_NN].mean()),
+            "mean_js": float(divergence_NN.sum() / max(1, num_pairs)),
             "exchange": world.protocol_name,
         }
 

@@ -42,7 +42,7 @@ class LinearWorld(FormulaWorld):
         profiles_NF = self.true_profiles()
         theta_d = rng.normal(size=self._truth.num_features(profiles_NF.shape[1]))
         rewards_NN = self._truth.build(profiles_NF) @ theta_d
-        spread = float(rewards_NN[~np.eye(num_agents, dtype=bool)].std())
+        spread = float(rewards_NN[~np.eye(num_agents, dtype=bool)].std()) if num_agents > 1 else 0.0
         self.theta_d = theta_d * (0.3 / max(spread, 1e-12))
 
     def features(self) -> dict[str, Array]:

@@ -4,7 +4,7 @@ Axes: A agents, P test problems. Intervals are 95 % percentile bootstraps over p
 over agents; an answer that the sandbox lost is left out of its problem's n.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -37,7 +37,30 @@ def summarize(rounds: Sequence[Row], exchanges: Sequence[Row], regret: Sequence[
         "steps": sum(row["optimizer_steps"] for row in [*rounds, *servers]),
     }
     summary["tokens"] = summary["tokens_trained"] + summary["tokens_generated"]
-    return summary
+    return summary | _what_befell(rounds, exchanges)
+
+
+def _what_befell(rounds: Sequence[Row], exchanges: Sequence[Row]) -> Row:
+    """Return how directives ended, the faults by kind, and how long it all took in virtual time.
+
+    ``absent`` and ``busy`` count an agent in a round; ``left``, those that went after they were
+    matched; ``duplicated``, copies that their receiver knew and ignored; ``refused``, copies whose
+    digest was wrong; the rest, copies of packages.
+    """
+    faults = Counter(
+        {
+            "absent": sum(row.get("present") is False for row in rounds if row["round"] > 0),
+            "busy": sum(row.get("busy") is True for row in rounds),
+            "duplicated": sum(row.get("copies_ignored", 0) for row in rounds),
+        }
+    )
+    for row in exchanges:
+        faults.update(row.get("faults", {}))
+    return {
+        "directives": _count(row["outcome"] for row in exchanges if "outcome" in row),
+        "faults": {kind: count for kind, count in sorted(faults.items()) if count},
+        "clock_s": max((row.get("clock_s", 0.0) for row in rounds), default=0.0),
+    }
 
 
 def privacy_summary(

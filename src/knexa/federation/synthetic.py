@@ -45,7 +45,7 @@ class Synthetic(Federation):
         }
     )
 
-    num_agents: Annotated[int, Field(ge=2)] = 8
+    num_agents: Annotated[int, Field(ge=1)] = 8
     heterogeneity: Literal["low", "medium", "high"] = "high"
     learning: Share = 0.15
     harm: Share = 0.3
@@ -81,7 +81,7 @@ class SyntheticLinear(Federation):
 
     groups: ClassVar[frozenset[str]] = Synthetic.groups
 
-    num_agents: Annotated[int, Field(ge=2)] = 8
+    num_agents: Annotated[int, Field(ge=1)] = 8
     noise: Annotated[float, Field(ge=0)] = 0.1
 
     def stage(self, settings: "Settings", stack: ExitStack) -> "FormulaStage":
