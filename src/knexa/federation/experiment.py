@@ -6,6 +6,7 @@ from copy import deepcopy
 from functools import partial
 from typing import Any
 
+from knexa.errors import UserError
 from knexa.federation.honesty import teaching_of
 from knexa.federation.progress import Progress
 from knexa.federation.rounds import restore, run_rounds
@@ -69,6 +70,12 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
 
 
 def _cpm(settings: Settings, world: World) -> CPM:
+    if settings.federation.trust_gate is not None and settings.matchmaker.protocol is not None:
+        raise UserError(
+            f"federation.trust_gate={settings.federation.trust_gate} keeps teachers out of pairs, "
+            f"and matchmaker={settings.matchmaker_name} dictates who learns from whom: set it to "
+            "null"
+        )
     return CPM(
         matchmaker=deepcopy(settings.matchmaker),  # a restarted matchmaker begins untaught
         context=settings.context,
@@ -80,6 +87,7 @@ def _cpm(settings: Settings, world: World) -> CPM:
         trust_column=settings.profile.trust_column,
         admissible_NN=world.admissible_NN,
         mutual=settings.federation.mutual,
+        trust_gate=settings.federation.trust_gate,
     )
 
 

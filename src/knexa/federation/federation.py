@@ -17,6 +17,8 @@ class Federation:
         num_rounds: Rounds of local update, matchmaking, exchange and feedback.
         num_pairs: K_p, pairs of a round at most; None means half the agents.
         mutual: Both agents of a pair teach each other, in two directives.
+        trust_gate: The CPM lets an agent teach no more once its trust is surely below this share of
+            the median agent's; None: everybody may. Ours, against agents that lie.
         sync: When a round ends. ``lockstep``: when everything that was begun in it has ended.
             ``async``: when enough feedback has come in or a timer has run out; agents still busy
             are not matched, and their feedback is used when it comes, with the context that the
@@ -29,6 +31,7 @@ class Federation:
     num_rounds: Annotated[int, Field(ge=1)]
     num_pairs: Annotated[int, Field(ge=0)] | None = None
     mutual: bool = False
+    trust_gate: Annotated[float, Field(gt=0, le=1)] | None = None
     sync: Literal["lockstep", "async"] = "lockstep"
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
     timer_s: Annotated[float, Field(gt=0)] = 60.0

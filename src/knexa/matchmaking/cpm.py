@@ -81,6 +81,8 @@ class CPM:
             ``Ledger.trust``); None: profiles have none.
         admissible_NN: Which ordered pairs the protocol can serve; None is all.
         mutual: Whether each pair teaches both ways.
+        trust_gate: Agents whose trust is surely below this share of the median teach nobody (see
+            ``Ledger.distrusted``); None: everybody may.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class CPM:
         trust_column: int | None = None,
         admissible_NN: Mask | None = None,
         mutual: bool = False,
+        trust_gate: float | None = None,
     ) -> None:
         self.matchmaker = matchmaker
         self.context = context
@@ -105,6 +108,7 @@ class CPM:
         self.trust_column = trust_column
         self.admissible_NN = admissible_NN
         self.mutual = mutual
+        self.trust_gate = trust_gate
         self.ledger = Ledger()
         self._num_profile_features = num_profile_features
         self._largest_reward = reward.largest
@@ -269,7 +273,7 @@ class CPM:
             protocol=self.protocol,
             rng=rng,
             ledger=self.ledger,
-            admissible_NN=self._reachable(available_N),
+            admissible_NN=self._trusted(self._reachable(available_N), num_agents),
             available_N=available_N,
             mutual=self.mutual,
             probe=probe if "probes" in needs else None,
@@ -283,6 +287,19 @@ class CPM:
         both_NN = available_N[:, None] & available_N[None, :]
         np.fill_diagonal(both_NN, False)
         return both_NN if self.admissible_NN is None else both_NN & self.admissible_NN
+
+    def _trusted(self, admissible_NN: Mask | None, num_agents: int) -> Mask | None:
+        """Return the pairs that may meet without the distrusted agents' lessons."""
+        if self.trust_gate is None:
+            return admissible_NN
+        distrusted_N = self.ledger.distrusted(num_agents, self.trust_gate)
+        if not distrusted_N.any():
+            return admissible_NN
+        allowed_NN = np.repeat(~distrusted_N[:, None], num_agents, axis=1)
+        if self.mutual:
+            allowed_NN = allowed_NN & allowed_NN.T
+        np.fill_diagonal(allowed_NN, False)
+        return allowed_NN if admissible_NN is None else allowed_NN & admissible_NN
 
     @staticmethod
     def _check_available(plan: Plan, available_N: Mask | None) -> None:

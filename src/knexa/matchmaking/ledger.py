@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 _Floats = NDArray[np.float64]
 _Indices = NDArray[np.int64]
+_Mask = NDArray[np.bool_]
 
 
 class Ledger:
@@ -36,11 +37,33 @@ class Ledger:
         The share of the agent's lessons that earned a positive reward, with one success and one
         failure assumed beforehand (Laplace's rule), so a newcomer has 1/2.
         """
+        successes_N, failures_N = self._counts(num_agents)
+        return np.asarray((successes_N + 1.0) / (successes_N + failures_N + 2.0))
+
+    def distrusted(self, num_agents: int, gate: float) -> _Mask:
+        """Return which agents are surely less trusted as teachers than ``gate`` of the median.
+
+        Two standard deviations of the Beta posterior behind ``trust`` are granted to everybody, so
+        that some ten bad lessons in a row are needed. While most agents are honest the median is
+        an honest one's, whatever rewards earn in general. Ours.
+        """
+        successes_N, failures_N = self._counts(num_agents)
+        alpha_N, beta_N = successes_N + 1.0, failures_N + 1.0
+        total_N = alpha_N + beta_N
+        deviation_N = np.sqrt(alpha_N * beta_N / (total_N**2 * (total_N + 1.0)))
+        trust_N = alpha_N / total_N
+        return np.asarray(trust_N + 2.0 * deviation_N < gate * np.median(trust_N))
+
+    def _counts(self, num_agents: int) -> tuple[_Floats, _Floats]:
+        """Return how many lessons of each teacher paid, and how many did not."""
         teachers_M = np.asarray(self._teachers, dtype=np.int64)
         paid_M = np.asarray(self._rewards) > 0.0
-        lessons_N = np.bincount(teachers_M, minlength=num_agents)
-        successes_N = np.bincount(teachers_M, weights=paid_M, minlength=num_agents)
-        return np.asarray((successes_N + 1.0) / (lessons_N + 2.0))
+        counts = (
+            np.bincount(teachers_M, weights=weights_M, minlength=num_agents).astype(np.float64)
+            for weights_M in (paid_M, ~paid_M)
+        )
+        successes_N, failures_N = counts
+        return successes_N, failures_N
 
     def pair_means(self, teachers_K: _Indices, students_K: _Indices) -> tuple[_Floats, _Floats]:
         """Return (means_K, counts_K) of the raw rewards of K ordered pairs; 0 where none."""
