@@ -4,7 +4,9 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from knexa.engine.local import Local, Pool, Workers
@@ -26,6 +28,10 @@ def die(context: Path, value: int, num_deaths: int) -> int:
     if value == 3 and len(tried.read_text()) <= num_deaths:
         os.kill(os.getpid(), signal.SIGKILL)
     return value**2
+
+
+def give_back(context: None, value: Any) -> Any:
+    return value
 
 
 class Log:
@@ -87,6 +93,26 @@ def test_workers_that_are_killed_again_end_the_run_in_one_line(tmp_path):
     ):
         pool.map(die, [(i, 2) for i in range(6)], range(6))
     assert "\n" not in str(raised.value)
+
+
+def test_tensors_come_back_bit_for_bit(tmp_path):
+    import torch
+
+    tensors = {
+        "float": torch.tensor([[0.1, -0.0], [float("nan"), 3e-40]]),
+        "half": torch.arange(5, dtype=torch.bfloat16),
+        "turned": torch.arange(6).reshape(2, 3).T,
+        "scalar": torch.tensor(7),
+        "empty": torch.zeros(0, 3),
+    }
+    with Pool(Workers(2, "cpu", "test"), None) as pool:
+        ((found, array),) = pool.map(give_back, [((tensors, np.arange(3.0)),)], [0])
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype
+        assert found[name].shape == tensor.shape
+        expected = tensor.contiguous().reshape(-1).view(torch.uint8)
+        assert torch.equal(found[name].contiguous().reshape(-1).view(torch.uint8), expected)
+    assert array.tolist() == [0.0, 1.0, 2.0]
 
 
 def test_workers_die_with_a_main_process_that_is_killed():

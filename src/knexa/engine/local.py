@@ -8,10 +8,13 @@ forked process cannot use CUDA).
 
 import contextlib
 import ctypes
+import io
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -170,13 +173,13 @@ class Pool:
     ) -> None:
         """Run the tasks of ``order`` in the workers; add each result as it comes."""
         assert self._executor is not None
-        pending: dict[Future[tuple[Any, float]], int] = {
-            self._executor.submit(_run_in_worker, phase, tasks[i]): i for i in order
+        pending: dict[Future[bytes], int] = {
+            self._executor.submit(_run_in_worker, phase, _pack(tasks[i])): i for i in order
         }
         while pending:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 i = pending.pop(future)
-                results[i] = self._record(phase, keys[i], future.result())
+                results[i] = self._record(phase, keys[i], pickle.loads(future.result()))
 
     def _fork(self) -> ProcessPoolExecutor:
         """Start the worker processes and return when they are there."""
@@ -230,5 +233,35 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _run_in_worker(phase: Callable[..., Any], task: tuple[Any, ...]) -> tuple[Any, float]:
-    return _timed(phase, _context, task)
+def _run_in_worker(phase: Callable[..., Any], task: bytes) -> bytes:
+    return _pack(_timed(phase, _context, pickle.loads(task)))
+
+
+def _pack(value: Any) -> bytes:
+    """Return tasks or results as bytes, tensors by value.
+
+    Left to itself, torch shares every tensor through a file descriptor that its receiver fetches
+    from its sender: that runs out of descriptors and of /dev/shm, and where either process is
+    killed the other one prints a traceback.
+    """
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    return buffer.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles tensors through their bytes: the library's own way takes a file for each of them."""
+
+    def reducer_override(self, value: Any) -> Any:
+        torch = sys.modules.get("torch")
+        if torch is None or type(value) is not torch.Tensor or value.requires_grad:
+            return NotImplemented
+        flat = value.cpu().contiguous().reshape(-1).view(torch.uint8)
+        return _tensor, (flat.numpy(), value.dtype, tuple(value.shape))
+
+
+def _tensor(array: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
+    import torch
+
+    # Cloned, for torch's own alignment: what is computed from it must not depend on where it lies.
+    return torch.from_numpy(array).clone().view(dtype).reshape(shape)
