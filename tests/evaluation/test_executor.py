@@ -1,17 +1,29 @@
-import json
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.evaluation.conftest import QUICK, make_problem
 
 from knexa.data.problem import Problem
-from knexa.evaluation import Execution, Executor, Limits, Outcome, count_outcomes, program
+from knexa.errors import UserError
+from knexa.evaluation import (
+    Execution,
+    Executor,
+    Limits,
+    Outcome,
+    count_outcomes,
+    program,
+    protection,
+)
+from knexa.evaluation.known import CANONICAL_CPU_S
 from knexa.evaluation.sandbox import executor as executor_module
+from knexa.evaluation.sandbox import scratch
 
 
 def outcome_of(executor: Executor, problem: Problem, completion: str) -> Outcome:
@@ -106,7 +118,7 @@ def test_nan_iterators_and_views_keep_their_kind(executor: Executor) -> None:
 
 def test_exceptions_arrive_by_builtin_name(executor: Executor) -> None:
     problem = make_problem(
-        "for kind in (ValueError, KeyError, ZeroDivisionError):\n"
+        "for kind in (ValueError, KeyError, ZeroDivisionError, FileNotFoundError, EOFError):\n"
         "    try:\n        candidate(kind.__name__)\n"
         "    except kind:\n        pass\n"
         "    else:\n        assert False\n"
@@ -220,14 +232,40 @@ def test_ending_leaves_no_process_and_no_file(
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_network_layer_is_said_loudly(
-    caplog: pytest.LogCaptureFixture, double: Problem
-) -> None:
+def test_missing_layers_are_said_loudly_and_once(caplog: pytest.LogCaptureFixture) -> None:
+    reply = {"layers": ["resource-limits", "landlock-1"], "refused": {"seccomp": "no such call"}}
     with caplog.at_level(logging.WARNING):
         executor = Executor(limits=QUICK)
-        executor._note_layers({"layers": ["resource-limits"]})
-    assert "CAN REACH THE NETWORK" in caplog.text
-    assert executor.layers == ("resource-limits",)
+        executor._note_layers(reply)
+        executor._note_layers(reply)
+    assert caplog.text.count("CAN REACH THE NETWORK") == 1
+    assert caplog.text.count("GENERATED PROGRAMS RUN without network-namespace") == 1
+    assert "no such call" in caplog.text
+    assert "python -m knexa.doctor" in caplog.text
+    assert executor.layers == ("resource-limits", "landlock-1")
+    assert executor.refused == {"seccomp": "no such call"}
+
+
+def test_strict_executor_gives_no_outcome_without_a_layer(
+    double: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imaginary = protection.Layer("moat", "swimming", "a castle")
+    monkeypatch.setattr(protection, "LAYERS", (*protection.LAYERS, imaginary))
+    with Executor(limits=QUICK, is_strict=True) as executor:
+        for ask in (
+            lambda: executor.layers,
+            lambda: executor.run([(double, "    return x * 2\n")]),
+        ):
+            with pytest.raises(UserError, match=r"without (.*, )?moat.* a castle;") as caught:
+                ask()
+            assert "\n" not in str(caught.value)
+
+
+def test_every_layer_has_a_name_of_its_own_and_its_kernel_version_counts() -> None:
+    names = [layer.name for layer in protection.LAYERS]
+    assert len(set(names)) == len(names)
+    assert not protection.missing([*(set(names) - {"landlock"}), "landlock-3"])
+    assert [layer.name for layer in protection.missing(set(names) - {"seccomp"})] == ["seccomp"]
 
 
 def test_limits_that_contradict_each_other_are_refused() -> None:
@@ -252,4 +290,31 @@ def test_details_of_equal_runs_are_equal(double: Problem) -> None:
 
 def test_layers_are_named(executor: Executor) -> None:
     assert "resource-limits" in executor.layers
-    assert json.dumps(executor.layers)
+    known = {layer.name for layer in protection.LAYERS} | {"user-namespace"}
+    assert {re.sub(r"-\d+$", "", name) for name in executor.layers} <= known
+
+
+def test_slow_problems_get_a_multiple_of_what_their_solution_takes(double: Problem) -> None:
+    executor = Executor(limits=Limits(cpu_s=1.0, wall_s=30.0))
+    usual = executor._job(double, "")["limits"]
+    assert (usual["cpu_s"], usual["wall_s"]) == (1.0, 30.0)
+    slow = executor._job(replace(double, task_id="MBPP/123"), "")["limits"]
+    assert slow["cpu_s"] == 4 * CANONICAL_CPU_S["MBPP/123"]
+    assert slow["wall_s"] == 30.0 * slow["cpu_s"]
+
+
+def test_folders_nested_deeper_than_a_path_are_removed(tmp_path: Path) -> None:
+    folder, home = tmp_path / "left", Path.cwd()
+    folder.mkdir()
+    (tmp_path / "kept").write_text("kept")
+    os.chdir(folder)
+    try:
+        for _ in range(1500):
+            Path("deep").mkdir()
+            os.chdir("deep")
+        Path("link").symlink_to(tmp_path / "kept")
+    finally:
+        os.chdir(home)
+    (folder / "closed").mkdir(mode=0)
+    scratch.remove(str(folder))
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -21,7 +20,7 @@ import time
 import types
 from typing import Any, NoReturn
 
-from . import codec, kernel, layers, mounts, seccomp
+from . import codec, kernel, layers, mounts, scratch, seccomp
 
 # What small programs import; warm here, so that a fork pays nothing for it.
 WARM = (
@@ -36,7 +35,7 @@ _NUM_THREADS = 128
 _USUAL = {"cpu_s": 3.0, "memory_mb": 512, "file_mb": 1, "processes": 0}
 
 
-def main(control_fd: int, scratch: str) -> NoReturn:
+def main(control_fd: int, folder: str) -> NoReturn:
     """Confine this process, say which layers hold, and serve until the verifier closes."""
     control = socket.socket(fileno=control_fd)
     for name in WARM:
@@ -52,14 +51,14 @@ def main(control_fd: int, scratch: str) -> NoReturn:
             os._exit(0)
     if "mount-namespace" in names:
         more = mounts.enter_private_root()
-        scratch = mounts.SCRATCH if more else scratch
+        folder = mounts.SCRATCH if more else folder
         names += more
-    names += layers.restrict_files(scratch)
+    names += layers.restrict_files(folder)
     is_own_namespace = "user-namespace" in names
     names += layers.drop_privileges(own_uid, is_own_namespace=is_own_namespace)
     os.umask(0o077)
-    os.chdir(scratch)
-    server = _Server(control, scratch, mapped, has_own_user="own-user" in names)
+    os.chdir(folder)
+    server = _Server(control, folder, mapped, has_own_user="own-user" in names)
     names += server.probe()
     gc.collect()
     gc.freeze()
@@ -73,10 +72,10 @@ def main(control_fd: int, scratch: str) -> NoReturn:
 
 class _Server:
     def __init__(
-        self, control: socket.socket, scratch: str, mapped: int, *, has_own_user: bool
+        self, control: socket.socket, root: str, mapped: int, *, has_own_user: bool
     ) -> None:
         self._control = control
-        self._scratch = scratch
+        self._root = root
         self._filters = {
             children: seccomp.assemble(_PID_MARK, children) for children in (False, True)
         }
@@ -119,7 +118,7 @@ class _Server:
             raise EOFError
         limits = json.loads(data)
         self._num_programs += 1
-        folder = f"{self._scratch}/{self._num_programs}"
+        folder = f"{self._root}/{self._num_programs}"
         os.mkdir(folder)  # noqa: PTH102
         pid = os.fork()
         if pid == 0:
@@ -172,10 +171,11 @@ class _Server:
 
     def _clean(self, folder: str) -> bool:
         try:
-            os.rmdir(folder)  # noqa: PTH106
+            os.chmod(folder, 0o700)  # noqa: PTH101
+            scratch.remove(folder)
         except OSError:
-            shutil.rmtree(folder, ignore_errors=True)
-        return not os.path.lexists(folder)
+            return False
+        return True
 
     def _run(self, channel_fd: int, folder: str, limits: dict[str, Any]) -> NoReturn:
         """Be the program: nothing below returns."""

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
@@ -29,7 +28,7 @@ from knexa.errors import UserError
 from knexa.evaluation import protection
 from knexa.evaluation.known import cpu_limit
 
-from . import codec, session
+from . import codec, scratch, session
 from .outcome import Execution, Limits, Outcome, program
 
 __all__ = ["Execution", "Executor", "Limits", "Outcome", "program"]
@@ -59,7 +58,8 @@ class _Verifier:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):
+            scratch.remove(self._folder)
 
     def close(self) -> None:
         """Let it end and remove its scratch directory; kill it if it does not."""

@@ -103,6 +103,8 @@ def drop_privileges(own_uid: int, *, is_own_namespace: bool) -> tuple[str, ...]:
     nobody else has, or at least nobody; an unprivileged caller keeps its uid, which a user
     namespace (``is_own_namespace``) counts apart.
     """
+    for capability in range(64):
+        kernel.prctl(_PR_CAPBSET_DROP, capability)
     names = ["own-user"] if is_own_namespace and os.geteuid() != 0 else []
     if os.geteuid() == 0:
         for uid in (own_uid, _NOBODY):
@@ -118,8 +120,6 @@ def drop_privileges(own_uid: int, *, is_own_namespace: bool) -> tuple[str, ...]:
         names.append("not-root")
     if "own-user" not in names:
         kernel.refused["own-user"] = "neither an unused uid nor a user namespace is to be had"
-    for capability in range(64):
-        kernel.prctl(_PR_CAPBSET_DROP, capability)
     header, nothing = struct.pack("Ii", 0x20080522, 0), bytes(24)
     if kernel.libc is not None and kernel.libc.capset(header, nothing) == 0:
         names.append("no-capabilities")

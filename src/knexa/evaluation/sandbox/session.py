@@ -116,6 +116,7 @@ class Session:
         """Send one request and return the decoded value, or raise what the program raised."""
         if self.outcome:
             raise End
+        raised: BaseException | None = None
         try:
             codec.send(self._channel, request)
             reply = codec.receive(self._channel, self._limit + 1024)
@@ -123,14 +124,15 @@ class Session:
                 raise codec.CodecError("not a reply")
             if "big" in reply:
                 raise codec.CodecError(str(reply["big"]))
-            if "e" in reply:
-                raise self._exception(reply)
-            return codec.decode(reply.get("v"), self._decode_other)
+            if "e" not in reply:
+                return codec.decode(reply.get("v"), self._decode_other)
+            raised = self._exception(reply)
         except (EOFError, TimeoutError, OSError):
             self.end("crashed", "the program ended before it answered")
         except codec.CodecError as error:
             self.end("failed", f"the answer cannot cross: {error}")
-        raise End
+        # Raised out here: an OSError of the program's own is no broken channel.
+        raise raised or End
 
     def end(self, outcome: str, detail: str) -> None:
         """Record what ended the job; the first record stands."""

@@ -14,7 +14,6 @@ import importlib
 import random
 import re
 import resource
-import shutil
 import signal
 import socket
 import sys
@@ -22,7 +21,7 @@ import types
 import warnings
 from typing import Any
 
-from . import codec, kernel, layers
+from . import codec, kernel, layers, scratch
 from .session import MODULE, End, Server, ServerLostError, Session, proxy
 
 _MAX_SOURCE = 1 << 20
@@ -182,4 +181,5 @@ def main(channel_fd: int, folder: str) -> None:
         pass
     finally:
         server.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            scratch.remove(folder)
