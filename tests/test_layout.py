@@ -12,6 +12,7 @@ ROOMS = (
     "app",
     "report",
     "export",
+    "membership",
     "federation",
     "matchmaking",
     "agents",

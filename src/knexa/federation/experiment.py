@@ -35,7 +35,7 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
         tracker = Tracker(run_dir, _loggers(settings), console)
         progress = Progress(tracker, settings.federation.num_rounds)
         world = stage.world(progress)
-        cpm = _cpm(settings, world)
+        cpm = build_cpm(settings, world)
         dispatch = settings.federation.dispatch(settings.seed, world.num_agents)
         if checkpoint:
             restore(world, cpm, dispatch, checkpoint[1])
@@ -58,7 +58,7 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
                 regret=settings.regret,
                 last_round=last_round,
                 checkpoint_every=stage.checkpoint_every,
-                rebuild=partial(_cpm, settings, world),
+                rebuild=partial(build_cpm, settings, world),
             )
             samples = world.final_samples()
             summary = _summary(settings, stage, run_dir, samples)
@@ -69,7 +69,12 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
     return summary
 
 
-def _cpm(settings: Settings, world: World) -> CPM:
+def build_cpm(settings: Settings, world: World) -> CPM:
+    """Return the run's matchmaker with all that it works by, untaught.
+
+    Raises:
+        UserError: A trust gate is set, and the matchmaker does not pair.
+    """
     if settings.federation.trust_gate is not None and settings.matchmaker.protocol is not None:
         raise UserError(
             f"federation.trust_gate={settings.federation.trust_gate} keeps teachers out of pairs, "

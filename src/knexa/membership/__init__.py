@@ -1,0 +1,1 @@
+"""Membership inference: what packages tell about whose training set a problem was in."""
