@@ -1,100 +1,36 @@
 import gzip
 import json
 import random
-import string
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from credential_corpus import ALPHANUMERIC, HEX, PREFIXED, draw, with_checksum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from knexa.components import instantiate
 from knexa.data.codelets import Codelets
-from knexa.exchange.findings import PLACEHOLDER, PROVIDER_KINDS
+from knexa.errors import UserError
+from knexa.exchange.findings import PLACEHOLDER
 from knexa.exchange.guardrail import Guardrail, Report, Vetted
 from knexa.exchange.package import TextItem
+from knexa.exchange.providers import PROVIDER_KINDS
 
 ROOT = Path(__file__).parents[2]
-ALPHANUMERIC = string.ascii_letters + string.digits
-HEX = "0123456789abcdef"
-UPPER = string.ascii_uppercase + string.digits
 
 
 def vet(text: str, guardrail: Guardrail | None = None) -> Vetted:
     return (guardrail or Guardrail()).vet([TextItem(task_id="t", completion=text)])
 
 
-def draw(rng: random.Random, alphabet: str, length: int) -> str:
-    return "".join(rng.choices(alphabet, k=length))
-
-
-# Every credential is drawn here, so that none is ever written down.
-CREDENTIALS: dict[str, Callable[[random.Random], str]] = {
-    "aws": lambda r: "AKIA" + draw(r, UPPER, 16),
-    "github": lambda r: r.choice(["ghp_", "gho_", "ghs_"]) + draw(r, ALPHANUMERIC, 36),
-    "github_fine_grained": lambda r: "github_pat_" + draw(r, ALPHANUMERIC, 59),
-    "gitlab": lambda r: "glpat-" + draw(r, ALPHANUMERIC, 20),
-    "slack": lambda r: "xoxb-" + draw(r, string.digits, 12) + "-" + draw(r, ALPHANUMERIC, 24),
-    "slack_webhook": lambda r: (
-        f"https://hooks.slack.com/services/T{draw(r, UPPER, 8)}/B{draw(r, UPPER, 8)}/"
-        f"{draw(r, ALPHANUMERIC, 24)}"
-    ),
-    "stripe": lambda r: "sk_live_" + draw(r, ALPHANUMERIC, 24),
-    "anthropic": lambda r: "sk-ant-api03-" + draw(r, ALPHANUMERIC + "-_", 90),
-    "openai": lambda r: "sk-" + draw(r, ALPHANUMERIC, 47) + "7",
-    "google_api": lambda r: "AIza" + draw(r, ALPHANUMERIC + "-_", 35),
-    "google_oauth": lambda r: "ya29." + draw(r, ALPHANUMERIC, 60),
-    "hugging_face": lambda r: "hf_" + draw(r, ALPHANUMERIC, 34),
-    "npm": lambda r: "npm_" + draw(r, ALPHANUMERIC, 36),
-    "pypi": lambda r: "pypi-" + draw(r, ALPHANUMERIC, 100),
-    "sendgrid": lambda r: "SG." + draw(r, ALPHANUMERIC, 22) + "." + draw(r, ALPHANUMERIC, 43),
-    "twilio": lambda r: "SK" + draw(r, HEX, 32),
-    "mailgun": lambda r: "key-" + draw(r, HEX, 32),
-    "mailchimp": lambda r: draw(r, HEX, 32) + "-us14",
-    "telegram": lambda r: draw(r, "123456789", 9) + ":AA" + draw(r, ALPHANUMERIC, 33),
-    "discord": lambda r: "M" + ".".join(draw(r, ALPHANUMERIC, n) for n in (23, 6, 27)),
-    "digitalocean": lambda r: "dop_v1_" + draw(r, HEX, 64),
-    "azure_storage": lambda r: "AccountKey=" + draw(r, ALPHANUMERIC + "+/", 86) + "==",
-    "databricks": lambda r: "dapi" + draw(r, HEX, 32),
-    "shopify": lambda r: "shpat_" + draw(r, HEX, 32),
-    "docker": lambda r: "dckr_pat_" + draw(r, ALPHANUMERIC, 27),
-    "vault": lambda r: "hvs." + draw(r, ALPHANUMERIC, 90),
-    "age": lambda r: "AGE-SECRET-KEY-1" + draw(r, UPPER, 58),
-    "json_web_token": lambda r: (
-        "eyJ"
-        + draw(r, ALPHANUMERIC, 20)
-        + ".eyJ"
-        + ".".join((draw(r, ALPHANUMERIC, 40), draw(r, ALPHANUMERIC, 43)))
-    ),
-    "url_password": lambda r: f"postgres://app:{draw(r, ALPHANUMERIC, 12)}@db.corp.net/main",
-}
-CONTEXTS = (
-    "    return '{}'\n",
-    "import os\n\ndef f(x):\n    # {}\n    return x\n",
-    "client = Client('{}')",
-    "not python at all: {} (",
-)
-
-
 def test_every_provider_kind_has_a_generator() -> None:
-    assert set(CREDENTIALS) == set(PROVIDER_KINDS)
-
-
-@pytest.mark.parametrize("kind", PROVIDER_KINDS)
-def test_generated_credentials_are_blocked_wherever_they_stand(kind: str) -> None:
-    rng = random.Random(f"credential {kind}")
-    for context in CONTEXTS:
-        for _ in range(25):
-            vetted = vet(context.format(CREDENTIALS[kind](rng)))
-            assert vetted.items == ()
-            assert kind in vetted.report.findings
+    assert set(PREFIXED) - {"private_key"} == set(PROVIDER_KINDS)
 
 
 def test_a_credential_in_a_hundred_clean_items_is_blocked() -> None:
     clean = [TextItem(task_id=f"t{i}", completion="    return x + 1\n") for i in range(100)]
-    key = CREDENTIALS["aws"](random.Random(0))
+    key = PREFIXED["aws"](random.Random(0))
     leak = TextItem(task_id="leak", completion=f"    return {key!r}\n" + "    # padding\n" * 200)
     vetted = Guardrail().vet([*clean[:50], leak, *clean[50:]])
     assert vetted.items == tuple(clean)
@@ -108,10 +44,13 @@ def test_a_credential_in_a_hundred_clean_items_is_blocked() -> None:
         "key = ('{0}'\n       '{1}')\n",
         "    return '{0}' \\\n        '{1}'\n",
         "key = b'{0}' + b'{1}'\n",
+        "key = f'{0}' f'{1}'\n",
+        "broken( key = '{0}' + '{1}'\n",
+        "key = '\\x67{0[1]}{0[2]}{0[3]}{0[4]}{0[5]}{0[6]}{0[7]}{0[8]}{1}'\n",
     ],
 )
 def test_a_credential_in_two_pieces_is_found(template: str) -> None:
-    key = CREDENTIALS["github"](random.Random(1))
+    key = PREFIXED["github"](random.Random(1))
     assert vet(template.format(key[:9], key[9:])).report.blocked == 1
 
 
@@ -135,6 +74,13 @@ def test_private_keys_are_blocked_with_or_without_their_end(label: str) -> None:
         "def f(x, token='{}'):\n    return x\n",
         "    if password == '{}':\n        return True\n",
         "broken( api_key = '{}'\n",
+        "dbPassword = '{}'\n",
+        "password = '{}'.encode()\n",
+        "password = f'{}'\n",
+        "user, password = 'me', '{}'\n",
+        "key = os.environ.get('API_KEY', '{}')\n",
+        "    setattr(x, 'password', '{}')\n",
+        "    password = given or '{}'\n",
     ],
 )
 def test_strings_given_to_secret_names_are_blocked(template: str) -> None:
@@ -163,6 +109,10 @@ def test_strings_given_to_secret_names_are_blocked(template: str) -> None:
         "    return ('%s.%s' % (a, b)) + '1.2.3'\n",
         "MAIL = 'someone@example.org'\n",
         "HOST = '127.0.0.1'\n",
+        "HOSTS = ['::1', 'fe80::1', '2001:db8::1', 'fd00::1:2:3:4:5']\n",
+        "    return '12:34:56', '01:23:45:67:89:ab', x[1::2], 'a[20::3000::1]'\n",
+        "    return '000-12-3456', '900-12-3456'\n",
+        "    return 123-45-6789 + 12345678\n",
         "    return 'GB00 AAAA 1234 5678 9012 34'\n",
         "    pass\n",
         "",
@@ -206,10 +156,88 @@ def test_card_and_account_numbers_are_blocked(kind: str, secret: str) -> None:
     assert vet(f"x = '{secret}'\n").report.blocked == 1
 
 
-def test_public_addresses_are_counted_and_pass() -> None:
-    text = "HOST = '93.184." + "216.34'\n"
-    assert vet(text).report == Report(counted=1, findings={"ipv4": 1})
+@pytest.mark.parametrize(
+    ("kind", "address"), [("ipv4", "93.184." + "216.34"), ("ipv6", "2001:4860:" + "4860::8888")]
+)
+def test_public_addresses_are_counted_and_pass(kind: str, address: str) -> None:
+    text = f"HOST = '{address}'\n"
+    assert vet(text).report == Report(counted=1, findings={kind: 1})
     assert vet(text).items[0].completion == text
+
+
+# The examples of the authorities or of their encyclopedia articles.
+NATIONAL_IDS = [
+    ("us_ssn", "078-05-" + "1120"),
+    ("french_nir", "2 69 05 49 588 157 " + "80"),
+    ("spanish_dni", "12345678" + "Z"),
+    ("spanish_dni", "X1234567" + "L"),
+    ("italian_codice_fiscale", "MRTMTT25D09F205" + "Z"),
+    ("brazilian_cpf", "111.444.777-" + "35"),
+    ("indian_aadhaar", "9999 4105 " + "7058"),
+    ("uk_nino", "AB 12 34 56 " + "C"),
+]
+
+
+@pytest.mark.parametrize(("kind", "number"), NATIONAL_IDS)
+def test_national_ids_are_redacted_in_strings_comments_and_prose(kind: str, number: str) -> None:
+    for text in ("x = '{}'\n", "    # of {}\n    return x\n", "It is {} , she said."):
+        vetted = vet(text.format(number))
+        assert vetted.report == Report(redacted=1, findings={kind: 1})
+        assert number not in vetted.items[0].completion
+
+
+@pytest.mark.parametrize(("kind", "number"), NATIONAL_IDS)
+def test_a_national_id_with_a_wrong_digit_is_a_number(kind: str, number: str) -> None:
+    if kind in ("us_ssn", "uk_nino"):  # without a checksum
+        return
+    places = [place for place, character in enumerate(number) if character.isdigit()]
+    for place in places:
+        other = str((int(number[place]) + 1) % 10)
+        wrong = number[:place] + other + number[place + 1 :]
+        assert kind not in vet(f"x = '{wrong}'").report.findings
+
+
+def test_a_token_with_its_own_checksum_is_blocked_without_its_prefix() -> None:
+    token = with_checksum(random.Random(9))
+    assert vet(f"x = '{token}'").report.findings["checksummed"] == 1
+    assert vet(f"x = '{token}'").items == ()
+    wrong = ("A" if token[0] != "A" else "B") + token[1:]
+    assert vet(f"x = '{wrong}'").report == Report(redacted=1, findings={"high_entropy": 1})
+
+
+def test_site_rules_find_what_the_site_says_with_its_severity() -> None:
+    node = conf("standard") | {
+        "site_rules": [
+            {"name": "customer", "pattern": r"CUST-\d{8}", "severity": "high"},
+            {"name": "project", "pattern": "(?i)project lyra", "severity": "medium"},
+        ]
+    }
+    guardrail = instantiate(node, key="guardrail")
+    assert vet("    # CUST-12345678\n", guardrail).report == Report(
+        blocked=1, findings={"customer": 1}
+    )
+    vetted = vet("    # Project Lyra\n", guardrail)
+    assert vetted.items[0].completion == f"    # {PLACEHOLDER}project>\n"
+    assert vet("    # CUST-12345678, Project Lyra\n").report == Report()
+
+
+@pytest.mark.parametrize(
+    ("rules", "complaint"),
+    [
+        ([{"name": "x", "pattern": "("}], "no regular expression"),
+        ([{"name": "x", "pattern": "a*"}], "matches the empty text"),
+        ([{"name": "x", "pattern": "redacted"}], "matches its own redaction"),
+        ([{"name": "email", "pattern": "@@"}], "has the name of another rule"),
+        ([{"name": "x", "pattern": "@"}] * 2, "name of another rule"),
+        ([{"name": "x", "pattern": "a", "severity": "deadly"}], "severity"),
+    ],
+)
+def test_a_site_rule_that_cannot_work_is_refused_in_one_line(
+    rules: list[dict[str, str]], complaint: str
+) -> None:
+    with pytest.raises(UserError, match=complaint) as refusal:
+        instantiate(conf("standard") | {"site_rules": rules}, key="guardrail")
+    assert "\n" not in str(refusal.value)
 
 
 def test_canaries_are_blocked_also_in_pieces() -> None:
@@ -220,21 +248,21 @@ def test_canaries_are_blocked_also_in_pieces() -> None:
 
 
 def test_allowed_texts_are_no_findings() -> None:
-    key = CREDENTIALS["aws"](random.Random(5))
+    key = PREFIXED["aws"](random.Random(5))
     assert vet(f"x = '{key}'", Guardrail(allow=(key,))).report == Report()
-    other = CREDENTIALS["aws"](random.Random(6))
+    other = PREFIXED["aws"](random.Random(6))
     assert vet(f"x = '{key} {other}'", Guardrail(allow=(key,))).report.blocked == 1
 
 
 def test_actions_are_configurable_by_severity() -> None:
-    key = CREDENTIALS["aws"](random.Random(7))
+    key = PREFIXED["aws"](random.Random(7))
     vetted = vet(f"x = '{key}'", Guardrail(high="redact"))
     assert vetted.items[0].completion == f"x = '{PLACEHOLDER}aws>'"
     assert vet(f"x = '{key}'", Guardrail(high="count")).report.counted == 1
 
 
 def test_what_cannot_be_redacted_in_one_place_is_blocked() -> None:
-    key = CREDENTIALS["aws"](random.Random(8))
+    key = PREFIXED["aws"](random.Random(8))
     assert vet(f"x = '{key[:7]}' + '{key[7:]}'", Guardrail(high="redact")).report.blocked == 1
 
 
@@ -293,6 +321,20 @@ def test_redacting_twice_changes_nothing(pieces: list[str]) -> None:
         "x = " + "1+" * 9_000 + "'a' 'b'",
         "eyJ" + "a" * 16_000 + "." + "eyJ" * 4_000,
         "eyJ-" * 8_000,
+        "sk-" * 10_000,
+        "Bearer " * 4_500,
+        "Bearer " + "a" * 32_000,
+        "Authorization: Basic " * 1_500,
+        "hooks.slack.com/services/T" * 1_200,
+        "1::" * 10_000,
+        "2001:" * 6_000,
+        "'1' " * 8_000,
+        "x='1'" + "+'1'" * 7_000 + "(",
+        "'" + "\\x41" * 8_000 + "'",
+        "key:" * 8_000,
+        "key is " * 4_500,
+        "pat" * 10_000,
+        "a~" * 16_000 + "1Q~",
     ],
 )
 @pytest.mark.timeout(30)  # a quadratic rule would take minutes

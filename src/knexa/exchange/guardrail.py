@@ -4,14 +4,15 @@ A single finding decides what happens to its item; there is no score and no rati
 could dilute. The guardrail stands on both sides, because a peer may have none.
 """
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from knexa.exchange.findings import PLACEHOLDER, SEVERITY, Finding, Rule, find
+from knexa.exchange.findings import PLACEHOLDER, SEVERITY, Finding, Rule, Severity, find
 from knexa.exchange.package import TextItem, unsendable
 
 Action = Literal["block", "redact", "count"]
@@ -48,6 +49,46 @@ class Vetted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SiteRule:
+    """A rule of the site's own, e.g. for customer numbers or project names.
+
+    Attributes:
+        name: What reports call its findings.
+        pattern: A regular expression, searched in the whole text. It is the site's to keep it
+            fast: a peer writes the text.
+        severity: Which action a finding meets.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    pattern: str
+    severity: Severity = "high"
+
+    def __post_init__(self) -> None:
+        try:
+            compiled = re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(
+                f"the pattern of site rule {self.name!r} is no regular expression: {error}"
+            ) from None
+        if compiled.search(""):
+            raise ValueError(
+                f"the pattern of site rule {self.name!r} matches the empty text, hence every "
+                "answer; make it ask for at least one character"
+            )
+        if compiled.search(f"{PLACEHOLDER}{self.name}>"):
+            raise ValueError(
+                f"the pattern of site rule {self.name!r} matches its own redaction "
+                f"{PLACEHOLDER + self.name + '>'!r}; make it narrower or rename the rule"
+            )
+
+    def find(self, text: str) -> Iterator[Finding]:
+        """Yield what the pattern finds, as a finding of the rule ``name``."""
+        for match in re.finditer(self.pattern, text):
+            if match[0]:
+                yield Finding(self.name, self.name, match[0])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Guardrail:
     """Blocks, redacts or counts what its rules find in a completion.
 
@@ -56,9 +97,11 @@ class Guardrail:
     Attributes:
         rules: What is looked for (``knexa.exchange.findings``); empty switches the filter off.
         high: What a finding of high severity does: credentials, cards, IBANs, canaries.
-        medium: The same for e-mail addresses, phone numbers and random-looking strings.
-        low: The same for public IPv4 addresses.
+        medium: The same for e-mail addresses, phone numbers, national ids and random-looking
+            strings.
+        low: The same for public IP addresses.
         canaries: Strings planted in private data, which must never leave.
+        site_rules: The site's own rules.
         allow: Texts that are no finding at this site, e.g. a public test key.
     """
 
@@ -67,7 +110,16 @@ class Guardrail:
     medium: Action = "redact"
     low: Action = "count"
     canaries: tuple[Annotated[str, Field(min_length=6)], ...] = ()
+    site_rules: tuple[SiteRule, ...] = ()
     allow: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [rule.name for rule in self.site_rules]
+        taken = {name for name in names if name in ALL_RULES or names.count(name) > 1}
+        if taken:
+            raise ValueError(
+                f"site rule {min(taken)!r} has the name of another rule; rename one of them"
+            )
 
     def vet(self, items: Sequence[TextItem]) -> Vetted:
         """Return the items that may pass and what was found."""
@@ -113,11 +165,14 @@ class Guardrail:
         return None, "block", [finding.kind for finding in seen]
 
     def _find(self, text: str) -> set[Finding]:
-        rules = frozenset(self.rules)
-        return {f for f in find(text, rules, self.canaries) if f.text not in self.allow}
+        found = set(find(text, frozenset(self.rules), self.canaries))
+        for rule in self.site_rules:
+            found |= set(rule.find(text))
+        return {finding for finding in found if finding.text not in self.allow}
 
     def _action(self, finding: Finding) -> Action:
-        severity = SEVERITY[finding.rule]
+        site = {rule.name: rule.severity for rule in self.site_rules}
+        severity = (SEVERITY | site)[finding.rule]
         return {"high": self.high, "medium": self.medium, "low": self.low}[severity]
 
 

@@ -1,0 +1,216 @@
+"""Personal data that is told by its form: addresses, cards, accounts and national ids.
+
+What has a checksum is checked, so that a number is not taken for an id; a chance number of the
+right length still passes one in 10 (Luhn, Verhoeff), 23 (DNI), 26 (codice fiscale), 97 (NIR, IBAN)
+or 100 (CPF). Not covered: names, street addresses, dates of birth, and ids of other countries.
+"""
+
+import ipaddress
+import re
+import string
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+_Valid = Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One kind of personal data: its pattern, and what else has to hold of a match."""
+
+    rule: str
+    kind: str
+    pattern: re.Pattern[str]
+    valid: _Valid = bool
+
+    def find(self, text: str) -> Iterator[str]:
+        """Yield what is of this kind in a text."""
+        return (match[0] for match in self.pattern.finditer(text) if self.valid(match[0]))
+
+
+def _digits(number: str) -> list[int]:
+    return [int(character) for character in number if character.isdecimal()]
+
+
+# Cards and accounts
+
+_CARD_ISSUER = re.compile(r"4|5[1-5]|2[2-7]|3[47]|6011|65")
+
+
+def luhn(number: str) -> bool:
+    """Check a card number's issuer and ISO/IEC 7812's last digit."""
+    digits = _digits(number)
+    if len(set(digits)) < 2 or not _CARD_ISSUER.match("".join(map(str, digits))):
+        return False
+    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
+    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def iban(number: str) -> bool:
+    """Check ISO 13616: 97 divides the rearranged number less one."""
+    plain = number.replace(" ", "")
+    if not 15 <= len(plain) <= 34:
+        return False
+    return int("".join(str(int(c, 36)) for c in plain[4:] + plain[:4])) % 97 == 1
+
+
+# Internet addresses
+
+# RFC 2606 and 6761: names that belong to nobody.
+_RESERVED_HOST = re.compile(r"(?i)[@.](?:example(?:\.\w+)?|[\w.-]+\.(?:test|invalid|localhost))$")
+_LOCAL_IPV4 = re.compile(r"0\.|10\.|127\.|169\.254\.|172\.(?:1[6-9]|2\d|3[01])\.|192\.168\.|255\.")
+_GLOBAL_IPV6 = re.compile(r"[23][0-9A-Fa-f]{3}:")
+
+
+def _public_ipv6(address: str) -> bool:
+    try:
+        return bool(_GLOBAL_IPV6.match(address)) and ipaddress.IPv6Address(address).is_global
+    except ValueError:
+        return False
+
+
+# National ids
+
+
+def _ssn(number: str) -> bool:
+    """Check what the US Social Security Administration never issues; there is no checksum."""
+    area, group, serial = number.split("-")
+    return area not in ("000", "666") and area < "900" and group != "00" and serial != "0000"
+
+
+def _nir(number: str) -> bool:
+    """Check a French NIR: 97 less the remainder of the number, Corsica's letters as 19 and 18."""
+    plain = re.sub(r"\W", "", number).replace("2A", "19").replace("2B", "18")
+    return int(plain[13:]) == 97 - int(plain[:13]) % 97
+
+
+def _dni(number: str) -> bool:
+    """Check a Spanish DNI or NIE: a letter for the remainder by 23."""
+    plain = number.replace("-", "").upper()
+    value = int(plain[:-1].translate(str.maketrans("XYZ", "012")))
+    return plain[-1] == "TRWAGMYFPDXBNJZSQVHLCKE"[value % 23] and len(set(plain[:-1])) > 1
+
+
+_ODD_DIGITS = (1, 0, 5, 7, 9, 13, 15, 17, 19, 21)
+_ODD_LETTERS = (*_ODD_DIGITS, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23)
+_ODD_PLACES = dict(
+    zip("0123456789" + string.ascii_uppercase, (*_ODD_DIGITS, *_ODD_LETTERS), strict=True)
+)
+
+
+def _codice_fiscale(code: str) -> bool:
+    """Check the last letter of an Italian codice fiscale."""
+    total = sum(_ODD_PLACES[c] for c in code[0:15:2])
+    total += sum(int(c) if c.isdigit() else ord(c) - ord("A") for c in code[1:15:2])
+    return code[15] == chr(ord("A") + total % 26)
+
+
+def _cpf(number: str) -> bool:
+    """Check both check digits of a Brazilian CPF."""
+    digits = _digits(number)
+    for place in (9, 10):
+        total = sum(d * (place + 1 - i) for i, d in enumerate(digits[:place]))
+        if digits[place] != total * 10 % 11 % 10:
+            return False
+    return len(set(digits)) > 1
+
+
+_VERHOEFF_STEP = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
+
+
+def _dihedral(a: int, b: int) -> int:
+    """Multiply in the symmetry group of the pentagon."""
+    if a < 5:
+        return (a + b) % 5 if b < 5 else 5 + (a + b) % 5
+    return 5 + (a - b) % 5 if b < 5 else (a - b) % 5
+
+
+def _verhoeff(number: str) -> bool:
+    """Check an Aadhaar number's last digit."""
+    check = 0
+    for place, digit in enumerate(reversed(_digits(number))):
+        for _ in range(place % 8):
+            digit = _VERHOEFF_STEP[digit]
+        check = _dihedral(check, digit)
+    return check == 0
+
+
+def _nino(number: str) -> bool:
+    """Check the prefixes that British National Insurance never issues; there is no checksum."""
+    return number[:2] not in ("BG", "GB", "KN", "NK", "NT", "TN", "ZZ")
+
+
+ANYWHERE: tuple[Shape, ...] = (
+    Shape(
+        "card",
+        "card",
+        re.compile(r"(?<![\w.-])(?:[3-6]\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{3,4}|3\d{14})(?![\w.-])"),
+        luhn,
+    ),
+    Shape(
+        "iban",
+        "iban",
+        re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)"),
+        iban,
+    ),
+)
+"""What is looked for in the whole text, arithmetic included."""
+
+EMAIL = Shape(
+    "email",
+    "email",
+    re.compile(
+        r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w(])"
+    ),
+    lambda address: not _RESERVED_HOST.search(address),
+)
+
+IN_PROSE: tuple[Shape, ...] = (
+    Shape(
+        "phone",
+        "phone",
+        re.compile(
+            r"(?<![\w.+)-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){2,4}"
+            r"|\(\d{3}\) ?\d{3}[-. ]\d{4}|\d{3}([-. ])\d{3}\1\d{4})(?![\w-])"
+        ),
+    ),
+    Shape(
+        "ipv4",
+        "ipv4",
+        re.compile(
+            r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.])"
+        ),
+        lambda address: not _LOCAL_IPV4.match(address),
+    ),
+    Shape(
+        "ipv6",
+        "ipv6",
+        re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}){0,6}(?![\w:])"),
+        _public_ipv6,
+    ),
+    *(
+        Shape("national_id", kind, re.compile(rf"(?<![\w.-]){pattern}(?![\w-])"), valid)
+        for kind, pattern, valid in (
+            ("us_ssn", r"\d{3}-\d{2}-\d{4}", _ssn),
+            (
+                "french_nir",
+                r"[12] ?\d\d ?(?:0[1-9]|1[0-2]|[2-9]\d) ?(?:\d\d|2[AB]) ?\d{3} ?\d{3} ?\d\d",
+                _nir,
+            ),
+            ("spanish_dni", r"(?:\d{8}|[XYZ]-?\d{7})-?[A-HJ-NP-TV-Z]", _dni),
+            (
+                "italian_codice_fiscale",
+                r"[A-Z]{6}\d\d[ABCDEHLMPRST]\d\d[A-Z]\d{3}[A-Z]",
+                _codice_fiscale,
+            ),
+            ("brazilian_cpf", r"\d{3}\.\d{3}\.\d{3}-\d\d", _cpf),
+            ("indian_aadhaar", r"[2-9]\d{3}([ -])\d{4}\1\d{4}", _verhoeff),
+            (
+                "uk_nino",
+                r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d\d ?\d\d ?\d\d ?[A-D]",
+                _nino,
+            ),
+        )
+    ),
+)
+"""What is looked for in strings, comments and prose only: elsewhere it would be arithmetic."""
