@@ -72,6 +72,7 @@ def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
                 f"what sets {group}.*, such as debug=smoke"
             )
     _check_protocol(job, components)
+    _check_liars(job, components)
     _check_context(components["context"], components["profile"])
     _check_private_training(job, components)
     return root, components
@@ -119,6 +120,29 @@ def config_hash(config: Mapping[str, Any], data: Any) -> str:
         identity["data"] = node | {"fingerprint": data.fingerprint()}
     document = json.dumps([RECIPE, identity], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(document.encode()).hexdigest()
+
+
+def _check_liars(job: Job, components: Mapping[str, Any]) -> None:
+    """Refuse lies that the exchange cannot carry, and a gate where nobody chooses teachers."""
+    roster, exchange = components["roster"], components["exchange"]
+    gate = getattr(components["federation"], "trust_gate", None)
+    if gate is not None and getattr(components["matchmaker"], "protocol", None) is not None:
+        raise UserError(
+            f"federation.trust_gate={gate} keeps teachers out of pairs, and "
+            f"matchmaker={job.choices['matchmaker']} chooses none; set it to null"
+        )
+    liars = getattr(roster, "byzantine", None)
+    if liars is None or liars.num == 0 or exchange is None:
+        return
+    carried = getattr(exchange, "carries", "text")
+    attacks = ("garbage", "wrong", "copied", "sybil") if carried != "logits" else ("sybil",)
+    spoken = [attack for attack in attacks if attack in liars.attacks]
+    if spoken and carried != "text":
+        raise UserError(
+            f"roster.byzantine.attack={spoken[0]} needs text, and "
+            f"exchange={job.choices['exchange']} sends {carried}; choose akd or akd_verified, or "
+            "an attack on profiles or rewards"
+        )
 
 
 def _check_context(context: Any, profile: Any) -> None:

@@ -6,7 +6,6 @@ from copy import deepcopy
 from functools import partial
 from typing import Any
 
-from knexa.errors import UserError
 from knexa.federation.honesty import teaching_of
 from knexa.federation.progress import Progress
 from knexa.federation.rounds import restore, run_rounds
@@ -70,17 +69,7 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
 
 
 def build_cpm(settings: Settings, world: World) -> CPM:
-    """Return the run's matchmaker with all that it works by, untaught.
-
-    Raises:
-        UserError: A trust gate is set, and the matchmaker does not pair.
-    """
-    if settings.federation.trust_gate is not None and settings.matchmaker.protocol is not None:
-        raise UserError(
-            f"federation.trust_gate={settings.federation.trust_gate} keeps teachers out of pairs, "
-            f"and matchmaker={settings.matchmaker_name} dictates who learns from whom: set it to "
-            "null"
-        )
+    """Return the run's matchmaker with all that it works by, untaught."""
     return CPM(
         matchmaker=deepcopy(settings.matchmaker),  # a restarted matchmaker begins untaught
         context=settings.context,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from knexa.agents.byzantine import TEXT_ATTACKS, Liars
+from knexa.agents.byzantine import Liars
 from knexa.agents.private_training import training_spent
 from knexa.agents.session import Session
 from knexa.backbones.load import BackbonePool, LoadedBackbone, check_available
@@ -147,28 +147,9 @@ def _session(settings: Settings, workers: Workers) -> tuple[Session, GateReport]
         servers=settings.roster.servers(settings.matchmaker.num_servers),
         measure=settings.reward.measure,
         measures_skills=settings.profile.measures_skills,
-        liars=_liars(settings),
+        liars=Liars.of(settings.roster.byzantine, settings.seed, num_agents),
     )
     return session, report
-
-
-def _liars(settings: Settings) -> Liars:
-    """Return the run's liars; refuse attacks that the exchange cannot carry."""
-    byzantine, protocol = settings.roster.byzantine, settings.exchange
-    liars = Liars.of(byzantine, settings.seed, settings.roster.num_agents)
-    used = [way for way in (*TEXT_ATTACKS, "sybil") if way in liars.attacks]
-    speaks = protocol.carries == "text" or (protocol.carries == "logits" and "sybil" not in used)
-    if liars.members and used and not speaks:
-        raise UserError(
-            f"roster.byzantine.attack={used[0]} needs text: exchange={protocol.name} sends "
-            f"{protocol.carries}; choose akd or akd_verified, or an attack on profiles or rewards"
-        )
-    if "sybil" in used and settings.federation.sync == "async":
-        raise UserError(
-            "federation.sync=async: what a sybil says is another agent's, which goes on learning "
-            "meanwhile; set federation.sync=lockstep, or another roster.byzantine.attack"
-        )
-    return liars
 
 
 def admissible_pairs(session: Session) -> Mask | None:
