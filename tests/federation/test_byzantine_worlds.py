@@ -85,11 +85,15 @@ def test_sybils_send_one_text_under_their_names():
 
 
 @pytest.mark.slow
-def test_a_copier_passes_on_what_it_was_taught():
+def test_a_copier_passes_on_what_it_was_taught_also_after_an_interruption(tmp_path):
     world, _ = taught(AKD(num_steps=1), liars("copied"), (1, 0))
     copied = decode(world.lessons(1, [1])[1][0].text).items
+    world.save(tmp_path)
+    resumed = small.world(AKD(num_steps=1), liars=liars("copied"))
+    resumed.load(tmp_path)
     world.begin_round(2)
     sent = decode(world.lessons(2, [0])[0][0].text)
+    assert decode(resumed.lessons(2, [0])[0][0].text) == sent
     assert sent.sender == "a0"
     assert [(item.task_id, item.completion) for item in sent.items] == [
         (item.task_id, item.completion) for item in copied

@@ -165,3 +165,25 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, ar
     captured = capsys.readouterr()
     assert len(captured.err.strip().splitlines()) == 1
     assert captured.out == ""
+
+
+def test_runs_with_liars_show_the_honest_agents_and_who_was_let_teach(tmp_path):
+    for seed, shunned in enumerate((7, None)):
+        lied = {"teaching_share": 0.5, "shunned_after": shunned}
+        write_run(tmp_path, "linucb", seed, summary={"byzantine": lied})
+        honest = {"honest_pass@1": {"mean": 0.3}, "byzantine": lied}
+        write_run(tmp_path, "random", seed, summary=honest)
+    table = results(tmp_path)
+    honest = column(table, "honest agents' pass@1 %")
+    assert honest == {"linucb/akd": "-", "random/akd": "30.0 [30.0, 30.0]"}
+    shares = column(table, "liars' teaching over their fair share")
+    assert shares["linucb/akd"] == "0.50 [0.50, 0.50]"
+    rounds = column(table, "rounds until under a third of it")
+    assert rounds["linucb/akd"] == "7 (1 of 2 seeds)"
+    assert any("Honest agents are" in note for note in table.notes)
+
+
+def test_runs_without_liars_say_nothing_of_them(tmp_path):
+    write_run(tmp_path)
+    table = results(tmp_path)
+    assert not any("liars" in text for text in (*table.headings, *table.notes))
