@@ -126,7 +126,8 @@ def _draw_slopes(
             line.set_dashes(look.dashes)
     axes.legend(frameon=False, fontsize=6.5, loc="upper left", handlelength=1.6)
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high * (high / low) ** (0.05 + 0.07 * len(slopes)))  # room for the legend
+    room = min(0.03 + 0.044 * len(slopes), 0.75)  # the legend's share of the height
+    axes.set_ylim(low, high * (high / low) ** (room / (1.0 - room)))
 
 
 def _regrets(study: Study) -> dict[Named, list[tuple[Group, Array, Array]]]:
