@@ -126,7 +126,7 @@ def _draw_slopes(
             line.set_dashes(look.dashes)
     axes.legend(frameon=False, fontsize=6.5, loc="upper left", handlelength=1.6)
     low, high = axes.get_ylim()
-    room = min(0.03 + 0.044 * len(slopes), 0.75)  # the legend's share of the height
+    room = min(0.03 + 0.057 * len(slopes), 0.75)  # the legend's share of the height
     axes.set_ylim(low, high * (high / low) ** (room / (1.0 - room)))
 
 
