@@ -20,6 +20,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 TOY_FOLDER = Path(__file__).parent / "toy"
 
 
+def pytest_report_header() -> str:
+    """Say which layers around generated programs this machine grants: tests of others skip."""
+    from knexa.evaluation import Executor
+    from knexa.evaluation.protection import LAYERS, missing
+
+    with Executor() as executor:
+        layers = executor.layers
+    lacking = ", ".join(layer.name for layer in missing(layers)) or "none"
+    return f"sandbox: {len(LAYERS)} layers, missing here: {lacking}; in force: {', '.join(layers)}"
+
+
 @pytest.fixture
 def toy_conf(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Point the app to the toy configs; their components are ``tests/toy/toy_components.py``."""

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import os
 import struct
 
 from . import kernel
@@ -60,7 +61,8 @@ _DENIED: tuple[tuple[int | None, int | None], ...] = (
     (203, 122),  # sched_setaffinity
     (206, 0),  # io_setup
 )
-_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
+_PR_SET_SECCOMP = 22
+_PID_MARK = 0x7EADBEE5
 _ALLOW, _ERRNO, _EPERM, _ENOSYS = 0x7FFF0000, 0x00050000, 1, 38
 _CLONE_THREAD = 0x00010000
 
@@ -112,15 +114,37 @@ def _bpf(code: int, jump_true: int = 0, jump_false: int = 0, k: int = 0) -> byte
     return struct.pack("=HBBI", code, jump_true, jump_false, k)
 
 
-def attach(program: bytes) -> None:
-    """Attach a filter to this process (and what it starts) for good.
+class Filter:
+    """A filter that is ready to be attached to any process with a single call.
 
-    Raises:
-        OSError: The kernel does not take it, or there is none for this machine.
+    All is laid out in memory beforehand: after a fork, every page that is touched is copied, and
+    those copies are most of what a small program costs.
     """
-    if not program:
-        raise OSError(errno.ENOSYS, "no filter for this machine")
-    buffer = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
-    kernel.prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    kernel.check(kernel.prctl(_PR_SET_SECCOMP, 2, header), "prctl")
+
+    def __init__(self, *, children: bool) -> None:
+        """``children`` allows processes of its own to the program."""
+        code = assemble(_PID_MARK, children)
+        mark = struct.pack("=I", _PID_MARK)
+        self._places = [at + 4 for at in range(0, len(code), 8) if code[at + 4 : at + 8] == mark]
+        self._code = ctypes.create_string_buffer(code, len(code))
+        header = struct.pack("@HP", len(code) // 8, ctypes.addressof(self._code))
+        self._header = ctypes.create_string_buffer(header, len(header))
+        self._address = ctypes.c_void_p(ctypes.addressof(self._header))
+        self._call = kernel.libc.prctl if kernel.libc is not None and code else None
+        self._arguments = (
+            *(ctypes.c_int(_PR_SET_SECCOMP), ctypes.c_ulong(2), self._address),
+            *(ctypes.c_ulong(0), ctypes.c_ulong(0)),
+        )
+
+    def attach(self) -> None:
+        """Attach it to this process for good; needs ``no-new-privileges``.
+
+        Raises:
+            OSError: The kernel does not take it, or there is none for this machine.
+        """
+        if self._call is None:
+            raise OSError(errno.ENOSYS, "no filter for this machine")
+        pid = os.getpid()
+        for place in self._places:
+            struct.pack_into("=I", self._code, place, pid)
+        kernel.check(self._call(*self._arguments), "prctl")

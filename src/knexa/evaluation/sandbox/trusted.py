@@ -10,7 +10,9 @@ import ast
 import builtins
 import contextlib
 import functools
+import gc
 import importlib
+import marshal
 import random
 import re
 import resource
@@ -37,6 +39,22 @@ def _stand_in(session: Session, name: str) -> Any:
 @functools.lru_cache(maxsize=4096)
 def _compile(source: str, name: str) -> types.CodeType:
     return compile(source, name, "exec", dont_inherit=True)
+
+
+@functools.lru_cache(maxsize=4096)
+def _compile_setup(source: str) -> str:
+    """Return the set-up's code as hex, as it is sent to a program's process."""
+    code = _as_hex(compile(source, "<candidate>", "exec", dont_inherit=True))
+    if code is None:
+        raise ValueError("the set-up nests too deeply")
+    return code
+
+
+def _as_hex(code: types.CodeType) -> str | None:
+    """Return code as hex, in which form it is sent; None where its constants nest too deeply."""
+    with contextlib.suppress(ValueError):
+        return marshal.dumps(code).hex()
+    return None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -73,14 +91,14 @@ def verify(server: Server, job: dict[str, Any]) -> dict[str, Any]:
     if len(job["program"]) > _MAX_SOURCE:
         return {"outcome": "failed", "detail": "the program is longer than 1 MiB"}
     try:
-        compile(job["program"], "<candidate>", "exec", dont_inherit=True)
+        code = _as_hex(compile(job["program"], "<candidate>", "exec", dont_inherit=True))
     except (SyntaxError, ValueError) as error:
         return {"outcome": "syntax_error", "detail": str(error)[:200]}
     except (RecursionError, MemoryError, OverflowError):
-        pass  # the sandbox finds out what this is
+        code = None  # the sandbox finds out what this is
     session = Session(server, job)
     try:
-        _judge(session, job)
+        _judge(session, job, code)
     finally:
         report = session.finish()
     outcome, detail, again = session.outcome, session.detail, False
@@ -98,8 +116,11 @@ def verify(server: Server, job: dict[str, Any]) -> dict[str, Any]:
 _BY_SIGNAL = {int(signal.SIGKILL): "out_of_memory", int(signal.SIGXCPU): "timeout"}
 
 
-def _judge(session: Session, job: dict[str, Any]) -> None:
-    """Run the trusted code against the program and leave the outcome in ``session``."""
+def _judge(session: Session, job: dict[str, Any], code: str | None) -> None:
+    """Run the trusted code against the program and leave the outcome in ``session``.
+
+    ``code`` is the compiled program, None where only the sandbox may try to compile it.
+    """
     module = types.ModuleType(MODULE)
     namespace = session.namespace = module.__dict__
     sys.modules[MODULE] = module
@@ -115,9 +136,11 @@ def _judge(session: Session, job: dict[str, Any]) -> None:
                 for name, value in namespace.items()
                 if isinstance(value, type) and value.__module__ == MODULE
             ]
-            sources = [job["setup"], job["program"]]
+            codes = [_compile_setup(job["setup"])] if job["setup"].strip() else []
+            codes += [] if code is None else [code]
+            source = job["program"] if code is None else None
             try:
-                session.ask({"sources": sources, "classes": classes})
+                session.ask({"codes": codes, "source": source, "classes": classes})
             except SyntaxError as error:
                 session.end("syntax_error", str(error))
                 return
@@ -166,6 +189,8 @@ def main(channel_fd: int, folder: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     server = Server(folder)
+    gc.collect()
+    gc.freeze()
     try:
         while True:
             job = codec.receive(channel)
