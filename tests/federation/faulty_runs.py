@@ -54,7 +54,9 @@ class KilledError(Exception):
     """What a test raises at the end of a round."""
 
 
-class _KilledTracker(Tracker):
+class KilledTracker(Tracker):
+    """Stops a run at the end of a round, before its checkpoint."""
+
     kill_in: int | None = None
 
     def end_round(self, round: int) -> dict[str, float]:
@@ -98,7 +100,7 @@ def run(
         checkpoint = run_dir.rewind()
         if checkpoint:
             restore(world, cpm, dispatch, checkpoint[1])
-        tracker = _KilledTracker(run_dir)
+        tracker = KilledTracker(run_dir)
         tracker.kill_in = kill_in
         run_rounds(
             world,
