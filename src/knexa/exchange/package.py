@@ -23,7 +23,7 @@ _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 # Possessive, with an optional closing quote: one linear pass, whatever the input.
-_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[{\[,]', re.DOTALL)
 _PACKAGE_KEYS = frozenset({"version", "kind", "sender", "round", "items"})
 _ITEM_KEYS = frozenset({"task_id", "completion", "confidence"})
 
@@ -158,16 +158,21 @@ def unsendable(item: TextItem, *, limits: PackageLimits = DEFAULT_LIMITS) -> str
 
 def _check_structure(text: str, limits: PackageLimits) -> None:
     """Bound what the parser may build, so that memory stays near the size of the input."""
-    skeleton = _STRING.sub("", text)
-    if (
-        skeleton.count("{") > limits.max_items + 1
-        or skeleton.count("[") > 1
-        or skeleton.count(",") > len(_ITEM_KEYS) * limits.max_items + len(_PACKAGE_KEYS)
-    ):
-        raise PackageError(
-            f"the package has too many items or is nested too deeply; allowed are "
-            f"{limits.max_items} items"
-        )
+    item_strings, package_strings = len(_ITEM_KEYS) + 2, len(_PACKAGE_KEYS) + 2
+    left = {
+        "{": limits.max_items + 1,
+        "[": 1,
+        ",": len(_ITEM_KEYS) * limits.max_items + len(_PACKAGE_KEYS),
+        '"': item_strings * limits.max_items + package_strings,
+    }
+    for token in _TOKEN.finditer(text):
+        first = text[token.start()]
+        left[first] -= 1
+        if left[first] < 0:
+            raise PackageError(
+                f"the package has too many items or is nested too deeply; allowed are "
+                f"{limits.max_items} items"
+            )
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

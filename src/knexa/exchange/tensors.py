@@ -6,6 +6,7 @@ types and shapes, so it knows the largest package before it reads one. Whatever 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -18,7 +19,9 @@ Arrays = Mapping[str, NDArray[Any]]
 Schema = Mapping[str, tuple[str, tuple[int, ...]]]
 """Type (``float16``, ``float32`` or ``int32``) and shape of every tensor by name."""
 
-_MAX_HEADER: Final = 1 << 20
+# Bytes of header: what every package says of itself, and of each tensor besides its name and shape.
+_MAX_PREAMBLE: Final = 4096
+_MAX_ENTRY: Final = 256
 _METADATA: Final = "package"
 _TYPES: Final = {"F16": "float16", "F32": "float32", "I32": "int32"}
 
@@ -55,15 +58,16 @@ def unpack(data: bytes, kind: str, schema: Schema) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    size = sum(np.dtype(kind_).itemsize * int(np.prod(shape)) for kind_, shape in schema.values())
-    if len(data) > size + _MAX_HEADER:
+    size = sum(np.dtype(kind_).itemsize * math.prod(shape) for kind_, shape in schema.values())
+    longest = _longest_header(schema)
+    if len(data) > size + longest:
         raise PackageError(
-            f"the package has {len(data)} bytes, allowed are {size} and {_MAX_HEADER} of header"
+            f"the package has {len(data)} bytes, allowed are {size} and {longest} of header"
         )
-    header = _header(data)
+    header = _header(data, longest)
     metadata = header.pop("__metadata__", None)
     fields = _object(metadata.get(_METADATA, "") if isinstance(metadata, dict) else "")
-    if fields.get("version") != PACKAGE_VERSION:
+    if type(fields.get("version")) is not int or fields["version"] != PACKAGE_VERSION:
         raise PackageError(f"the package is not of version {PACKAGE_VERSION}")
     if fields.get("kind") != kind:
         raise PackageError(f"the package is not of kind {kind!r}")
@@ -74,14 +78,25 @@ def unpack(data: bytes, kind: str, schema: Schema) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = load(data)
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise PackageError(f"the package is not safetensors: {str(error)[:80]}") from None
+    if schema_of(arrays) != dict(schema):  # a header that two parsers read differently
+        raise PackageError("the package holds other tensors than the ones expected")
     _check_finite(arrays)
     return {name: array.copy() for name, array in arrays.items()}  # the bytes are read-only
 
 
-def _header(data: bytes) -> dict[str, Any]:
+def _longest_header(schema: Schema) -> int:
+    """Return the bytes that suffice for the header of an honest package with its length.
+
+    Parsed JSON takes up to 40 times its size, so what a peer may write of it is kept small.
+    """
+    names = sum(6 * len(name) + 20 * len(shape) for name, (_, shape) in schema.items())
+    return _MAX_PREAMBLE + names + _MAX_ENTRY * len(schema)
+
+
+def _header(data: bytes, longest: int) -> dict[str, Any]:
     """Return the header as plain values: eight bytes of length, then JSON."""
     length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(_MAX_HEADER, len(data) - 8):
+    if len(data) < 8 or length > min(longest, len(data)) - 8:
         raise PackageError("the package is not safetensors: its header is cut or too long")
     return _object(data[8 : 8 + length])
 
