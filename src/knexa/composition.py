@@ -12,7 +12,7 @@ import argparse
 import contextlib
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,7 @@ def job_of(config: DictConfig, hydra_config: Any) -> Job:
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key} has no value: set {error.full_key}=...") from error
     except (InterpolationResolutionError, OmegaConfBaseException) as error:
-        where = f"{error.full_key}: " if error.full_key else ""
-        raise UserError(f"{where}{first_line(error.msg or error)}") from error
+        raise _explain_unresolved(error, hydra_config.runtime.choices) from error
     assert isinstance(plain, dict)
     choices = OmegaConf.to_container(hydra_config.runtime.choices)
     overrides = OmegaConf.to_container(hydra_config.overrides.task)
@@ -121,6 +120,21 @@ def job_of(config: DictConfig, hydra_config: Any) -> Job:
         choices={str(group): option for group, option in choices.items()},
         overrides=tuple(map(str, overrides)),
     )
+
+
+def _explain_unresolved(
+    error: OmegaConfBaseException, choices: Mapping[str, str | None]
+) -> UserError:
+    """Name the options that a failing interpolation is about: they may not go together."""
+    text = first_line(error.msg or error)
+    if error.full_key:
+        text = f"{error.full_key}: {text}"
+    groups = dict.fromkeys(re.findall(r"\b([a-z_]+)\.", text))
+    chosen = [f"{group}={show(choices[group])}" for group in groups if group in choices]
+    if not chosen:
+        return UserError(text)
+    chosen.append(f"federation={choices.get('federation')}")
+    return UserError(f"{text}; chosen are {', '.join(dict.fromkeys(chosen))}")
 
 
 def compose(arguments: argparse.Namespace) -> Plan:
@@ -185,7 +199,7 @@ class _Composer:
         parsed = []
         for text in overrides:
             try:
-                (override,) = OverridesParser.create().parse_overrides([text])
+                (override,) = OverridesParser.create(self._loader).parse_overrides([text])
                 if not override.key_or_group:
                     raise OverrideParseException(text, "no key before the equals sign")
             except HydraException as error:
@@ -312,10 +326,9 @@ def _points(master: DictConfig, composer: _Composer) -> list[list[str]]:
     lines = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
     overrides = composer.parse([*lines, *master.hydra.overrides.task])
     if sweeper.get("_target_") == _BASIC_SWEEPER:
-        try:
-            batches = BasicSweeper.split_arguments(overrides, None)
-        except HydraException as error:
-            raise UserError(one_line(error)) from error
+        for override in overrides:
+            _check_sweep(override)
+        batches = BasicSweeper.split_arguments(overrides, None)
         return list(itertools.chain.from_iterable(batches))
     fixed, varied = [], []
     for override in overrides:
@@ -328,6 +341,19 @@ def _points(master: DictConfig, composer: _Composer) -> list[list[str]]:
     for index, choices in enumerate(varied):
         points += [fixed + first[:index] + [choice] + first[index + 1 :] for choice in choices[1:]]
     return points
+
+
+def _check_sweep(override: Override) -> None:
+    """Refuse what Hydra's basic sweeper cannot go through."""
+    if not override.is_sweep_override():
+        return
+    if not override.is_discrete_sweep():
+        raise UserError(
+            f"{override.input_line}: only a search can try an interval; name the values instead: "
+            f"{override.key_or_group}=1,2"
+        )
+    if not list(override.sweep_string_iterator()):
+        raise UserError(f"{override.input_line}: there is no such value to try")
 
 
 def _choices(override: Override) -> list[str]:

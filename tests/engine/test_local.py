@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 import signal
@@ -28,6 +29,16 @@ def die(context: Path, value: int, num_deaths: int) -> int:
     if value == 3 and len(tried.read_text()) <= num_deaths:
         os.kill(os.getpid(), signal.SIGKILL)
     return value**2
+
+
+def die_with_luggage(
+    context: Path, value: int, num_deaths: int, luggage: bytes
+) -> tuple[int, bytes]:
+    return die(context, value, num_deaths), luggage
+
+
+def fill_disk(context: None, value: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def give_back(context: None, value: Any) -> Any:
@@ -93,6 +104,26 @@ def test_workers_that_are_killed_again_end_the_run_in_one_line(tmp_path):
     ):
         pool.map(die, [(i, 2) for i in range(6)], range(6))
     assert "\n" not in str(raised.value)
+
+
+def test_big_tasks_outlive_a_killed_worker(tmp_path):
+    """More than a pipe holds, both ways: what the standard library's pool hangs on."""
+    tasks = [(i, 1, bytes(3_000_000)) for i in range(8)]
+    with Pool(Workers(2, "cpu", "test"), tmp_path) as pool:
+        results = pool.map(die_with_luggage, tasks, range(8))
+    assert [(value, len(luggage)) for value, luggage in results] == [
+        (i**2, 3_000_000) for i in range(8)
+    ]
+
+
+def test_a_phases_own_oserror_is_not_taken_for_a_dead_worker(caplog):
+    with Pool(Workers(2, "cpu", "test"), None) as pool:
+        with pytest.raises(OSError, match="No space left") as raised:
+            pool.map(fill_disk, [(0,), (1,)], [0, 1])
+        assert raised.value.errno == errno.ENOSPC
+        assert "in fill_disk" in raised.value.__notes__[0]
+        assert pool.map(give_back, [(5,)], [0]) == [5]  # the pool can be used again
+    assert caplog.records == []
 
 
 def test_tensors_come_back_bit_for_bit(tmp_path):

@@ -2,8 +2,12 @@
 
 Workers are forked after the backbones are loaded, so they share them and start at once; a phase is
 a pure function, so results do not depend on how many there are, and what a killed worker has left
-undone is done again by new ones, once. With an accelerator everything runs in this process (a
+undone is done again by a new one, once. With an accelerator everything runs in this process (a
 forked process cannot use CUDA).
+
+The standard library's pool is not used: one killed worker breaks all of it, and where arguments
+fill a pipe it waits for ever then (CPython 3.11.7). Here every worker has a pipe of its own, no
+lock and no thread.
 """
 
 import contextlib
@@ -16,10 +20,11 @@ import pickle
 import signal
 import sys
 import time
+import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Annotated, Any, Literal, Protocol
 
@@ -28,8 +33,6 @@ from pydantic import Field
 from knexa.errors import MachineError, UserError
 
 log = logging.getLogger(__name__)
-
-_context: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +112,14 @@ class Pool:
 
     def __init__(self, workers: Workers, context: Any, observer: Observer | None = None) -> None:
         self.workers, self.context, self.observer = workers, context, observer
-        self._executor: ProcessPoolExecutor | None = None
-        self._processes: list[BaseProcess] = []
+        self._forked: list[_Worker] = []
 
     def __enter__(self) -> "Pool":
-        if self.workers.num_workers > 1:
-            self._executor = self._fork()  # now, before the caller starts threads
+        self._fill()  # now, before the caller starts threads
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
+        self._stop()
 
     def map(
         self,
@@ -139,29 +139,17 @@ class Pool:
         """
         if self.observer is not None and tasks:
             self.observer.begin(phase.__name__, len(tasks))
-        if self._executor is None:
+        if self.workers.num_workers == 1:
             return [
                 self._record(phase, key, _timed(phase, self.context, task))
                 for task, key in zip(tasks, keys, strict=True)
             ]
         order = sorted(range(len(tasks)), key=lambda i: 0.0 if sizes is None else -sizes[i])
-        results: dict[int, Any] = {}
         try:
-            self._spread(phase, tasks, keys, order, results)
-        except BrokenProcessPool:
-            log.warning(
-                "%s during %s: new workers do what it left undone", self._bury(), phase.__name__
-            )
-            try:
-                self._executor = self._fork()
-                self._spread(phase, tasks, keys, [i for i in order if i not in results], results)
-            except BrokenProcessPool as error:
-                raise MachineError(
-                    f"{self._bury()} during {phase.__name__}, twice, which is what happens where "
-                    "memory runs out: free some, or set a smaller engine.num_workers, and type the "
-                    "same command again to go on from the last finished round"
-                ) from error
-        return [results[i] for i in range(len(tasks))]
+            return self._spread(phase, tasks, keys, order)
+        except BaseException:
+            self._stop()  # what they are at is not wanted any more
+            raise
 
     def _spread(
         self,
@@ -169,41 +157,55 @@ class Pool:
         tasks: Sequence[tuple[Any, ...]],
         keys: Sequence[int],
         order: Sequence[int],
-        results: dict[int, Any],
-    ) -> None:
-        """Run the tasks of ``order`` in the workers; add each result as it comes."""
-        assert self._executor is not None
-        pending: dict[Future[bytes], int] = {
-            self._executor.submit(_run_in_worker, phase, _pack(tasks[i])): i for i in order
-        }
-        while pending:
-            for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                i = pending.pop(future)
-                results[i] = self._record(phase, keys[i], pickle.loads(future.result()))
+    ) -> list[Any]:
+        """Run the tasks in the workers, begun in ``order``."""
+        self._fill()
+        results: list[Any] = [None] * len(tasks)
+        waiting, running, lost = deque(order), dict[_Worker, int](), set[int]()
+        while waiting or running:
+            for worker in [w for w in self._forked if w not in running][: len(waiting)]:
+                running[worker] = waiting.popleft()
+                worker.begin(phase, tasks[running[worker]])
+            ready = wait([worker.connection for worker in running])
+            for worker in [w for w in running if w.connection in ready]:
+                i = running.pop(worker)
+                try:
+                    answer = worker.connection.recv_bytes()
+                except (EOFError, OSError):
+                    death = self._bury(worker)
+                    if i in lost:
+                        raise MachineError(_given_up(death, phase)) from None
+                    log.warning("%s during %s: a new one starts over", death, phase.__name__)
+                    lost.add(i)
+                    waiting.appendleft(i)
+                    self._fill()
+                else:
+                    results[i] = self._record(phase, keys[i], _result_of(answer))
+        return results
 
-    def _fork(self) -> ProcessPoolExecutor:
-        """Start the worker processes and return when they are there."""
-        others = set(multiprocessing.active_children())
-        executor = ProcessPoolExecutor(
-            self.workers.num_workers,
-            mp_context=multiprocessing.get_context("fork"),
-            initializer=_enter_worker,
-            initargs=(self.context, os.getpid()),
-        )
-        executor.submit(os.getpid).result()
-        self._processes = [p for p in multiprocessing.active_children() if p not in others]
-        return executor
+    def _fill(self) -> None:
+        """Fork the workers that are missing."""
+        if self.workers.num_workers > 1:
+            while len(self._forked) < self.workers.num_workers:
+                others = [worker.connection for worker in self._forked]
+                self._forked.append(_Worker(self.context, others))
 
-    def _bury(self) -> str:
-        """Close a broken executor; say how its first dead worker ended."""
-        assert self._executor is not None
-        self._executor.shutdown(cancel_futures=True)
-        # The executor itself terminates those that outlive the first.
-        codes = [process.exitcode for process in self._processes]
-        code = next((code for code in codes if code not in (None, 0, -signal.SIGTERM)), None)
-        if code is None or code > 0:
-            return f"a worker process ended (exit code {code})"
-        return f"a worker process was killed ({signal.Signals(-code).name})"
+    def _bury(self, worker: "_Worker") -> str:
+        """Forget a dead worker; say how it ended."""
+        self._forked.remove(worker)
+        worker.connection.close()
+        worker.process.join()
+        code = worker.process.exitcode or 0
+        if code < 0:
+            return f"a worker process was killed ({signal.Signals(-code).name})"
+        return f"a worker process ended (exit code {code})"
+
+    def _stop(self) -> None:
+        for worker in self._forked:
+            worker.connection.close()
+            worker.process.terminate()
+        while self._forked:
+            self._forked.pop().process.join()
 
     def _record(self, phase: Callable[..., Any], key: int, timed: tuple[Any, float]) -> Any:
         result, seconds = timed
@@ -212,16 +214,61 @@ class Pool:
         return result
 
 
+def _given_up(death: str, phase: Callable[..., Any]) -> str:
+    return (
+        f"{death} during {phase.__name__}, twice, which is what happens where memory runs out: "
+        "free some, or set a smaller engine.num_workers, and type the same command again to go on "
+        "from the last finished round"
+    )
+
+
 def _timed(phase: Callable[..., Any], context: Any, task: tuple[Any, ...]) -> tuple[Any, float]:
     begin = time.perf_counter()
     return phase(context, *task), time.perf_counter() - begin
 
 
-def _enter_worker(context: Any, parent: int) -> None:
-    global _context
-    _context = context
+class _Worker:
+    """A forked process that runs one task after another; ``connection`` is readable at its end."""
+
+    def __init__(self, context: Any, others: Sequence[Connection]) -> None:
+        fork = multiprocessing.get_context("fork")
+        self.connection, theirs = fork.Pipe()
+        ours = [*others, self.connection]
+        self.process: BaseProcess = fork.Process(
+            target=_serve, args=(context, theirs, ours, os.getpid()), daemon=True
+        )
+        self.process.start()
+        theirs.close()  # the worker's is the only one now: where it dies, ours ends
+
+    def begin(self, phase: Callable[..., Any], task: tuple[Any, ...]) -> None:
+        """Send a task; where the worker is dead, its connection says so when it is read."""
+        with contextlib.suppress(OSError):
+            self.connection.send_bytes(_pack((phase, task)))
+
+
+def _serve(context: Any, connection: Connection, ours: Sequence[Connection], parent: int) -> None:
+    """Be a worker until the main process is done with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what Ctrl-C means
     _die_with(parent)
+    for inherited in ours:
+        inherited.close()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            phase, task = pickle.loads(connection.recv_bytes())
+            connection.send_bytes(_answer(phase, context, task))
+
+
+def _answer(phase: Callable[..., Any], context: Any, task: tuple[Any, ...]) -> bytes:
+    try:
+        return _pack((_timed(phase, context, task), None))
+    except Exception as error:
+        error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+        try:
+            answer = _pack((None, error))
+            pickle.loads(answer)
+        except Exception:  # an exception whose constructor wants more than its message
+            answer = _pack((None, RuntimeError(traceback.format_exc())))
+        return answer
 
 
 def _die_with(parent: int) -> None:
@@ -233,8 +280,12 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _run_in_worker(phase: Callable[..., Any], task: bytes) -> bytes:
-    return _pack(_timed(phase, _context, pickle.loads(task)))
+def _result_of(answer: bytes) -> tuple[Any, float]:
+    """Return what a task gave and in how many seconds, or raise what it raised."""
+    timed, error = pickle.loads(answer)
+    if error is not None:
+        raise error
+    return timed  # type: ignore[no-any-return]
 
 
 def _pack(value: Any) -> bytes:
