@@ -20,15 +20,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 TOY_FOLDER = Path(__file__).parent / "toy"
 
 
-def pytest_report_header() -> str:
-    """Say which layers around generated programs this machine grants: tests of others skip."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say, quiet or not, which layers this machine puts around programs: tests of others skip."""
     from knexa.evaluation import Executor
-    from knexa.evaluation.protection import LAYERS, missing
+    from knexa.evaluation.protection import missing
 
     with Executor() as executor:
         layers = executor.layers
     lacking = ", ".join(layer.name for layer in missing(layers)) or "none"
-    return f"sandbox: {len(LAYERS)} layers, missing here: {lacking}; in force: {', '.join(layers)}"
+    terminalreporter.line(f"sandbox layers missing here: {lacking}; in force: {', '.join(layers)}")
 
 
 @pytest.fixture
