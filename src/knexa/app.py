@@ -142,25 +142,28 @@ def run_job(settings: "Settings", *, rerun: bool) -> dict[str, Any]:
                 run_directory.clear()
             try:
                 return run_experiment(settings, run_directory)
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 raise _explained(error, run_directory) from error
     finally:
         if _remove_while_empty(run_directory.path):
             print(f"results: {_display(run_directory.path)}")
 
 
-def _explained(error: OSError, run_directory: "RunDirectory") -> Exception:
+def _explained(error: OSError | MemoryError, run_directory: "RunDirectory") -> Exception:
     """Return a line that says what is full and how to go on; any other error as it is."""
     from knexa.tracking.files import is_disk_full
 
-    if not is_disk_full(error):
+    if isinstance(error, MemoryError):
+        what = (
+            f"this machine has too little memory ({one_line(error) or 'out of memory'}): free some"
+        )
+    elif is_disk_full(error):
+        what = f"{error.filename or run_directory.path}: {error.strerror}: make room there"
+    else:
         return error
     checkpoint = run_directory.latest_checkpoint()
     where = "the beginning" if checkpoint is None else f"round {checkpoint[0] + 1}"
-    return MachineError(
-        f"{error.filename or run_directory.path}: {error.strerror}: make room there, then type the "
-        f"same command again; it goes on from {where}"
-    )
+    return MachineError(f"{what}, then type the same command again; it goes on from {where}")
 
 
 def _show_finished(run_directory: "RunDirectory", *, brief: bool) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import errno
 import io
 
 import pytest
@@ -159,6 +160,20 @@ def test_a_figure_that_cannot_be_drawn_does_not_lose_the_run(tmp_path, monkeypat
     monkeypatch.setattr("knexa.tracking.tracker.draw_plots", broken)
     assert whole_run(tmp_path / "run").is_finished()
     assert "the plots could not be drawn: RuntimeError: no fonts" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["plots", "logger"])
+def test_a_full_disk_leaves_the_run_to_be_resumed(tmp_path, monkeypatch, where):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if where == "plots":
+        monkeypatch.setattr("knexa.tracking.tracker.draw_plots", full)
+    else:
+        monkeypatch.setattr(Csv, "log_round", full)
+    with pytest.raises(OSError, match="No space left"):
+        whole_run(tmp_path / "run")
+    assert not RunDirectory(tmp_path / "run").is_finished()
 
 
 def test_metrics_of_a_round_come_back(tmp_path):
