@@ -17,6 +17,7 @@ WHOLE_RUNS = [
 ]
 WHOLE_RUNS += [("experiment", f"ablation/{name}") for name in options_of("experiment/ablation")]
 OPTIONS = [("federation", "synthetic/linear")]
+OPTIONS += [("federation/faults", option) for option in options_of("federation/faults")]
 OPTIONS += [(group, option) for group in COMPONENT_GROUPS for option in options_of(group)]
 
 
