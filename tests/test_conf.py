@@ -138,6 +138,8 @@ def test_a_matchmaker_brings_its_own_exchange(matchmaker: str, experiment: tuple
         (("matchmaker=pens", "exchange=adapter"), "sends none"),
         (("matchmaker=central_kd", "exchange.vote=maybe"), "exchange.vote=maybe"),
         (("exchange=adapter", "+exchange.num_steps=2"), "exchange.num_steps"),
+        (("matchmaker=oracle", "training=dp"), "no budget of training counts"),
+        (("training=dp", "training.precision=bf16-mixed"), "32 bits only"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
