@@ -24,6 +24,12 @@ def vet(text: str, guardrail: Guardrail | None = None) -> Vetted:
     return (guardrail or Guardrail()).vet([TextItem(task_id="t", completion=text)])
 
 
+def test_a_piece_that_reads_like_a_prefix_of_a_literal_is_a_piece() -> None:
+    key = PREFIXED["rubygems"](random.Random(1))
+    for text in ("def f(x:\n    y = '{}' + '{}'\n", "y = '{}' + '{}'\n"):
+        assert vet(text.format(key[:2], key[2:])).report.blocked == 1
+
+
 def test_every_provider_kind_has_a_generator() -> None:
     assert set(PREFIXED) - {"private_key"} == set(PROVIDER_KINDS)
 

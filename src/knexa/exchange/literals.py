@@ -22,8 +22,10 @@ _UNQUOTED = re.compile(
 )
 # The closing quote is optional, which keeps the pass linear where there is none.
 _QUOTED = re.compile(r"""(["'])((?:(?!\1)[^\\\n]|\\.)*+)\1?|#([^\n]*)""")
-# The end of one literal and the start of another, with nothing but + between.
+# The end of one literal and the start of another, with nothing but + between. By pattern the
+# prefix of a literal cannot be told from a literal that reads like one, as in "ru" + "by".
 _SEAM = re.compile(r"""["']\s{0,99}\+?\s{0,99}\\?\s{0,99}[bfruBFRU]{0,2}["']""")
+_PLAIN_SEAM = re.compile(r"""["']\s{0,99}\+?\s{0,99}\\?\s{0,99}["']""")
 _ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]|u[0-9A-Fa-f]|U0|N\{|[0-7])")
 _UNESCAPED = re.compile(r"\\x([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})")
 
@@ -60,7 +62,9 @@ def said(tree: ast.Module | None, text: str) -> Iterator[str]:
     if tree is None:
         yield text
         if hides_text(text):
-            yield _UNESCAPED.sub(lambda m: chr(int(m[1] or m[2], 16)), _SEAM.sub("", text))
+            for seam in (_SEAM, _PLAIN_SEAM):
+                joined = seam.sub("", text)
+                yield _UNESCAPED.sub(lambda match: chr(int(match[1] or match[2], 16)), joined)
         return
     for node in ast.walk(tree):
         value = _string(node)
