@@ -1,10 +1,14 @@
 # make run     set up, then python -m knexa matchmaker=linucb seed=42 (ARGS="..." for anything else)
 # make test    set up, then the whole test suite
+# make torture set up, then kill one small run fifty times and compare what it wrote (minutes)
+# make fuzz    set up, then try 2,000 command lines, good and bad (minutes)
 # make setup   the environment in .venv alone; at once when nothing changed
 SHELL := /bin/bash
 ARGS ?= matchmaker=linucb seed=42
 PIP_ARGS ?=
 TEST_ARGS ?=
+TORTURE_ARGS ?= --kills 50 --seed 0
+FUZZ_ARGS ?= --lines 2000 --seed 0
 NUM_TEST_WORKERS ?= 2
 
 PYTHON := .venv/bin/python
@@ -14,7 +18,7 @@ FIND_PYTHON := for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	>/dev/null 2>&1 && { command -v $$p; break; }; done
 
-.PHONY: run test setup lint types wheel clean
+.PHONY: run test torture fuzz setup lint types wheel clean
 
 run: setup
 	@$(PYTHON) -m knexa $(ARGS)
@@ -22,6 +26,12 @@ run: setup
 # One thread a worker: the models are tiny, and two threads on them are slower than one.
 test: setup
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(NUM_TEST_WORKERS) --dist loadfile $(TEST_ARGS)
+
+torture: setup
+	@$(PYTHON) tests/torture.py $(TORTURE_ARGS)
+
+fuzz: setup
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) tests/config_fuzz.py $(FUZZ_ARGS)
 
 setup: $(STAMP)
 
