@@ -86,13 +86,14 @@ class Byzantine:
         agents: Who may lie, by index: the first ``num`` of them. None: everybody, in an order that
             the run's seed alone decides, so that at one seed every method meets the same liars and
             more liars are the fewer and others.
-        forged_reward: Size of the raw reward that a forged report claims.
+        forged_reward: Size of the raw reward that a forged report claims; the CPM refuses more than
+            ``Reward.largest``.
     """
 
     num: Annotated[int, Field(ge=0)] = 0
     attack: Attack | Annotated[tuple[Attack, ...], Field(min_length=1)] = "wrong"
     agents: tuple[Annotated[int, Field(ge=0)], ...] | None = None
-    forged_reward: Annotated[float, Field(gt=0)] = 1.0
+    forged_reward: Annotated[float, Field(gt=0, le=1000)] = 1.0
 
     @property
     def attacks(self) -> frozenset[Attack]:
