@@ -13,6 +13,7 @@ ROOMS = (
     "report",
     "export",
     "membership",
+    "network",
     "federation",
     "matchmaking",
     "agents",

@@ -1,0 +1,1 @@
+"""Agents and matchmaker as processes of separate organisations: gRPC with mutual TLS."""
