@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from tracking_examples import start_info
@@ -58,6 +59,14 @@ def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path):
     file = io.StringIO()
     Console(file=file).warn("[bold]not bold[/] in [/tmp]")
     assert "[bold]not bold[/] in [/tmp]" in file.getvalue()
+
+
+def test_a_long_condition_is_shown_to_its_end(tmp_path):
+    condition = "faults: " + ", ".join(f"kind{number} 0.25" for number in range(20))
+    output = io.StringIO()
+    Console(file=output).start(replace(start_info(tmp_path), conditions=(condition,)))
+    assert "kind0 0.25" in output.getvalue()
+    assert "kind19 0.25" in output.getvalue()
 
 
 def test_codebleu_stands_beside_its_floors():

@@ -6,6 +6,7 @@ from copy import deepcopy
 from functools import partial
 from typing import Any
 
+from knexa.federation.conditions import conditions
 from knexa.federation.honesty import teaching_of
 from knexa.federation.progress import Progress
 from knexa.federation.rounds import restore, run_rounds
@@ -115,7 +116,7 @@ def _environment(settings: Settings, stage: Stage) -> dict[str, Any]:
 def _overview(
     settings: Settings, stage: Stage, run_dir: RunDirectory, last_round: int | None
 ) -> StartInfo:
-    choices, workers = settings.choices, stage.workers
+    choices, workers, world = settings.choices, stage.workers, stage.overview()
     return StartInfo(
         run_name=run_dir.path.name,
         run_path=run_dir.path,
@@ -128,7 +129,8 @@ def _overview(
         ),
         workers=f"{workers.num_workers} worker{'s' * (workers.num_workers > 1)}: {workers.reason}",
         resumed_after=last_round,
-        **stage.overview(),
+        conditions=conditions(settings, stage.liars, [agent.name for agent in world["agents"]]),
+        **world,
     )
 
 

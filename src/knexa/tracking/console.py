@@ -170,6 +170,11 @@ def start_tree(info: StartInfo) -> Tree:
         else "sees profiles and rewards only"
     )
     tree.add(f"[bold]exchange[/]  {escape(info.exchange)}")
+    for condition in info.conditions:
+        first, *rest = textwrap.wrap(condition, 84)
+        branch = tree.add(f"[yellow]{escape(first)}[/]")
+        for line in rest:
+            branch.add(f"[yellow]{escape(line)}[/]")
     tree.add(f"[bold]workers[/]  {escape(info.workers)}")
     if info.sandbox:
         layers = tree.add(f"[bold]sandbox[/]  {len(info.sandbox)} layers")

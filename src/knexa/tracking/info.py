@@ -63,6 +63,7 @@ class StartInfo:
         workers: How many and why, e.g. ``2 workers: 2 cores, no GPU``.
         sandbox: Layers that hold generated programs, e.g. ``("landlock", "seccomp")``.
         excluded: Problems that the metric gate excluded.
+        conditions: What is out of the ordinary, a line each: liars, faults, privacy budgets.
         resumed_after: The round whose checkpoint the run goes on from, None for a fresh run.
     """
 
@@ -80,6 +81,7 @@ class StartInfo:
     needs: tuple[str, ...] = ()
     policy_details: str = ""
     excluded: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
     resumed_after: int | None = None
 
 
