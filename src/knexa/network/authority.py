@@ -1,0 +1,249 @@
+"""A federation's certificate authority: who belongs to it, and who no longer does.
+
+Keys are ECDSA on P-256, which every TLS library takes. A certificate holds one name, the agent's in
+the roster or ``cpm``; the name is the identity. Revoked serial numbers are in a list that the
+authority signs, and a member that has no list, or an old one, refuses everybody.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from knexa.errors import UserError
+
+MATCHMAKER: Final = "cpm"
+AUTHORITY: Final = "ca"
+LIST: Final = "revoked.crl"
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_SKEW = timedelta(minutes=5)  # between the clocks of two hosts
+LIST_DAYS: Final = 30
+
+Now = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the wall clock, which certificates are valid by."""
+    return datetime.now(UTC)
+
+
+def check_name(name: str) -> str:
+    """Return a name that a certificate may hold.
+
+    Raises:
+        UserError: It is none.
+    """
+    if _NAME.fullmatch(name) is None or name == AUTHORITY:
+        raise UserError(
+            f"{name!r:.80} is no name for a certificate: use the agent's name in the roster, of "
+            f"a-z, 0-9 and -, or {MATCHMAKER} for the matchmaker"
+        )
+    return name
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner may read, never over another one."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise UserError(f"{path} exists: keys are never overwritten; move it away first") from None
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+
+
+def pem_of(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a private key as unencrypted PEM."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def create(folder: Path, *, days: int = 365, now: Now = utc_now) -> None:
+    """Make a new authority in ``folder``: ca.pem, ca.key and an empty list of revoked members.
+
+    Raises:
+        UserError: There is one already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_private(folder / f"{AUTHORITY}.key", pem_of(key))
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "knexa federation")])
+    certificate = (
+        _builder(subject, subject, key.public_key(), days, now)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / f"{AUTHORITY}.pem").write_bytes(_pem(certificate))
+    revoke(folder, (), now=now)
+
+
+def request(folder: Path, name: str) -> Path:
+    """Make a member's key, which never leaves its host, and the request to be signed."""
+    check_name(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_private(folder / f"{name}.key", pem_of(key))
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    wanted = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    path = folder / f"{name}.csr"
+    path.write_bytes(wanted.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def sign(folder: Path, name: str, wanted: bytes, *, days: int = 90, now: Now = utc_now) -> Path:
+    """Sign a request for ``name``; whatever else the request asks for is ignored.
+
+    Raises:
+        UserError: It is no request, or one for another name.
+    """
+    check_name(name)
+    ca, ca_key = _authority(folder)
+    try:
+        parsed = x509.load_pem_x509_csr(wanted)
+        asked = [a.value for a in parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        key = parsed.public_key()
+        if not parsed.is_signature_valid:
+            raise ValueError("its signature does not hold")
+    except (ValueError, InvalidSignature) as error:
+        raise UserError(f"this is no certificate request: {str(error)[:80]}") from None
+    if asked != [name]:
+        raise UserError(f"the request is for {asked!r:.80}, not for {name}: sign what was asked")
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise UserError("the request's key is not on P-256: make it with knexa.certs request")
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    certificate = (
+        _builder(subject, ca.subject, key, days, now)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage(
+                [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+            ),
+            critical=False,
+        )
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    path = folder / f"{name}.pem"
+    path.write_bytes(_pem(certificate))
+    return path
+
+
+def issue(folder: Path, name: str, *, days: int = 90, now: Now = utc_now) -> Path:
+    """Make key and certificate in one place: for trials, where one host plays all parts."""
+    wanted = request(folder, name)
+    path = sign(folder, name, wanted.read_bytes(), days=days, now=now)
+    wanted.unlink()
+    return path
+
+
+def revoke(folder: Path, names: Iterable[str], *, now: Now = utc_now) -> Path:
+    """Sign a new list of revoked certificates: those on the old one, and those of ``names``.
+
+    Without names the list is only renewed.
+
+    Raises:
+        UserError: There is no certificate of that name here.
+    """
+    ca, ca_key = _authority(folder)
+    path, start = folder / LIST, now()
+    serials = {entry.serial_number for entry in read_list(path, ca)} if path.exists() else set()
+    for name in names:
+        file = folder / f"{check_name(name)}.pem"
+        if not file.is_file():
+            raise UserError(f"{file} is not here: only the certificate itself can be revoked")
+        serials.add(x509.load_pem_x509_certificate(file.read_bytes()).serial_number)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(ca.subject)
+        .last_update(start - _SKEW)
+        .next_update(start + timedelta(days=LIST_DAYS))
+    )
+    for serial in sorted(serials):
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(start)
+        builder = builder.add_revoked_certificate(entry.build())
+    signed = builder.sign(ca_key, hashes.SHA256())
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    temporary.replace(path)
+    return path
+
+
+def read_list(path: Path, ca: x509.Certificate) -> x509.CertificateRevocationList:
+    """Return the list of revoked certificates.
+
+    Raises:
+        UserError: It is missing, or not signed by this authority.
+    """
+    try:
+        found = x509.load_pem_x509_crl(path.read_bytes())
+    except OSError:
+        raise UserError(
+            f"{path} is missing: copy the authority's list of revoked members"
+        ) from None
+    except ValueError:
+        raise UserError(f"{path} is no list of revoked members: copy the authority's") from None
+    key = ca.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    if not found.is_signature_valid(key):
+        raise UserError(f"{path} is not signed by this federation's authority: copy its own list")
+    return found
+
+
+def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    try:
+        ca = x509.load_pem_x509_certificate((folder / f"{AUTHORITY}.pem").read_bytes())
+        key = serialization.load_pem_private_key(
+            (folder / f"{AUTHORITY}.key").read_bytes(), password=None
+        )
+    except (OSError, ValueError):
+        raise UserError(
+            f"{folder} holds no authority (ca.pem and ca.key): make one with "
+            "python -m knexa.certs init DIR"
+        ) from None
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return ca, key
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int, now: Now
+) -> x509.CertificateBuilder:
+    start = now()
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start - _SKEW)
+        .not_valid_after(start + timedelta(days=days))
+    )
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)

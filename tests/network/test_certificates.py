@@ -1,0 +1,155 @@
+"""An identity is a valid certificate, and nothing else is."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from trial import copy_of_certificates, days_ago, identity
+
+from knexa import certs
+from knexa.errors import UserError
+from knexa.network import authority
+from knexa.network.identity import load_identity
+from knexa.network.refusals import RefusedError
+
+
+def der(folder: Path, name: str) -> bytes:
+    certificate = x509.load_pem_x509_certificate((folder / f"{name}.pem").read_bytes())
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def reason_of(member: object, shown: bytes) -> str:
+    with pytest.raises(RefusedError) as caught:
+        member.check(shown)  # type: ignore[attr-defined]
+    return caught.value.reason
+
+
+def test_a_member_knows_another_by_the_name_in_its_certificate() -> None:
+    assert identity("a0").check(identity("a1").certificate_der)[0] == "a1"
+
+
+def test_a_certificate_of_another_authority_is_refused(tmp_path: Path) -> None:
+    authority.create(tmp_path)
+    authority.issue(tmp_path, "a1")
+    assert reason_of(identity("a0"), der(tmp_path, "a1")) == "certificate"
+
+
+def test_the_authoritys_own_certificate_is_no_members(tmp_path: Path) -> None:
+    folder = copy_of_certificates(tmp_path)
+    assert reason_of(identity("a0"), der(folder, "ca")) == "certificate"
+
+
+def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:
+    folder = copy_of_certificates(tmp_path)
+    authority.issue(folder, "old", days=1, now=lambda: days_ago(2))
+    assert reason_of(identity("a0", folder), der(folder, "old")) == "certificate"
+    with pytest.raises(UserError, match="not valid at this time"):
+        load_identity(folder, "old")
+
+
+def test_a_certificate_that_expires_while_connected_is_refused_from_then_on() -> None:
+    later = datetime.now(UTC) + timedelta(days=91)
+    member = load_identity(identity("a0").folder, "a0")
+    object.__setattr__(member, "now", lambda: later)
+    assert reason_of(member, identity("a1").certificate_der) == "certificate"
+
+
+def test_a_running_member_sees_a_new_list_of_revoked_members(tmp_path: Path) -> None:
+    folder = copy_of_certificates(tmp_path)
+    member = identity("a0", folder)
+    assert member.check(der(folder, "a1"))[0] == "a1"
+    authority.revoke(folder, ["a1"])
+    os.utime(folder / authority.LIST, ns=(1, 1))  # a clock too coarse to tell would not matter
+    assert reason_of(member, der(folder, "a1")) == "revoked"
+    assert member.check(der(folder, "a2"))[0] == "a2"
+    authority.revoke(folder, [])  # renewed, and a1 stays on it
+    assert reason_of(identity("a0", folder), der(folder, "a1")) == "revoked"
+
+
+@pytest.mark.parametrize("harm", ["missing", "old", "forged", "garbage"])
+def test_without_a_good_list_everybody_is_refused(tmp_path: Path, harm: str) -> None:
+    folder = copy_of_certificates(tmp_path)
+    member, shown = identity("a0", folder), der(folder, "a1")
+    file = folder / authority.LIST
+    if harm == "missing":
+        file.unlink()
+    elif harm == "old":
+        authority.revoke(folder, [], now=lambda: days_ago(authority.LIST_DAYS + 1))
+    elif harm == "forged":
+        authority.create(tmp_path / "other")
+        file.write_bytes((tmp_path / "other" / authority.LIST).read_bytes())
+    else:
+        file.write_bytes(b"x")
+    assert reason_of(member, shown) == "revoked"
+    with pytest.raises(UserError):
+        load_identity(folder, "a0")
+
+
+def test_a_signature_holds_for_its_signer_and_message_alone() -> None:
+    signer, reader = identity("a1"), identity("a0")
+    signature = signer.sign(b"message")
+    reader.check_signature(signer.certificate_der, "a1", signature, b"message")
+    for name, message in (("a2", b"message"), ("a1", b"other")):
+        with pytest.raises(RefusedError) as caught:
+            reader.check_signature(signer.certificate_der, name, signature, message)
+        assert caught.value.reason == "identity"
+
+
+@pytest.mark.parametrize("missing", ["a0.pem", "a0.key", "ca.pem", "revoked.crl"])
+def test_no_member_without_all_its_files(tmp_path: Path, missing: str) -> None:
+    folder = copy_of_certificates(tmp_path)
+    (folder / missing).unlink()
+    with pytest.raises(UserError, match=missing.replace(".", r"\.")):
+        load_identity(folder, "a0")
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    folder = copy_of_certificates(tmp_path)
+    (folder / "a0.key").chmod(0o640)
+    with pytest.raises(UserError, match="chmod 600"):
+        load_identity(folder, "a0")
+
+
+def test_somebody_elses_key_or_certificate_is_refused(tmp_path: Path) -> None:
+    folder = copy_of_certificates(tmp_path)
+    (folder / "a0.pem").write_bytes((folder / "a1.pem").read_bytes())
+    with pytest.raises(UserError, match="not the key"):
+        load_identity(folder, "a0")
+    (folder / "a0.key").write_bytes((folder / "a1.key").read_bytes())
+    with pytest.raises(UserError, match="the certificate of a1"):
+        load_identity(folder, "a0")
+
+
+def test_the_command_line_makes_what_members_need(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ca, host = tmp_path / "ca", tmp_path / "host"
+    assert certs.main(["init", str(ca)]) == 0
+    assert certs.main(["request", str(host), "a0"]) == 0
+    assert certs.main(["sign", str(ca), "a0", str(host / "a0.csr")]) == 0
+    for file in ("a0.pem", "ca.pem", "revoked.crl"):
+        (host / file).write_bytes((ca / file).read_bytes())
+    assert load_identity(host, "a0").name == "a0"
+    assert not (ca / "a0.key").exists()
+    assert (ca / "ca.key").stat().st_mode & 0o777 == 0o600
+    assert certs.main(["revoke", str(ca), "a0"]) == 0
+    assert certs.main(["init", str(ca)]) == 2
+    assert "never overwritten" in capsys.readouterr().err
+
+
+def test_the_authority_signs_what_was_asked_for_alone(tmp_path: Path) -> None:
+    folder = copy_of_certificates(tmp_path)
+    wanted = authority.request(tmp_path / "host", "mallory").read_bytes()
+    with pytest.raises(UserError, match="not for cpm"):
+        authority.sign(folder, "cpm", wanted)
+    with pytest.raises(UserError, match="no certificate request"):
+        authority.sign(folder, "cpm", b"nothing")
+
+
+@pytest.mark.parametrize("name", ["", "A", "a b", "ca", "../x", "-a", "a" * 64])
+def test_names_that_would_not_be_names_are_refused(name: str) -> None:
+    with pytest.raises(UserError):
+        authority.check_name(name)
