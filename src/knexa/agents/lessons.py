@@ -6,7 +6,7 @@ student, so it is made once. Axes: M transfer problems, A answer tokens, S token
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from knexa.agents.session import Session
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import SoftTargets, cosines, pooled_states
 from knexa.data.problem import Problem
+from knexa.engine.parcels import HasLarge
 from knexa.evaluation import Outcome
 from knexa.exchange.ensemble import mean_one
 from knexa.exchange.package import KnowledgePackage, PackageError, TextItem, decode, encode
@@ -30,8 +31,10 @@ NOTHING_FOUND = {"blocked": 0, "redacted": 0, "counted": 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class Lesson(HasLarge):
     """A teacher's packages as they leave the gateway, and what leaving cost them."""
+
+    large: ClassVar[tuple[str, ...]] = ("text", "tensors")
 
     teacher: int
     text: bytes = b""
@@ -53,7 +56,7 @@ class Lesson:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
+class Received(HasLarge):
     """What any student keeps of a teacher's packages, or of many teachers' put together.
 
     Attributes:
@@ -66,6 +69,15 @@ class Received:
         own: The student's own answers, which FedID weighs by ``own_weight``.
         own_weight: Weight of ``own`` beside ``texts``; may be negative.
     """
+
+    large: ClassVar[tuple[str, ...]] = (
+        "items",
+        "texts",
+        "soft",
+        "cosines_MM",
+        "adapter",
+        "own",
+    )
 
     guardrail: dict[str, int]
     items: tuple[TextItem, ...] = ()

@@ -2,7 +2,9 @@
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from knexa.engine.parcels import HasLarge
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +45,7 @@ class History:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgentState:
+class AgentState(HasLarge):
     """One agent's state; phases take one and return another, and never change it in place.
 
     Attributes:
@@ -55,6 +57,8 @@ class AgentState:
         replay: Teacher text that the agent keeps and rehearses, oldest first.
         history: What profiles are made from.
     """
+
+    large: ClassVar[tuple[str, ...]] = ("adapter", "optimizer", "replay")
 
     index: int
     adapter: "dict[str, torch.Tensor]"

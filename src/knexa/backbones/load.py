@@ -170,11 +170,24 @@ def initial_adapter(loaded: LoadedBackbone, seed: int) -> dict[str, Tensor]:
 class BackbonePool:
     """One copy of each frozen backbone per process, however many agents stand on it."""
 
-    def __init__(self, backbones: Mapping[str, Backbone], *, device: str = "cpu") -> None:
-        """Take the roster's backbones; nothing is loaded before ``get`` asks for it."""
+    def __init__(
+        self,
+        backbones: Mapping[str, Backbone],
+        *,
+        device: str = "cpu",
+        worker_device: str | None = None,
+    ) -> None:
+        """Take the roster's backbones; nothing is loaded before ``get`` asks for it.
+
+        A pool that is sent to a worker process loads its own copies, on ``worker_device``.
+        """
         self._backbones = dict(backbones)
         self._device = device
+        self._worker_device = worker_device or device
         self._loaded: dict[str, LoadedBackbone] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _pool, (self._backbones, self._worker_device)
 
     def get(self, name: str) -> LoadedBackbone:
         """Return the backbone of that roster name, loading it the first time."""
@@ -183,6 +196,10 @@ class BackbonePool:
                 self._backbones[name], name=name, device=self._device
             )
         return self._loaded[name]
+
+
+def _pool(backbones: Mapping[str, Backbone], device: str) -> BackbonePool:
+    return BackbonePool(backbones, device=device)
 
 
 def check_available(roster: Roster) -> None:

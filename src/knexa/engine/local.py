@@ -12,15 +12,11 @@ lock and no thread.
 
 import contextlib
 import ctypes
-import io
 import logging
 import multiprocessing
 import os
 import pickle
 import signal
-import sys
-import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +26,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
+from knexa.engine import packing
 from knexa.errors import MachineError, UserError
 
 log = logging.getLogger(__name__)
@@ -42,6 +39,8 @@ class Workers:
     num_workers: int
     accelerator: str
     reason: str
+    remote: bool = False
+    """Whether they may be on other machines, with accelerators that this one does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +84,10 @@ class Local:
             return Workers(self.num_workers, "cpu", f"as configured; {known}")
         return Workers(max(1, min(cores, num_agents)), "cpu", known)
 
+    def pool(self, workers: Workers, context: Any, observer: "Observer | None" = None) -> "Pool":
+        """Return the workers at work on that context."""
+        return Pool(workers, context, observer)
+
 
 def num_cores() -> int:
     """Return the number of cores that this process may use."""
@@ -101,6 +104,27 @@ class Observer(Protocol):
         """One task of the phase has ended, for the agent ``key``."""
 
 
+class WorkerDiedError(Exception):
+    """A worker is gone before it answered; the message says how it ended."""
+
+
+class Worker(Protocol):
+    """Whoever runs one phase at a time, anywhere."""
+
+    def begin(self, phase: Callable[..., Any], task: tuple[Any, ...]) -> None:
+        """Send a task; where the worker is dead, ``answer`` says so."""
+
+    def answer(self) -> tuple[Any, float]:
+        """Return what the task gave and in how many seconds, or raise what it raised.
+
+        Raises:
+            WorkerDiedError: It gave nothing and never will.
+        """
+
+    def stop(self) -> None:
+        """End at once, whatever it is at."""
+
+
 class Pool:
     """Runs phases over agents; a context manager.
 
@@ -112,7 +136,7 @@ class Pool:
 
     def __init__(self, workers: Workers, context: Any, observer: Observer | None = None) -> None:
         self.workers, self.context, self.observer = workers, context, observer
-        self._forked: list[_Worker] = []
+        self._workers: list[Any] = []
 
     def __enter__(self) -> "Pool":
         self._fill()  # now, before the caller starts threads
@@ -139,9 +163,9 @@ class Pool:
         """
         if self.observer is not None and tasks:
             self.observer.begin(phase.__name__, len(tasks))
-        if self.workers.num_workers == 1:
+        if self._runs_here:
             return [
-                self._record(phase, key, _timed(phase, self.context, task))
+                self._record(phase, key, packing.timed(phase, self.context, task))
                 for task, key in zip(tasks, keys, strict=True)
             ]
         order = sorted(range(len(tasks)), key=lambda i: 0.0 if sizes is None else -sizes[i])
@@ -161,51 +185,49 @@ class Pool:
         """Run the tasks in the workers, begun in ``order``."""
         self._fill()
         results: list[Any] = [None] * len(tasks)
-        waiting, running, lost = deque(order), dict[_Worker, int](), set[int]()
+        waiting, running, lost = deque(order), dict[Any, int](), set[int]()
         while waiting or running:
-            for worker in [w for w in self._forked if w not in running][: len(waiting)]:
+            for worker in [w for w in self._workers if w not in running][: len(waiting)]:
                 running[worker] = waiting.popleft()
                 worker.begin(phase, tasks[running[worker]])
-            ready = wait([worker.connection for worker in running])
-            for worker in [w for w in running if w.connection in ready]:
+            for worker in self._answering(list(running)):
                 i = running.pop(worker)
                 try:
-                    answer = worker.connection.recv_bytes()
-                except (EOFError, OSError):
-                    death = self._bury(worker)
+                    timed = worker.answer()
+                except WorkerDiedError as death:
+                    self._workers.remove(worker)
                     if i in lost:
-                        raise MachineError(_given_up(death, phase)) from None
+                        raise MachineError(_given_up(str(death), phase)) from None
                     log.warning("%s during %s: a new one starts over", death, phase.__name__)
                     lost.add(i)
                     waiting.appendleft(i)
                     self._fill()
                 else:
-                    results[i] = self._record(phase, keys[i], _result_of(answer))
+                    results[i] = self._record(phase, keys[i], timed)
         return results
 
-    def _fill(self) -> None:
-        """Fork the workers that are missing."""
-        if self.workers.num_workers > 1:
-            while len(self._forked) < self.workers.num_workers:
-                others = [worker.connection for worker in self._forked]
-                self._forked.append(_Worker(self.context, others))
+    @property
+    def _runs_here(self) -> bool:
+        """Whether this process is the one worker."""
+        return self.workers.num_workers == 1
 
-    def _bury(self, worker: "_Worker") -> str:
-        """Forget a dead worker; say how it ended."""
-        self._forked.remove(worker)
-        worker.connection.close()
-        worker.process.join()
-        code = worker.process.exitcode or 0
-        if code < 0:
-            return f"a worker process was killed ({signal.Signals(-code).name})"
-        return f"a worker process ended (exit code {code})"
+    def _fill(self) -> None:
+        """Start the workers that are missing."""
+        while not self._runs_here and len(self._workers) < self.workers.num_workers:
+            self._workers.append(self._start())
+
+    def _start(self) -> Worker:
+        """Return a new worker."""
+        return _Forked(self.context, [worker.connection for worker in self._workers])
+
+    def _answering(self, running: Sequence[Any]) -> list[Any]:
+        """Wait for the first of these workers, and return all that have something to say."""
+        ready = wait([worker.connection for worker in running])
+        return [worker for worker in running if worker.connection in ready]
 
     def _stop(self) -> None:
-        for worker in self._forked:
-            worker.connection.close()
-            worker.process.terminate()
-        while self._forked:
-            self._forked.pop().process.join()
+        while self._workers:
+            self._workers.pop().stop()
 
     def _record(self, phase: Callable[..., Any], key: int, timed: tuple[Any, float]) -> Any:
         result, seconds = timed
@@ -222,12 +244,7 @@ def _given_up(death: str, phase: Callable[..., Any]) -> str:
     )
 
 
-def _timed(phase: Callable[..., Any], context: Any, task: tuple[Any, ...]) -> tuple[Any, float]:
-    begin = time.perf_counter()
-    return phase(context, *task), time.perf_counter() - begin
-
-
-class _Worker:
+class _Forked:
     """A forked process that runs one task after another; ``connection`` is readable at its end."""
 
     def __init__(self, context: Any, others: Sequence[Connection]) -> None:
@@ -243,7 +260,30 @@ class _Worker:
     def begin(self, phase: Callable[..., Any], task: tuple[Any, ...]) -> None:
         """Send a task; where the worker is dead, its connection says so when it is read."""
         with contextlib.suppress(OSError):
-            self.connection.send_bytes(_pack((phase, task)))
+            self.connection.send_bytes(packing.pack((phase, task)))
+
+    def answer(self) -> tuple[Any, float]:
+        """Return what the task gave and in how many seconds, or raise what it raised."""
+        try:
+            answer = self.connection.recv_bytes()
+        except (EOFError, OSError):
+            raise WorkerDiedError(self._end()) from None
+        return packing.result_of(answer)
+
+    def _end(self) -> str:
+        """Bury the dead process; say how it ended."""
+        self.connection.close()
+        self.process.join()
+        code = self.process.exitcode or 0
+        if code < 0:
+            return f"a worker process was killed ({signal.Signals(-code).name})"
+        return f"a worker process ended (exit code {code})"
+
+    def stop(self) -> None:
+        """End it at once."""
+        self.connection.close()
+        self.process.terminate()
+        self.process.join()
 
 
 def _serve(context: Any, connection: Connection, ours: Sequence[Connection], parent: int) -> None:
@@ -255,20 +295,7 @@ def _serve(context: Any, connection: Connection, ours: Sequence[Connection], par
     with contextlib.suppress(EOFError, OSError):
         while True:
             phase, task = pickle.loads(connection.recv_bytes())
-            connection.send_bytes(_answer(phase, context, task))
-
-
-def _answer(phase: Callable[..., Any], context: Any, task: tuple[Any, ...]) -> bytes:
-    try:
-        return _pack((_timed(phase, context, task), None))
-    except Exception as error:
-        error.add_note(f"in a worker process:\n{traceback.format_exc()}")
-        try:
-            answer = _pack((None, error))
-            pickle.loads(answer)
-        except Exception:  # an exception whose constructor wants more than its message
-            answer = _pack((None, RuntimeError(traceback.format_exc())))
-        return answer
+            connection.send_bytes(packing.answer(phase, context, task))
 
 
 def _die_with(parent: int) -> None:
@@ -278,41 +305,3 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-
-
-def _result_of(answer: bytes) -> tuple[Any, float]:
-    """Return what a task gave and in how many seconds, or raise what it raised."""
-    timed, error = pickle.loads(answer)
-    if error is not None:
-        raise error
-    return timed  # type: ignore[no-any-return]
-
-
-def _pack(value: Any) -> bytes:
-    """Return tasks or results as bytes, tensors by value.
-
-    Left to itself, torch shares every tensor through a file descriptor that its receiver fetches
-    from its sender: that runs out of descriptors and of /dev/shm, and where either process is
-    killed the other one prints a traceback.
-    """
-    buffer = io.BytesIO()
-    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
-    return buffer.getvalue()
-
-
-class _Pickler(pickle.Pickler):
-    """Pickles tensors through their bytes: the library's own way takes a file for each of them."""
-
-    def reducer_override(self, value: Any) -> Any:
-        torch = sys.modules.get("torch")
-        if torch is None or type(value) is not torch.Tensor or value.requires_grad:
-            return NotImplemented
-        flat = value.cpu().contiguous().reshape(-1).view(torch.uint8)
-        return _tensor, (flat.numpy(), value.dtype, tuple(value.shape))
-
-
-def _tensor(array: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
-    import torch
-
-    # Cloned, for torch's own alignment: what is computed from it must not depend on where it lies.
-    return torch.from_numpy(array).clone().view(dtype).reshape(shape)

@@ -15,7 +15,7 @@ from knexa.backbones.load import BackbonePool, LoadedBackbone, check_available
 from knexa.data.benchmark import Benchmark
 from knexa.data.problem import CATEGORIES
 from knexa.data.skew import category_histogram, measure_skew
-from knexa.engine.local import Observer, Pool, Workers
+from knexa.engine.local import Observer, Workers, num_cores
 from knexa.errors import UserError
 from knexa.evaluation import Executor, Limits
 from knexa.evaluation.codebleu import floors
@@ -67,8 +67,9 @@ class LLMStage:
         return self.session.liars
 
     def world(self, observer: Observer) -> LLMWorld:
-        """Fork the workers and start the agents."""
-        pool = self._stack.enter_context(Pool(self.workers, self.session, observer))
+        """Start the workers and the agents."""
+        engine = self.settings.engine
+        pool = self._stack.enter_context(engine.pool(self.workers, self.session, observer))
         admissible_NN = admissible_pairs(self.session)
         world = LLMWorld(
             self.session, pool, self.settings.reward, self.settings.profile, admissible_NN
@@ -115,14 +116,15 @@ def _session(settings: Settings, workers: Workers) -> tuple[Session, GateReport]
     )
     benchmark = settings.data.load()
     is_strict = evaluation.sandbox == "strict"
-    report = _gate(benchmark, limits, workers.num_workers, is_strict)
+    report = _gate(benchmark, limits, min(workers.num_workers, num_cores()), is_strict)
     benchmark = _without(benchmark, set(report.excluded))
     num_agents = settings.roster.num_agents
     splits = settings.partition.split(
         benchmark.train, num_agents, derive_rng(settings.seed, "partition")
     )
     device = "cuda" if workers.accelerator == "gpu" else "cpu"
-    pool = BackbonePool(settings.roster.backbones, device=device)
+    here = "cpu" if workers.remote else device
+    pool = BackbonePool(settings.roster.backbones, device=here, worker_device=device)
     for name in settings.roster.used_backbones:
         _check_context(settings, name, pool.get(name))
     dropped = [k for k in settings.evaluation.ks if k > settings.evaluation.num_samples]

@@ -22,6 +22,7 @@ from knexa.agents.session import Session
 from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import FitReport
 from knexa.engine.local import Pool
+from knexa.engine.parcels import opened, stand_in
 from knexa.federation.deliveries import Delivery, deliver_together, of_lesson
 from knexa.federation.world import Exchange, Package
 from knexa.matchmaking.base import Array, Directive, Mask, Plan, Probe
@@ -105,7 +106,7 @@ class LLMWorld:
             self._generated[teacher] = lessons[teacher].tokens_generated
         return {
             teacher: Package(
-                parts=(lessons[teacher].text, lessons[teacher].tensors),
+                parts=(stand_in(lessons[teacher].text), stand_in(lessons[teacher].tensors)),
                 kilobytes=lessons[teacher].kilobytes,
                 tokens_generated=lessons[teacher].tokens_generated,
                 items_sent=lessons[teacher].items_sent,
@@ -377,7 +378,7 @@ class LLMWorld:
         """Write every agent's state, the servers' too, to ``folder/agents``."""
         (folder / "agents").mkdir()
         for state in self.states:
-            save_state(folder / "agents" / f"{state.index}.safetensors", state)
+            save_state(folder / "agents" / f"{state.index}.safetensors", opened(state))
 
     def load(self, folder: Path) -> None:
         """Restore what ``save`` wrote."""

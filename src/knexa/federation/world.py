@@ -31,7 +31,7 @@ class Package:
     """What a teacher sends for a directive.
 
     Attributes:
-        parts: The bytes as sent.
+        parts: The bytes as sent, or the digests of those that are in an object store.
         kilobytes: What they count for.
         tokens_generated: What the teacher generated to make them.
         items_sent: How many answers they hold.

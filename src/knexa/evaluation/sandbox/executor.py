@@ -95,6 +95,10 @@ class Executor:
         self._refused: dict[str, str] = {}
         self._pid = os.getpid()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what a worker on another machine makes its own executor of."""
+        return _executor, (self.limits, self.num_workers, self.is_strict)
+
     def __enter__(self) -> Self:
         return self
 
@@ -281,3 +285,7 @@ def _lost(detail: str) -> dict[str, Any]:
 def _execution(reply: dict[str, Any]) -> Execution:
     used = {name: float(reply.get(name, 0.0)) for name in ("cpu_s", "wall_s")}
     return Execution(Outcome(reply["outcome"]), str(reply.get("detail", "")), **used)
+
+
+def _executor(limits: Limits, num_workers: int, is_strict: bool) -> Executor:
+    return Executor(limits=limits, num_workers=num_workers, is_strict=is_strict)

@@ -1,0 +1,224 @@
+"""Where phases run: in Ray actors, on this machine or on a cluster, within one trust domain.
+
+An actor gets the session once and loads its backbones at first use; it may have a share of a GPU,
+so that several agents train on one. What is large in a result (states, packages) stays in the
+object store, and goes from there to the worker that needs it (``parcels``). Ray pickles what it
+sends: whoever can reach the cluster can run code in it.
+
+Results are those of ``engine=local`` bit for bit, on equal processors with equal ``num_threads``.
+What a killed worker has left undone is done again by a new one, once. Not covered: a lost machine
+takes the states with it that were computed there; the run goes on from its last checkpoint.
+"""
+
+import logging
+import os
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from types import ModuleType
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from knexa.engine import packing, parcels
+from knexa.engine.local import Observer, Pool, WorkerDiedError, Workers, num_cores
+from knexa.errors import MachineError, UserError
+
+# A result below this size would be handed to the main process itself and not to the store.
+_KEEP_IN_STORE = "RAY_max_direct_call_object_size"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ray:
+    """Phases in Ray actors.
+
+    Attributes:
+        num_workers: Actors; None takes one per core of this machine, at most one per agent.
+        num_cpus: Cores that Ray reserves for each.
+        num_gpus: Share of a GPU that Ray reserves for each; 0.25 puts four workers on one. 0 trains
+            on CPUs.
+        num_threads: Torch threads of each. More than one is slower on tiny models.
+        address: A cluster's, as ``ray.init`` takes it; None starts Ray on this machine for the run.
+    """
+
+    num_workers: Annotated[int, Field(ge=1)] | None = None
+    num_cpus: Annotated[float, Field(gt=0)] = 1.0
+    num_gpus: Annotated[float, Field(ge=0, le=1)] = 0.0
+    num_threads: Annotated[int, Field(ge=1)] = 1
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that a cluster's share is named.
+
+        Raises:
+            ValueError: It is not.
+        """
+        if self.address is not None and self.num_workers is None:
+            raise ValueError(
+                f"address={self.address} needs num_workers: how much of the cluster to take is not "
+                "guessed"
+            )
+
+    def choose(self, num_agents: int) -> Workers:
+        """Return the workers for that many agents."""
+        number = self.num_workers or max(1, min(num_cores(), num_agents))
+        accelerator = "gpu" if self.num_gpus else "cpu"
+        share = f"{self.num_gpus:g} GPU" if self.num_gpus else f"{self.num_cpus:g} CPU"
+        where = "this machine" if self.address is None else self.address
+        return Workers(number, accelerator, f"Ray on {where}, {share} each", remote=True)
+
+    def pool(self, workers: Workers, context: Any, observer: Observer | None = None) -> "RayPool":
+        """Return the workers at work on that context."""
+        return RayPool(self, workers, context, observer)
+
+
+class RayPool(Pool):
+    """Runs phases in actors; starts Ray, and ends it, unless somebody has done so before."""
+
+    def __init__(
+        self, engine: Ray, workers: Workers, context: Any, observer: Observer | None = None
+    ) -> None:
+        super().__init__(workers, context, observer)
+        self.engine = engine
+        self._ray = _import_ray()
+        self._is_ours = False
+        self._context: Any = None
+        self._actor: Any = None
+
+    def __enter__(self) -> "RayPool":
+        ray, engine = self._ray, self.engine
+        if not ray.is_initialized():
+            self._is_ours = True
+            _connect(ray, engine, self.workers.num_workers)
+        try:
+            self._check_resources()
+            self._context = ray.put(packing.pack(self.context))
+            options: dict[str, Any] = {"num_cpus": engine.num_cpus, "num_gpus": engine.num_gpus}
+            self._actor = ray.remote(**options)(_Actor)
+            self._fill()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop()
+        self._context = self._actor = None
+        if self._is_ours:
+            self._ray.shutdown()
+
+    @property
+    def _runs_here(self) -> bool:
+        return False
+
+    def _start(self) -> "_RayWorker":
+        actor = self._actor.remote([self._context], self.engine.num_threads)
+        return _RayWorker(self._ray, actor)
+
+    def _answering(self, running: Sequence[Any]) -> list[Any]:
+        of = {worker.answered: worker for worker in running}
+        ready, _ = self._ray.wait(list(of), num_returns=1)
+        return [of[answered] for answered in ready]
+
+    def _check_resources(self) -> None:
+        """Refuse more workers than the cluster has room for: Ray would wait for room for ever."""
+        has, engine = self._ray.cluster_resources(), self.engine
+        number = self.workers.num_workers
+        for kind, key in (("CPU", "num_cpus"), ("GPU", "num_gpus")):
+            each = getattr(engine, key)
+            needed, there = number * each, has.get(kind, 0.0)
+            if needed > there:
+                raise UserError(
+                    f"engine.num_workers={number} with engine.{key}={each:g} needs {needed:g} "
+                    f"{kind}s and Ray has {there:g}: lower one of them"
+                )
+
+
+class _RayWorker:
+    """An actor and the task it is at; implements ``local.Worker``."""
+
+    def __init__(self, ray: ModuleType, actor: Any) -> None:
+        self._ray, self._actor = ray, actor
+        self.answered: Any = None
+        self._left: Any = None
+
+    def begin(self, phase: Any, task: tuple[Any, ...]) -> None:
+        data, references = parcels.pack_task((phase, task))
+        self.answered, self._left = self._actor.run.options(num_returns=2).remote(data, *references)
+
+    def answer(self) -> tuple[Any, float]:
+        errors = self._ray.exceptions
+        try:
+            data = self._ray.get(self.answered)
+        except errors.RayActorError as error:
+            if getattr(error, "actor_init_failed", False):
+                raise MachineError(f"a Ray worker cannot start: {_last_line(error)}") from error
+            raise WorkerDiedError("a Ray worker died") from error
+        left, self._left = self._left, None
+        return packing.result_of(
+            data, lambda data: parcels.unpack_result(data, left, self._ray.get)
+        )
+
+    def stop(self) -> None:
+        self._ray.kill(self._actor)
+
+
+class _Actor:
+    """What runs in a worker process: the session, and one phase at a time on it."""
+
+    def __init__(self, context: list[Any], num_threads: int) -> None:
+        import ray
+        import torch
+
+        torch.set_num_threads(num_threads)
+        self._context = pickle.loads(ray.get(context[0]))
+
+    def run(self, data: bytes, *bodies: list[bytes]) -> tuple[bytes, list[bytes]]:
+        """Run a task; return its answer, and what of it stays in the store."""
+        left: list[bytes] = []
+
+        def pack_result(value: Any) -> bytes:
+            packed, kept = parcels.pack_result(value)
+            left.extend(kept)
+            return packed
+
+        phase, task = parcels.unpack_task(data, bodies)
+        return packing.answer(phase, self._context, task, pack_result), left
+
+
+def _import_ray() -> ModuleType:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before Ray is imported: it reports by default
+    os.environ.setdefault(_KEEP_IN_STORE, "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("engine=ray needs Ray: pip install 'knexa[cluster]'") from error
+    return ray
+
+
+def _connect(ray: ModuleType, engine: Ray, num_workers: int) -> None:
+    # It warns that nobody else can connect, which is as it should be.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {
+        "log_to_driver": False,
+        "configure_logging": False,
+        "include_dashboard": False,
+    }
+    if engine.address is None:
+        ray.init(num_cpus=ceil(num_workers * engine.num_cpus), **quiet)
+        return
+    environment = {"env_vars": {_KEEP_IN_STORE: "0", "RAY_USAGE_STATS_ENABLED": "0"}}
+    del quiet["include_dashboard"]
+    try:
+        ray.init(address=engine.address, runtime_env=environment, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"engine.address={engine.address}: no Ray cluster there ({_last_line(error)}): start "
+            "one with ray start --head, or set engine.address=null"
+        ) from error
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
