@@ -1,0 +1,142 @@
+"""A coordinator on a clock that the test moves, and agents that answer at once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from knexa.federation.dispatch import Sync
+from knexa.matchmaking.contexts import Concat
+from knexa.matchmaking.cpm import CPM
+from knexa.matchmaking.linucb import LinUCB
+from knexa.matchmaking.matchings import Exact
+from knexa.matchmaking.rewards import LocalLoss
+from knexa.network.coordinator import Coordinator
+from knexa.network.errands import Answer, Terms, Todo
+from knexa.network.timing import Patience
+from knexa.seeding import derive_rng
+
+NUM_FEATURES = 4
+PATIENCE = Patience(beat_every_s=1.0, least=4.0, most=20.0)
+
+
+class Moved:
+    """A clock."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def terms(num_agents: int = 4, num_rounds: int = 3, **changes: Any) -> Terms:
+    values: dict[str, Any] = {
+        "names": tuple(f"a{i}" for i in range(num_agents)),
+        "seed": 5,
+        "num_rounds": num_rounds,
+        "num_features": NUM_FEATURES,
+        "largest_reward": LocalLoss().largest,
+        "sync": Sync(),
+        "exchange_s": 100.0,
+        "patience": PATIENCE,
+        "agreement": "alike",
+    }
+    return Terms(**(values | changes))
+
+
+def cpm() -> CPM:
+    return CPM(
+        matchmaker=LinUCB(),
+        context=Concat(),
+        matching=Exact(),
+        reward=LocalLoss(),
+        protocol="akd",
+        num_profile_features=NUM_FEATURES,
+    )
+
+
+def profile(name: str, round_number: int) -> list[float]:
+    return derive_rng(1, "profile", name, round_number).uniform(0, 1, NUM_FEATURES).tolist()
+
+
+def reward(directive_id: str) -> float:
+    return float(derive_rng(1, "reward", directive_id).normal(0.0, 0.1))
+
+
+class Town:
+    """A coordinator and what is on its disk."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.clock, self.rows, self.saved = Moved(), list[dict[str, Any]](), dict[str, Any]()
+        self.terms = terms(**changes)
+        self.coordinator = Coordinator(self.terms, cpm(), now=self.clock, save=self._save)
+
+    def _save(self, coordinator: Coordinator, rows: Sequence[dict[str, Any]]) -> None:
+        self.rows += rows
+        self.saved = coordinator.state_dict()
+
+    def restart(self) -> None:
+        state = self.saved
+        self.coordinator = Coordinator(self.terms, cpm(), now=self.clock, save=self._save)
+        self.coordinator.load_state_dict(state)
+
+    def register(self, *names: str, session: str = "1") -> None:
+        for name in names or self.terms.names:
+            self.coordinator.register(
+                name,
+                address=f"{name}:1",
+                session=session,
+                agreement="alike",
+                profile=profile(name, 0),
+            )
+
+    def order(self, name: str, received: Sequence[str] = (), session: str = "1") -> Todo:
+        return self.coordinator.order(name, session, 0, received)
+
+    def prepare(self, *names: str) -> None:
+        for name in names or self.terms.names:
+            todo = self.order(name)
+            assert todo.kind == "prepare", (name, todo)
+            self.coordinator.submit_profile(
+                name, todo.round, profile(name, todo.round), list(todo.results)
+            )
+
+    def answer(self, *ids: str, outcome: str = "learned") -> None:
+        for id_ in ids or list(self.coordinator.errands):
+            errand = self.coordinator.errands[id_]
+            answer = Answer(outcome=outcome, reward=reward(id_), kilobytes=1.0)
+            self.coordinator.submit_feedback(errand.student, id_, answer)
+
+    def wait(self, seconds: float, *alive: str) -> None:
+        """Let time pass; those who are alive say so every second."""
+        for _ in range(int(seconds)):
+            self.clock.time += 1.0
+            for name in alive:
+                self.coordinator.beat(name, "1")
+        self.coordinator.tick()
+
+
+def expected_rows(num_rounds: int = 3) -> list[tuple[str, float, float]]:
+    """The same rounds without a network: id, raw and normalised reward."""
+    from knexa.matchmaking.base import Feedback
+
+    matchmaker, found = cpm(), []
+    for number in range(1, num_rounds + 1):
+        profiles_NF = np.array([profile(f"a{i}", number) for i in range(4)])
+        plan = matchmaker.propose(number, profiles_NF, rng=derive_rng(5, "matchmaker", number))
+        feedbacks = [Feedback(directive_id=d.id, reward=reward(d.id)) for d in plan]
+        normalised = matchmaker.receive(feedbacks)
+        found += [
+            (d.id, d.teachers, d.students, f.reward, value)
+            for d, f, value in zip(plan, feedbacks, normalised, strict=True)
+        ]
+    return found
+
+
+def told(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    keys = ("id", "teachers", "students", "reward_raw", "reward_normalised")
+    return [
+        tuple(tuple(row[key]) if isinstance(row[key], list) else row[key] for key in keys)
+        for row in rows
+    ]
