@@ -190,10 +190,12 @@ def run_path(settings: "Settings") -> Path:
 
 
 def objective(summary: dict[str, Any]) -> float | None:
-    """Return what a hyperparameter search maximises: the mean final Pass@1, if there is one."""
-    value = summary.get("pass@1")
-    if isinstance(value, dict):
-        value = value.get("mean")
+    """Return what a hyperparameter search maximises: the mean reward, None without exchanges.
+
+    Students measure it on their own validation data; final scores are the test set's, which tuning
+    never reads.
+    """
+    value = summary.get("mean_reward")
     return float(value) if isinstance(value, int | float) else None
 
 

@@ -5,7 +5,8 @@ Hydra itself notices a wrong option only after it made directories, in a dozen l
 parser, expansion and config loader; what cannot be composed becomes a ``UserError``.
 
 Not covered: a sweeper other than Hydra's basic one chooses its points as it goes, so for it every
-choice of every swept key is composed once, not their product.
+choice of every swept key is composed once, not their product; what it then tries is checked when
+its job begins.
 """
 
 import argparse
@@ -42,6 +43,12 @@ CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
 _SEED = re.compile(r"seed=(\d+)")
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+_PLUGINS = {
+    "hydra/launcher=submitit_local": "cluster",
+    "hydra/launcher=submitit_slurm": "cluster",
+    "hydra/sweeper=optuna": "search",
+}
+"""Options that a plugin brings, and what of knexa installs it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +76,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All jobs of a command line."""
+    """All jobs of a command line; of a search, the ends of what it may try."""
 
     jobs: tuple[Job, ...]
     is_multirun: bool
@@ -283,6 +290,8 @@ class _Composer:
 
     def _explain_missing(self, error: MissingConfigException) -> UserError:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
+        if f"{group}={option}" in _PLUGINS:
+            return _no_plugin(group, option)
         if not group or error.options is None:
             return UserError(first_line(error))
         return self._no_such_option(group, option, error.options)
@@ -316,6 +325,11 @@ def _dotted(node: Any, prefix: str) -> Iterator[str]:
     for name, value in node.items() if isinstance(node, dict) else ():
         yield f"{prefix}{name}"
         yield from _dotted(value, f"{prefix}{name}.")
+
+
+def _no_plugin(group: str, option: str) -> UserError:
+    extra = _PLUGINS[f"{group}={option}"]
+    return UserError(f"{group}={option} needs a plugin: pip install 'knexa[{extra}]'")
 
 
 def _points(master: DictConfig, composer: _Composer) -> list[list[str]]:

@@ -41,6 +41,12 @@ def fill_disk(context: None, value: int) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def fill_gpu(context: None, value: int) -> None:
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
 def give_back(context: None, value: Any) -> Any:
     return value
 
@@ -124,6 +130,16 @@ def test_a_phases_own_oserror_is_not_taken_for_a_dead_worker(caplog):
         assert "in fill_disk" in raised.value.__notes__[0]
         assert pool.map(give_back, [(5,)], [0]) == [5]  # the pool can be used again
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_full_gpu_is_one_line_that_says_what_to_lower(num_workers):
+    with (
+        Pool(Workers(num_workers, "cpu", "test"), None) as pool,
+        pytest.raises(MachineError, match=r"during fill_gpu: lower training.batch_size") as raised,
+    ):
+        pool.map(fill_gpu, [(0,)], [0])
+    assert "\n" not in str(raised.value)
 
 
 def test_tensors_come_back_bit_for_bit(tmp_path):

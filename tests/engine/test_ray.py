@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from knexa.engine.local import Workers
 from knexa.engine.parcels import HasLarge, Parcel, opened, stand_in
-from knexa.engine.ray import Ray, RayPool, _connect, _import_ray
+from knexa.engine.ray import Ray, RayPool
 from knexa.errors import MachineError, UserError
 from whole_runs import files, run
 
@@ -34,8 +35,9 @@ class Sent(HasLarge):
     sender: int
 
 
-def where(context: int, left: int, right: int) -> tuple[int, int]:
-    return context + left + right, os.getpid()
+def where(context: Path, left: int, right: int) -> tuple[int, int]:
+    assert context.is_dir()
+    return left + right, os.getpid()
 
 
 def fail(context: Any, value: int) -> int:
@@ -51,6 +53,12 @@ def die(context: Path, value: int, num_deaths: int) -> int:
     return value**2
 
 
+def interrupt(context: Any, process: int) -> None:
+    """Press Ctrl-C in the main process, and work on until it does something about that."""
+    os.kill(process, signal.SIGINT)
+    threading.Event().wait()
+
+
 def write(context: Any, sender: int) -> tuple[Sent, str]:
     import torch
 
@@ -61,78 +69,73 @@ def read(context: Any, sent: Sent, text: bytes) -> tuple[int, bytes, float]:
     return sent.sender, sent.text[:6] + text[-6:], float(sent.numbers["a"][0])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def started() -> Iterator[None]:
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayPool]:
+    """Two workers, whose context is a folder."""
     with pytest.MonkeyPatch.context() as patch:
         folders = Path(__file__).parents[:2]  # the workers import these phases
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
-        ray = _import_ray()
-        _connect(ray, Ray(), 2)
-        yield
-        ray.shutdown()
+        workers = Workers(2, "cpu", "test", remote=True)
+        with Ray().pool(workers, tmp_path_factory.mktemp("context")) as started:
+            yield started
 
 
-def pool(context: Any, num_workers: int = 2, observer: Any = None) -> RayPool:
-    return Ray().pool(Workers(num_workers, "cpu", "test", remote=True), context, observer)
-
-
-def test_results_come_in_task_order_from_actors() -> None:
-    with pool(100) as workers:
-        results = workers.map(where, [(i, 2 * i) for i in range(8)], range(8), sizes=range(8))
-    assert [value for value, _ in results] == [100 + 3 * i for i in range(8)]
+def test_results_come_in_task_order_from_actors(pool: RayPool) -> None:
+    results = pool.map(where, [(i, 2 * i) for i in range(8)], range(8), sizes=range(8))
+    assert [value for value, _ in results] == [3 * i for i in range(8)]
     processes = {pid for _, pid in results}
     assert os.getpid() not in processes
     assert len(processes) <= 2
 
 
 def test_a_package_goes_from_teacher_to_student_past_the_main_process(
-    monkeypatch: pytest.MonkeyPatch,
+    pool: RayPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pool(None) as workers:
-        results = workers.map(write, [(0,), (1,)], range(2))
-        (sent, note), (other, _) = results
-        assert note == "note"
-        assert isinstance(sent.text, Parcel)
-        assert len(sent.text) == 600
-        assert len(stand_in(sent.text)) == 32
-        assert stand_in(sent.text) == stand_in(other.text)  # what it is of, not where it lies
-        core = workers._ray._private.worker.global_worker.core_worker
-        for parcel in (sent.text, sent.numbers, other.text):  # nothing in this process's own store
-            assert not core.object_exists(parcel.reference, memory_store_only=True)
-        with monkeypatch.context() as patch:
-            patch.setattr(Parcel, "open", lambda self: pytest.fail("read by the main process"))
-            tasks = [(sent, other.text), (other, sent.text)]
-            assert workers.map(read, tasks, range(2)) == [
-                (0, b"answeranswer", pytest.approx(0.1)),
-                (1, b"answeranswer", pytest.approx(0.1)),
-            ]
-        assert opened(sent).text == b"answer" * 100
-        assert opened(sent).numbers["a"].tolist() == pytest.approx([0.1] * 3)
+    (sent, note), (other, _) = pool.map(write, [(0,), (1,)], range(2))
+    assert note == "note"
+    assert isinstance(sent.text, Parcel)
+    assert len(sent.text) == 600
+    assert len(stand_in(sent.text)) == 32
+    assert stand_in(sent.text) == stand_in(other.text)  # what it is of, not where it lies
+    core = pool._ray._private.worker.global_worker.core_worker
+    for parcel in (sent.text, sent.numbers, other.text):  # nothing in this process's own store
+        assert not core.object_exists(parcel.reference, memory_store_only=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Parcel, "open", lambda self: pytest.fail("read by the main process"))
+        tasks = [(sent, other.text), (other, sent.text)]
+        assert pool.map(read, tasks, range(2)) == [
+            (0, b"answeranswer", pytest.approx(0.1)),
+            (1, b"answeranswer", pytest.approx(0.1)),
+        ]
+    assert opened(sent).text == b"answer" * 100
+    assert opened(sent).numbers["a"].tolist() == pytest.approx([0.1] * 3)
 
 
-def test_a_phases_error_reaches_the_caller_and_the_pool_goes_on() -> None:
-    with pool(0) as workers:
-        with pytest.raises(ValueError, match="agent 3") as raised:
-            workers.map(fail, [(3,)], [3])
-        assert "in fail" in raised.value.__notes__[0]
-        assert workers.map(where, [(1, 2)], [0])[0][0] == 3
+def test_a_phases_error_reaches_the_caller(pool: RayPool) -> None:
+    with pytest.raises(ValueError, match="agent 3") as raised:
+        pool.map(fail, [(3,)], [3])
+    assert "in fail" in raised.value.__notes__[0]
 
 
-def test_a_killed_worker_is_replaced_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with pool(tmp_path) as workers:
-        assert workers.map(die, [(i, 1) for i in range(6)], range(6)) == [0, 1, 4, 9, 16, 25]
-        (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
-        assert "a Ray worker died during die" in record.getMessage()
-        with pytest.raises(MachineError, match="died during die, twice") as raised:
-            workers.map(die, [(3, 4)], [3])
+def test_a_killed_worker_is_replaced_once(pool: RayPool, caplog: pytest.LogCaptureFixture) -> None:
+    assert pool.map(die, [(i, 1) for i in range(6)], range(6)) == [0, 1, 4, 9, 16, 25]
+    (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert "a Ray worker died during die" in record.getMessage()
+    with pytest.raises(MachineError, match="died during die, twice") as raised:
+        pool.map(die, [(3, 4)], [3])
     assert "\n" not in str(raised.value)
 
 
-def test_more_workers_than_the_cluster_has_room_for_are_refused() -> None:
+def test_an_interrupt_ends_what_the_workers_are_at(pool: RayPool) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        pool.map(interrupt, [(os.getpid(),)], [0])
+    assert pool.map(where, [(1, 2)], [0])[0][0] == 3  # by workers that are new
+
+
+def test_more_workers_than_the_cluster_has_room_for_are_refused(pool: RayPool) -> None:
+    workers = Workers(3, "cpu", "test", remote=True)
     with pytest.raises(UserError, match=r"engine.num_workers=3 .* needs 3 CPUs and Ray has 2"):
-        pool(None, num_workers=3).__enter__()
+        Ray().pool(workers, None).__enter__()
 
 
 def test_a_clusters_share_is_not_guessed() -> None:
@@ -144,12 +147,18 @@ def test_a_clusters_share_is_not_guessed() -> None:
 
 
 def test_a_run_writes_the_same_bytes_as_in_one_process(tmp_path: Path) -> None:
-    small = ("federation.num_rounds=1", "data.num_train=48", "data.num_test=12")
-    folders = {name: tmp_path / name for name in ("local", "ray")}
-    for name, folder in folders.items():
+    small = (
+        "roster.agents=[{name: a, backbone: tiny-qwen2}, {name: b, backbone: tiny-gpt2}]",
+        "federation.num_rounds=1",
+        "data.num_train=24",
+        "data.num_test=12",
+        "regret=none",
+    )
+    alone, actors = tmp_path / "local", tmp_path / "ray"
+    for folder, engine in ((alone, "local"), (actors, "ray")):
         folder.mkdir()
-        workers = 1 if name == "local" else 2
-        output = run(folder, *small, f"engine={name}", f"engine.num_workers={workers}")
+        number = 1 if engine == "local" else 2
+        output = run(folder, *small, f"engine={engine}", f"engine.num_workers={number}")
         assert "ray::" not in output
-        assert "usage" not in output.lower()
-    assert files(folders["ray"]) == files(folders["local"])
+        assert "RAY_" not in output
+    assert files(actors) == files(alone)

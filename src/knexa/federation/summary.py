@@ -31,6 +31,7 @@ def summarize(rounds: Sequence[Row], exchanges: Sequence[Row], regret: Sequence[
         "kilobytes": sum(row["kilobytes"] for row in exchanges)
         + sum(row.get("kilobytes_scouted", 0.0) for row in rounds),
         "exchanges": len(exchanges),
+        "mean_reward": mean(row.get("reward_raw") for row in exchanges),
         "tokens_trained": sum(row["tokens_trained"] for row in [*rounds, *servers]),
         "tokens_generated": sum(row["tokens_generated"] for row in [*rounds, *servers]),
         "sier": mean(row.get("sier") for row in rounds),
