@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from knexa.network import authority
 from knexa.network.identity import Identity, load_identity
 
-AGENTS = ("a0", "a1", "a2")
+AGENTS = ("a0", "a1", "a2", "a3")
 
 _folder = TemporaryDirectory(prefix="knexa-certificates-")
 

@@ -1,0 +1,298 @@
+"""Packages between agents: a teacher's courier, and the student's door and inbox."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from knexa.exchange.package import DEFAULT_LIMITS
+from knexa.network import messages
+from knexa.network.identity import Identity
+from knexa.network.refusals import RefusedError
+from knexa.network.sealing import (
+    Context,
+    Opener,
+    ReplayWindow,
+    Sealed,
+    SealingKey,
+    check_key,
+    seal,
+)
+from knexa.network.timing import Backoff, Clock
+from knexa.network.transport import (
+    Client,
+    Handler,
+    NotYetError,
+    RemoteRefusalError,
+    is_passing,
+    received,
+)
+
+MAX_PACKAGE_BYTES: Final = DEFAULT_LIMITS.max_bytes + 64 * 1024
+"""The largest package of text, and what the message around it takes."""
+
+_HOLD_S: Final = 5.0
+_CALL_S: Final = 15.0
+_STREAM_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """A directive as its agents see it: by name."""
+
+    id: str
+    teacher: str
+    student: str
+    address: str
+    round: int
+    attempt: int = 0
+
+    @classmethod
+    def of(cls, message: Any) -> "Assignment":
+        """Return what the matchmaker sent."""
+        names = (name for name in cls.__dataclass_fields__)
+        return cls(**{name: getattr(message, name) for name in names})
+
+
+class Inbox:
+    """The packages that an agent waits for; one a directive, from its teacher, once."""
+
+    def __init__(self) -> None:
+        self._awaited: dict[str, Assignment] = {}
+        self._arrived: dict[str, bytes] = {}
+        self._changed = threading.Condition()
+
+    def expect(self, assignment: Assignment) -> None:
+        """Wait for a directive's package."""
+        with self._changed:
+            self._awaited.setdefault(assignment.id, assignment)
+            self._changed.notify_all()
+
+    def is_expected(self, directive_id: str, teacher: str, wait_s: float = 0.0) -> bool:
+        """Return whether a package of this teacher is waited for, or will be before long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._awaits(directive_id, teacher), wait_s)
+
+    def _awaits(self, directive_id: str, teacher: str) -> bool:
+        awaited = self._awaited.get(directive_id)
+        return (
+            awaited is not None and awaited.teacher == teacher and directive_id not in self._arrived
+        )
+
+    def round_of(self, directive_id: str, teacher: str) -> int:
+        """Return the round of a directive whose package is waited for.
+
+        Raises:
+            RefusedError: It is not.
+        """
+        with self._changed:
+            if not self._awaits(directive_id, teacher):
+                raise RefusedError("unexpected", f"nobody waits for {directive_id!r:.40}")
+            return self._awaited[directive_id].round
+
+    def put(self, directive_id: str, teacher: str, data: bytes) -> None:
+        """Take a package that has held.
+
+        Raises:
+            RefusedError: It is not waited for any more.
+        """
+        with self._changed:
+            if not self._awaits(directive_id, teacher):
+                raise RefusedError("unexpected", f"nobody waits for {directive_id!r:.40}")
+            self._arrived[directive_id] = data
+            self._changed.notify_all()
+
+    def take(self, directive_id: str, wait_s: float) -> bytes | None:
+        """Return a directive's package, or None where it does not come in that time."""
+        with self._changed:
+            self._changed.wait_for(lambda: directive_id in self._arrived, wait_s)
+            return self._arrived.get(directive_id)
+
+    def keep_only(self, directive_ids: set[str]) -> None:
+        """Wait no more for other directives."""
+        with self._changed:
+            for known in (self._awaited, self._arrived):
+                for id_ in set(known) - directive_ids:
+                    del known[id_]
+
+
+class Door:
+    """What an agent serves its peers: its sealing key, and a place to put a package."""
+
+    def __init__(self, identity: Identity, key: SealingKey, inbox: Inbox) -> None:
+        self._identity, self._key, self._inbox = identity, key, inbox
+        self._window, self._lock = ReplayWindow(), threading.Lock()
+        self._introduction = introduction(identity, key)
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the methods of the service ``Peer``."""
+        return {"Introduce": self.introduce, "Deliver": self.deliver}
+
+    def introduce(self, name: str, hello: Any) -> Any:
+        """Tell a teacher the sealing key, once its package is waited for."""
+        if hello.protocol_version != messages.PROTOCOL_VERSION:
+            raise RefusedError(
+                "disagreement",
+                f"version {hello.protocol_version}, spoken here is {messages.PROTOCOL_VERSION}",
+            )
+        # A teacher may know of a directive a moment before its student does.
+        if not self._inbox.is_expected(hello.directive_id, name, _HOLD_S):
+            raise NotYetError("no package of that directive is waited for")
+        return self._introduction
+
+    def deliver(self, name: str, stream: Iterator[Any]) -> Any:
+        """Open a package and put it into the inbox.
+
+        Raises:
+            RefusedError: It is not whole, not for this agent, not from the caller, not waited for,
+                or not for the first time.
+        """
+        chunks = received(stream)
+        first = next(chunks, None)
+        if first is None or not first.HasField("envelope"):
+            raise RefusedError("truncated", "the stream has no envelope")
+        envelope = first.envelope
+        context, opener = self._open(name, envelope)
+        for chunk in itertools.chain((first,), chunks):
+            opener.feed(Sealed(chunk.index, chunk.last, chunk.sealed))
+        data = opener.finish()
+        with self._lock:
+            self._window.take(name, envelope.sender.sealing_key, context.counter)
+        self._inbox.put(context.directive, name, data)
+        return messages.Receipt()
+
+    def _open(self, name: str, envelope: Any) -> tuple[Context, Opener]:
+        """Check an envelope, and return what opens its package."""
+        if envelope.sender_name != name:
+            raise RefusedError("identity", f"{name} brings a package of another's")
+        if envelope.receiver_name != self._identity.name:
+            raise RefusedError("wrong receiver", f"for {envelope.receiver_name!r:.40}")
+        sender = envelope.sender
+        check_key(
+            self._identity,
+            certificate=sender.certificate,
+            name=name,
+            sealing_key=sender.sealing_key,
+            signature=sender.signature,
+        )
+        with self._lock:
+            self._window.check(name, sender.sealing_key, envelope.counter)
+        context = Context(
+            sender=name,
+            receiver=self._identity.name,
+            round=self._inbox.round_of(envelope.directive_id, name),
+            directive=envelope.directive_id,
+            counter=envelope.counter,
+        )
+        if envelope.round != context.round:
+            raise RefusedError("unexpected", f"{context.directive!r:.40} is of another round")
+        opener = Opener(
+            context,
+            self._key,
+            sender_key=sender.sealing_key,
+            ephemeral_key=envelope.ephemeral_key,
+            max_bytes=MAX_PACKAGE_BYTES,
+        )
+        return context, opener
+
+
+class Courier:
+    """Brings an agent's packages to its students."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        key: SealingKey,
+        *,
+        backoff: Backoff,
+        clock: Clock,
+        rng: np.random.Generator,
+        connect: Callable[..., Client] = Client,
+    ) -> None:
+        self._identity, self._key = identity, key
+        self._backoff, self._clock, self._rng, self._connect = backoff, clock, rng, connect
+        self._counter = itertools.count()
+        self._introduction = introduction(identity, key)
+
+    def deliver(self, assignment: Assignment, package: bytes) -> None:
+        """Bring a package to its student; one that was brought already is brought.
+
+        Raises:
+            RefusedError: Who answers there is not the student.
+            RemoteRefusalError: The student refuses the package.
+            grpc.RpcError: The student could not be reached in time.
+        """
+        with self._connect(
+            self._identity, assignment.address, assignment.student, "Peer"
+        ) as student:
+            self._backoff.retry(
+                lambda: self._try(student, assignment, package),
+                passing=is_passing,
+                clock=self._clock,
+                rng=self._rng,
+            )
+
+    def _try(self, student: Client, assignment: Assignment, package: bytes) -> None:
+        hello = messages.Hello(
+            protocol_version=messages.PROTOCOL_VERSION, directive_id=assignment.id
+        )
+        shown = student.call("Introduce", hello, _CALL_S)
+        check_key(
+            self._identity,
+            certificate=shown.certificate,
+            name=assignment.student,
+            sealing_key=shown.sealing_key,
+            signature=shown.signature,
+        )
+        try:
+            student.call("Deliver", self._chunks(assignment, package, shown), _STREAM_S)
+        except RemoteRefusalError as error:
+            if not error.already:
+                raise
+
+    def _chunks(self, assignment: Assignment, package: bytes, shown: Any) -> Iterator[Any]:
+        context = Context(
+            sender=self._identity.name,
+            receiver=assignment.student,
+            round=assignment.round,
+            directive=assignment.id,
+            counter=next(self._counter),
+        )
+        ephemeral, chunks = seal(package, context, self._key, shown.sealing_key)
+        envelope = messages.Envelope(
+            sender=self._introduction,
+            sender_name=context.sender,
+            receiver_name=context.receiver,
+            round=context.round,
+            directive_id=context.directive,
+            counter=context.counter,
+            ephemeral_key=ephemeral,
+        )
+        for chunk in chunks:
+            head = {"envelope": envelope} if chunk.index == 0 else {}
+            yield messages.Chunk(index=chunk.index, last=chunk.last, sealed=chunk.data, **head)
+
+
+def introduction(identity: Identity, key: SealingKey) -> Any:
+    """Return what shows that the sealing key is the member's."""
+    return messages.Introduction(
+        certificate=identity.certificate_der,
+        sealing_key=key.public,
+        signature=key.vouch(identity),
+    )
+
+
+def read_package(data: bytes) -> Any:
+    """Return the message in an opened package.
+
+    Raises:
+        RefusedError: It is none.
+    """
+    try:
+        return messages.Package.FromString(data)
+    except DecodeError:
+        raise RefusedError("malformed", "a package is no message") from None

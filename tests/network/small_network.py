@@ -1,0 +1,244 @@
+"""A federation on loopback: real TLS, real gRPC, threads for processes, and agents of a few lines.
+
+A toy agent's package is its name and round, and its rewards are those of ``rounds.reward``, so the
+rows must be ``rounds.expected_rows()``.
+"""
+
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import numpy as np
+from rounds import Town, profile, reward
+from trial import identity
+
+from knexa.errors import UserError
+from knexa.network import messages
+from knexa.network.agent_loop import AgentLoop, Pace
+from knexa.network.authority import MATCHMAKER
+from knexa.network.coordinator import Coordinator
+from knexa.network.errands import Answer
+from knexa.network.matchmaker import MatchmakerService
+from knexa.network.packages import Assignment, Courier, Door, Inbox, read_package
+from knexa.network.refusals import Refusals
+from knexa.network.sealing import SealingKey
+from knexa.network.timing import Backoff, MonotonicClock
+from knexa.network.transport import Client, Server
+
+QUICK = Backoff(first_s=0.02, largest_s=0.1, give_up_s=20.0)
+SHORT = Backoff(first_s=0.02, largest_s=0.1, give_up_s=0.5)
+PACE = Pace(hold_s=2.0, poll_s=0.05, package_s=20.0, reach=QUICK, courier=SHORT)
+SECRET = b"the private lesson of "
+
+
+class ToyWork:
+    """An agent that remembers what it did."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.prepared_round = name, 0
+        self.learned, self.noted = list[str](), dict[str, Any]()
+        self._pending: dict[str, Answer] = {}
+        self.before_learning: Callable[[Assignment], None] = lambda assignment: None
+
+    def first_profile(self) -> list[float]:
+        return profile(self.name, self.prepared_round)
+
+    def prepare(self, round_number: int, results: Any) -> tuple[list[float], Sequence[str]]:
+        self.noted.update(results)
+        self.prepared_round = round_number
+        return profile(self.name, round_number), list(results)
+
+    def teach(self, assignment: Assignment) -> bytes:
+        text = SECRET + self.name.encode() + b" " * 100_000
+        return bytes(messages.Package(text=text, items_sent=1).SerializeToString())
+
+    def answer_to(self, directive_id: str) -> Answer | None:
+        return self._pending.get(directive_id)
+
+    def learn(self, assignment: Assignment, package: bytes) -> Answer:
+        self.before_learning(assignment)
+        assert read_package(package).text.startswith(SECRET + assignment.teacher.encode())
+        answer = Answer(outcome="learned", reward=reward(assignment.id), items_kept=1)
+        self._pending[assignment.id] = answer
+        return answer
+
+    def settle(self, directive_id: str, *, counts: bool) -> None:
+        self._pending.clear()
+        if counts:
+            self.learned.append(directive_id)
+
+    def finish(self, results: Any) -> None:
+        self.noted.update(results)
+
+
+class Forwarder:
+    """Passes bytes between two sockets, keeps what it saw, and can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self.seen, self._open = port, bytearray(), list[socket.socket]()
+        self._cut = False
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                if self._cut:
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self._port))
+                self._open += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                self.seen += data
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        self._cut = True
+        for end in self._open:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        self._cut = False
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut()
+
+
+class Network:
+    """A matchmaker and its agents; a context manager."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.town = Town(**changes)
+        self.clock = MonotonicClock()
+        self.town.clock = self.clock.now  # type: ignore[assignment]
+        self.refusals, self.stack, self.port = Refusals(), ExitStack(), 0
+        self.start_matchmaker()
+
+    def __enter__(self) -> "Network":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stack.close()
+        self.server.stop()
+
+    def start_matchmaker(self) -> None:
+        """Start a matchmaker on what the one before has saved."""
+        town = self.town
+        if self.port:  # a process that has ended writes nothing more
+            with self.service._changed:
+                self.service.failed = RuntimeError("ended")
+        state = town.saved
+        town.coordinator = Coordinator(
+            town.terms, town.coordinator.cpm, now=self.clock.now, save=town._save
+        )
+        if state:
+            town.restart()
+        me = identity(MATCHMAKER)
+        self.service = MatchmakerService(town.coordinator, me, self.clock)
+        # The port of a server that has ended in this process is free a moment later.
+        self.server = QUICK.retry(
+            lambda: Server(
+                me,
+                f"127.0.0.1:{self.port}",
+                "Matchmaker",
+                self.service.handlers(),
+                num_threads=16,
+                refusals=self.refusals,
+            ),
+            passing=lambda error: isinstance(error, UserError),
+            clock=self.clock,
+            rng=np.random.default_rng(0),
+        )
+        self.server.start()
+        self.port = self.server.port
+
+    def client(self, name: str) -> Client:
+        """Return a connection of a member to the matchmaker."""
+        client = Client(identity(name), f"127.0.0.1:{self.port}", MATCHMAKER, "Matchmaker")
+        self.stack.callback(client.close)
+        return client
+
+
+class Agent:
+    """One process of an agent, as a thread."""
+
+    def __init__(
+        self, network: Network, name: str, work: ToyWork | None = None, *, forwarded: bool = False
+    ) -> None:
+        self.name, self.work = name, work or ToyWork(name)
+        me, key, inbox = identity(name), SealingKey(), Inbox()
+        self.refusals, self.key, self.inbox = Refusals(), key, inbox
+        self.clock, self.stop = MonotonicClock(), threading.Event()
+        self.door = Server(
+            me,
+            "127.0.0.1:0",
+            "Peer",
+            Door(me, key, inbox).handlers(),
+            num_threads=4,
+            refusals=self.refusals,
+        )
+        self.door.start()
+        self.forwarder = Forwarder(self.door.port) if forwarded else None
+        self.port = self.forwarder.port if self.forwarder else self.door.port
+        self.error: BaseException | None = None
+        rng = np.random.default_rng(0)
+        self.client = network.client(name)
+        self.loop = AgentLoop(
+            me,
+            self.work,
+            self.client,
+            Courier(me, key, backoff=PACE.courier, clock=self.clock, rng=rng),
+            inbox,
+            address=f"127.0.0.1:{self.port}",
+            agreement="alike",
+            pace=PACE,
+            clock=self.clock,
+            rng=rng,
+            refusals=self.refusals,
+        )
+        self._threads = [
+            threading.Thread(target=self._run, daemon=True),
+            threading.Thread(target=self.loop.beat, args=(self.stop,), daemon=True),
+        ]
+        network.stack.callback(self.close)
+
+    def start(self) -> "Agent":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def _run(self) -> None:
+        try:
+            self.loop.run()
+        except BaseException as error:
+            self.error = error
+
+    def join(self) -> None:
+        self._threads[0].join(timeout=30.0)
+        assert not self._threads[0].is_alive(), f"{self.name} is still at it"
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        self.stop.set()
+        self.clock.stop.set()
+        if self._threads[1].ident is not None:
+            self._threads[1].join()
+        self.client.close()
+        if self.forwarder:
+            self.forwarder.close()
+        self.door.stop()

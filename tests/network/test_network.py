@@ -1,0 +1,136 @@
+"""Agents and matchmaker over real TLS: the rounds of one process, whatever happens in between."""
+
+import threading
+
+import pytest
+from rounds import expected_rows, told
+from small_network import SECRET, Agent, Network, ToyWork
+
+from knexa.network.packages import Assignment
+from knexa.network.timing import Patience
+
+NAMES = ("a0", "a1", "a2", "a3")
+PATIENT = Patience(beat_every_s=0.2, least=50.0, most=200.0)  # slow machines vanish no agents
+
+
+def test_rounds_over_the_network_are_those_of_one_process() -> None:
+    with Network(patience=PATIENT) as network:
+        agents = [Agent(network, name, forwarded=True).start() for name in NAMES]
+        for agent in agents:
+            agent.join()
+        assert told(network.town.rows) == expected_rows()
+        assert network.service.tick()
+        assert network.server.counts() == {}
+        learned = sorted(id_ for agent in agents for id_ in agent.work.learned)
+        assert learned == sorted(row[0] for row in expected_rows())
+        noted = {id_: r["reward"] for agent in agents for id_, r in agent.work.noted.items()}
+        assert noted == {row[0]: row[3] for row in expected_rows()}
+        for agent in agents:
+            assert agent.forwarder is not None
+            assert agent.door.counts() == {}
+            assert len(agent.forwarder.seen) > 100_000 * len(agent.work.learned)
+            assert SECRET not in agent.forwarder.seen
+            assert b"private lesson" not in agent.forwarder.seen
+
+
+def test_a_restarted_matchmaker_goes_on_where_it_was() -> None:
+    with Network(patience=PATIENT) as network:
+        restarted, lock = list[int](), threading.Lock()
+
+        def restart(assignment: Assignment) -> None:
+            with lock:
+                if assignment.round in restarted:
+                    return
+                restarted.append(assignment.round)
+                network.server.stop()
+                network.start_matchmaker()
+
+        agents = [Agent(network, name) for name in NAMES]
+        for agent in agents:
+            agent.work.before_learning = restart
+            agent.start()
+        for agent in agents:
+            agent.join()
+        assert restarted == [1, 2, 3]
+        assert told(network.town.rows) == expected_rows()
+
+
+@pytest.mark.parametrize("when", ["before learning", "after learning"])
+def test_a_killed_agent_comes_back_and_the_rounds_are_the_same(when: str) -> None:
+    with Network(patience=PATIENT) as network:
+        agents = {name: Agent(network, name) for name in NAMES}
+        died = threading.Event()
+
+        class Killed(Exception):  # noqa: N818
+            pass
+
+        def die(assignment: Assignment) -> None:
+            if assignment.round == 2 and not died.is_set():
+                died.set()
+                raise Killed(assignment.student)
+
+        for agent in agents.values():
+            if when == "before learning":
+                agent.work.before_learning = die
+            else:
+                learn = agent.work.learn
+
+                def learn_and_die(a: Assignment, p: bytes, learn=learn):  # type: ignore[no-untyped-def]
+                    answer = learn(a, p)
+                    die(a)
+                    return answer
+
+                agent.work.learn = learn_and_die  # type: ignore[method-assign]
+            agent.start()
+        assert died.wait(60.0)
+        victim = next(a for a in agents.values() if _dies(a))
+        victim.close()
+        agents[victim.name] = Agent(network, victim.name, victim.work).start()
+        for agent in agents.values():
+            agent.join()
+        assert told(network.town.rows) == expected_rows()
+
+
+def _dies(agent: Agent) -> bool:
+    """Return whether the agent has died, once it is known which has."""
+    agent._threads[0].join(timeout=0.3)
+    return agent.error is not None
+
+
+def test_a_link_that_is_cut_costs_the_round_of_its_pair_alone() -> None:
+    with Network(patience=PATIENT, exchange_s=1.0) as network:
+        agents = {name: Agent(network, name, forwarded=True) for name in NAMES}
+        student = expected_rows()[0][2][0]
+        cut = agents[f"a{student}"].forwarder
+        assert cut is not None
+        cut.cut()
+        for agent in agents.values():
+            agent.start()
+        for agent in agents.values():
+            agent.join()
+        lost = [row for row in network.town.rows if row["outcome"] == "lost"]
+        assert all(row["students"] == [student] for row in lost)
+        assert (1, [student]) in [(row["round"], row["students"]) for row in lost]
+        kept = [row for row in network.town.rows if row["round"] == 1 and row not in lost]
+        assert [row["outcome"] for row in kept] == ["delivered"]
+        assert network.town.coordinator.phase == "finished"
+
+
+def test_an_agent_stays_as_it_was_where_its_directive_was_given_up() -> None:
+    with Network(patience=PATIENT, exchange_s=0.5, num_rounds=1) as network:
+        agents = [Agent(network, name) for name in NAMES]
+        slow = threading.Event()
+
+        def wait(assignment: Assignment) -> None:
+            while not network.town.rows:
+                network.service.tick()
+                slow.wait(0.05)
+
+        for agent in agents:
+            agent.work.before_learning = wait
+            agent.start()
+        for agent in agents:
+            agent.join()
+        assert {row["outcome"] for row in network.town.rows} == {"lost"}
+        assert [agent.work.learned for agent in agents] == [[], [], [], []]
+        assert all(isinstance(agent.work, ToyWork) for agent in agents)
