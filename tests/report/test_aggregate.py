@@ -58,6 +58,13 @@ def test_a_setting_that_repeats_the_seed_does_not_split_a_method(tmp_path):
     assert group.seeds == (0, 1, 2)
 
 
+def test_a_seed_that_only_one_method_has_does_not_split_it(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path, "random", seed)
+        write_run(tmp_path, "neural_linear", seed, config={"matchmaker.seed": seed})
+    assert [group.seeds for group in study_of(tmp_path).groups] == [(0, 1, 2), (0, 1, 2)]
+
+
 def test_a_class_that_varies_is_named_by_its_group(tmp_path):
     for name in ("Concat", "Interaction"):
         config = {"context._target_": f"knexa.matchmaking.contexts.{name}"}

@@ -149,7 +149,11 @@ def group_runs(runs: Sequence[Run]) -> Study:
         UserError: Two runs have one config and one seed, and yet came to different results.
     """
     notes: list[str] = []
-    seeded = {key for key in runs[0].config if all(r.config.get(key) == r.seed for r in runs)}
+    seeded = {
+        key
+        for key in {key for run in runs for key in run.config if key.endswith("seed")}
+        if all(run.config.get(key, run.seed) == run.seed for run in runs)
+    }
     configs = [_comparable(run, seeded | {"seed"}) for run in runs]
     own = {key for config in configs for key in config if key.split(".")[0] in METHOD_PARTS}
     world = {key for config in configs for key in config} - own
