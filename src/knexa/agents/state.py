@@ -71,6 +71,19 @@ class AgentState(HasLarge):
         """Return the state with those fields of its history replaced."""
         return replace(self, history=replace(self.history, **changes))
 
+    def with_lesson_taught(
+        self, *, items_kept: int, items_sent: int, reward: float
+    ) -> "AgentState":
+        """Return the teacher of a pair, knowing what came of its lesson."""
+        return self.with_history(
+            teach_yield=items_kept / max(items_sent, 1),
+            teach_rewards=(*self.history.teach_rewards, reward),
+        )
+
+    def with_lesson_learned(self, reward: float) -> "AgentState":
+        """Return the student, knowing what its lesson earned."""
+        return self.with_history(learn_rewards=(*self.history.learn_rewards, reward))
+
 
 def save_state(path: Path, state: AgentState) -> None:
     """Write an agent's state to one safetensors file."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from knexa.federation.conditions import conditions
 from knexa.federation.honesty import teaching_of
@@ -13,7 +13,7 @@ from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.settings import Settings
 from knexa.federation.stage import Stage
 from knexa.federation.summary import summarize
-from knexa.federation.world import World
+from knexa.matchmaking.base import Mask
 from knexa.matchmaking.cpm import CPM
 from knexa.tracking.console import Console
 from knexa.tracking.info import RunInfo, StartInfo
@@ -69,18 +69,34 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
     return summary
 
 
-def build_cpm(settings: Settings, world: World) -> CPM:
+class Population(Protocol):
+    """What the matchmaker must know of the agents before it sees a profile."""
+
+    @property
+    def num_agents(self) -> int:
+        """N."""
+
+    @property
+    def protocol_name(self) -> str:
+        """The exchange protocol of the config."""
+
+    @property
+    def admissible_NN(self) -> Mask | None:  # noqa: N802 - an axis legend
+        """Which ordered pairs the protocol can serve; None is all."""
+
+
+def build_cpm(settings: Settings, population: Population) -> CPM:
     """Return the run's matchmaker with all that it works by, untaught."""
     return CPM(
         matchmaker=deepcopy(settings.matchmaker),  # a restarted matchmaker begins untaught
         context=settings.context,
         matching=settings.matching,
         reward=settings.reward,
-        protocol=world.protocol_name,
+        protocol=population.protocol_name,
         num_profile_features=len(settings.profile.feature_names),
-        num_pairs=settings.federation.pairs_of(world.num_agents),
+        num_pairs=settings.federation.pairs_of(population.num_agents),
         trust_column=settings.profile.trust_column,
-        admissible_NN=world.admissible_NN,
+        admissible_NN=population.admissible_NN,
         mutual=settings.federation.mutual,
         trust_gate=settings.federation.trust_gate,
     )

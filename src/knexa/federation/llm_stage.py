@@ -13,6 +13,7 @@ from knexa.agents.private_training import training_spent
 from knexa.agents.session import Session
 from knexa.backbones.load import BackbonePool, LoadedBackbone, check_available
 from knexa.data.benchmark import Benchmark
+from knexa.data.partition import AgentData
 from knexa.data.problem import CATEGORIES
 from knexa.data.skew import category_histogram, measure_skew
 from knexa.engine.local import Observer, Workers, num_cores
@@ -48,7 +49,7 @@ class LLMStage:
         self.settings, self._stack = settings, stack
         self.checkpoint_every = 1
         self.workers = settings.engine.choose(settings.roster.num_agents)
-        self.session, self.report = _session(settings, self.workers)
+        self.session, self.report = build_session(settings, self.workers)
         stack.callback(self.session.executor.close)
         self.privacy = settings.privacy.mechanism(
             families=[
@@ -109,7 +110,17 @@ class LLMStage:
         }
 
 
-def _session(settings: Settings, workers: Workers) -> tuple[Session, GateReport]:
+def build_session(
+    settings: Settings, workers: Workers, only: int | None = None
+) -> tuple[Session, GateReport]:
+    """Return what the phases need, and what the metric's gate found.
+
+    ``only`` is for a process that is one agent: it loads that agent's backbone and keeps nobody
+    else's private problems.
+
+    Raises:
+        UserError: Something that the config asks for is not to be had here.
+    """
     evaluation = settings.evaluation
     limits = Limits(
         cpu_s=evaluation.cpu_s, wall_s=evaluation.wall_s, memory_mb=evaluation.memory_mb
@@ -122,10 +133,15 @@ def _session(settings: Settings, workers: Workers) -> tuple[Session, GateReport]
     splits = settings.partition.split(
         benchmark.train, num_agents, derive_rng(settings.seed, "partition")
     )
+    used = settings.roster.used_backbones
+    if only is not None:
+        nothing = AgentData(train=(), validation=())
+        splits = [data if agent == only else nothing for agent, data in enumerate(splits)]
+        used = (settings.roster.agents[only].backbone,)
     device = "cuda" if workers.accelerator == "gpu" else "cpu"
     here = "cpu" if workers.remote else device
     pool = BackbonePool(settings.roster.backbones, device=here, worker_device=device)
-    for name in settings.roster.used_backbones:
+    for name in used:
         _check_context(settings, name, pool.get(name))
     dropped = [k for k in settings.evaluation.ks if k > settings.evaluation.num_samples]
     if dropped:

@@ -319,16 +319,15 @@ class LLMWorld:
             teachers = exchange.directive.teachers
             if exchange.directive.pair is not None:
                 taught = self.states[teachers[0]]
-                self.states[teachers[0]] = taught.with_history(
-                    teach_yield=exchange.items_kept / max(exchange.items_sent, 1),
-                    teach_rewards=(*taught.history.teach_rewards, exchange.reward),
+                self.states[teachers[0]] = taught.with_lesson_taught(
+                    items_kept=exchange.items_kept,
+                    items_sent=exchange.items_sent,
+                    reward=exchange.reward,
                 )
             for student in exchange.directive.students:
                 if student < self.num_agents:
                     pupil, reward = self.states[student], self._report(teachers, student)
-                    self.states[student] = pupil.with_history(
-                        learn_rewards=(*pupil.history.learn_rewards, reward)
-                    )
+                    self.states[student] = pupil.with_lesson_learned(reward)
 
     # What the run records
 

@@ -148,8 +148,8 @@ class Server:
         if len(shown) != 1:
             raise RefusedError("certificate", "the caller shows none")
         certificate = x509.load_pem_x509_certificate(shown[0])
-        name, _ = self._identity.check(certificate.public_bytes(serialization.Encoding.DER))
         self._handshakes.end(str(context.peer()))
+        name, _ = self._identity.check(certificate.public_bytes(serialization.Encoding.DER))
         return name
 
     def start(self) -> None:
@@ -170,11 +170,11 @@ class Handshakes:
     """Counts handshakes that led to nothing.
 
     gRPC refuses strangers before any code of ours runs. It says when a handshake begins; one that
-    is followed by no call of a member has failed, or will.
+    is followed by no call has failed, or will.
     """
 
     def __init__(self) -> None:
-        self._begun, self._members = 0, 0
+        self._begun, self._called = 0, 0
         self._peers: dict[str, None] = {}
         self._lock = threading.Lock()
 
@@ -184,10 +184,10 @@ class Handshakes:
             self._begun += 1
 
     def end(self, peer: str) -> None:
-        """Count the connection of a member, once."""
+        """Count a connection that calls came through, once."""
         with self._lock:
             if peer not in self._peers:
-                self._members += 1
+                self._called += 1
                 self._peers[peer] = None
                 if len(self._peers) > _MOST_PEERS:
                     del self._peers[next(iter(self._peers))]
@@ -195,7 +195,7 @@ class Handshakes:
     def failed(self) -> int:
         """Return how many led to nothing so far."""
         with self._lock:
-            return max(0, self._begun - self._members)
+            return max(0, self._begun - self._called)
 
 
 class Client:

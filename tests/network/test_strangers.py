@@ -1,0 +1,357 @@
+"""Whoever is not who it should be, and whatever is not as it was sent: refused, and counted."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from rounds import Town, profile
+from small_network import QUICK
+from trial import copy_of_certificates, days_ago, identity
+
+from knexa.network import authority, messages
+from knexa.network.authority import MATCHMAKER
+from knexa.network.identity import Identity
+from knexa.network.matchmaker import MatchmakerService, check_welcome
+from knexa.network.packages import (
+    MAX_PACKAGE_BYTES,
+    Assignment,
+    Courier,
+    Door,
+    Inbox,
+    introduction,
+)
+from knexa.network.refusals import Refusals, RefusedError
+from knexa.network.sealing import CHUNK_BYTES, Context, SealingKey, seal
+from knexa.network.timing import MonotonicClock
+from knexa.network.transport import Client, RemoteRefusalError, Server
+
+CALL_S = 10.0
+SESSION = b"1"
+
+
+class Served:
+    """A matchmaker on loopback, its certificates in a folder that the test may change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.me, self.town, self.clock = identity(MATCHMAKER, folder), Town(), MonotonicClock()
+        self.service = MatchmakerService(self.town.coordinator, self.me, self.clock)
+        self.server = Server(
+            self.me,
+            "127.0.0.1:0",
+            "Matchmaker",
+            self.service.handlers(),
+            num_threads=4,
+            refusals=Refusals(),
+        )
+        self.server.start()
+
+    def call(self, who: Identity, method: str, request: Any, name: str = MATCHMAKER) -> Any:
+        with Client(who, f"127.0.0.1:{self.server.port}", name, "Matchmaker") as client:
+            return client.call(method, request, CALL_S)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    here = Served(copy_of_certificates(tmp_path))
+    yield here
+    here.server.stop()
+
+
+def registration(name: str, **changes: Any) -> Any:
+    values = {
+        "protocol_version": messages.PROTOCOL_VERSION,
+        "name": name,
+        "address": "127.0.0.1:1",
+        "session": SESSION,
+        "agreement": "alike",
+        "nonce": b"nonce",
+        "profile": profile(name, 0),
+    }
+    return messages.Registration(**(values | changes))
+
+
+def test_a_member_is_let_in_and_knows_the_matchmaker(served: Served) -> None:
+    a0 = identity("a0")
+    welcome = served.call(a0, "Register", registration("a0"))
+    check_welcome(a0, welcome, b"nonce")
+    with pytest.raises(RefusedError, match="identity"):
+        check_welcome(a0, welcome, b"another nonce")
+    assert served.server.counts() == {}
+
+
+def plain(served: Served, tmp_path: Path) -> Any:
+    return grpc.insecure_channel(f"127.0.0.1:{served.server.port}")
+
+
+def without_certificate(served: Served, tmp_path: Path) -> Any:
+    return _channel(served, grpc.ssl_channel_credentials(identity("a0").ca_pem))
+
+
+def of_another_authority(served: Served, tmp_path: Path) -> Any:
+    authority.create(tmp_path / "other")
+    authority.issue(tmp_path / "other", "a0")
+    return _channel(served, _credentials(identity("a0", tmp_path / "other")))
+
+
+def expired(served: Served, tmp_path: Path) -> Any:
+    folder = served.me.folder
+    authority.issue(folder, "old", days=1, now=lambda: days_ago(2))
+    old = identity("a0")
+    ca = (folder / "ca.pem").read_bytes()
+    key, pem = ((folder / f"old.{kind}").read_bytes() for kind in ("key", "pem"))
+    assert old.ca_pem == ca
+    return _channel(served, grpc.ssl_channel_credentials(ca, key, pem))
+
+
+def self_made(served: Served, tmp_path: Path) -> Any:
+    authority.create(tmp_path / "own")
+    folder = tmp_path / "own"
+    own = [(folder / f"ca.{kind}").read_bytes() for kind in ("key", "pem")]
+    return _channel(served, grpc.ssl_channel_credentials(identity("a0").ca_pem, *own))
+
+
+def _credentials(who: Identity) -> Any:
+    key = authority.pem_of(who.key)
+    return grpc.ssl_channel_credentials(identity("a0").ca_pem, key, who.certificate_pem)
+
+
+def _channel(served: Served, credentials: Any) -> Any:
+    options = [("grpc.ssl_target_name_override", MATCHMAKER)]
+    return grpc.secure_channel(f"127.0.0.1:{served.server.port}", credentials, options=options)
+
+
+@pytest.mark.parametrize(
+    "stranger", [plain, without_certificate, of_another_authority, expired, self_made]
+)
+def test_strangers_do_not_get_past_the_handshake(
+    served: Served, tmp_path: Path, stranger: Callable[[Served, Path], Any]
+) -> None:
+    with stranger(served, tmp_path) as channel:
+        call = channel.unary_unary(
+            "/knexa.v1.Matchmaker/Register",
+            request_serializer=messages.Registration.SerializeToString,
+        )
+        with pytest.raises(grpc.RpcError) as caught:
+            call(registration("a0"), timeout=CALL_S)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert served.town.coordinator.members == {}
+    assert set(served.server.counts()) == {"handshake"}
+
+
+def test_a_revoked_member_is_refused_from_its_next_call_on(served: Served) -> None:
+    a1 = identity("a1")
+    served.call(a1, "Register", registration("a1"))
+    authority.revoke(served.me.folder, ["a1"])
+    with pytest.raises(RemoteRefusalError, match="revoked"):
+        served.call(a1, "Beat", messages.Heartbeat(session=SESSION))
+    assert served.server.counts() == {"revoked": 1}
+
+
+def test_nobody_registers_or_answers_as_another(served: Served) -> None:
+    with pytest.raises(RemoteRefusalError, match="registers as"):
+        served.call(identity("a1"), "Register", registration("a0"))
+    with pytest.raises(RemoteRefusalError, match="roster"):
+        served.call(identity(MATCHMAKER), "Register", registration(MATCHMAKER))
+    assert served.server.counts() == {"identity": 2}
+    assert served.town.coordinator.members == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"protocol_version": 2}, "disagreement"),
+        ({"agreement": "else"}, "disagreement"),
+        ({"profile": [1e9] * 4}, "profile"),
+        ({"profile": []}, "profile"),
+        ({"address": "x" * 300}, "malformed"),
+    ],
+)
+def test_registrations_that_do_not_fit_are_refused(
+    served: Served, change: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(RemoteRefusalError, match=reason):
+        served.call(identity("a0"), "Register", registration("a0", **change))
+    assert served.server.counts() == {reason: 1}
+
+
+def test_messages_that_are_too_long_are_refused(served: Served) -> None:
+    a0 = identity("a0")
+    served.call(a0, "Register", registration("a0"))
+    status = messages.Status(session=SESSION, received=["x" * 1000] * 1000)
+    with pytest.raises(grpc.RpcError) as caught:
+        served.call(a0, "Await", status)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_an_agent_does_not_talk_to_who_is_not_the_matchmaker() -> None:
+    impostor = Server(
+        identity("a1"), "127.0.0.1:0", "Matchmaker", {}, num_threads=1, refusals=Refusals()
+    )
+    impostor.start()
+    address = f"127.0.0.1:{impostor.port}"
+    with (
+        Client(identity("a0"), address, MATCHMAKER, "Matchmaker") as client,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        client.call("Beat", messages.Heartbeat(), CALL_S)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    impostor.stop()
+
+
+def test_a_revoked_matchmaker_is_found_out(served: Served, tmp_path: Path) -> None:
+    folder = copy_of_certificates(tmp_path / "agent")
+    authority.revoke(folder, [MATCHMAKER])
+    a0 = identity("a0", folder)
+    welcome = served.call(a0, "Register", registration("a0"))
+    with pytest.raises(RefusedError, match="revoked"):
+        check_welcome(a0, welcome, b"nonce")
+
+
+# Packages
+
+ASSIGNMENT = Assignment(id="r1-0", teacher="a0", student="a1", address="", round=1)
+CONTEXT = Context(sender="a0", receiver="a1", round=1, directive="r1-0", counter=0)
+DATA = b"lesson" * 30_000
+
+
+class Receiving:
+    """The agent a1 on loopback, waiting for a package of a0."""
+
+    def __init__(self) -> None:
+        me, self.key, self.inbox = identity("a1"), SealingKey(), Inbox()
+        self.inbox.expect(ASSIGNMENT)
+        handlers = Door(me, self.key, self.inbox).handlers()
+        self.server = Server(
+            me, "127.0.0.1:0", "Peer", handlers, num_threads=4, refusals=Refusals()
+        )
+        self.server.start()
+        self.sender_key = SealingKey()
+
+    def chunks(
+        self,
+        context: Context = CONTEXT,
+        data: bytes = DATA,
+        *,
+        vouched_by: str = "a0",
+        **envelope: Any,
+    ) -> list[Any]:
+        """Return a package of a0's, with what the envelope says changed."""
+        ephemeral, sealed = seal(data, context, self.sender_key, self.key.public)
+        fields = {
+            "sender": introduction(identity(vouched_by), self.sender_key),
+            "sender_name": context.sender,
+            "receiver_name": context.receiver,
+            "round": context.round,
+            "directive_id": context.directive,
+            "counter": context.counter,
+            "ephemeral_key": ephemeral,
+        }
+        head = messages.Envelope(**(fields | envelope))
+        made = [messages.Chunk(index=c.index, last=c.last, sealed=c.data) for c in sealed]
+        made[0].envelope.CopyFrom(head)
+        return made
+
+    def send(self, chunks: list[Any], who: str = "a0") -> None:
+        address = f"127.0.0.1:{self.server.port}"
+        with Client(identity(who), address, "a1", "Peer") as client:
+            client.call("Deliver", iter(chunks), CALL_S)
+
+    def refusal(self, chunks: list[Any], who: str = "a0") -> str:
+        """Return the one reason that was counted for a package that must not arrive."""
+        before = self.server.counts()
+        with pytest.raises(RemoteRefusalError):
+            self.send(chunks, who)
+        after = self.server.counts()
+        (reason,) = [kind for kind in after if after[kind] != before.get(kind, 0)]
+        assert after[reason] == before.get(reason, 0) + 1
+        return reason
+
+
+@pytest.fixture
+def a1() -> Iterator[Receiving]:
+    receiving = Receiving()
+    yield receiving
+    receiving.server.stop()
+
+
+def test_a_package_arrives_and_its_replay_does_not(a1: Receiving) -> None:
+    chunks = a1.chunks()
+    a1.send(chunks)
+    assert a1.inbox.take("r1-0", 0.0) == DATA
+    assert a1.refusal(chunks) == "replayed"
+    again = Context(sender="a0", receiver="a1", round=1, directive="r1-0", counter=1)
+    assert a1.refusal(a1.chunks(again)) == "unexpected"  # one package a directive
+
+
+def test_whatever_happens_to_a_package_on_its_way_is_noticed(a1: Receiving) -> None:
+    first, second, third = a1.chunks()
+    assert a1.refusal([first, third, second]) == "reordered"
+    assert a1.refusal([first, second]) == "truncated"
+    assert a1.refusal([]) == "truncated"
+    assert a1.refusal([second, third]) == "truncated"
+    harmed = messages.Chunk.FromString(third.SerializeToString())
+    harmed.sealed = bytes([harmed.sealed[0] ^ 1]) + harmed.sealed[1:]
+    assert a1.refusal([first, second, harmed]) == "tampered"
+    assert a1.inbox.take("r1-0", 0.0) is None
+    a1.send([first, second, third])  # what was refused has used nothing up
+    assert a1.inbox.take("r1-0", 0.0) == DATA
+
+
+def test_a_package_for_somebody_else_is_refused(a1: Receiving) -> None:
+    other = Context(sender="a0", receiver="a2", round=1, directive="r1-0", counter=0)
+    assert a1.refusal(a1.chunks(other)) == "wrong receiver"
+    assert a1.refusal(a1.chunks(other, receiver_name="a1")) == "tampered"
+
+
+def test_a_package_of_somebody_else_is_refused(a1: Receiving) -> None:
+    assert a1.refusal(a1.chunks(), who="a2") == "identity"  # a relay that shows its own certificate
+    assert a1.refusal(a1.chunks(sender_name="a2"), who="a2") == "identity"
+    assert a1.refusal(a1.chunks(sender_name="a2", vouched_by="a2"), who="a2") == "unexpected"
+    assert a1.refusal(a1.chunks(vouched_by="a2")) == "identity"
+
+
+def test_a_package_of_another_directive_or_round_is_refused(a1: Receiving) -> None:
+    assert a1.refusal(a1.chunks(directive_id="r1-1")) == "unexpected"
+    assert a1.refusal(a1.chunks(round=2)) == "unexpected"
+    assert a1.refusal(a1.chunks(counter=5)) == "tampered"
+
+
+def test_too_large_a_package_is_refused_before_it_is_read(a1: Receiving) -> None:
+    chunks = a1.chunks(data=bytes(MAX_PACKAGE_BYTES + 1))
+    assert len(chunks) > MAX_PACKAGE_BYTES // CHUNK_BYTES
+    assert a1.refusal(chunks) == "oversized"
+
+
+def test_keys_that_are_none_are_malformed(a1: Receiving) -> None:
+    assert a1.refusal(a1.chunks(ephemeral_key=bytes(32))) == "malformed"
+    assert a1.refusal(a1.chunks(sender=messages.Introduction(sealing_key=b"x"))) == "malformed"
+
+
+def test_a_teacher_does_not_seal_for_who_is_not_its_student() -> None:
+    """The host that the directive names shows a key that another member vouches for."""
+
+    class Lying(Door):
+        def introduce(self, name: str, hello: Any) -> Any:
+            return introduction(identity("a2"), SealingKey())
+
+    handlers = Lying(identity("a1"), SealingKey(), Inbox()).handlers()
+    server = Server(
+        identity("a1"), "127.0.0.1:0", "Peer", handlers, num_threads=2, refusals=Refusals()
+    )
+    server.start()
+    courier = Courier(
+        identity("a0"),
+        SealingKey(),
+        backoff=QUICK,
+        clock=MonotonicClock(),
+        rng=np.random.default_rng(0),
+    )
+    aim = Assignment(
+        id="r1-0", teacher="a0", student="a1", address=f"127.0.0.1:{server.port}", round=1
+    )
+    with pytest.raises(RefusedError, match="a2 speaks for a1"):
+        courier.deliver(aim, DATA)
+    server.stop()
