@@ -30,11 +30,15 @@ ROOMS = (
 APP_FILES = {
     "__init__",
     "__main__",
+    "agent",
     "app",
+    "certs",
     "composition",
     "config_folders",
+    "cpm",
     "doctor",
     "help_page",
+    "party",
     "settings_builder",
 }
 BASE_FILES = {"components", "errors", "recipe", "seeding", "statistics"}
@@ -52,6 +56,9 @@ HEAVY = {
     "matplotlib",
     "rustworkx",
     "scipy",
+    "grpc",
+    "google",
+    "cryptography",
 }
 
 

@@ -17,12 +17,14 @@ from pathlib import Path
 
 from knexa.components import one_line
 from knexa.errors import UserError
+from knexa.party import check_installed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code (2 for the user's mistake)."""
     given = _parser().parse_args(arguments)
     try:
+        check_installed()
         for path in _run(given):
             print(f"wrote {path}")
     except UserError as error:

@@ -279,6 +279,7 @@ def a1() -> Iterator[Receiving]:
 
 def test_a_package_arrives_and_its_replay_does_not(a1: Receiving) -> None:
     chunks = a1.chunks()
+    assert b"lesson" not in b"".join(chunk.SerializeToString() for chunk in chunks)
     a1.send(chunks)
     assert a1.inbox.take("r1-0", 0.0) == DATA
     assert a1.refusal(chunks) == "replayed"

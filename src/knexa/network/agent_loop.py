@@ -96,15 +96,15 @@ class AgentLoop:
         self._since: dict[str, float] = {}
         self.beat_every_s = 1.0
 
-    def run(self) -> None:
-        """Take part until the last round is over.
+    def run(self, stop: threading.Event | None = None) -> None:
+        """Take part until the last round is over, or ``stop`` is set.
 
         Raises:
             UserError: The matchmaker cannot be reached, or will not have this agent.
         """
         try:
             self._register()
-            while not self._step():
+            while not (stop is not None and stop.is_set()) and not self._step():
                 pass
         except RemoteRefusalError as error:
             raise UserError(f"the matchmaker refuses {self._identity.name}: {error}") from None
@@ -226,9 +226,19 @@ class AgentLoop:
             items_kept=answer.items_kept,
             guardrail=answer.guardrail,
         )
-        verdict = self._call("SubmitFeedback", feedback)
-        self._work.settle(id_, counts=verdict.counts)
+        self._work.settle(id_, counts=self._report(feedback))
         del self._since[id_]
+
+    def _report(self, feedback: Any) -> bool:
+        """Tell the matchmaker; return whether the lesson counts."""
+        try:
+            return bool(self._call("SubmitFeedback", feedback).counts)
+        except RemoteRefusalError as error:
+            # Such as a reward beyond all bounds, of a training that diverged: it must not count.
+            log.warning("the matchmaker refuses feedback: %s", error)
+            id_, refused = feedback.directive_id, messages.Feedback.REFUSED
+            self._call("SubmitFeedback", messages.Feedback(directive_id=id_, outcome=refused))
+            return False
 
     def _call(self, method: str, request: Any) -> Any:
         timeout_s = _CALL_S + (request.wait_s if method == "Await" else 0.0)

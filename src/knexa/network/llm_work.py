@@ -1,0 +1,244 @@
+"""An agent that is a language model: the phases of the federation in one process, for one agent.
+
+Every step ends in a checkpoint of the agent's own folder, so an agent that is killed anywhere goes
+on from the last step it has told of. What was learned waits beside the agent's state until the
+matchmaker says that it counts.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from knexa.agents import phases
+from knexa.agents.learning import learn
+from knexa.agents.lessons import Lesson, receive, teach
+from knexa.agents.scoring import gauge
+from knexa.agents.session import Session
+from knexa.agents.state import AgentState, load_state, save_state
+from knexa.exchange.package import DEFAULT_LIMITS, PackageError
+from knexa.matchmaking.base import Array
+from knexa.network import messages
+from knexa.network.errands import GUARDRAIL_KINDS, Answer
+from knexa.network.packages import Assignment, read_package
+from knexa.network.refusals import RefusedError
+from knexa.network.work import Results
+from knexa.tracking.run_directory import RunDirectory
+from knexa.tracking.tree_file import load_tree, save_tree
+
+_AGENT, _LEARNED, _WORK = "agent.safetensors", "learned.safetensors", "work.safetensors"
+_MOST_TOKENS: Final = 1 << 30
+
+
+class LLMWork:
+    """One agent's side of the rounds; implements ``work.Work``.
+
+    Args:
+        session: The run's, with this agent's private problems and nobody else's.
+        index: The agent's place in the roster.
+        profile: What profiles are made of.
+        reward: What an exchange's reward is.
+        release: What the agent's profile passes through before anybody sees it, by round.
+        folder: The agent's own, acquired; it goes on from the checkpoint there.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        index: int,
+        *,
+        profile: Any,
+        reward: Any,
+        release: Callable[[Array, int], Array],
+        folder: RunDirectory,
+    ) -> None:
+        self._session, self._index, self._folder = session, index, folder
+        self._profile, self._reward, self._release = profile, reward, release
+        self._indices = {agent.name: i for i, agent in enumerate(session.roster.agents)}
+        self._pending: tuple[str, Answer, AgentState | None] | None = None
+        self._taught: dict[str, dict[str, Any]] = {}
+        self._noted: list[str] = []
+        self._shown: list[float] = []
+        self.prepared_round = 0
+        checkpoint = folder.rewind()
+        if checkpoint is None:
+            self.state = phases.start(session, index)
+            self._shown = self._features(0)
+            self._save()
+        else:
+            self._load(checkpoint[1])
+
+    # The steps of a round
+
+    def first_profile(self) -> list[float]:
+        """Return the profile that was shown last."""
+        return self._shown
+
+    def prepare(self, round_number: int, results: Results) -> tuple[list[float], Sequence[str]]:
+        """Note results, update, measure and return the profile; once a round."""
+        if self.prepared_round != round_number:
+            self._note(results)
+            self.state, report = phases.update_locally(self._session, self.state, round_number)
+            self._shown, self.prepared_round = self._features(round_number), round_number
+            history = self.state.history
+            self._folder.append(
+                "rounds",
+                [
+                    {
+                        "round": round_number,
+                        "agent": self._index,
+                        "train_loss": report.loss,
+                        "validation_pass@1": history.pass_at_1[-1],
+                        "validation_perplexity": history.perplexity[-1],
+                        "lessons_learned": len(history.learn_rewards),
+                        "lessons_taught": len(history.teach_rewards),
+                    }
+                ],
+            )
+            self._save()
+        return self._shown, self._noted
+
+    def teach(self, assignment: Assignment) -> bytes:
+        """Return the lesson of the state before this round's learning."""
+        lesson = teach(self._session, self.state, assignment.round, self._index)
+        self._taught[assignment.id] = {"items_sent": lesson.items_sent, "sier": lesson.sier}
+        self._save()
+        package = messages.Package(
+            text=lesson.text,
+            tensors=lesson.tensors,
+            items_sent=lesson.items_sent,
+            guardrail=lesson.guardrail,
+            tokens_generated=lesson.tokens_generated,
+        )
+        return bytes(package.SerializeToString())
+
+    def answer_to(self, directive_id: str) -> Answer | None:
+        """Return what learning from the directive's package gave, if it was done."""
+        pending = self._pending
+        return pending[1] if pending is not None and pending[0] == directive_id else None
+
+    def learn(self, assignment: Assignment, package: bytes) -> Answer:
+        """Learn beside the agent's state, and keep both."""
+        round_number = assignment.round
+        learned_state: AgentState | None = None
+        try:
+            lesson = self._lesson(assignment, package)
+            received = receive(self._session, lesson, round_number)
+        except (PackageError, RefusedError):
+            answer = Answer(outcome="refused", kilobytes=len(package) / 1024)
+        else:
+            before = gauge(self._session, self.state)
+            learned_state, learned = learn(
+                self._session, self.state, received, round_number, before
+            )
+            reward = self._reward.reward(
+                before=before.value, after=learned.after.value, kilobytes=lesson.kilobytes
+            )
+            answer = Answer(
+                outcome="learned",
+                reward=float(reward),
+                kilobytes=lesson.kilobytes,
+                items_sent=lesson.items_sent,
+                items_kept=received.items_kept,
+                guardrail={
+                    kind: lesson.guardrail[kind] + received.guardrail[kind]
+                    for kind in GUARDRAIL_KINDS
+                },
+            )
+        self._pending = assignment.id, answer, learned_state
+        self._save()
+        return answer
+
+    def settle(self, directive_id: str, *, counts: bool) -> None:
+        """Become what was learned, or forget it."""
+        if self._pending is None or self._pending[0] != directive_id:
+            return  # there was nothing to learn
+        _, answer, learned_state = self._pending
+        if counts and learned_state is not None:
+            self.state = learned_state.with_lesson_learned(answer.reward)
+        self._pending = None
+        self._save()
+
+    def finish(self, results: Results) -> None:
+        """Note the last results."""
+        self._note(results)
+        self._save()
+
+    def _note(self, results: Results) -> None:
+        """Write into the history what lessons earned, each once."""
+        for id_, result in results.items():
+            if id_ in self._noted:
+                continue
+            self._noted.append(id_)
+            taught = self._taught.pop(id_, {"items_sent": 0, "sier": None})
+            if taught["sier"] is not None:
+                self.state = self.state.with_history(sier=taught["sier"])
+            self.state = self.state.with_lesson_taught(
+                items_kept=int(result["items_kept"]),
+                items_sent=taught["items_sent"],
+                reward=float(result["reward"]),
+            )
+
+    def _lesson(self, assignment: Assignment, package: bytes) -> Lesson:
+        """Return a teacher's package, its counts held to what an honest one can have."""
+        read = read_package(package)
+        most = DEFAULT_LIMITS.max_items
+        return Lesson(
+            teacher=self._indices[assignment.teacher],
+            text=read.text,
+            tensors=read.tensors,
+            items_sent=min(read.items_sent, most),
+            guardrail={k: min(read.guardrail.get(k, 0), most) for k in GUARDRAIL_KINDS},
+            tokens_generated=min(read.tokens_generated, _MOST_TOKENS),
+        )
+
+    def _features(self, round_number: int) -> list[float]:
+        """Return the agent's profile as others may see it."""
+        index, roster = self._index, self._session.roster
+        own_F = self._profile.build(
+            self.state,
+            family=roster.backbone_of(index).family,
+            train=self._session.private(index),
+        )
+        profiles_NF = np.zeros((roster.num_agents, len(own_F)))
+        profiles_NF[index] = own_F
+        return [float(feature) for feature in self._release(profiles_NF, round_number)[index]]
+
+    # Checkpoints
+
+    def _save(self) -> None:
+        self._folder.sync()
+        self._folder.write_checkpoint(self.prepared_round, self._write)
+
+    def _write(self, folder: Path) -> None:
+        save_state(folder / _AGENT, self.state)
+        pending: dict[str, Any] | None = None
+        if self._pending is not None:
+            id_, answer, learned_state = self._pending
+            pending = {"id": id_, "answer": asdict(answer)}
+            if learned_state is not None:
+                save_state(folder / _LEARNED, learned_state)
+        save_tree(
+            folder / _WORK,
+            {
+                "prepared_round": self.prepared_round,
+                "profile": self._shown,
+                "noted": self._noted,
+                "taught": self._taught,
+                "pending": pending,
+            },
+        )
+
+    def _load(self, folder: Path) -> None:
+        self.state = load_state(folder / _AGENT)
+        work = load_tree(folder / _WORK)
+        self.prepared_round = int(work["prepared_round"])
+        self._shown, self._noted = list(work["profile"]), list(work["noted"])
+        self._taught = dict(work["taught"])
+        if work["pending"] is not None:
+            answer = Answer(**work["pending"]["answer"])
+            learned = folder / _LEARNED
+            state = load_state(learned) if learned.exists() else None
+            self._pending = work["pending"]["id"], answer, state

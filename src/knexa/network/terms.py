@@ -1,0 +1,85 @@
+"""What the parties of a federation agree on, and which configurations can be served over a network.
+
+Everybody composes the configuration for itself, as ``python -m knexa`` does. What must be alike is
+hashed; who has another hash is refused at registration. What is an organisation's own (its data,
+training, guardrail, evaluation, engine) is not in it.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from knexa.errors import UserError
+from knexa.federation.faults import Faults
+from knexa.federation.settings import Settings
+from knexa.matchmaking.base import Mask
+from knexa.network.authority import MATCHMAKER, check_name
+from knexa.network.messages import PROTOCOL_VERSION
+from knexa.recipe import RECIPE
+
+log = logging.getLogger(__name__)
+
+_ALIKE = ("seed", "federation", "exchange", "profile", "reward", "privacy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """What the matchmaker knows of the agents beforehand; any two may meet."""
+
+    num_agents: int
+    protocol_name: str
+    admissible_NN: Mask | None = None
+
+
+def agreement(settings: Settings) -> str:
+    """Return the SHA-256 (hex) of what all parties must have configured alike."""
+    config = settings.config
+    alike: dict[str, Any] = {key: config[key] for key in _ALIKE}
+    alike["agents"] = config["roster"]["agents"]
+    # The transfer and test sets are everybody's; where a party keeps the files is its own.
+    alike["data"] = {key: value for key, value in config["data"].items() if key != "path"}
+    document = json.dumps([PROTOCOL_VERSION, RECIPE, alike], sort_keys=True, default=str)
+    return hashlib.sha256(document.encode()).hexdigest()
+
+
+def check_servable(settings: Settings) -> None:
+    """Refuse what separate organisations cannot do, or must not.
+
+    Raises:
+        UserError: The configuration needs something that only one process has.
+    """
+    if settings.roster is None or settings.exchange is None:
+        raise UserError("only federation=llm has agents that could be processes of their own")
+    for agent in settings.roster.agents:
+        check_name(agent.name)
+        if agent.name == MATCHMAKER:
+            raise UserError(f"an agent cannot be called {MATCHMAKER}: that is the matchmaker")
+    matchmaker, exchange = settings.matchmaker, settings.exchange
+    if matchmaker.needs:
+        raise UserError(
+            f"matchmaker={settings.matchmaker_name} needs {', '.join(sorted(matchmaker.needs))}, "
+            "which no organisation shows another; choose one that needs profiles and rewards alone"
+        )
+    if not exchange.pairs or matchmaker.num_servers:
+        raise UserError(
+            f"exchange={exchange.name} puts many teachers' packages together; over a network one "
+            "peer teaches another: choose an exchange of pairs, such as akd_verified"
+        )
+    if exchange.common != "nothing":
+        raise UserError(
+            f"exchange={exchange.name} needs agents with the same {exchange.common}, which is not "
+            "served over a network: choose one that carries text, such as akd_verified"
+        )
+    if settings.federation.faults != Faults():
+        raise UserError("federation/faults simulates faults; over a network they are real: none")
+    if settings.roster.byzantine.num:
+        raise UserError("roster.byzantine simulates liars; over a network set it to num=0")
+    if hasattr(settings.training, "epsilon"):
+        raise UserError(
+            "training=dp draws its noise from the seed, which over a network all parties know: "
+            "set training=default"
+        )
+    if settings.regret.every:
+        log.info("regret is not measured: nobody may try out what others hold")

@@ -1,0 +1,96 @@
+"""What separate parties agree on before they meet, and what they cannot do at all."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from trial import certificates, copy_of_certificates
+
+from knexa import agent, cpm
+from knexa.errors import UserError
+from knexa.network.terms import agreement, check_servable
+from knexa.party import party_settings
+
+
+def test_parties_agree_on_what_must_be_alike_and_on_nothing_else() -> None:
+    ours = agreement(party_settings(["seed=3"]))
+    own = ["seed=3", "training.batch_size=4", "evaluation.num_samples=2", "guardrail=none"]
+    assert agreement(party_settings(own)) == ours
+    for different in (
+        ["seed=4"],
+        ["seed=3", "exchange=akd"],
+        ["seed=3", "federation.num_rounds=9"],
+        ["seed=3", "reward=transfer_loss"],
+        ["seed=3", "data.num_transfer=24"],
+    ):
+        assert agreement(party_settings(different)) != ours
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("matchmaker=oracle", "needs probes"),
+        ("matchmaker=pens", "needs peer losses"),
+        ("matchmaker=central_kd", "many teachers"),
+        ("exchange=logits", "same tokenizer"),
+        ("exchange=adapter", "same backbone"),
+        ("federation/faults=lossy", "real"),
+        ("roster.byzantine.num=1", "liars"),
+        ("training=dp", "noise from the seed"),
+        ("federation=synthetic", "federation=llm"),
+    ],
+)
+def test_what_organisations_cannot_do_is_refused_in_one_line(override: str, told: str) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        check_servable(party_settings([override]))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override", ["matchmaker=random", "exchange=akd", "federation.mutual=true"]
+)
+def test_what_they_can_do_is_not(override: str) -> None:
+    check_servable(party_settings([override]))
+
+
+def run_cpm(folder: Path, *changes: str) -> int:
+    given = ["--certificates", str(folder), "--listen", "127.0.0.1:0", "--state", str(folder / "s")]
+    return cpm.main([*given, *changes])
+
+
+@pytest.mark.parametrize("missing", ["cpm.pem", "cpm.key", "ca.pem", "revoked.crl"])
+def test_no_certificate_no_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    folder = copy_of_certificates(tmp_path)
+    (folder / missing).unlink()
+    assert run_cpm(folder) == 2
+    assert missing in capsys.readouterr().err
+    assert not (folder / "s").exists()
+
+
+def test_mistakes_on_the_command_line_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy_of_certificates(tmp_path)
+    for changes, told in (
+        (["--insecure"], "no option of this command"),
+        (["matchmaker=oracle"], "needs probes"),
+        (["seed=x"], "seed"),
+        (["--listen", "127.0.0.1:1x"], "cannot listen"),
+    ):
+        assert run_cpm(folder, *changes) == 2
+        error = capsys.readouterr().err.strip().splitlines()
+        assert told in error[-1], error
+    common = ["--certificates", str(certificates()), "--state", str(tmp_path / "agent")]
+    rest = ["--cpm", "127.0.0.1:1", "--listen", "127.0.0.1:0"]
+    assert agent.main(["--name", "a0", *common, *rest]) == 2  # tiny6 has no agent of that name
+    assert "not on the roster" in capsys.readouterr().err
+
+
+def test_a_missing_library_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("knexa.party.find_spec", lambda name: None if name == "grpc" else sys)
+    assert run_cpm(tmp_path) == 2
+    assert "pip install 'knexa[peers]'" in capsys.readouterr().err
