@@ -12,6 +12,7 @@ lock and no thread.
 
 import contextlib
 import ctypes
+import gc
 import logging
 import multiprocessing
 import os
@@ -75,7 +76,8 @@ class Local:
             if (self.num_workers or 1) > 1:
                 raise UserError(
                     f"engine.num_workers={self.num_workers} cannot share a GPU: set "
-                    "engine.num_workers=1, or engine.accelerator=cpu"
+                    "engine.num_workers=1 or engine.accelerator=cpu, or let Ray share it out: "
+                    "engine=ray engine.num_gpus=0.5"
                 )
             return Workers(1, "gpu", f"1 worker on {torch.cuda.get_device_name()}")
         cores = num_cores()
@@ -139,11 +141,15 @@ class Pool:
         self._workers: list[Any] = []
 
     def __enter__(self) -> "Pool":
+        # A collection writes to every object that it looks at, and so copies the pages that workers
+        # share with this process; what is there now stays anyhow.
+        gc.freeze()
         self._fill()  # now, before the caller starts threads
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._stop()
+        gc.unfreeze()
 
     def map(
         self,

@@ -29,6 +29,9 @@ from knexa.matchmaking.base import Array, Directive, Mask, Plan, Probe
 
 Teachers = tuple[int, ...]
 
+_AT_ONCE = 64
+"""Agents that are updated together: the states of all, old and new, would be memory twice over."""
+
 
 class LLMWorld:
     """The agents and what has happened to them; implements ``federation.world.World``.
@@ -88,11 +91,13 @@ class LLMWorld:
         everyone = range(self.num_agents)
         active = [i for i in everyone if active_N is None or active_N[i]]
         self._begin(round_number, active)
-        tasks = [(self.states[i], round_number) for i in active]
-        sizes = [len(self.session.splits[i].train) for i in active]
-        results = self.pool.map(phases.update_locally, tasks, active, sizes)
-        for i, (state, report) in zip(active, results, strict=True):
-            self.states[i], self._updates[i] = state, report
+        for begin in range(0, len(active), _AT_ONCE):
+            some = active[begin : begin + _AT_ONCE]
+            tasks = [(self.states[i], round_number) for i in some]
+            sizes = [len(self.session.splits[i].train) for i in some]
+            results = self.pool.map(phases.update_locally, tasks, some, sizes)
+            for i, (state, report) in zip(some, results, strict=True):
+                self.states[i], self._updates[i] = state, report
 
     def update_tokens(self) -> list[int]:
         """Return how many tokens each agent trained on in this round's update."""
