@@ -29,7 +29,7 @@ from knexa.matchmaking.base import Array, Directive, Mask, Plan, Probe
 
 Teachers = tuple[int, ...]
 
-_AT_ONCE = 64
+_AT_ONCE = 32
 """Agents that are updated together: the states of all, old and new, would be memory twice over."""
 
 
