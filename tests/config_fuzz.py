@@ -68,7 +68,7 @@ SWEEPS = (
     "range(3,0)",
     "1,",
 )
-TOO_MUCH = re.compile(r"1e9|9999|1_000|num_workers|paper6|humaneval|jsonl|gpu|torture|experiment=")
+TOO_MUCH = re.compile(r"1e9|9999|1_000|num_workers|paper|humaneval|jsonl|gpu|torture|experiment=")
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,32 @@ def test_an_exchange_that_does_not_fit_is_one_line(arguments: tuple[str, ...], s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-m", "reward.gamma=interval(0,1)"), r"reward\.gamma=interval.*only a search"),
+        (("-m", "seed=range(3,0)"), r"seed=range\(3,0\): there is no such value"),
+        (("-m", "name=glob(*)"), r"name=glob\(\*\): there is no such value"),
+        (("-m", "partition.alpha=${nowhere}", "seed=1,2"), "partition.alpha: .*nowhere"),
+        (("context=[[1]]",), r"context=\[\[1\]\]: no such option"),
+        (("federation=synthetic", "exchange=akd"), "exchange=akd, roster=null, federation=synth"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_cannot_be_swept_or_resolved_is_one_line(
+    arguments: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        jobs(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sweep_goes_through_a_group_by_pattern_and_keeps_interpolations() -> None:
+    composed = jobs("-m", "matchmaker=glob(f*)", "partition.alpha=${seed}", "seed=3")
+    assert {job.choices["matchmaker"] for job in composed} == {"fedavg", "fedid", "fedskd"}
+    assert {job.config["partition"]["alpha"] for job in composed} == {3}
+
+
 def test_points_that_differ_in_their_seed_alone_are_composed_alike() -> None:
     shared = jobs("-m", "matchmaker=neural_linear,random", "seed=3,4")
     for job in shared:

@@ -161,7 +161,7 @@ def compose(arguments: argparse.Namespace) -> Plan:
         is_multirun = arguments.multirun or master.hydra.mode == RunMode.MULTIRUN
         if not is_multirun:
             return Plan(jobs=(composer.job(arguments.overrides),), is_multirun=False)
-        hydra_overrides = list(master.hydra.overrides.hydra)
+        hydra_overrides = _texts(master.hydra.overrides.hydra)
         points = _points(master, composer)
         jobs = composer.jobs([[*hydra_overrides, *point] for point in points])
         return Plan(jobs=tuple(jobs), is_multirun=True)
@@ -223,8 +223,8 @@ class _Composer:
             loaded: DictConfig = self._loader.load_configuration(
                 config_name=self._config_name, overrides=list(overrides), run_mode=mode
             )
-        # Hydra raises a bare ValueError for an option that is no name, e.g. matchmaker=null.
-        except (HydraException, OmegaConfBaseException, ValueError) as error:
+        # Hydra raises these two for an option that is no name: matchmaker=null, matchmaker=[[1]].
+        except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
             raise self._explain(error, overrides) from error
         return loaded
 
@@ -268,8 +268,7 @@ class _Composer:
         parsed = self.parse(overrides)
         for override in parsed:
             key = override.key_or_group
-            is_option = isinstance(override.value(), str | list | dict) or override.is_delete()
-            if not is_option and self._loader.repository.group_exists(key):
+            if not _may_be_option(override) and self._loader.repository.group_exists(key):
                 options = self._loader.get_group_options(key)
                 return self._no_such_option(key, show(override.value()), options)
             if override.is_sweep_override() and "multirun" in str(error):
@@ -315,10 +314,17 @@ class _Composer:
             config = self._loader.load_configuration(
                 config_name=self._config_name, overrides=lines, run_mode=RunMode.MULTIRUN
             )
-        except (HydraException, OmegaConfBaseException):
+        except (HydraException, OmegaConfBaseException, ValueError, TypeError):
             return [str(override.key_or_group) for override in groups]
         known = list(_dotted(OmegaConf.to_container(config), ""))
         return list(dict.fromkeys([*known, *config.hydra.runtime.choices]))
+
+
+def _may_be_option(override: Override) -> bool:
+    value = override.value()
+    if isinstance(value, list):
+        return all(isinstance(entry, str) for entry in value)
+    return isinstance(value, str | dict) or override.is_delete() or override.is_sweep_override()
 
 
 def _dotted(node: Any, prefix: str) -> Iterator[str]:
@@ -338,7 +344,7 @@ def _points(master: DictConfig, composer: _Composer) -> list[list[str]]:
 
     sweeper = master.hydra.sweeper
     lines = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-    overrides = composer.parse([*lines, *master.hydra.overrides.task])
+    overrides = composer.parse([*lines, *_texts(master.hydra.overrides.task)])
     if sweeper.get("_target_") == _BASIC_SWEEPER:
         for override in overrides:
             _check_sweep(override)
@@ -355,6 +361,13 @@ def _points(master: DictConfig, composer: _Composer) -> list[list[str]]:
     for index, choices in enumerate(varied):
         points += [fixed + first[:index] + [choice] + first[index + 1 :] for choice in choices[1:]]
     return points
+
+
+def _texts(overrides: Any) -> list[str]:
+    """Return overrides as typed: reading them one by one would resolve what they interpolate."""
+    texts = OmegaConf.to_container(overrides)
+    assert isinstance(texts, list)
+    return [str(text) for text in texts]
 
 
 def _check_sweep(override: Override) -> None:
