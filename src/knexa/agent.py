@@ -93,6 +93,8 @@ def _work(
     torch.set_num_threads(settings.engine.num_threads)
     check_available(settings.roster)
     workers = settings.engine.choose(1)
+    if workers.remote or workers.num_workers > 1:
+        raise UserError("an agent is one process: leave engine= and engine.num_workers= out")
     session, _ = build_session(settings, workers, only=index)
     if problems is not None:
         session.splits[index] = _own(settings, problems)

@@ -81,19 +81,24 @@ class Forwarder:
         self._cut = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                if self._cut:
+                try:
+                    if self._cut:
+                        raise ConnectionResetError
+                    far = socket.create_connection(("127.0.0.1", self._port))
+                except OSError:  # cut, or nobody is there now
                     near.close()
                     continue
-                far = socket.create_connection(("127.0.0.1", self._port))
                 self._open += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
+                for ends in ((near, far), (far, near)):
+                    self._threads.append(threading.Thread(target=self._pass, args=ends))
+                    self._threads[-1].start()
 
     def _pass(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
@@ -110,12 +115,15 @@ class Forwarder:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
-    def mend(self) -> None:
-        self._cut = False
-
     def close(self) -> None:
-        self._listener.close()
+        self._cut = True
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
         self.cut()
+        for thread in self._threads:
+            thread.join()
+        for end in (self._listener, *self._open):
+            end.close()
 
 
 class Network:

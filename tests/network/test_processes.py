@@ -43,7 +43,7 @@ class Parties:
     def __init__(self, folder: Path) -> None:
         self.folder, self.processes = folder, dict[str, subprocess.Popen[bytes]]()
         self.ports = dict(zip((MATCHMAKER, *AGENTS), free_ports(7), strict=True))
-        self.addresses = dict[str, int]()
+        self.addresses, self.forwarders = dict[str, int](), list[Forwarder]()
         assert certs.main(["init", str(folder / "certificates")]) == 0
         assert certs.main(["issue", str(folder / "certificates"), MATCHMAKER, *AGENTS]) == 0
 
@@ -72,6 +72,13 @@ class Parties:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def forward(self, name: str) -> Forwarder:
+        """Let an agent be reached by a link of its own."""
+        forwarder = Forwarder(self.ports[name])
+        self.addresses[name] = forwarder.port
+        self.forwarders.append(forwarder)
+        return forwarder
 
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
@@ -108,6 +115,8 @@ def parties(tmp_path: Path) -> Iterator[Parties]:
         if process.poll() is None:
             process.kill()
         process.wait()
+    for forwarder in here.forwarders:
+        forwarder.close()
 
 
 @pytest.mark.slow
@@ -118,8 +127,7 @@ def test_seven_processes_live_through_the_rounds_of_one(parties: Parties, tmp_pa
     expected = [json.loads(line) for line in (run / "exchanges.jsonl").read_text().splitlines()]
     rounds = {n: [row for row in expected if row["round"] == n] for n in (1, 2, 3)}
     cut = rounds[3][0]["students"][0]
-    forwarder = Forwarder(parties.ports[AGENTS[cut]])
-    parties.addresses[AGENTS[cut]] = forwarder.port
+    forwarder = parties.forward(AGENTS[cut])
 
     for name in (MATCHMAKER, *AGENTS):
         parties.start(name)
@@ -135,7 +143,6 @@ def test_seven_processes_live_through_the_rounds_of_one(parties: Parties, tmp_pa
     for name in (*AGENTS, MATCHMAKER):
         code = parties.processes[name].wait(timeout=WAIT_S)
         assert code == 0, f"{name}: {code}\n{parties.story()}"
-    forwarder.close()
 
     happened = parties.rows()
     columns = list(happened[0])

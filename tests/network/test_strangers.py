@@ -1,6 +1,8 @@
 """Whoever is not who it should be, and whatever is not as it was sent: refused, and counted."""
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from knexa.network.packages import (
 from knexa.network.refusals import Refusals, RefusedError
 from knexa.network.sealing import CHUNK_BYTES, Context, SealingKey, seal
 from knexa.network.timing import MonotonicClock
-from knexa.network.transport import Client, RemoteRefusalError, Server
+from knexa.network.transport import Client, RemoteRefusalError, Server, is_passing
 
 CALL_S = 10.0
 SESSION = b"1"
@@ -43,7 +45,7 @@ class Served:
             "127.0.0.1:0",
             "Matchmaker",
             self.service.handlers(),
-            num_threads=4,
+            num_threads=6,
             refusals=Refusals(),
         )
         self.server.start()
@@ -106,13 +108,6 @@ def expired(served: Served, tmp_path: Path) -> Any:
     return _channel(served, grpc.ssl_channel_credentials(ca, key, pem))
 
 
-def self_made(served: Served, tmp_path: Path) -> Any:
-    authority.create(tmp_path / "own")
-    folder = tmp_path / "own"
-    own = [(folder / f"ca.{kind}").read_bytes() for kind in ("key", "pem")]
-    return _channel(served, grpc.ssl_channel_credentials(identity("a0").ca_pem, *own))
-
-
 def _credentials(who: Identity) -> Any:
     key = authority.pem_of(who.key)
     return grpc.ssl_channel_credentials(identity("a0").ca_pem, key, who.certificate_pem)
@@ -123,9 +118,7 @@ def _channel(served: Served, credentials: Any) -> Any:
     return grpc.secure_channel(f"127.0.0.1:{served.server.port}", credentials, options=options)
 
 
-@pytest.mark.parametrize(
-    "stranger", [plain, without_certificate, of_another_authority, expired, self_made]
-)
+@pytest.mark.parametrize("stranger", [plain, without_certificate, of_another_authority, expired])
 def test_strangers_do_not_get_past_the_handshake(
     served: Served, tmp_path: Path, stranger: Callable[[Served, Path], Any]
 ) -> None:
@@ -184,6 +177,47 @@ def test_messages_that_are_too_long_are_refused(served: Served) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         served.call(a0, "Await", status)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_call_without_a_deadline_is_refused(served: Served) -> None:
+    with _channel(served, _credentials(identity("a0"))) as channel:
+        call = channel.unary_unary(
+            "/knexa.v1.Matchmaker/Register",
+            request_serializer=messages.Registration.SerializeToString,
+        )
+        for timeout_s in (None, 1e6):
+            with pytest.raises(grpc.RpcError, match="deadline"):
+                call(registration("a0"), timeout=timeout_s)
+    assert served.server.counts() == {"malformed": 2}
+
+
+def test_one_member_cannot_keep_everybody_else_waiting(served: Served) -> None:
+    for name in ("a0", "a1"):
+        served.call(identity(name), "Register", registration(name))
+    status = messages.Status(session=SESSION, wait_s=20.0, prepared_round=1)
+    served.town.coordinator.members["a0"].prepared_round = 1
+    address = f"127.0.0.1:{served.server.port}"
+    with Client(identity("a0"), address, MATCHMAKER, "Matchmaker") as greedy:
+        asked = [
+            threading.Thread(target=_ask, args=(greedy, status), daemon=True) for _ in range(12)
+        ]
+        for thread in asked:
+            thread.start()
+        beat = messages.Heartbeat(session=SESSION)
+        QUICK.retry(
+            lambda: served.call(identity("a1"), "Beat", beat),
+            passing=is_passing,
+            clock=served.clock,
+            rng=np.random.default_rng(0),
+        )
+    for thread in asked:
+        thread.join(timeout=CALL_S)
+    assert not any(thread.is_alive() for thread in asked)
+
+
+def _ask(client: Client, status: Any) -> None:
+    with suppress(grpc.RpcError, ValueError):
+        client.call("Await", status, CALL_S)
 
 
 def test_an_agent_does_not_talk_to_who_is_not_the_matchmaker() -> None:

@@ -6,8 +6,10 @@ is counted and answered with a status that the other side reads back as ``Remote
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
+from contextlib import contextmanager
 from typing import Any, Final
 
 import grpc
@@ -26,6 +28,8 @@ Handler = Callable[[str, Any], Any]
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 _STREAMED: Final = {("Peer", "Deliver")}
 _MOST_PEERS: Final = 4096
+_MOST_AT_ONCE: Final = 4
+_LONGEST_S: Final = 300.0
 _ALREADY: Final[frozenset[Reason]] = frozenset({"replayed", "unexpected"})
 _WHO: Final[frozenset[Reason]] = frozenset({"certificate", "revoked", "identity"})
 _REFUSING: Final = {
@@ -83,7 +87,7 @@ class Server:
         refusals: Refusals,
     ) -> None:
         self._identity, self._refusals = identity, refusals
-        self._handshakes = Handshakes()
+        self._handshakes, self._turns = Handshakes(), _Turns()
         self._server = grpc.server(
             futures.ThreadPoolExecutor(num_threads, thread_name_prefix="serve"),
             maximum_concurrent_rpcs=2 * num_threads,
@@ -129,7 +133,13 @@ class Server:
             try:
                 name = self._caller(context)
                 who = f"{name} ({who})"
-                return call(name, request)
+                remaining = context.time_remaining()
+                if remaining is None or remaining > _LONGEST_S:
+                    raise RefusedError(
+                        "malformed", f"a call has a deadline within {_LONGEST_S:g} s"
+                    )
+                with self._turns.of(name):
+                    return call(name, request)
             except RefusedError as refused:
                 self._refusals.count(refused, who)
                 code, text = _status(refused), str(refused)
@@ -196,6 +206,31 @@ class Handshakes:
         """Return how many led to nothing so far."""
         with self._lock:
             return max(0, self._begun - self._called)
+
+
+class _Turns:
+    """Lets one member have so many calls answered at a time, so that it cannot take all threads."""
+
+    def __init__(self) -> None:
+        self._running: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Be one of the member's calls.
+
+        Raises:
+            NotYetError: It has too many under way.
+        """
+        with self._lock:
+            if self._running[name] >= _MOST_AT_ONCE:
+                raise NotYetError(f"{name} has {_MOST_AT_ONCE} calls under way")
+            self._running[name] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running[name] -= 1
 
 
 class Client:
