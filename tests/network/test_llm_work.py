@@ -1,0 +1,108 @@
+"""One agent's process does what the federation in one process does, restarted after every step."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from knexa.agents.profile import Paper32
+from knexa.agents.state import AgentState, save_state
+from knexa.exchange.protocols import AKD
+from knexa.matchmaking.base import Directive
+from knexa.matchmaking.rewards import LocalLoss
+from knexa.network.llm_work import LLMWork
+from knexa.network.packages import Assignment
+from knexa.tracking.run_directory import RunDirectory
+
+LESSON = Assignment(id="r1-0", teacher="a0", student="a1", address="", round=1)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Three agents in one process."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "federation"))
+    import small_worlds
+
+    return small_worlds.world(AKD(num_steps=1))
+
+
+class Party:
+    """An agent that is killed after every step, and starts again from its folder."""
+
+    def __init__(self, world: Any, index: int, folder: Path) -> None:
+        self._world, self._index = world, index
+        self._folder = RunDirectory(folder).acquire()
+
+    def __getattr__(self, step: str) -> Any:
+        work = LLMWork(
+            self._world.session,
+            self._index,
+            profile=Paper32(),
+            reward=LocalLoss(),
+            release=lambda profiles_NF, round_number: profiles_NF,
+            folder=self._folder,
+        )
+        return getattr(work, step)
+
+
+def as_bytes(state: AgentState, folder: Path) -> bytes:
+    save_state(folder / "state", state)
+    return (folder / "state").read_bytes()
+
+
+def test_teacher_and_student_end_as_in_one_process(world: Any, tmp_path: Path) -> None:
+    teacher, student = (Party(world, index, tmp_path / str(index)) for index in (0, 1))
+    assert teacher.first_profile() == world.profiles()[0].tolist()
+    world.begin_round(1)
+    directive = Directive(id="r1-0", teachers=(0,), students=(1,), protocol="akd")
+
+    shown, noted = teacher.prepare(1, {})
+    assert (shown, noted) == (world.profiles()[0].tolist(), [])
+    assert teacher.prepare(1, {})[0] == shown  # asked twice, updated once
+    student.prepare(1, {})
+    package = teacher.teach(LESSON)
+    assert teacher.teach(LESSON) == package
+    answer = student.learn(LESSON, package)
+    assert student.answer_to("r1-0") == answer
+    student.settle("r1-0", counts=True)
+    assert student.answer_to("r1-0") is None
+    student.settle("r1-0", counts=True)  # said twice
+    results = {"r1-0": {"reward": answer.reward, "items_kept": answer.items_kept}}
+    teacher.finish(results)
+    teacher.finish(results)
+
+    (exchange,) = world.exchange(1, (directive,))
+    assert (answer.reward, answer.kilobytes) == (exchange.reward, exchange.kilobytes)
+    assert (answer.items_sent, answer.items_kept) == (exchange.items_sent, exchange.items_kept)
+    assert answer.guardrail == exchange.guardrail
+    for index, party in enumerate((teacher, student)):
+        alone = as_bytes(world.states[index], tmp_path)
+        assert as_bytes(party.state, tmp_path) == alone, index
+
+
+def test_what_does_not_count_is_forgotten_and_what_is_no_package_is_refused(
+    world: Any, tmp_path: Path
+) -> None:
+    teacher, student = (Party(world, index, tmp_path / str(index)) for index in (0, 1))
+    package = teacher.teach(LESSON)
+    before = as_bytes(student.state, tmp_path)
+    for sent, outcome in ((package, "learned"), (b"\xff", "refused"), (package[:-9], "refused")):
+        assert student.learn(LESSON, sent).outcome == outcome
+        student.settle("r1-0", counts=False)
+        assert as_bytes(student.state, tmp_path) == before
+
+
+def test_a_hostile_teachers_counts_are_held_to_what_is_plausible(
+    world: Any, tmp_path: Path
+) -> None:
+    from knexa.network import messages
+
+    teacher, student = (Party(world, index, tmp_path / str(index)) for index in (0, 1))
+    package = messages.Package.FromString(teacher.teach(LESSON))
+    package.items_sent = 2**32 - 1
+    package.guardrail["blocked"] = 2**32 - 1
+    package.guardrail["made up"] = 7
+    answer = student.learn(LESSON, package.SerializeToString())
+    assert answer.items_sent == 4096
+    assert answer.guardrail["blocked"] <= 8192
+    assert set(answer.guardrail) == {"blocked", "redacted", "counted"}
