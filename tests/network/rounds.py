@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from knexa.federation.dispatch import Sync
+from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.contexts import Concat
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.linucb import LinUCB
@@ -45,7 +46,7 @@ def terms(num_agents: int = 4, num_rounds: int = 3, **changes: Any) -> Terms:
     return Terms(**(values | changes))
 
 
-def cpm() -> CPM:
+def cpm(*, mutual: bool = False) -> CPM:
     return CPM(
         matchmaker=LinUCB(),
         context=Concat(),
@@ -53,6 +54,7 @@ def cpm() -> CPM:
         reward=LocalLoss(),
         protocol="akd",
         num_profile_features=NUM_FEATURES,
+        mutual=mutual,
     )
 
 
@@ -67,10 +69,14 @@ def reward(directive_id: str) -> float:
 class Town:
     """A coordinator and what is on its disk."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, *, mutual: bool = False, **changes: Any) -> None:
+        self.mutual = mutual
         self.clock, self.rows, self.saved = Moved(), list[dict[str, Any]](), dict[str, Any]()
         self.terms = terms(**changes)
-        self.coordinator = Coordinator(self.terms, cpm(), now=self.clock, save=self._save)
+        self.coordinator = self._new()
+
+    def _new(self) -> Coordinator:
+        return Coordinator(self.terms, cpm(mutual=self.mutual), now=self.clock, save=self._save)
 
     def _save(self, coordinator: Coordinator, rows: Sequence[dict[str, Any]]) -> None:
         self.rows += rows
@@ -78,7 +84,7 @@ class Town:
 
     def restart(self) -> None:
         state = self.saved
-        self.coordinator = Coordinator(self.terms, cpm(), now=self.clock, save=self._save)
+        self.coordinator = self._new()
         self.coordinator.load_state_dict(state)
 
     def register(self, *names: str, session: str = "1") -> None:
@@ -117,11 +123,9 @@ class Town:
         self.coordinator.tick()
 
 
-def expected_rows(num_rounds: int = 3) -> list[tuple[str, float, float]]:
+def expected_rows(num_rounds: int = 3, *, mutual: bool = False) -> list[tuple[Any, ...]]:
     """The same rounds without a network: id, raw and normalised reward."""
-    from knexa.matchmaking.base import Feedback
-
-    matchmaker, found = cpm(), []
+    matchmaker, found = cpm(mutual=mutual), []
     for number in range(1, num_rounds + 1):
         profiles_NF = np.array([profile(f"a{i}", number) for i in range(4)])
         plan = matchmaker.propose(number, profiles_NF, rng=derive_rng(5, "matchmaker", number))

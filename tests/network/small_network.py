@@ -18,7 +18,6 @@ from knexa.errors import UserError
 from knexa.network import messages
 from knexa.network.agent_loop import AgentLoop, Pace
 from knexa.network.authority import MATCHMAKER
-from knexa.network.coordinator import Coordinator
 from knexa.network.errands import Answer
 from knexa.network.matchmaker import MatchmakerService
 from knexa.network.packages import Assignment, Courier, Door, Inbox, read_package
@@ -150,9 +149,7 @@ class Network:
             with self.service._changed:
                 self.service.failed = RuntimeError("ended")
         state = town.saved
-        town.coordinator = Coordinator(
-            town.terms, town.coordinator.cpm, now=self.clock.now, save=town._save
-        )
+        town.coordinator = town._new()
         if state:
             town.restart()
         me = identity(MATCHMAKER)

@@ -33,6 +33,15 @@ def test_rounds_over_the_network_are_those_of_one_process() -> None:
             assert b"private lesson" not in agent.forwarder.seen
 
 
+def test_both_of_a_pair_may_teach_each_other() -> None:
+    with Network(patience=PATIENT, mutual=True) as network:
+        agents = [Agent(network, name).start() for name in NAMES]
+        for agent in agents:
+            agent.join()
+        assert told(network.town.rows) == expected_rows(mutual=True)
+        assert [len(agent.work.learned) for agent in agents] == [3, 3, 3, 3]
+
+
 def test_a_restarted_matchmaker_goes_on_where_it_was() -> None:
     with Network(patience=PATIENT) as network:
         restarted, lock = list[int](), threading.Lock()
