@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from report_examples import STEPS_A_ROUND, write_run
@@ -59,6 +61,17 @@ def test_default_range_of_slopes_is_the_last_nine_tenths(tmp_path):
     study = group_runs(read_runs([tmp_path]))
     assert slope_range(study, None) == (10, 100)
     assert slope_range(study, (20, 60)) == (20, 60)
+
+
+def test_a_curve_that_begins_later_says_nothing_of_fewer_steps(tmp_path):
+    path = write_run(tmp_path, "linucb", 0, rounds=4, num_agents=2)
+    rows = [json.loads(line) for line in (path / "rounds.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["pass@1_greedy"] = 0.2 if row["round"] == 4 else None
+    (path / "rounds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    group = only_group(tmp_path)
+    assert at_steps(group, 2 * STEPS_A_ROUND * 3.0) == {}
+    assert at_steps(group, 2 * STEPS_A_ROUND * 4.0) == {0: pytest.approx(0.2)}
 
 
 def test_steps_between_rounds_are_interpolated(tmp_path):

@@ -141,11 +141,16 @@ def step_budget(groups: Sequence[Group]) -> float | None:
 
 
 def at_steps(group: Group, budget: float) -> dict[int, float]:
-    """Return greedy Pass@1 by seed after that many optimizer steps, between rounds interpolated."""
+    """Return greedy Pass@1 by seed after that many optimizer steps, between rounds interpolated.
+
+    A run whose curve begins later is left out: what it had then was not measured.
+    """
     return {
         run.seed: float(np.interp(budget, steps_R, curve.means))
         for run in group.runs
-        if (curve := run.curve) is not None and (steps_R := curve.steps_R) is not None
+        if (curve := run.curve) is not None
+        and (steps_R := curve.steps_R) is not None
+        and steps_R[0] <= budget
     }
 
 

@@ -148,7 +148,10 @@ def _costs(study: Study, against: str | None) -> Table:
         for group in study.groups
     ]
     if not any(reached):
-        notes.append("No comparison at equal optimizer steps: the curves lack steps.")
+        notes.append(
+            "No comparison at equal optimizer steps: the curves lack steps, or begin too late "
+            "(evaluation.every=0 measures the last round alone)."
+        )
         return _table("costs", "Costs", columns, notes, study)
     equal = Measure(name="", heading="greedy pass@1 % at equal steps", scale=100, digits=1)
     steps = [budgets[group.setting] for group in study.groups]
