@@ -68,6 +68,7 @@ SWEEPS = (
     "range(3,0)",
     "1,",
 )
+PRESETS = re.compile(r"\b(sweep|experiment|debug|hparams_search)=")
 TOO_MUCH = re.compile(r"1e9|9999|1_000|num_workers|paper|humaneval|jsonl|gpu|torture|experiment=")
 
 
@@ -201,6 +202,8 @@ def check_line(line: str, arguments: Sequence[str]) -> None:
     assert "\n" not in line, line
     assert 10 < len(line) <= MOST_CHARACTERS, f"{len(line)} characters: {line}"
     words = [word for text in arguments for word in re.split(r"[^\w@/-]+", text) if len(word) > 1]
+    if PRESETS.search(" ".join(arguments)):  # its file sets keys that the user has not typed
+        words += re.findall(r"\b[a-z_]+\.[a-z_]+", line)
     assert any(word in line for word in (*words, *arguments)), line
     assert not re.search(r"object at 0x|<class |Error\(", line), line
 
