@@ -43,7 +43,7 @@ $(STAMP): pyproject.toml constraints.txt
 				"install one (on Debian and Ubuntu: python3 and python3-venv)" >&2; \
 			exit 1; \
 		fi; \
-		echo "setting up .venv with $$found: about 2 GB and three minutes, once"; \
+		echo "setting up .venv with $$found: about 2.3 GB and three minutes, once"; \
 		"$$found" -m venv .venv; \
 	fi
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
