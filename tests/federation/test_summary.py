@@ -63,12 +63,13 @@ def test_a_plan_that_is_no_pairing_has_no_regret():
 def test_costs_are_everybodys_servers_and_scouting_included():
     rounds = [
         {
+            "round": 1,
             "tokens_trained": 10,
             "tokens_generated": 1,
             "optimizer_steps": 2,
             "kilobytes_scouted": 4.0,
         },
-        {"tokens_trained": 5, "tokens_generated": 0, "optimizer_steps": 1},
+        {"round": 1, "tokens_trained": 5, "tokens_generated": 0, "optimizer_steps": 1},
     ]
     server = {"tokens_trained": 7, "tokens_generated": 3, "optimizer_steps": 1, "delta": 0.1}
     exchanges = [{"kilobytes": 1.5, "server": server}, {"kilobytes": 2.0, "server": None}]
@@ -80,7 +81,7 @@ def test_costs_are_everybodys_servers_and_scouting_included():
 
 def test_sier_is_the_mean_over_the_rounds_in_which_agents_sent_text():
     rounds = [
-        {"tokens_trained": 0, "tokens_generated": 0, "optimizer_steps": 0, "sier": sier}
+        {"round": 1, "tokens_trained": 0, "tokens_generated": 0, "optimizer_steps": 0, "sier": sier}
         for sier in (0.5, None, 0.0)
     ]
     assert summarize(rounds, [], [])["sier"] == 0.25
