@@ -215,17 +215,18 @@ def sharing() -> Iterator[None]:
 
     from knexa.backbones import load
     from knexa.evaluation.metrics import GateReport
-    from knexa.federation import llm_stage
+    from knexa.federation import metric_gate
 
     @functools.cache
     def read(path: str, config_path: str) -> Any:
         return read_config(FileConfigSource(provider="", path=path), config_path)
 
-    def passing(benchmark: Any, *limits: Any) -> GateReport:
-        problems = tuple(benchmark)
-        return GateReport(
-            problems=problems, num_canonical_passed=len(problems), num_none_passed=0, layers=()
-        )
+    class Passing(metric_gate.Gating):
+        def _check(self) -> None:
+            problems = tuple(self.benchmark)
+            self._report = GateReport(
+                problems=problems, num_canonical_passed=len(problems), num_none_passed=0, layers=()
+            )
 
     read_config = FileConfigSource.load_config
     composition.register_sweeps()
@@ -237,7 +238,7 @@ def sharing() -> Iterator[None]:
                 lambda s, config_path: copy.deepcopy(read(s.path, config_path)),
             ),
             (load, "load_backbone", functools.cache(load.load_backbone)),
-            (llm_stage, "_gate", passing),
+            (metric_gate, "Gating", Passing),
         ):
             stack.enter_context(mock.patch.object(owner, name, shared))
         logging.disable(logging.WARNING)

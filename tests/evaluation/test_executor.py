@@ -173,10 +173,17 @@ def test_results_are_kept_by_content(double: Problem, monkeypatch: pytest.Monkey
 
 
 def test_two_workers_return_what_one_returns(double: Problem) -> None:
-    bodies = [f"    return x * {factor}\n" for factor in range(6)] + ["    return (\n"]
+    bodies = [f"    return x * {factor}\n" for factor in range(20)] + ["    return (\n"]
     with Executor(limits=QUICK) as one, Executor(limits=QUICK, num_workers=2) as two:
         pairs = [(double, body) for body in bodies]
         assert one.run(pairs) == two.run(pairs)
+        assert (len(one._verifiers), len(two._verifiers)) == (1, 2)
+
+
+def test_few_programs_start_one_worker_alone(double: Problem) -> None:
+    with Executor(limits=QUICK, num_workers=2) as executor:
+        executor.run([(double, f"    return x * {factor}\n") for factor in range(5)])
+        assert len(executor._verifiers) == 1
 
 
 def test_lost_verifier_is_retried_and_then_reported_as_infrastructure_error(

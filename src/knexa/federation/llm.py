@@ -17,6 +17,9 @@ class LLM(Federation):
 
     def stage(self, settings: "Settings", stack: ExitStack) -> "LLMStage":
         """Load what the run needs; ``stack`` closes it again."""
+        from knexa.federation.metric_gate import gating
+
+        gating(settings)  # goes on while the next line imports torch
         from knexa.federation.llm_stage import LLMStage
 
         return LLMStage(settings, stack)

@@ -3,7 +3,6 @@
 import logging
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,12 @@ from knexa.data.problem import CATEGORIES
 from knexa.data.skew import category_histogram, measure_skew
 from knexa.engine.local import Observer, Workers, num_cores
 from knexa.errors import UserError
-from knexa.evaluation import Executor, Limits
+from knexa.evaluation import Executor
 from knexa.evaluation.codebleu import floors
-from knexa.evaluation.metrics import GateReport, gate
+from knexa.evaluation.metrics import GateReport
 from knexa.federation.honesty import honest_samples
 from knexa.federation.llm_world import LLMWorld
+from knexa.federation.metric_gate import gating, limits_of
 from knexa.federation.settings import Settings
 from knexa.federation.summary import privacy_summary, summarize_samples
 from knexa.matchmaking.base import Mask
@@ -121,14 +121,9 @@ def build_session(
     Raises:
         UserError: Something that the config asks for is not to be had here.
     """
-    evaluation = settings.evaluation
-    limits = Limits(
-        cpu_s=evaluation.cpu_s, wall_s=evaluation.wall_s, memory_mb=evaluation.memory_mb
-    )
-    benchmark = settings.data.load()
-    is_strict = evaluation.sandbox == "strict"
-    report = _gate(benchmark, limits, min(workers.num_workers, num_cores()), is_strict)
-    benchmark = _without(benchmark, set(report.excluded))
+    checking = gating(settings)
+    report = checking.report()
+    benchmark = _without(checking.benchmark, set(report.excluded))
     num_agents = settings.roster.num_agents
     splits = settings.partition.split(
         benchmark.train, num_agents, derive_rng(settings.seed, "partition")
@@ -156,7 +151,11 @@ def build_session(
         splits=splits,
         pool=pool,
         # Every worker starts its own processes at the first program.
-        executor=Executor(limits=limits, is_strict=is_strict),
+        executor=Executor(
+            limits=limits_of(settings),
+            num_workers=1 if settings.beside_others else max(1, num_cores() // workers.num_workers),
+            is_strict=settings.evaluation.sandbox == "strict",
+        ),
         training=settings.training,
         evaluation=settings.evaluation,
         protocol=settings.exchange,
@@ -196,14 +195,6 @@ def _tokenizer_of(loaded: LoadedBackbone) -> str:
     """Return all that decides how a tokenizer cuts text, as text that equal ones share."""
     backend = getattr(loaded.tokenizer, "backend_tokenizer", None)
     return loaded.name if backend is None else str(backend.to_str())
-
-
-@lru_cache(maxsize=4)
-def _gate(benchmark: Benchmark, limits: Limits, num_workers: int, is_strict: bool) -> GateReport:
-    """Check the metric on the benchmark, once per process: the runs of a sweep share it."""
-    with Executor(limits=limits, num_workers=num_workers, is_strict=is_strict) as executor:
-        _ = executor.layers  # refused, or said, before the first program runs
-        return gate(executor, list(benchmark))
 
 
 def _check_context(settings: Settings, name: str, loaded: LoadedBackbone) -> None:

@@ -35,6 +35,7 @@ __all__ = ["Execution", "Executor", "Limits", "Outcome", "program"]
 
 _log = logging.getLogger(__name__)
 _GRACE_S = 6.0
+_WORTH_A_VERIFIER = 16  # programs: starting its processes takes as long as running some
 _START_S = 20.0
 
 
@@ -80,7 +81,7 @@ class Executor:
     def __init__(
         self, *, limits: Limits | None = None, num_workers: int = 1, is_strict: bool = False
     ) -> None:
-        """``num_workers`` programs run at once; outcomes do not depend on it.
+        """Up to ``num_workers`` programs run at once; outcomes do not depend on it.
 
         Strict, it gives no outcome and raises a UserError where a layer is missing.
         """
@@ -184,7 +185,7 @@ class Executor:
         replies: list[dict[str, Any]] = [{} for _ in jobs]
         waiting = deque(range(len(jobs)))
         with selectors.DefaultSelector() as selector:
-            for slot in range(min(self.num_workers, len(jobs))):
+            for slot in range(min(self.num_workers, -(-len(jobs) // _WORTH_A_VERIFIER))):
                 self._hand_out(slot, jobs, waiting, replies, selector)
             while selector.get_map():
                 ready = {key.data for key, _ in selector.select(timeout=0.25)}

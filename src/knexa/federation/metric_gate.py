@@ -1,0 +1,76 @@
+"""The metric's gate of a run, checked beside whatever else its start has to do.
+
+Seconds of sandboxed programs, which leave this process idle, and seconds of imports, which do not
+need their result: ``gating`` begins the first, and whoever needs the report joins.
+"""
+
+import threading
+from functools import lru_cache
+
+from knexa.data.benchmark import Benchmark
+from knexa.engine.local import num_cores
+from knexa.evaluation import Executor, Limits
+from knexa.evaluation.metrics import GateReport, gate
+from knexa.federation.settings import Settings
+
+
+class Gating:
+    """A gate that is being checked in a thread."""
+
+    def __init__(
+        self, benchmark: Benchmark, limits: Limits, *, num_workers: int, is_strict: bool
+    ) -> None:
+        self.benchmark = benchmark
+        self._limits, self._num_workers, self._is_strict = limits, num_workers, is_strict
+        self._report: GateReport | None = None
+        self._error: BaseException | None = None
+        # A daemon: an interrupted start does not wait for it, and its processes end with it.
+        self._thread = threading.Thread(target=self._check, name="gate", daemon=True)
+        self._thread.start()
+
+    def _check(self) -> None:
+        try:
+            with Executor(
+                limits=self._limits, num_workers=self._num_workers, is_strict=self._is_strict
+            ) as executor:
+                _ = executor.layers  # refused, or said, before the first program runs
+                self._report = gate(executor, list(self.benchmark))
+        except BaseException as error:
+            self._error = error
+
+    def report(self) -> GateReport:
+        """Return what the gate found; waits for it.
+
+        Raises:
+            UserError: A sandbox layer is missing, and the executor is strict.
+        """
+        self._thread.join()
+        if self._report is None:
+            _begun.cache_clear()  # another run of this process tries again
+            assert self._error is not None
+            raise self._error
+        return self._report
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what a generated program may use."""
+    evaluation = settings.evaluation
+    return Limits(cpu_s=evaluation.cpu_s, wall_s=evaluation.wall_s, memory_mb=evaluation.memory_mb)
+
+
+def gating(settings: Settings) -> Gating:
+    """Return the check of the settings' benchmark, begun now unless it was before.
+
+    Once per process: the runs of a sweep share it.
+    """
+    return _begun(
+        settings.data.load(),
+        limits_of(settings),
+        1 if settings.beside_others else num_cores(),
+        settings.evaluation.sandbox == "strict",
+    )
+
+
+@lru_cache(maxsize=4)
+def _begun(benchmark: Benchmark, limits: Limits, num_workers: int, is_strict: bool) -> Gating:
+    return Gating(benchmark, limits, num_workers=num_workers, is_strict=is_strict)
