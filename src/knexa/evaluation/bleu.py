@@ -8,7 +8,7 @@ the *reference* (a recall) and weights unigrams alone: 1 for a keyword, 0.2 for 
 import keyword
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 NgramCounts = tuple[Counter[tuple[str, ...]], ...]
@@ -36,36 +36,35 @@ def count_ngrams(tokens: Sequence[str]) -> TokenCounts:
     return TokenCounts(len(tokens), orders)
 
 
-def bleu(candidate: TokenCounts, reference: TokenCounts) -> float:
-    """Return BLEU-4: the geometric mean of clipped precisions times the brevity penalty."""
-    ratios = []
-    for counts, reference_counts in zip(candidate.orders, reference.orders, strict=True):
-        matches = (counts & reference_counts).total()
-        ratios.append((float(matches), float(max(1, counts.total()))))
-    return _combine(ratios, candidate.length, reference.length)
-
-
-def weighted_bleu(
+def both_bleus(
     candidate: TokenCounts, reference: TokenCounts, *, reference_length: int | None = None
-) -> float:
-    """Return the keyword-weighted n-gram match.
+) -> tuple[float, float]:
+    """Return BLEU-4 and the keyword-weighted n-gram match.
 
-    ``reference_length`` replaces the reference's length in the brevity penalty.
+    BLEU-4 is the geometric mean of clipped precisions times the brevity penalty.
+    ``reference_length`` replaces the reference's length in the weighted form's penalty.
     """
-    if reference_length is None:
-        reference_length = reference.length
-    ratios: list[tuple[float, float]] = []
+    length = reference.length if reference_length is None else reference_length
+    precisions: list[tuple[float, float]] = []
+    recalls: list[tuple[float, float]] = []
     for counts, reference_counts in zip(candidate.orders, reference.orders, strict=True):
-        matched = counts & reference_counts
-        if not ratios:
-            numerator, total = _weigh(matched), _weigh(reference_counts)
-        else:
-            numerator, total = float(matched.total()), float(reference_counts.total())
-        ratios.append((numerator, max(1.0, total)))
-    return _combine(ratios, candidate.length, reference_length)
+        matched = {
+            ngram: min(count, reference_counts[ngram])
+            for ngram, count in counts.items()
+            if ngram in reference_counts
+        }
+        num_matched, total = float(sum(matched.values())), float(reference_counts.total())
+        precisions.append((num_matched, float(max(1, counts.total()))))
+        if not recalls:
+            num_matched, total = _weigh(matched), _weigh(reference_counts)
+        recalls.append((num_matched, max(1.0, total)))
+    return (
+        _combine(precisions, candidate.length, reference.length),
+        _combine(recalls, candidate.length, length),
+    )
 
 
-def _weigh(unigrams: Counter[tuple[str, ...]]) -> float:
+def _weigh(unigrams: Mapping[tuple[str, ...], int]) -> float:
     return math.fsum(
         count * (1.0 if token in _KEYWORDS else _PLAIN_WEIGHT)
         for (token,), count in unigrams.items()

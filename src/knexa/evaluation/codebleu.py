@@ -47,8 +47,9 @@ class _Text:
     def __init__(self, text: str) -> None:
         text = text.strip()[: syntax.MAX_CHARACTERS]
         self.words = bleu.count_ngrams(text.split())
-        self.tokens = bleu.count_ngrams(syntax.python_tokens(text))
-        tree = syntax.parse(syntax.strip_comments(text))
+        tokens, code = syntax.tokens_and_code(text)
+        self.tokens = bleu.count_ngrams(tokens)
+        tree = syntax.parse(code)
         self.subtrees = Counter(tree.subtrees)
         self.flows = dataflow.flows(tree)
 
@@ -62,11 +63,9 @@ class CodeBleuReference:
     def score(self, candidate: str) -> CodeBleu:
         """Return the candidate's score; any text is a candidate."""
         ours, theirs = _Text(candidate), self._reference
-        ngram = bleu.bleu(ours.words, theirs.words)
         # The package measures the length of a (tokens, weights) pair here: every reference is 2.
-        weighted = bleu.weighted_bleu(ours.words, theirs.words, reference_length=2)
-        fixed_ngram = bleu.bleu(ours.tokens, theirs.tokens)
-        fixed_weighted = bleu.weighted_bleu(ours.tokens, theirs.tokens)
+        ngram, weighted = bleu.both_bleus(ours.words, theirs.words, reference_length=2)
+        fixed_ngram, fixed_weighted = bleu.both_bleus(ours.tokens, theirs.tokens)
         matched = sum(n for tree, n in theirs.subtrees.items() if tree in ours.subtrees)
         tree_match = matched / theirs.subtrees.total()
         flow_match = dataflow.match(ours.flows, theirs.flows)

@@ -3,21 +3,20 @@
 A flow says of one variable token where its value comes from. The walk carries for every name the
 tokens that may have set it last; loops are walked twice so that a value may come from the previous
 turn. Equal to what the released CodeBLEU extracts, with two differences: where it orders several
-sources of one token by Python's randomised string hashes, sources keep their order of appearance
-here; and code whose nested loops would take exponential time has no flows.
+sources of one token by Python's randomised string hashes, they are sorted by name here, which like
+the hashes is one order for both programs; and code whose nested loops would take exponential time
+has no flows.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from knexa.evaluation.syntax import Node, Tree, token_text
 
 NormalFlow = tuple[str, str, tuple[str, ...]]
 States = dict[str, list[int]]
 
-_T = TypeVar("_T")
 _MAX_VISITS = 200_000
 
 
@@ -57,10 +56,6 @@ def _index(flow: _Flow) -> int:
     return flow.index
 
 
-def _unique(items: Iterable[_T]) -> list[_T]:
-    return list(dict.fromkeys(items))
-
-
 def _connected(found: list[_Flow]) -> list[_Flow]:
     """Keep what takes part in a flow, one entry per token."""
     used = {flow.index for flow in found if flow.sources}
@@ -73,8 +68,8 @@ def _connected(found: list[_Flow]) -> list[_Flow]:
         if first is None:
             merged[flow.index] = flow
         else:
-            names = _unique(first.source_names + flow.source_names)
-            sources = _unique(first.sources + flow.sources)
+            names = sorted({*first.source_names, *flow.source_names})
+            sources = sorted({*first.sources, *flow.sources})
             merged[flow.index] = _Flow(first.name, first.index, first.relation, names, sources)
     return list(merged.values())
 
@@ -117,8 +112,10 @@ class _Walk:
         rule = self._rules.get(node.type)
         if rule is not None:
             return rule(node, states)
-        # The clauses that bind a comprehension's names are written after their use.
         first = [child for child in node.children if child.type == "for_in_clause"]
+        if not first:
+            return self._sequence(node.children, states)
+        # The clauses that bind a comprehension's names are written after their use.
         rest = [child for child in node.children if child.type != "for_in_clause"]
         found, states = self._sequence(first + rest, states)
         return sorted(found, key=_index), states
@@ -268,7 +265,7 @@ def _merge_turns(found: list[_Flow]) -> list[_Flow]:
         if first is None:
             merged[key] = flow
         else:
-            names = _unique(first.source_names + flow.source_names)
+            names = sorted({*first.source_names, *flow.source_names})
             sources = sorted({*first.sources, *flow.sources})
             merged[key] = _Flow(*key, names, sources)
     return sorted(merged.values(), key=_index)

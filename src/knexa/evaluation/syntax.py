@@ -58,79 +58,69 @@ def parse(text: str) -> Tree:
     text = text[:MAX_CHARACTERS]
     tree = _parser().parse(text.encode("utf-8", "replace"))
     lines = text.split("\n")
-    if _depth_exceeds(tree, MAX_DEPTH):
+    copied = _copy(tree)
+    if copied is None:
         return Tree(Node("module", ((0, 0), (0, 0))), lines, ["(too deep)"])
-    root, subtrees = _copy(tree.root_node)
-    return Tree(root, lines, subtrees)
+    return Tree(copied[0], lines, copied[1])
 
 
-def _depth_exceeds(tree: tree_sitter.Tree, limit: int) -> bool:
+def _copy(tree: tree_sitter.Tree) -> tuple[Node, list[str]] | None:
+    """Copy the tree into plain nodes, which are several times faster to walk again and again.
+
+    None where it is deeper than ``MAX_DEPTH``: the parser writes S-expressions recursively.
+    """
     cursor = tree.walk()
-    depth = 0
+    source = cursor.node
+    assert source is not None
+    root = _plain(source)
+    inner = [(source, root)]
+    # What the S-expression of each named node begins with where it stands in its parent's.
+    shown: dict[int, str] = {}
+    path = [root]
+    if not cursor.goto_first_child():
+        return root, [str(source)]
     while True:
+        source = cursor.node
+        assert source is not None
+        node, name = _plain(source), cursor.field_name
+        parent = path[-1]
+        parent.children.append(node)
+        if name is not None:
+            parent.fields.setdefault(name, node)
+        if source.is_named:
+            shown[id(node)] = f" {name}: " if name is not None else " "
         if cursor.goto_first_child():
-            depth += 1
-            if depth > limit:
-                return True
+            inner.append((source, node))
+            path.append(node)
+            if len(path) > MAX_DEPTH:
+                return None
             continue
         while not cursor.goto_next_sibling():
-            if not cursor.goto_parent():
-                return False
-            depth -= 1
+            cursor.goto_parent()
+            path.pop()
+            if not path:
+                return root, _expressions(inner, shown)
 
 
-def _copy(top: tree_sitter.Node) -> tuple[Node, list[str]]:
-    """Copy the tree into plain nodes, which are several times faster to walk again and again."""
-    subtrees = [str(top)]
-    root = _plain(top)
-    stack: list[tuple[tree_sitter.Node, Node]] = [(top, root)]
-    while stack:
-        source, target = stack.pop()
-        for index, child in enumerate(source.children):
-            copied = _plain(child)
-            target.children.append(copied)
-            name = source.field_name_for_child(index)
-            if name is not None:
-                target.fields.setdefault(name, copied)
-            if child.child_count:
-                subtrees.append(str(child))
-                stack.append((child, copied))
-    return root, subtrees
+def _expressions(inner: list[tuple[tree_sitter.Node, Node]], shown: dict[int, str]) -> list[str]:
+    """Return the S-expressions of nodes with children, given in the order of their beginnings."""
+    if inner[0][0].has_error:  # errors and missing tokens are shown in ways of their own
+        return [str(source) for source, _ in inner]
+    made: dict[int, str] = {}
+    for source, node in reversed(inner):
+        parts = [
+            shown[id(child)] + made.get(id(child), f"({child.type})")
+            for child in node.children
+            if id(child) in shown
+        ]
+        named = source is inner[0][0] or id(node) in shown
+        made[id(node)] = f"({node.type}{''.join(parts)})" if named else str(source)
+    return [made[id(node)] for _, node in inner]
 
 
 def _plain(node: tree_sitter.Node) -> Node:
     start, end = node.start_point, node.end_point
     return Node(node.type, ((start[0], start[1]), (end[0], end[1])))
-
-
-def strip_comments(source: str) -> str:
-    """Return the source without comments, docstrings and blank lines; as it is if it has no tokens.
-
-    As in CodeBLEU's pre-processing, a string that opens a line or a block is a docstring.
-    """
-    try:
-        return _strip(source)
-    except (tokenize.TokenError, SyntaxError, ValueError, RecursionError):
-        return source
-
-
-def _strip(source: str) -> str:
-    parts: list[str] = []
-    previous = tokenize.INDENT
-    last_row, last_column = -1, 0
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        row, column = token.start
-        if row > last_row:
-            last_column = 0
-        parts.append(" " * (column - last_column))
-        docstring = token.type == tokenize.STRING and (
-            previous in (tokenize.INDENT, tokenize.NEWLINE) or column == 0
-        )
-        if token.type != tokenize.COMMENT and not docstring:
-            parts.append(token.string)
-        previous = token.type
-        last_row, last_column = token.end
-    return "\n".join(line for line in "".join(parts).split("\n") if line.strip())
 
 
 _LAYOUT = frozenset(
@@ -139,24 +129,36 @@ _LAYOUT = frozenset(
 )
 
 
-def python_tokens(source: str) -> list[str]:
-    """Return the tokens of Python's own tokenizer without comments and layout.
+def tokens_and_code(source: str) -> tuple[list[str], str]:
+    """Return the tokens of Python's own tokenizer, and the source as CodeBLEU parses it.
 
-    From where a text stops being tokenizable on, words and punctuation marks stand in.
+    The tokens are without comments and layout; from where a text stops being tokenizable on, words
+    and punctuation marks stand in. The code is without comments, docstrings and blank lines, or
+    the source as it is if it cannot be tokenized. As in CodeBLEU's pre-processing, a string that
+    opens a line or a block is a docstring.
     """
     source = source[:MAX_CHARACTERS]
     tokens: list[str] = []
-    row, column = 1, 0
+    parts: list[str] = []
+    previous, end = tokenize.INDENT, (1, 0)
+    last_row = -1
     try:
-        for token in tokenize.generate_tokens(io.StringIO(source).readline):
-            if token.type not in _LAYOUT and token.string.strip():
-                tokens.append(token.string)
-            row, column = token.end
+        for kind, text, start, stop, _ in tokenize.generate_tokens(io.StringIO(source).readline):
+            row, column = start
+            parts.append(" " * (column if row > last_row else column - end[1]))
+            docstring = kind == tokenize.STRING and (
+                previous in (tokenize.INDENT, tokenize.NEWLINE) or column == 0
+            )
+            if kind != tokenize.COMMENT and not docstring:
+                parts.append(text)
+            if kind not in _LAYOUT and text.strip():
+                tokens.append(text)
+            previous, end, last_row = kind, stop, stop[0]
     except (tokenize.TokenError, SyntaxError, ValueError, RecursionError):
-        lines = source.split("\n")[row - 1 :]
-        rest = "\n".join([line[column:] if i == 0 else line for i, line in enumerate(lines)])
-        tokens += re.findall(r"\w+|[^\w\s]", rest)
-    return tokens
+        lines = source.split("\n")[end[0] - 1 :]
+        rest = "\n".join([line[end[1] :] if i == 0 else line for i, line in enumerate(lines)])
+        return tokens + re.findall(r"\w+|[^\w\s]", rest), source
+    return tokens, "\n".join(line for line in "".join(parts).split("\n") if line.strip())
 
 
 def token_text(place: tuple[Point, Point], lines: list[str]) -> str:
