@@ -2,14 +2,17 @@
 
     pip install --target FOLDER codebleu==0.7.0 tree-sitter==0.22.3 tree-sitter-python==0.21.0 \
         'setuptools<81'
-    OMP_NUM_THREADS=1 python benchmarks/codebleu.py FOLDER
+    OMP_NUM_THREADS=1 python benchmarks/codebleu.py FOLDER [--run RUN]
 
 Ten candidates for every reference: five mutants of the canonical solution of a codelet, a HumanEval
 or an MBPP problem, and five pieces of it that end after a part of its lines, as unfinished answers
-do. Both sides get the same texts, batch by batch in turns; ours also computes the ``fixed`` form.
-The package runs in an interpreter of its own, which has loaded nothing else. Times are of the
-processor. What differs by more than 1e-9 is printed; see ``knexa.evaluation.codebleu`` on where the
-package's own result depends on Python's hash seed. Nothing here is a test.
+do. With --run also what that finished run on codelets generated at its end, where many answers are
+equal; the references are then without docstrings, as in a run's own scores.
+
+Both sides get the same texts, batch by batch in turns; ours also computes the ``fixed`` form. The
+package runs in an interpreter of its own, which has loaded nothing else. Times are of the
+processor. How many scores differ by more than 1e-9 is printed; ``knexa.evaluation.dataflow`` says
+of what, and the package's pinned grammar is older than ours. Nothing here is a test.
 """
 
 import argparse
@@ -26,7 +29,8 @@ import numpy as np
 from knexa.agents.mutants import mutant
 from knexa.data import load_problems
 from knexa.data.problem import Problem
-from knexa.evaluation.codebleu import score_many
+from knexa.evaluation.codebleu import comparable, score_many
+from knexa.tracking.run_directory import RunDirectory
 
 BATCH = 8  # references
 PACKAGE = """
@@ -52,6 +56,19 @@ def candidates(problem: Problem, rng: np.random.Generator) -> list[str]:
     cuts = [max(1, round(len(lines) * part)) for part in (0.2, 0.4, 0.6, 0.8, 1.0)]
     pieces = ["".join(lines[:cut]).rstrip()[: -1 - index] for index, cut in enumerate(cuts)]
     return [mutant(problem, rng) + f"# {i}\n" for i in range(5)] + pieces
+
+
+def answers(run: Path) -> Work:
+    """Return every agent's samples of every problem of a finished run."""
+    problems = {problem.task_id: problem for problem in load_problems("codelets")}
+    samples: dict[str, list[str]] = {}
+    for row in RunDirectory(run).read_samples():
+        text = comparable(problems[row["task_id"]], row["completion"])
+        samples.setdefault(row["task_id"], []).append(text)
+    return [
+        (comparable(problems[task_id], problems[task_id].canonical_solution), texts)
+        for task_id, texts in samples.items()
+    ]
 
 
 def ours(work: Work) -> tuple[float, list[list[float]]]:
@@ -97,6 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("package", type=Path, help="folder that holds codebleu 0.7.0")
     parser.add_argument("--references", type=int, default=160, help="of each benchmark, at most")
+    parser.add_argument("--run", type=Path, help="directory of a finished run on codelets")
     options = parser.parse_args()
     folder = os.environ.get("KNEXA_BENCHMARKS")
     names = ("codelets", "humaneval", "mbpp") if folder else ("codelets",)
@@ -110,6 +128,8 @@ def main() -> None:
             problems = problems[:: max(1, len(problems) // options.references)]
             work = [(each.canonical_solution, candidates(each, rng)) for each in problems]
             compare(package, name, work)
+        if options.run:
+            compare(package, "the run", answers(options.run))
 
 
 if __name__ == "__main__":

@@ -134,7 +134,8 @@ def pairing_matrix(exchanges: Sequence[Row], names: Sequence[str]) -> "Figure | 
         return "the run has no exchanges"
     counts_NN = np.array(pair_counts(exchanges, len(names)), dtype=float)
     np.fill_diagonal(counts_NN, np.nan)
-    size = min(1.9 + 0.42 * len(names), 7.5)
+    labelled = len(names) <= MAX_LABELLED_AGENTS
+    size = 1.9 + 0.42 * len(names) if labelled else 4.2  # without names or counts it needs no room
     figure, (axes,) = style.panels(size + 0.9, size, 1)
     image = style.heat_map(axes, counts_NN, maximum=max(1.0, float(np.nanmax(counts_NN))))
     bar: Any = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.03)
@@ -144,7 +145,7 @@ def pairing_matrix(exchanges: Sequence[Row], names: Sequence[str]) -> "Figure | 
     bar.update_ticks()
     axes.set(xlabel="Student", ylabel="Teacher")
     axes.set_title("Who taught whom")
-    if len(names) <= MAX_LABELLED_AGENTS:
+    if labelled:
         style.name_cells(axes, names, names)
         style.annotate_cells(axes, counts_NN, image, lambda value: f"{value:.0f}", skip_zero=True)
     return figure
