@@ -75,10 +75,11 @@ class ToyWork:
 class Forwarder:
     """Passes bytes between two sockets, keeps what it saw, and can be cut."""
 
-    def __init__(self, port: int) -> None:
-        self._port, self.seen, self._open = port, bytearray(), list[socket.socket]()
+    def __init__(self, port: int, host: str = "127.0.0.1", here: str = "127.0.0.1") -> None:
+        self._host, self._port = host, port
+        self.seen, self._open = bytearray(), list[socket.socket]()
         self._cut = False
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((here, 0))
         self.port = self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -90,7 +91,7 @@ class Forwarder:
                 try:
                     if self._cut:
                         raise ConnectionResetError
-                    far = socket.create_connection(("127.0.0.1", self._port))
+                    far = socket.create_connection((self._host, self._port))
                 except OSError:  # cut, or nobody is there now
                     near.close()
                     continue

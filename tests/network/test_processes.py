@@ -1,4 +1,7 @@
-"""The real thing: seven processes on loopback, mutual TLS, kills, and a link that is cut.
+"""The real thing: seven processes, mutual TLS, kills, and a link that is cut.
+
+Each has a network namespace and an address of its own where the machine grants that, which the
+test's id says; else all are on loopback.
 
 Rounds 1 and 2 must be those of one process although an agent and then the matchmaker are killed in
 them; in round 3 the link to one student is cut, which may cost that pair its lesson and nothing
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hosts import Loopback, best
 from small_network import Forwarder
 
 import whole_runs
@@ -40,8 +44,9 @@ def free_ports(number: int) -> list[int]:
 class Parties:
     """The processes of a federation, by name."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hosts: Loopback) -> None:
         self.folder, self.processes = folder, dict[str, subprocess.Popen[bytes]]()
+        self.hosts = hosts
         self.ports = dict(zip((MATCHMAKER, *AGENTS), free_ports(7), strict=True))
         self.addresses, self.forwarders = dict[str, int](), list[Forwarder]()
         assert certs.main(["init", str(folder / "certificates")]) == 0
@@ -49,20 +54,23 @@ class Parties:
 
     def start(self, name: str) -> None:
         """Start a party, or start it again, with the same command."""
+        address = self.hosts.addresses[name]
         command = [
+            *self.hosts.command(name),
             *(sys.executable, "-m", "knexa.cpm" if name == MATCHMAKER else "knexa.agent"),
             *("--certificates", str(self.folder / "certificates")),
-            *("--listen", f"127.0.0.1:{self.ports[name]}"),
+            *("--listen", f"{address}:{self.ports[name]}"),
             *("--state", str(self.folder / name)),
         ]
         if name == MATCHMAKER:
             # Nobody counts as gone before a slow machine has started it again.
             command += ["--beat-s", "30"]
         else:
-            command += ["--name", name, "--cpm", f"127.0.0.1:{self.ports[MATCHMAKER]}"]
+            cpm = f"{self.hosts.addresses[MATCHMAKER]}:{self.ports[MATCHMAKER]}"
+            command += ["--name", name, "--cpm", cpm]
             command += ["--package-s", PACKAGE_S]
             if name in self.addresses:
-                command += ["--address", f"127.0.0.1:{self.addresses[name]}"]
+                command += ["--address", f"{self.hosts.here}:{self.addresses[name]}"]
         with self.log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [*command, *OVERRIDES],
@@ -75,7 +83,9 @@ class Parties:
 
     def forward(self, name: str) -> Forwarder:
         """Let an agent be reached by a link of its own."""
-        forwarder = Forwarder(self.ports[name])
+        forwarder = Forwarder(
+            self.ports[name], host=self.hosts.addresses[name], here=self.hosts.here
+        )
         self.addresses[name] = forwarder.port
         self.forwarders.append(forwarder)
         return forwarder
@@ -107,9 +117,10 @@ class Parties:
         return "\n".join(f"{n}: {self.log(n).read_text()[-600:]}" for n in self.processes)
 
 
-@pytest.fixture
-def parties(tmp_path: Path) -> Iterator[Parties]:
-    here = Parties(tmp_path)
+@pytest.fixture(params=[best()], ids=lambda kind: kind.__name__.lower())
+def parties(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Parties]:
+    hosts = request.param((MATCHMAKER, *AGENTS))
+    here = Parties(tmp_path, hosts)
     yield here
     for process in here.processes.values():
         if process.poll() is None:
@@ -117,6 +128,7 @@ def parties(tmp_path: Path) -> Iterator[Parties]:
         process.wait()
     for forwarder in here.forwarders:
         forwarder.close()
+    hosts.close()
 
 
 @pytest.mark.slow
