@@ -83,6 +83,37 @@ def test_reference_with_variants_is_the_one_that_agrees(tmp_path):
         assert study.reference(group, "random/akd").variant == group.variant
 
 
+def test_rows_of_an_ablation_are_called_by_what_each_changes(tmp_path):
+    changes = (
+        {},
+        {"context.kind": "concat"},
+        {"matching.kind": "greedy"},
+        {"federation.mutual": 1},
+    )
+    for change in changes:
+        whole = {"context.kind": "interaction", "matching.kind": "exact", "federation.mutual": 0}
+        write_run(tmp_path, "linucb", 0, config=whole | change)
+    study = study_of(tmp_path)
+    assert study.labels == (
+        "linucb/akd",
+        "linucb/akd (context.kind=concat)",
+        "linucb/akd (matching.kind=greedy)",
+        "linucb/akd (mutual=1)",
+    )
+    (plain,) = (group for group in study.groups if not group.variant)
+    assert all(study.reference(g, resolve_method(study, "linucb")) is plain for g in study.groups)
+    assert study.setting_keys == ()
+
+
+def test_a_method_that_only_compares_with_itself_is_no_reference(tmp_path):
+    for exploration in (0.5, 1.0):
+        write_run(tmp_path, "linucb", 0, config={"matchmaker.exploration": exploration})
+    study = study_of(tmp_path)
+    with pytest.raises(UserError, match=r"no two rows: name one of 'linucb/akd \(exploration=0.5"):
+        resolve_method(study, "linucb")
+    assert resolve_method(study, "linucb/akd (exploration=0.5)")
+
+
 def test_equal_runs_count_once_and_contradicting_ones_are_refused(tmp_path):
     write_run(tmp_path / "a", "random", 0, passed=0.1)
     write_run(tmp_path / "b", "random", 0, passed=0.1)

@@ -2,12 +2,14 @@
 
 The *setting* is the world: federation, roster, data, partition, training, evaluation. Methods are
 compared within one setting. Everything else that a config holds belongs to the method, and splits
-it into *variants* where it varies.
+it into *variants* where it varies. A variant names what sets it apart from most of its method's:
+the rows of an ablation are called by the one part that each changes.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,6 +33,8 @@ _TELLING = (
     "federation.heterogeneity",
     "federation.num_rounds",
 )
+_RULES = frozenset({"federation.mutual", "federation.trust_gate"})
+"""Keys outside ``METHOD_PARTS`` that say what the matchmaker does, and nothing of its world."""
 _COPIED = ".recommended."  # a roster's advice: what a run took of it stands elsewhere
 _LEVELS = ("low", "medium", "high")
 _MAX_VALUE_LENGTH = 24
@@ -44,7 +48,7 @@ class Group:
 
     Attributes:
         method: ``matchmaker/exchange``.
-        variant: What tells it from the method's other rows, e.g. ``(("exploration", "0.5"),)``.
+        variant: What tells it from most of the method's rows, e.g. ``(("exploration", "0.5"),)``.
         setting: The world's differing settings, the same keys for every group.
         runs: By seed.
     """
@@ -104,13 +108,13 @@ class Study:
         return tuple(group for group in self.groups if group.setting == setting)
 
     def reference(self, group: Group, name: str) -> Group | None:
-        """Return the row of method (or label) ``name`` that ``group`` is compared with.
+        """Return the row of label (or method) ``name`` that ``group`` is compared with.
 
-        It stands in the same setting. Of several variants, the one that agrees with the group's.
+        It stands in the same setting. Of a method's variants, the one that agrees with the group's.
         """
-        candidates = [
-            other for other in self.within(group.setting) if name in (other.method, other.label)
-        ]
+        rows = self.within(group.setting)
+        candidates = [other for other in rows if other.label == name]
+        candidates = candidates or [other for other in rows if other.method == name]
         if len(candidates) > 1:
             mine = dict(group.variant)
             candidates = [
@@ -134,11 +138,16 @@ def resolve_method(study: Study, name: str) -> str:
         UserError: Nothing, or more than one method, is called so.
     """
     known = list(dict.fromkeys([group.method for group in study.groups] + list(study.labels)))
-    if name in known:
-        return name
-    meant = sorted({g.method for g in study.groups if g.runs[0].matchmaker == name})
+    meant = [name] if name in known else []
+    meant = meant or sorted({g.method for g in study.groups if g.runs[0].matchmaker == name})
     if len(meant) != 1:
         raise UserError(f"--against {name}: the methods are {', '.join(known)}")
+    references = [(group, study.reference(group, meant[0])) for group in study.groups]
+    if len(references) > 1 and all(other is None or other is group for group, other in references):
+        rows = ", ".join(repr(label) for label in study.labels)
+        raise UserError(
+            f"--against {name} compares no two rows: name one of {rows}, or read more runs"
+        )
     return meant[0]
 
 
@@ -155,7 +164,12 @@ def group_runs(runs: Sequence[Run]) -> Study:
         if all(run.config.get(key, run.seed) == run.seed for run in runs)
     }
     configs = [_comparable(run, seeded | {"seed"}) for run in runs]
-    own = {key for config in configs for key in config if key.split(".")[0] in METHOD_PARTS}
+    own = {
+        key
+        for config in configs
+        for key in config
+        if key.split(".")[0] in METHOD_PARTS or key in _RULES
+    }
     world = {key for config in configs for key in config} - own
     setting_keys = _telling_keys(configs, world, notes)
     by_method: dict[str, list[int]] = {}
@@ -174,15 +188,30 @@ def group_runs(runs: Sequence[Run]) -> Study:
                 for these, short in ((keys, names), (setting_keys, setting_names))
             )
             rows.setdefault((variant, setting), []).append(runs[index])
+        usual = _usual({variant for variant, _ in rows})
+        if usual:
+            notes.append(f"Rows of {method} have {show_named(usual)} where they name no other.")
         for (variant, setting), found in rows.items():
+            telling = tuple(pair for pair in variant if pair not in usual)
             kept = tuple(_one_per_seed(found, notes))
-            groups.append(Group(method=method, variant=variant, setting=setting, runs=kept))
+            groups.append(Group(method=method, variant=telling, setting=setting, runs=kept))
     groups.sort(key=lambda g: (_order(g.setting), g.method, _order(g.variant)))
     return Study(
         groups=tuple(groups),
         setting_keys=tuple(_short_names(setting_keys).values()),
         notes=tuple(dict.fromkeys([*notes, *texts.notes])),
     )
+
+
+def _usual(variants: Set[Named]) -> Named:
+    """Return the values that more than half of at least three variants have."""
+    if len(variants) < 3:
+        return ()
+    counts = Counter(pair for variant in variants for pair in variant)
+    first = next(iter(variants))
+    by_key = {key: [pair for pair in counts if pair[0] == key] for key, _ in first}
+    most = [max(pairs, key=lambda pair: counts[pair]) for pairs in by_key.values()]
+    return tuple(pair for pair in most if 2 * counts[pair] > len(variants))
 
 
 def show_named(named: Named) -> str:
