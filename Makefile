@@ -25,7 +25,8 @@ run: setup
 
 # One thread a worker: the models are tiny, and two threads on them are slower than one.
 test: setup
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(NUM_TEST_WORKERS) --dist loadfile $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(NUM_TEST_WORKERS) --dist loadfile \
+		--no-loadscope-reorder $(TEST_ARGS)
 
 torture: setup
 	@$(PYTHON) tests/torture.py $(TORTURE_ARGS)

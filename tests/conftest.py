@@ -20,6 +20,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 TOY_FOLDER = Path(__file__).parent / "toy"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that hold slow tests, so that no worker is left alone with one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say, quiet or not, which layers this machine puts around programs: tests of others skip."""
     from knexa.evaluation import Executor
