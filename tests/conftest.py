@@ -1,5 +1,6 @@
 """Shared fixtures: one torch thread, and toy components for the app's tests."""
 
+import logging
 import os
 import signal
 import sys
@@ -24,6 +25,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that hold slow tests, so that no worker is left alone with one."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_runtest_setup() -> None:
+    """Drop log handlers that an earlier test's run left on that test's captured, closed output."""
+    known = [logging.root, *logging.Logger.manager.loggerDict.values()]
+    for logger in known:
+        for handler in list(getattr(logger, "handlers", ())):
+            if getattr(getattr(handler, "stream", None), "closed", False):
+                logger.removeHandler(handler)  # type: ignore[union-attr]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
