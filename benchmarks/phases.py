@@ -25,26 +25,13 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from processor import processor_seconds
+
 from knexa.app import run_command_line
 from knexa.engine import packing
-
-
-def processor_seconds() -> float:
-    """Return the processor time of this process and of all below it, those that ended included."""
-
-    def of(pid: int) -> float:
-        with suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-            return own + sum(of(int(child)) for child in children)
-        return 0.0
-
-    return of(os.getpid())
 
 
 class Recorder:

@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from processor import processor_seconds
+
 from knexa.data import load_problems
 from knexa.data.problem import Problem
 from knexa.evaluation import Executor, Limits, Outcome
@@ -149,9 +151,9 @@ def compare(
         sides = {"harness": theirs, "sandbox": ours}
         passed, seconds = {}, {}
         for side in list(sides) if number % 2 else list(reversed(sides)):
-            wall, cpu = time.perf_counter(), processor_seconds(os.getpid())
+            wall, cpu = time.perf_counter(), processor_seconds()
             passed[side] = sides[side](pairs)
-            spent = processor_seconds(os.getpid()) - cpu
+            spent = processor_seconds() - cpu
             seconds[side] = (time.perf_counter() - wall, spent)
         for (problem, _), a, b in zip(pairs, passed["harness"], passed["sandbox"], strict=True):
             if a != b:
@@ -174,14 +176,6 @@ def report(name: str, rows: list[Row]) -> None:
             f"{1e3 * ours / count:>7.1f} ms  {theirs / ours:>6.2f}x  (batches: median "
             f"{statistics.median(ratios):.2f}x, least {min(ratios):.2f}x)"
         )
-
-
-def processor_seconds(pid: int) -> float:
-    """Return the processor time of a process and all below it, those that have ended included."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return own + sum(processor_seconds(int(child)) for child in children)
 
 
 def costs(_: argparse.Namespace) -> None:
