@@ -137,7 +137,14 @@ def label_line_ends(axes: "Axes", x: float, ends: Sequence[tuple[float, str, str
             fontweight="bold" if colour == INK else "normal",
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 1},
+            # From the middle of the label's left edge; from its centre it would cross the others.
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.5,
+                "shrinkA": 1,
+                "relpos": (0.0, 0.5),
+            },
         )
 
 
