@@ -25,7 +25,7 @@ from knexa.party import party_settings, run_party
 if TYPE_CHECKING:
     from knexa.data.partition import AgentData
     from knexa.federation.settings import Settings
-    from knexa.matchmaking.base import Array
+    from knexa.matchmaking.pair_scores import Array
     from knexa.network.identity import Identity
     from knexa.network.work import Work
 

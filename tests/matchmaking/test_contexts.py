@@ -8,8 +8,8 @@ from matchmaking_worlds import random_profiles, view_of
 from scipy.spatial.distance import jensenshannon
 
 from knexa.agents import profile_layout
-from knexa.matchmaking.base import linear_scores
 from knexa.matchmaking.contexts import Concat, Interaction
+from knexa.matchmaking.pair_scores import linear_scores
 from knexa.matchmaking.ridge import RidgeRegression
 
 

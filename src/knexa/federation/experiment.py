@@ -13,8 +13,8 @@ from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.settings import Settings
 from knexa.federation.stage import Stage
 from knexa.federation.summary import summarize
-from knexa.matchmaking.base import Mask
 from knexa.matchmaking.cpm import CPM
+from knexa.matchmaking.pair_scores import Mask
 from knexa.tracking.console import Console
 from knexa.tracking.info import RunInfo, StartInfo
 from knexa.tracking.run_directory import RunDirectory

@@ -25,7 +25,8 @@ from knexa.engine.local import Pool
 from knexa.engine.parcels import opened, stand_in
 from knexa.federation.deliveries import Delivery, deliver_together, of_lesson
 from knexa.federation.world import Exchange, Package
-from knexa.matchmaking.base import Array, Directive, Mask, Plan, Probe
+from knexa.matchmaking.base import Directive, Plan, Probe
+from knexa.matchmaking.pair_scores import Array, Mask
 
 Teachers = tuple[int, ...]
 

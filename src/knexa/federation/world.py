@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from knexa.matchmaking.base import Array, Directive, Mask, Plan, Probe
+from knexa.matchmaking.base import Directive, Plan, Probe
+from knexa.matchmaking.pair_scores import Array, Mask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

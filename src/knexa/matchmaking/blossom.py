@@ -8,7 +8,7 @@ leave out before it asks. Axes: N agents, V nodes (agents and dummies), E edges.
 import numpy as np
 from numpy.typing import NDArray
 
-from knexa.matchmaking.base import Array, Mask
+from knexa.matchmaking.pair_scores import Array, Mask
 
 Weights = NDArray[np.int64]
 _Edges = NDArray[np.int64]

@@ -6,8 +6,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from knexa.matchmaking.base import PairScores, RoundView
+from knexa.matchmaking.base import RoundView
 from knexa.matchmaking.linucb import LinearMatchmaker
+from knexa.matchmaking.pair_scores import PairScores
 
 
 @dataclass(kw_only=True)

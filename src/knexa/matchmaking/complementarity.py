@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from knexa.agents import profile_layout
-from knexa.matchmaking.base import Array, Context, Indices
 from knexa.matchmaking.ledger import Ledger
+from knexa.matchmaking.pair_scores import Array, Context, Indices
 
 FEATURES: tuple[str, ...] = (
     "constant",

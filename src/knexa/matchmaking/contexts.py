@@ -12,9 +12,9 @@ from pydantic import Field
 
 from knexa.agents import profile_layout
 from knexa.data.divergence import divergence, entropy_bits, normalised_bins
-from knexa.matchmaking.base import Array, Context, Indices, Scorer, Span
 from knexa.matchmaking.interaction_scorer import InteractionScorer
 from knexa.matchmaking.ledger import Ledger
+from knexa.matchmaking.pair_scores import Array, Context, Indices, Scorer, Span
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,18 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from knexa.matchmaking.base import (
-    Array,
-    Context,
-    Feedback,
-    Mask,
-    Matching,
-    Matchmaker,
-    Plan,
-    Probe,
-    RoundView,
-)
+from knexa.matchmaking.base import Feedback, Matching, Matchmaker, Plan, Probe, RoundView
 from knexa.matchmaking.ledger import Ledger
+from knexa.matchmaking.pair_scores import Array, Context, Mask
 from knexa.matchmaking.rewards import Reward
 
 MAX_FEATURE = 10.0

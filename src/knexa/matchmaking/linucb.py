@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from knexa.matchmaking.base import Array, Matchmaker, PairScores, Plan, RoundView
+from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+from knexa.matchmaking.pair_scores import Array, PairScores
 from knexa.matchmaking.ridge import RidgeRegression
 
 

@@ -12,8 +12,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from knexa.matchmaking.base import Array, Indices, Mask
 from knexa.matchmaking.blossom import Weights, best_matching, best_perfect_matching
+from knexa.matchmaking.pair_scores import Array, Indices, Mask
 
 _SCALE_BITS = 60  # scores become integers of at most 60 bits, more than a double's mantissa holds
 _TIE_BITS = 24  # and the lowest 24 of them are where ties are broken

@@ -9,8 +9,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from knexa.matchmaking.base import Array, Indices, PairScores, Span
 from knexa.matchmaking.matchings import greedy_pairs
+from knexa.matchmaking.pair_scores import Array, Indices, PairScores, Span
 
 _NUM_REFERENCES = 128
 """Agents against which the main effects are measured."""

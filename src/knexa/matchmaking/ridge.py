@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from knexa.matchmaking.base import Array, norms
+from knexa.matchmaking.pair_scores import Array, norms
 
 REFRESH_EVERY = 64
 """Rank-one updates between two exact inversions."""

@@ -19,7 +19,7 @@ from knexa.agents.scoring import gauge
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState, load_state, save_state
 from knexa.exchange.package import DEFAULT_LIMITS, PackageError
-from knexa.matchmaking.base import Array
+from knexa.matchmaking.pair_scores import Array
 from knexa.network import messages
 from knexa.network.errands import GUARDRAIL_KINDS, Answer
 from knexa.network.packages import Assignment, read_package
