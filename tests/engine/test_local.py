@@ -142,6 +142,35 @@ def test_a_full_gpu_is_one_line_that_says_what_to_lower(num_workers):
     assert "\n" not in str(raised.value)
 
 
+class Shared:
+    """What other phases left on an accelerator, which can be freed as often as it says."""
+
+    def __init__(self, times: int) -> None:
+        self.times, self.tries = times, 0
+
+    def make_room(self) -> bool:
+        self.times -= 1
+        return self.times >= 0
+
+
+def fit_at_last(context: Shared, value: int) -> int:
+    context.tries += 1
+    if context.times > 0:
+        fill_gpu(None, 0)
+    return value
+
+
+def test_a_phase_on_a_full_gpu_runs_again_where_others_can_make_room(caplog):
+    caplog.set_level(logging.INFO, logger="knexa")
+    shared = Shared(times=1)
+    with Pool(Workers(1, "cpu", "test"), shared) as pool:
+        assert pool.map(fit_at_last, [(5,)], [0]) == [5]
+        assert shared.tries == 2
+        assert "fit_at_last: other backbones make room" in caplog.text
+        with pytest.raises(MachineError, match="during fill_gpu: lower"):
+            pool.map(fill_gpu, [(0,)], [0])
+
+
 def test_tensors_come_back_bit_for_bit(tmp_path):
     import torch
 

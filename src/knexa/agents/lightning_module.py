@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.utils.data import DataLoader
 
 from knexa.agents.state import AgentState
@@ -92,6 +93,16 @@ def adamw(
     return optimizer, schedule
 
 
+class LeaveInPlace(SingleDeviceStrategy):
+    """Leaves the model where it was trained; Lightning's own moves it to the host at the end."""
+
+    def teardown(self) -> None:
+        """End the training as ever, without its model."""
+        module, self._lightning_module = self._lightning_module, None
+        super().teardown()
+        self._lightning_module = module
+
+
 def run_trainer(
     module: AdapterModule,
     batches: Sequence[dict[str, torch.Tensor]],
@@ -102,6 +113,7 @@ def run_trainer(
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=1,
+        strategy=LeaveInPlace(next(module.model.parameters()).device),
         precision=training.precision,
         max_epochs=1,
         accumulate_grad_batches=training.accumulate,

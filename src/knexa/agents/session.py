@@ -75,9 +75,13 @@ class Session:
         """Return the agent's backbone with the state's adapter in its slot."""
         from knexa.backbones.load import load_adapter
 
-        loaded = self.pool.get(self.members[state.index].backbone)
+        loaded = self.pool.put_to_work(self.members[state.index].backbone)
         load_adapter(loaded, state.adapter)
         return loaded
+
+    def make_room(self) -> bool:
+        """Free what the accelerator's memory holds for other phases; return whether it held any."""
+        return self.pool.make_room()
 
     def example(self, tokenizer: Any, problem: Problem, completion: str | None = None) -> Example:
         """Return the training sequence of a problem: its canonical solution unless one is given."""

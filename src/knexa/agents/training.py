@@ -7,11 +7,13 @@ alpha. Shapes: B sequences, T tokens, V vocabulary.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+
+from knexa.backbones.roster import Precision
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +54,7 @@ class Training:
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup_fraction: Annotated[float, Field(ge=0, le=1)] = 0.02
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Precision = "32-true"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from knexa.backbones.placement import Placement
+
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 3.0
@@ -62,14 +64,13 @@ class LoadedBackbone:
 
 
 def load_backbone(
-    backbone: Backbone, *, name: str | None = None, device: str = "cpu", dtype: str | None = None
+    backbone: Backbone, *, name: str | None = None, dtype: str | None = None
 ) -> LoadedBackbone:
-    """Load a backbone and attach its adapter slot.
+    """Load a backbone into the host's memory and attach its adapter slot.
 
     Args:
         backbone: What to load.
         name: Its name in the roster (for messages); None takes the source.
-        device: Where the model lives.
         dtype: Type of the frozen weights in memory; None takes ``backbone.dtype``.
 
     Raises:
@@ -92,10 +93,7 @@ def load_backbone(
                 f"backbone {name!r}: {folder} holds no causal language model that can be loaded: "
                 f"{reason}"
             ) from error
-    # Moved afterwards: the slot is drawn on the CPU, and no other device's generator moves.
-    loaded = wrap(base, tokenizer, backbone, name=name)
-    loaded.model.to(device)
-    return loaded
+    return wrap(base, tokenizer, backbone, name=name)
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -177,25 +175,39 @@ class BackbonePool:
         device: str = "cpu",
         worker_device: str | None = None,
     ) -> None:
-        """Take the roster's backbones; nothing is loaded before ``get`` asks for it.
+        """Take the roster's backbones; nothing is loaded before it is asked for.
 
-        A pool that is sent to a worker process loads its own copies, on ``worker_device``.
+        A pool that is sent to a worker process loads its own copies, to work on ``worker_device``.
         """
         self._backbones = dict(backbones)
         self._device = device
         self._worker_device = worker_device or device
         self._loaded: dict[str, LoadedBackbone] = {}
+        self._placement: Placement | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _pool, (self._backbones, self._worker_device)
 
     def get(self, name: str) -> LoadedBackbone:
-        """Return the backbone of that roster name, loading it the first time."""
+        """Return the backbone of that roster name, wherever it lies, loading it the first time."""
         if name not in self._loaded:
-            self._loaded[name] = load_backbone(
-                self._backbones[name], name=name, device=self._device
-            )
+            self._loaded[name] = load_backbone(self._backbones[name], name=name)
         return self._loaded[name]
+
+    def put_to_work(self, name: str) -> LoadedBackbone:
+        """Return the backbone of that roster name on the device that phases run on."""
+        loaded = self.get(name)
+        if self._device != "cpu":
+            if self._placement is None:
+                from knexa.backbones.placement import CudaMemory, Placement
+
+                self._placement = Placement(self._device, CudaMemory())
+            self._placement.put_to_work(loaded)
+        return loaded
+
+    def make_room(self) -> bool:
+        """Leave the device to the backbone at work; return whether any other had been there."""
+        return self._placement is not None and self._placement.make_room()
 
 
 def _pool(backbones: Mapping[str, Backbone], device: str) -> BackbonePool:

@@ -25,6 +25,9 @@ FAMILIES: tuple[Family, ...] = (
 )
 """The families in the order of the profile's one-hot bins."""
 
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+"""What training computes in, by Lightning's names."""
+
 EMBEDDED_PREFIX = "embedded:"
 """A source that starts with this names a model that ships inside the package."""
 
@@ -149,6 +152,7 @@ class Recommended:
         num_rounds: Rounds of the federation.
         regret_every: Counterfactual probes every so many rounds; 0 is never.
         max_new_tokens: Longest completion, in tokens.
+        precision: Of training: 32 bits, or mixed on frozen weights that stay in 32.
         exchange_problems: Transfer problems that a teacher answers in a round; None is all.
     """
 
@@ -162,6 +166,7 @@ class Recommended:
     num_rounds: Annotated[int, Field(ge=0)]
     regret_every: Annotated[int, Field(ge=0)]
     max_new_tokens: Annotated[int, Field(ge=1)]
+    precision: Precision
     exchange_problems: Annotated[int, Field(ge=1)] | None = None
 
 

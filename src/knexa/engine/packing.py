@@ -1,6 +1,7 @@
 """How tasks and results travel between processes: as bytes, and errors as what they were."""
 
 import io
+import logging
 import pickle
 import sys
 import time
@@ -10,20 +11,29 @@ from typing import Any
 
 from knexa.errors import MachineError
 
+log = logging.getLogger(__name__)
+
 
 def timed(phase: Callable[..., Any], context: Any, task: tuple[Any, ...]) -> tuple[Any, float]:
     """Return what a phase gives, and in how many seconds.
+
+    Where the accelerator's memory runs out, and a context that can ``make_room`` did, the phase is
+    run again: it is a pure function.
 
     Raises:
         MachineError: One line that says what to lower, where the accelerator's memory ran out.
     """
     begin = time.perf_counter()
-    try:
-        return phase(context, *task), time.perf_counter() - begin
-    except Exception as error:
-        if _is_accelerator_full(error):
-            raise MachineError(_lower(phase)) from error
-        raise
+    while True:
+        try:
+            return phase(context, *task), time.perf_counter() - begin
+        except Exception as error:
+            if not _is_accelerator_full(error):
+                raise
+            if not getattr(context, "make_room", lambda: False)():
+                raise MachineError(_lower(phase)) from error
+        # Here, where the error has let go of what the phase had on the accelerator.
+        log.info("the GPU's memory ran out during %s: other backbones make room", phase.__name__)
 
 
 def _is_accelerator_full(error: Exception) -> bool:

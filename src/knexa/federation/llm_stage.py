@@ -122,22 +122,23 @@ def build_session(
         UserError: Something that the config asks for is not to be had here.
     """
     checking = gating(settings)
+    used = (
+        settings.roster.used_backbones if only is None else (settings.roster.agents[only].backbone,)
+    )
+    device = "cuda" if workers.accelerator == "gpu" else "cpu"
+    here = "cpu" if workers.remote else device
+    pool = BackbonePool(settings.roster.backbones, device=here, worker_device=device)
+    for name in used:
+        _check_context(settings, name, pool.get(name))
     report = checking.report()
     benchmark = _without(checking.benchmark, set(report.excluded))
     num_agents = settings.roster.num_agents
     splits = settings.partition.split(
         benchmark.train, num_agents, derive_rng(settings.seed, "partition")
     )
-    used = settings.roster.used_backbones
     if only is not None:
         nothing = AgentData(train=(), validation=())
         splits = [data if agent == only else nothing for agent, data in enumerate(splits)]
-        used = (settings.roster.agents[only].backbone,)
-    device = "cuda" if workers.accelerator == "gpu" else "cpu"
-    here = "cpu" if workers.remote else device
-    pool = BackbonePool(settings.roster.backbones, device=here, worker_device=device)
-    for name in used:
-        _check_context(settings, name, pool.get(name))
     dropped = [k for k in settings.evaluation.ks if k > settings.evaluation.num_samples]
     if dropped:
         log.warning(

@@ -66,7 +66,8 @@ def gating(settings: Settings) -> Gating:
     return _begun(
         settings.data.load(),
         limits_of(settings),
-        1 if settings.beside_others else num_cores(),
+        # One core is left to the imports, which last longer.
+        1 if settings.beside_others else max(1, num_cores() - 1),
         settings.evaluation.sandbox == "strict",
     )
 
