@@ -12,10 +12,13 @@ and compares the speed-up with the ideal schedule's: every phase spread over two
 its tasks allow, everything else as it was. Nothing here is a test.
 
 Clock time of another program's making is in both; the processor time of ``floor`` is that of this
-process and its sandbox. Give it two idle cores where the clock matters.
+process and its sandbox. Give it two idle cores where the clock matters. On a GPU the clock waits
+for it, and the most memory that each phase had allocated there is printed as well; paper6.py
+makes the published models for it.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -40,6 +43,7 @@ class Recorder:
     def __init__(self) -> None:
         self.phase = ""
         self.clock, self.processor, self.calls = Counter[str](), Counter[str](), Counter[str]()
+        self.peak_bytes: dict[str, int] = defaultdict(int)
         self.fits: list[tuple[str, Any, Any, Any, Any, float]] = []
         self.generations: list[tuple[str, Any, Any, list[list[int]], list[list[int]], int]] = []
 
@@ -52,10 +56,13 @@ class Recorder:
 
         def record_phase(phase: Callable[..., Any], context: Any, task: Any) -> Any:
             self.phase = phase.__name__
+            finish_device()
             clock, processor = time.perf_counter(), processor_seconds()
             try:
                 return timed(phase, context, task)
             finally:
+                peak = finish_device()
+                self.peak_bytes[self.phase] = max(peak, self.peak_bytes[self.phase])
                 self.clock[self.phase] += time.perf_counter() - clock
                 self.processor[self.phase] += processor_seconds() - processor
                 self.calls[self.phase] += 1
@@ -86,6 +93,17 @@ class Recorder:
         solve.merged = remember
 
 
+def finish_device() -> int:
+    """Wait for the GPU, if there is one; return the most bytes allocated there since last time."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    torch.cuda.synchronize()
+    peak = int(torch.cuda.max_memory_allocated())
+    torch.cuda.reset_peak_memory_stats()
+    return peak
+
+
 def train_bare(backbone: Any, state: Any, batches: Any, training: Any, rate: float) -> int:
     """Train an adapter as a plain loop does; return how many tokens it went through."""
     import torch
@@ -97,12 +115,17 @@ def train_bare(backbone: Any, state: Any, batches: Any, training: Any, rate: flo
     load_adapter(backbone, state.adapter)
     backbone.model.train()
     parameters = list(backbone.adapter_parameters.values())
+    device = parameters[0].device
+    half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(training.precision)
+    mixed = torch.autocast(device.type, half) if half else contextlib.nullcontext()
     num_steps = -(-len(batches) // training.accumulate)
     optimizer, schedule = adamw(
         backbone.adapter_parameters, training, rate, state, num_steps=num_steps
     )
     for number, batch in enumerate(batches, start=1):
-        (objective(backbone.model, batch) / training.accumulate).backward()
+        with mixed:
+            loss = objective(backbone.model, {key: t.to(device) for key, t in batch.items()})
+        (loss / training.accumulate).backward()
         if number % training.accumulate == 0 or number == len(batches):
             torch.nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
             optimizer.step()
@@ -122,6 +145,7 @@ def generate_bare(
 
     load_adapter(backbone, adapter)
     model = backbone.model.eval()
+    device = next(model.parameters()).device
     order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
     with torch.inference_mode(), merged(backbone):
         for start in range(0, len(order), size):
@@ -130,6 +154,7 @@ def generate_bare(
             input_BT = torch.tensor([[0] * (longest - len(prompts[i])) + prompts[i] for i in chunk])
             lengths = [len(prompts[i]) for i in chunk]
             mask_BT = torch.tensor([[0] * (longest - n) + [1] * n for n in lengths])
+            input_BT, mask_BT = input_BT.to(device), mask_BT.to(device)
             cache, alive = None, list(chunk)
             for step in range(max(len(answers[i]) for i in chunk)):
                 output = model(
@@ -144,9 +169,9 @@ def generate_bare(
                 if not keep:
                     break
                 if len(keep) < len(alive):
-                    cache.batch_select_indices(torch.tensor(keep))
+                    cache.batch_select_indices(torch.tensor(keep, device=device))
                     mask_BT, alive = mask_BT[keep], [alive[row] for row in keep]
-                input_BT = torch.tensor([[answers[i][step]] for i in alive])
+                input_BT = torch.tensor([[answers[i][step]] for i in alive], device=device)
                 mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(alive), 1)], dim=1)
     return sum(map(len, answers))
 
@@ -183,6 +208,7 @@ def floor(overrides: list[str]) -> None:
     for phase, make in work:
         clock, processor = time.perf_counter(), time.process_time()
         tokens[phase] += make()
+        finish_device()
         bare_clock[phase] += time.perf_counter() - clock
         bare_processor[phase] += time.process_time() - processor
     columns = ("calls", "tokens", "clock s", "floor", "ratio", "CPU s", "floor", "ratio")
@@ -202,6 +228,9 @@ def floor(overrides: list[str]) -> None:
     inside = (recorder.clock.total(), total[0], recorder.processor.total(), total[1])
     row("all phases", counts, inside)
     row("whole command", counts, (whole[0], total[0], whole[1], total[1]))
+    for phase, peak in recorder.peak_bytes.items():
+        if peak:
+            print(f"{phase}: at most {peak / 2**30:.2f} GiB on the GPU")
 
 
 def makespan(seconds: list[float]) -> float:
