@@ -7,9 +7,10 @@
 trained and generated. Then it goes through all of it again, with the same models in the same
 process: forward, backward, clipping and AdamW of the same batches, and the forward passes of the
 same sequences, grouped as they were, token by token. No Lightning, no sampling, no profiles, no
-sandbox, no files. ``workers`` runs it with one worker and with two, each in a process of its own,
-and compares the speed-up with the ideal schedule's: every phase spread over two workers as well as
-its tasks allow, everything else as it was. Nothing here is a test.
+sandbox, no files. ``workers`` runs it with one worker on one core and with two workers on two, each
+in a process of its own, and compares the speed-up with the ideal schedule's: every phase spread
+over two workers as well as its tasks allow, everything else as it was. (Left to itself, one worker
+runs its programs on all cores.) Nothing here is a test.
 
 Clock time of another program's making is in both; the processor time of ``floor`` is that of this
 process and its sandbox. Give it two idle cores where the clock matters. On a GPU the clock waits
@@ -252,6 +253,8 @@ def trace(overrides: list[str]) -> None:
     from knexa.engine.local import Pool
 
     plain, calls = Pool.map, []
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[: 1 if "engine.num_workers=1" in overrides else 2])
 
     def timed_map(self: Pool, phase: Any, tasks: Any, keys: Any, sizes: Any = None) -> Any:
         tasks_s: list[float] = []
