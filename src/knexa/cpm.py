@@ -88,6 +88,7 @@ def _serve(given: argparse.Namespace, overrides: list[str], stop: threading.Even
             if not stop.is_set():
                 stop.wait(_LINGER_S)  # for the last answers to arrive
         finally:
+            service.stop()
             server.stop(1.0)
             path = folder.path / "refusals.json"
             write_atomically(path, encode_document(server.counts()))
@@ -103,7 +104,7 @@ def _coordinator(
     from knexa.federation.experiment import build_cpm
     from knexa.network.coordinator import Coordinator
     from knexa.network.errands import Terms
-    from knexa.network.terms import Population, agreement
+    from knexa.network.terms import Population, agreement, own_terms
     from knexa.network.timing import Patience
     from knexa.tracking.tree_file import load_tree, save_tree
 
@@ -119,19 +120,23 @@ def _coordinator(
         patience=Patience(beat_every_s=given.beat_s),
         agreement=agreement(settings),
     )
+    own = own_terms(settings)
     population = Population(num_agents=len(names), protocol_name=settings.exchange.name)
 
     def save(rounds: "Coordinator", rows: Sequence[dict[str, Any]]) -> None:
         folder.append("exchanges", rows)
         folder.sync()
-        tree = rounds.state_dict() | {"terms": terms.agreement}
+        tree = rounds.state_dict() | {"terms": own}
         folder.write_checkpoint(rounds.round, lambda to: save_tree(to / _FILE, tree))
 
     coordinator = Coordinator(terms, build_cpm(settings, population), now=clock.now, save=save)
     checkpoint = folder.rewind()
     if checkpoint is not None:
-        tree = load_tree(checkpoint[1] / _FILE)
-        if tree["terms"] != terms.agreement:
+        file = checkpoint[1] / _FILE
+        if not file.is_file():
+            raise UserError(f"{folder.path} is not a matchmaker's folder: name another --state")
+        tree = load_tree(file)
+        if tree["terms"] != own:
             raise UserError(
                 f"{folder.path} belongs to another configuration: give the overrides that it was "
                 "begun with, or another --state"

@@ -72,6 +72,7 @@ class Town:
     def __init__(self, *, mutual: bool = False, **changes: Any) -> None:
         self.mutual = mutual
         self.clock, self.rows, self.saved = Moved(), list[dict[str, Any]](), dict[str, Any]()
+        self.prepared = dict[str, int]()
         self.terms = terms(**changes)
         self.coordinator = self._new()
 
@@ -98,21 +99,22 @@ class Town:
             )
 
     def order(self, name: str, received: Sequence[str] = (), session: str = "1") -> Todo:
-        return self.coordinator.order(name, session, 0, received)
+        return self.coordinator.order(name, session, self.prepared.get(name, 0), received)
 
     def prepare(self, *names: str) -> None:
         for name in names or self.terms.names:
             todo = self.order(name)
             assert todo.kind == "prepare", (name, todo)
             self.coordinator.submit_profile(
-                name, todo.round, profile(name, todo.round), list(todo.results)
+                name, "1", todo.round, profile(name, todo.round), list(todo.results)
             )
+            self.prepared[name] = todo.round
 
     def answer(self, *ids: str, outcome: str = "learned") -> None:
         for id_ in ids or list(self.coordinator.errands):
             errand = self.coordinator.errands[id_]
             answer = Answer(outcome=outcome, reward=reward(id_), kilobytes=1.0)
-            self.coordinator.submit_feedback(errand.student, id_, answer)
+            self.coordinator.submit_feedback(errand.student, "1", id_, answer)
 
     def wait(self, seconds: float, *alive: str) -> None:
         """Let time pass; those who are alive say so every second."""

@@ -147,8 +147,7 @@ class Network:
         """Start a matchmaker on what the one before has saved."""
         town = self.town
         if self.port:  # a process that has ended writes nothing more
-            with self.service._changed:
-                self.service.failed = RuntimeError("ended")
+            self.service.stop()
         state = town.saved
         town.coordinator = town._new()
         if state:

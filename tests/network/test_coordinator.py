@@ -85,7 +85,7 @@ def test_a_directive_whose_agent_vanishes_is_dropped(gone: str) -> None:
     assert [row["outcome"] for row in town.rows] == ["dropped"]
     assert town.coordinator.cpm.pending == ()
     late = Answer(outcome="learned", reward=0.1)
-    assert not town.coordinator.submit_feedback(errand.student, errand.directive.id, late)
+    assert not town.coordinator.submit_feedback(errand.student, "1", errand.directive.id, late)
 
 
 def test_a_teacher_that_has_delivered_may_leave() -> None:
@@ -193,16 +193,16 @@ def test_feedback_counts_once_and_from_its_student_alone() -> None:
     town.prepare()
     id_, errand = next(iter(town.coordinator.errands.items()))
     submit, answer = town.coordinator.submit_feedback, Answer(outcome="learned", reward=0.1)
-    assert refusal(submit, errand.teacher, id_, answer) == "identity"
-    assert submit(errand.student, id_, answer)
-    assert submit(errand.student, id_, answer)
+    assert refusal(submit, errand.teacher, "1", id_, answer) == "identity"
+    assert submit(errand.student, "1", id_, answer)
+    assert submit(errand.student, "1", id_, answer)
     other = Answer(outcome="learned", reward=0.2)
-    assert refusal(submit, errand.student, id_, other) == "feedback"
+    assert refusal(submit, errand.student, "1", id_, other) == "feedback"
     town.answer(*[other for other in town.coordinator.errands if other != id_])
     assert town.coordinator.round == 2
-    assert submit(errand.student, id_, answer)  # the acknowledgement was lost
-    assert not submit(errand.teacher, id_, answer)
-    assert not submit(errand.student, "r9-9", answer)
+    assert submit(errand.student, "1", id_, answer)  # the acknowledgement was lost
+    assert not submit(errand.teacher, "1", id_, answer)
+    assert not submit(errand.student, "1", "r9-9", answer)
     assert [row["reward_raw"] for row in town.rows if row["id"] == id_] == [0.1]
 
 
@@ -222,7 +222,8 @@ def test_implausible_feedback_is_refused_and_the_directive_stays_open(answer: An
     town.register()
     town.prepare()
     id_, errand = next(iter(town.coordinator.errands.items()))
-    assert refusal(town.coordinator.submit_feedback, errand.student, id_, answer) == "feedback"
+    submit = town.coordinator.submit_feedback
+    assert refusal(submit, errand.student, "1", id_, answer) == "feedback"
     assert errand.answer is None
 
 
@@ -231,7 +232,7 @@ def test_profiles_that_are_none_are_refused() -> None:
     town.register()
     for wrong in ([], [0.0] * 3, [float("nan")] * 4, [1e6] * 4):
         submit = town.coordinator.submit_profile
-        assert refusal(submit, "a0", 1, wrong, []) == "profile"
+        assert refusal(submit, "a0", "1", 1, wrong, []) == "profile"
 
 
 def test_strangers_and_other_configurations_are_refused() -> None:
@@ -248,13 +249,33 @@ def test_the_newest_process_of_an_agent_speaks_for_it() -> None:
     town = Town()
     town.register()
     town.register("a0", session="2")
-    assert refusal(town.coordinator.beat, "a0", "1") == "identity"
-    town.coordinator.beat("a0", "2")
+    rounds, answer = town.coordinator, Answer(outcome="learned", reward=0.1)
+    assert refusal(rounds.beat, "a0", "1") == "identity"
+    assert refusal(rounds.submit_profile, "a0", "1", 1, profile("a0", 1), []) == "identity"
+    assert refusal(rounds.submit_feedback, "a0", "1", "r1-0", answer) == "identity"
+    rounds.beat("a0", "2")
+    rounds.submit_profile("a0", "2", 1, profile("a0", 1), [])
+    assert rounds.members["a0"].prepared_round == 1
+
+
+@pytest.mark.parametrize("half", ["gather", "exchange"])
+def test_an_agent_that_is_back_on_an_older_checkpoint_updates_again(half: str) -> None:
+    town = Town()
+    town.register()
+    town.prepare(*town.terms.names[: 3 if half == "gather" else 4])
+    assert town.coordinator.phase == half
+    town.prepared.clear()
+    town.register("a0", session="1")
+    before = town.order("a0")
+    assert (before.kind, before.round) == ("prepare", 1)
+    town.coordinator.submit_profile("a0", "1", 1, profile("a0", 1), [])
+    town.prepared["a0"] = 1
+    assert town.order("a0").kind == ("wait" if half == "gather" else "exchange")
 
 
 def test_a_profile_that_is_late_is_nothing_wrong_and_changes_nothing() -> None:
     town = Town()
     town.register()
     town.prepare()
-    town.coordinator.submit_profile("a0", 1, [0.5] * 4, [])
+    town.coordinator.submit_profile("a0", "1", 1, [0.5] * 4, [])
     assert town.coordinator.members["a0"].profile == profile("a0", 1)

@@ -28,7 +28,13 @@ from knexa.network.packages import (
 from knexa.network.refusals import Refusals, RefusedError
 from knexa.network.sealing import CHUNK_BYTES, Context, SealingKey, seal
 from knexa.network.timing import MonotonicClock
-from knexa.network.transport import Client, RemoteRefusalError, Server, is_passing
+from knexa.network.transport import (
+    Client,
+    NotYetError,
+    RemoteRefusalError,
+    Server,
+    is_passing,
+)
 
 CALL_S = 10.0
 SESSION = b"1"
@@ -155,7 +161,7 @@ def test_nobody_registers_or_answers_as_another(served: Served) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"protocol_version": 2}, "disagreement"),
+        ({"protocol_version": 1}, "disagreement"),
         ({"agreement": "else"}, "disagreement"),
         ({"profile": [1e9] * 4}, "profile"),
         ({"profile": []}, "profile"),
@@ -218,6 +224,53 @@ def test_one_member_cannot_keep_everybody_else_waiting(served: Served) -> None:
 def _ask(client: Client, status: Any) -> None:
     with suppress(grpc.RpcError, ValueError):
         client.call("Await", status, CALL_S)
+
+
+def test_calls_that_say_nothing_are_asked_who_they_are(served: Served) -> None:
+    a1 = identity("a1", served.me.folder)
+    authority.revoke(served.me.folder, ["a1"])
+    over = threading.Event()
+
+    def silence() -> Iterator[Any]:
+        over.wait()
+        yield from ()
+
+    with _channel(served, _credentials(a1)) as channel:
+        call = channel.stream_unary(
+            "/knexa.v1.Matchmaker/Beat", request_serializer=messages.Heartbeat.SerializeToString
+        )
+        calls = [call.future(silence(), timeout=CALL_S) for _ in range(20)]
+        codes = {call.code() for call in calls}  # each waits for its end
+        over.set()
+    assert codes <= {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert served.server.counts()["revoked"] > 0
+    served.call(identity("a0"), "Register", registration("a0"))
+
+
+def test_a_matchmaker_that_stops_decides_nothing_more(served: Served) -> None:
+    for name in ("a0", "a1"):
+        served.call(identity(name), "Register", registration(name))
+    coordinator = served.town.coordinator
+    coordinator.members["a0"].prepared_round = 1
+    asked = messages.Status(session=SESSION, wait_s=20.0, prepared_round=1)
+    told: list[Exception] = []
+
+    def ask() -> None:
+        with pytest.raises(NotYetError) as caught:
+            served.service.handlers()["Await"]("a0", asked)
+        told.append(caught.value)
+
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    served.service.stop()
+    waiting.join(timeout=CALL_S)
+    assert len(told) == 1
+    coordinator.submit_profile("a1", SESSION.hex(), 1, profile("a1", 1), [])
+    with pytest.raises(NotYetError):
+        served.service.tick()
+    with pytest.raises(grpc.RpcError) as caught:
+        served.call(identity("a0"), "Beat", messages.Heartbeat(session=SESSION))
+    assert is_passing(caught.value)
 
 
 def test_an_agent_does_not_talk_to_who_is_not_the_matchmaker() -> None:

@@ -1,5 +1,6 @@
 """What separate parties agree on before they meet, and what they cannot do at all."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -8,8 +9,11 @@ from trial import certificates, copy_of_certificates
 
 from knexa import agent, cpm
 from knexa.errors import UserError
+from knexa.network.coordinator import Coordinator
 from knexa.network.terms import agreement, check_servable
+from knexa.network.timing import MonotonicClock
 from knexa.party import party_settings
+from knexa.tracking.run_directory import RunDirectory
 
 
 def test_parties_agree_on_what_must_be_alike_and_on_nothing_else() -> None:
@@ -86,6 +90,26 @@ def test_mistakes_on_the_command_line_are_one_line(
     rest = ["--cpm", "127.0.0.1:1", "--listen", "127.0.0.1:0"]
     assert agent.main(["--name", "a0", *common, *rest]) == 2  # tiny6 has no agent of that name
     assert "not on the roster" in capsys.readouterr().err
+
+
+def test_a_matchmakers_folder_is_its_own(tmp_path: Path) -> None:
+    given = argparse.Namespace(exchange_s=1.0, beat_s=1.0)
+
+    def opened(folder: Path, *overrides: str) -> Coordinator:
+        with RunDirectory(folder) as run:
+            return cpm._coordinator(given, party_settings(overrides), run, MonotonicClock())
+
+    first = opened(tmp_path / "cpm")
+    with RunDirectory(tmp_path / "cpm"):
+        first._save(first, ())
+    assert opened(tmp_path / "cpm", "guardrail=none").round == 1
+    for other in ("matchmaker=thompson", "matchmaker.exploration=0.5", "context=concat", "seed=9"):
+        with pytest.raises(UserError, match="another configuration"):
+            opened(tmp_path / "cpm", other)
+    with RunDirectory(tmp_path / "agent") as run:
+        run.write_checkpoint(1, lambda to: (to / "work.safetensors").touch())
+    with pytest.raises(UserError, match="not a matchmaker's folder"):
+        opened(tmp_path / "agent")
 
 
 def test_a_missing_library_is_named_with_its_remedy(

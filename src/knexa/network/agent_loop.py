@@ -151,7 +151,9 @@ class AgentLoop:
         }
         if order.kind == messages.Order.PREPARE:
             features, noted = self._work.prepare(order.round, results)
-            profile = messages.Profile(round=order.round, features=features, noted=noted)
+            profile = messages.Profile(
+                session=self._session, round=order.round, features=features, noted=noted
+            )
             self._call("SubmitProfile", profile)
             log.info("round %d: updated", order.round)
         elif order.kind == messages.Order.EXCHANGE:
@@ -218,6 +220,7 @@ class AgentLoop:
             else:
                 return
         feedback = messages.Feedback(
+            session=self._session,
             directive_id=id_,
             outcome=_OUTCOMES[answer.outcome],
             reward=answer.reward,
@@ -236,8 +239,12 @@ class AgentLoop:
         except RemoteRefusalError as error:
             # Such as a reward beyond all bounds, of a training that diverged: it must not count.
             log.warning("the matchmaker refuses feedback: %s", error)
-            id_, refused = feedback.directive_id, messages.Feedback.REFUSED
-            self._call("SubmitFeedback", messages.Feedback(directive_id=id_, outcome=refused))
+            refused = messages.Feedback(
+                session=self._session,
+                directive_id=feedback.directive_id,
+                outcome=messages.Feedback.REFUSED,
+            )
+            self._call("SubmitFeedback", refused)
             return False
 
     def _call(self, method: str, request: Any) -> Any:

@@ -111,6 +111,9 @@ class Coordinator:
             if errand.student == name and errand.directive.id in received:
                 errand.received = True
         self.tick()
+        if prepared_round < member.prepared_round and self.phase != "finished":
+            # It is back on an older checkpoint, and must not teach from that state.
+            return Todo(kind="prepare", round=member.prepared_round, results=dict(member.results))
         busy = self._open(name)
         errands = tuple(e for e in busy if e.student == name or not e.received)
         if errands:
@@ -126,17 +129,20 @@ class Coordinator:
         return Todo(kind="wait", round=self.round)
 
     def submit_profile(
-        self, name: str, round_number: int, profile: Sequence[float], noted: Sequence[str]
+        self,
+        name: str,
+        session: str,
+        round_number: int,
+        profile: Sequence[float],
+        noted: Sequence[str],
     ) -> None:
         """Take a round's profile; one that is too late for its round is nothing wrong.
 
         Raises:
-            RefusedError: The agent has not registered, or the profile is none.
+            RefusedError: The agent has not registered, a newer process of it has, or the profile
+                is none.
         """
-        self._check_known(name)
-        member = self.members.get(name)
-        if member is None:
-            raise RefusedError("unexpected", f"{name} has not registered")
+        member = self._member(name, session)
         checked = self._checked(profile)
         for id_ in noted:
             member.results.pop(id_, None)
@@ -144,15 +150,17 @@ class Coordinator:
             member.profile, member.prepared_round = checked, round_number
         self.tick()
 
-    def submit_feedback(self, name: str, directive_id: str, answer: Answer) -> bool:
+    def submit_feedback(self, name: str, session: str, directive_id: str, answer: Answer) -> bool:
         """Take what came of a directive; return whether it counts: it may be given up already.
 
         Raises:
-            RefusedError: It is not the agent's to answer, was answered otherwise, or implausible.
+            RefusedError: The agent has not registered, a newer process of it has, or it is not the
+                agent's to answer, was answered otherwise, or is implausible.
         """
+        member = self._member(name, session)
         errand = self.errands.get(directive_id)
         if errand is None:  # of a round that is over
-            return name in self.members and self.members[name].learned == directive_id
+            return member.learned == directive_id
         if errand.student != name:
             raise RefusedError("identity", f"{name} is not the student of {directive_id:.40}")
         if errand.answer is not None:
@@ -164,7 +172,7 @@ class Coordinator:
         self._check_answer(answer)
         errand.answer = answer
         if answer.outcome == "learned":
-            self.members[name].learned = directive_id
+            member.learned = directive_id
         self._save(self, ())
         self.tick()
         return answer.outcome == "learned"

@@ -2,6 +2,8 @@
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from knexa.network import messages
@@ -11,7 +13,7 @@ from knexa.network.errands import Answer, Errand, Todo
 from knexa.network.identity import Identity
 from knexa.network.refusals import RefusedError
 from knexa.network.timing import Clock
-from knexa.network.transport import Handler
+from knexa.network.transport import Handler, NotYetError
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ class MatchmakerService:
     def __init__(self, coordinator: Coordinator, identity: Identity, clock: Clock) -> None:
         self._coordinator, self._identity, self._clock = coordinator, identity, clock
         self._changed = threading.Condition()
-        self.failed: Exception | None = None
+        self._is_stopped = False
+        self.failed: BaseException | None = None
 
     def handlers(self) -> dict[str, Handler]:
         """Return the methods of the service ``Matchmaker``."""
@@ -55,26 +58,42 @@ class MatchmakerService:
 
     def tick(self) -> bool:
         """Do what time has made due; return whether the federation is done."""
-        with self._changed:
-            if self.failed is not None:
-                raise self.failed
+        with self._changed, self._going_on():
             if self._coordinator.tick():
                 self._changed.notify_all()
             return self._coordinator.is_over
 
+    def stop(self) -> None:
+        """Decide nothing more: whoever asks, or waits for an answer, is told to try again."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Do something to the rounds, unless they have ended here."""
+        self._check_going_on()
+        try:
+            yield
+        except (RefusedError, NotYetError):
+            raise
+        except BaseException as error:
+            # The rounds may be ahead of the disk: a restart goes on from what it holds.
+            self.failed = error
+            raise
+
+    def _check_going_on(self) -> None:
+        if self.failed is not None:
+            raise self.failed
+        if self._is_stopped:
+            raise NotYetError("the matchmaker stops")
+
     def _locked(self, call: Handler) -> Handler:
         def answer(name: str, request: Any) -> Any:
             with self._changed:
-                if self.failed is not None:
-                    raise self.failed
                 try:
-                    return call(name, request)
-                except RefusedError:
-                    raise
-                except Exception as error:
-                    # The rounds may be ahead of the disk: a restart goes on from what it holds.
-                    self.failed = error
-                    raise
+                    with self._going_on():
+                        return call(name, request)
                 finally:
                     self._changed.notify_all()
 
@@ -107,15 +126,18 @@ class MatchmakerService:
         end = self._clock.now() + min(max(request.wait_s, 0.0), _MOST_HELD_S)
         todo = self._coordinator.order(*given)
         while todo.kind == "wait" and (left := end - self._clock.now()) > 0:
-            if self.failed is not None:
-                raise self.failed
             self._changed.wait(left)
+            self._check_going_on()
             todo = self._coordinator.order(*given)
         return self._message(todo)
 
     def _submit_profile(self, name: str, request: Any) -> Any:
         self._coordinator.submit_profile(
-            name, request.round, list(request.features), list(request.noted)
+            name,
+            request.session.hex(),
+            request.round,
+            list(request.features),
+            list(request.noted),
         )
         return messages.Receipt()
 
@@ -130,7 +152,9 @@ class MatchmakerService:
             items_kept=request.items_kept,
             guardrail=dict(request.guardrail),
         )
-        counts = self._coordinator.submit_feedback(name, request.directive_id, answer)
+        counts = self._coordinator.submit_feedback(
+            name, request.session.hex(), request.directive_id, answer
+        )
         return messages.Verdict(counts=counts)
 
     def _beat(self, name: str, request: Any) -> Any:

@@ -22,6 +22,7 @@ from knexa.recipe import RECIPE
 log = logging.getLogger(__name__)
 
 _ALIKE = ("seed", "federation", "exchange", "profile", "reward", "privacy")
+_OWN = ("matchmaker", "context", "matching")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,13 @@ def agreement(settings: Settings) -> str:
     # The transfer and test sets are everybody's; where a party keeps the files is its own.
     alike["data"] = {key: value for key, value in config["data"].items() if key != "path"}
     document = json.dumps([PROTOCOL_VERSION, RECIPE, alike], sort_keys=True, default=str)
+    return hashlib.sha256(document.encode()).hexdigest()
+
+
+def own_terms(settings: Settings) -> str:
+    """Return the SHA-256 (hex) of all that a matchmaker's checkpoint rests on."""
+    own = {key: settings.config[key] for key in _OWN}
+    document = json.dumps([agreement(settings), own], sort_keys=True, default=str)
     return hashlib.sha256(document.encode()).hexdigest()
 
 

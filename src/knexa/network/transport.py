@@ -115,14 +115,11 @@ class Server:
 
     def _method(self, service: str, name: str, call: Handler) -> Any:
         request, response = method(service, name)
-        streamed = (service, name) in _STREAMED
-        make = (
-            grpc.stream_unary_rpc_method_handler
-            if streamed
-            else grpc.unary_unary_rpc_method_handler
-        )
-        return make(
-            self._guarded(name, call),
+        # A single message is read as a stream of one: otherwise it would be waited for before any
+        # line here asks whose it is.
+        take = call if (service, name) in _STREAMED else _of_one(call)
+        return grpc.stream_unary_rpc_method_handler(
+            self._guarded(name, take),
             request_deserializer=request.FromString,
             response_serializer=response.SerializeToString,
         )
@@ -307,6 +304,17 @@ def received(stream: Iterator[Any]) -> Iterator[Any]:
         yield from stream
     except grpc.RpcError:
         raise RefusedError("truncated", "the stream broke off") from None
+
+
+def _of_one(call: Handler) -> Handler:
+    """Return the handler of a single message as one of a stream of them."""
+
+    def answer(name: str, stream: Iterator[Any]) -> Any:
+        for request in received(stream):
+            return call(name, request)
+        raise RefusedError("malformed", "a call without a message")
+
+    return answer
 
 
 def _status(refused: RefusedError) -> Any:
