@@ -5,15 +5,15 @@
 ``recall``: the share of the tests' seeded credentials that do not pass, by kind and by carrier.
 ``cost``: microseconds for a package of 128 answers, as a ratio to one ast.parse of each answer and
 to detect-secrets, its default plugins and filters on each answer as a file. ``clean``: what is
-blocked, redacted and counted of programs without secrets; needs the public benchmark files, see
-KNEXA_BENCHMARKS in the README. Times are the least processor time of alternating repetitions.
+blocked, redacted and counted of programs without secrets. ``cost`` and ``clean`` need the public
+benchmark files, see KNEXA_BENCHMARKS in benchmarks/README.md. Times are the least processor time of
+alternating repetitions.
 """
 
 import argparse
 import ast
 import gzip
 import json
-import os
 import sys
 import tempfile
 import time
@@ -27,19 +27,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "exchange"))  # the
 from credential_corpus import CARRIERS, KINDS, LONG_CARRIERS, corpus, leaks
 from detect_secrets.core.scan import scan_file
 from detect_secrets.settings import default_settings
+from sandbox import benchmark_folder
 
 from knexa.data.codelets import Codelets
 from knexa.exchange.guardrail import Guardrail
 from knexa.exchange.package import TextItem
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = 128  # answers
 
 
 def benchmark_solutions() -> list[str]:
-    """Return HumanEval's and MBPP's canonical solutions, where the files are."""
-    folder = Path(os.environ.get("KNEXA_BENCHMARKS", ROOT.parent / "shared" / "data"))
-    texts = []
+    """Return HumanEval's and MBPP's canonical solutions."""
+    folder, texts = benchmark_folder(), []
     for file, key in (("HumanEval.jsonl.gz", "canonical_solution"), ("mbpp.jsonl.gz", "code")):
         with gzip.open(folder / file, "rt", encoding="utf-8") as lines:
             texts += [json.loads(line)[key] for line in lines]
@@ -49,6 +48,11 @@ def benchmark_solutions() -> list[str]:
 def codelet_solutions() -> list[str]:
     """Return the canonical solutions of all codelets."""
     return [problem.canonical_solution for problem in Codelets().all_problems()]
+
+
+def clean_programs() -> dict[str, list[str]]:
+    """Return programs without secrets, by where they are from."""
+    return {"codelets": codelet_solutions(), "HumanEval and MBPP": benchmark_solutions()}
 
 
 def detect_secrets_finds(file: Path, text: str) -> bool:
@@ -81,13 +85,11 @@ def recall(per_cell: int, file: Path) -> None:
 
 def clean(file: Path) -> None:
     """Print what is found in clean programs."""
+    corpora = clean_programs()
     print(
         f"{'':<30}{'programs':>10}{'blocked':>9}{'redacted':>10}{'counted':>9}{'detect-secrets':>16}"
     )
-    for name, texts in (
-        ("codelets", codelet_solutions()),
-        ("HumanEval and MBPP", benchmark_solutions()),
-    ):
+    for name, texts in corpora.items():
         items = [TextItem(task_id=str(i), completion=text) for i, text in enumerate(texts)]
         report = Guardrail().vet(items).report
         theirs = sum(detect_secrets_finds(file, text) for text in texts)
@@ -108,8 +110,7 @@ def parsed(text: str) -> ast.Module | None:
 def cost(repeat: int, file: Path) -> None:
     """Print microseconds a package and ratios."""
     guardrail = Guardrail()
-    corpora = {"codelets": codelet_solutions(), "HumanEval and MBPP": benchmark_solutions()}
-    for name, texts in corpora.items():
+    for name, texts in clean_programs().items():
         sample = texts[:: len(texts) // PACKAGE][:PACKAGE]
         items = [TextItem(task_id=str(i), completion=text) for i, text in enumerate(sample)]
         rivals: dict[str, Callable[[], object]] = {
