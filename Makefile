@@ -2,6 +2,8 @@
 # make test    set up, then the whole test suite
 # make torture set up, then kill one small run fifty times and compare what it wrote (minutes)
 # make fuzz    set up, then try 2,000 command lines, good and bad (minutes)
+# make lint, types, wheel   what .ci/run checks beside the tests
+# make clean   remove .venv, dist and build
 # make setup   the environment in .venv alone; at once when nothing changed
 SHELL := /bin/bash
 ARGS ?= matchmaker=linucb seed=42

@@ -1,9 +1,9 @@
 """Groups of runs that differ in their seed alone, told apart by the settings that vary.
 
-The *setting* is the world: federation, roster, data, partition, training, evaluation. Methods are
-compared within one setting. Everything else that a config holds belongs to the method, and splits
-it into *variants* where it varies. A variant names what sets it apart from most of its method's:
-the rows of an ablation are called by the one part that each changes.
+The *setting* is the world: federation, roster, data, partition, privacy, training, evaluation.
+Methods are compared within one setting. What belongs to the method (``METHOD_PARTS``, and two rules
+of the federation) splits it into *variants* where it varies. A variant names what sets it apart
+from most of its method's: the rows of an ablation are called by the one part that each changes.
 """
 
 import json

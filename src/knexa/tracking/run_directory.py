@@ -1,4 +1,4 @@
-"""The run directory: a contract that other tools read (docs: "The run directory").
+"""The run directory: a contract that other tools read ("The run directory" in docs/concepts.md).
 
 Equal runs write equal bytes in every file but ``timings.jsonl`` and ``environment.json`` (and the
 mirror in ``wandb/``), so no time, process id or path is written anywhere else.
