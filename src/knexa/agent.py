@@ -89,6 +89,7 @@ def _work(
     from knexa.backbones.load import check_available
     from knexa.federation.llm_stage import build_session
     from knexa.network.llm_work import LLMWork
+    from knexa.network.terms import agreement
 
     torch.set_num_threads(settings.engine.num_threads)
     check_available(settings.roster)
@@ -104,6 +105,7 @@ def _work(
         profile=settings.profile,
         reward=settings.reward,
         release=_release(settings),
+        agreement=agreement(settings),
         folder=folder,
     )
     return work, session.executor.close

@@ -38,7 +38,7 @@ class ToyWork:
     def __init__(self, name: str) -> None:
         self.name, self.prepared_round = name, 0
         self.learned, self.noted = list[str](), dict[str, Any]()
-        self._pending: dict[str, Answer] = {}
+        self.pending: tuple[str, Answer] | None = None
         self.before_learning: Callable[[Assignment], None] = lambda assignment: None
 
     def first_profile(self) -> list[float]:
@@ -53,18 +53,15 @@ class ToyWork:
         text = SECRET + self.name.encode() + b" " * 100_000
         return bytes(messages.Package(text=text, items_sent=1).SerializeToString())
 
-    def answer_to(self, directive_id: str) -> Answer | None:
-        return self._pending.get(directive_id)
-
     def learn(self, assignment: Assignment, package: bytes) -> Answer:
         self.before_learning(assignment)
         assert read_package(package).text.startswith(SECRET + assignment.teacher.encode())
         answer = Answer(outcome="learned", reward=reward(assignment.id), items_kept=1)
-        self._pending[assignment.id] = answer
+        self.pending = assignment.id, answer
         return answer
 
     def settle(self, directive_id: str, *, counts: bool) -> None:
-        self._pending.clear()
+        self.pending = None
         if counts:
             self.learned.append(directive_id)
 

@@ -1,5 +1,6 @@
 """One agent's process does what the federation in one process does, restarted after every step."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from knexa.agents.profile import Paper32
 from knexa.agents.state import AgentState, save_state
+from knexa.errors import UserError
 from knexa.exchange.protocols import AKD
 from knexa.matchmaking.base import Directive
 from knexa.matchmaking.rewards import LocalLoss
@@ -29,8 +31,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Any:
 class Party:
     """An agent that is killed after every step, and starts again from its folder."""
 
-    def __init__(self, world: Any, index: int, folder: Path) -> None:
-        self._world, self._index = world, index
+    def __init__(self, world: Any, index: int, folder: Path, agreement: str = "alike") -> None:
+        self._world, self._index, self._agreement = world, index, agreement
         self._folder = RunDirectory(folder).acquire()
 
     def __getattr__(self, step: str) -> Any:
@@ -40,6 +42,7 @@ class Party:
             profile=Paper32(),
             reward=LocalLoss(),
             release=lambda profiles_NF, round_number: profiles_NF,
+            agreement=self._agreement,
             folder=self._folder,
         )
         return getattr(work, step)
@@ -63,9 +66,9 @@ def test_teacher_and_student_end_as_in_one_process(world: Any, tmp_path: Path) -
     package = teacher.teach(LESSON)
     assert teacher.teach(LESSON) == package
     answer = student.learn(LESSON, package)
-    assert student.answer_to("r1-0") == answer
+    assert student.pending == ("r1-0", answer)
     student.settle("r1-0", counts=True)
-    assert student.answer_to("r1-0") is None
+    assert student.pending is None
     student.settle("r1-0", counts=True)  # said twice
     results = {"r1-0": {"reward": answer.reward, "items_kept": answer.items_kept}}
     teacher.finish(results)
@@ -106,3 +109,57 @@ def test_a_hostile_teachers_counts_are_held_to_what_is_plausible(
     assert answer.items_sent == 4096
     assert answer.guardrail["blocked"] <= 8192
     assert set(answer.guardrail) == {"blocked", "redacted", "counted"}
+
+
+def test_a_repeated_lesson_is_of_the_state_before_learning(world: Any, tmp_path: Path) -> None:
+    first, second = (Party(world, index, tmp_path / str(index)) for index in (0, 1))
+    back = Assignment(id="r1-1", teacher="a1", student="a0", address="", round=1)
+    for party in (first, second):
+        party.prepare(1, {})
+    package = first.teach(LESSON)
+    before = as_bytes(first.state, tmp_path)
+    first.learn(back, second.teach(back))
+    first.settle("r1-1", counts=True)
+    assert as_bytes(first.state, tmp_path) != before
+    assert first.teach(LESSON) == package
+    first.prepare(2, {})
+    assert first._packages == {}
+
+
+def test_a_round_that_is_over_brings_no_other_profile(world: Any, tmp_path: Path) -> None:
+    party = Party(world, 0, tmp_path / "0")
+    for number in (1, 2):
+        shown, _ = party.prepare(number, {})
+    before = as_bytes(party.state, tmp_path)
+    assert party.prepare(1, {})[0] == shown
+    assert party.prepared_round == 2
+    assert as_bytes(party.state, tmp_path) == before
+
+
+@pytest.mark.parametrize("what", ["agent", "backbone", "configuration"])
+def test_a_folder_of_another_is_refused(world: Any, tmp_path: Path, what: str) -> None:
+    party = Party(world, 0, tmp_path / "0")
+    assert party.prepared_round == 0
+    if what == "agent":
+        party._index = 1
+    elif what == "configuration":
+        party._agreement = "another"
+    else:
+        _move_to_another_backbone(world)
+    with pytest.raises(UserError, match=f"{party._folder.path} belongs to another {what}: "):
+        _ = party.state
+
+
+def _move_to_another_backbone(world: Any) -> None:
+    session, roster = world.session, world.session.roster
+    agents = (replace(roster.agents[0], backbone="another"), *roster.agents[1:])
+    backbones = roster.backbones | {"another": roster.backbone_of(0)}
+    moved = replace(roster, agents=agents, backbones=backbones)
+    world.session = replace(session, roster=moved)
+
+
+def test_a_folder_that_is_no_agents_is_refused(world: Any, tmp_path: Path) -> None:
+    party = Party(world, 0, tmp_path / "cpm")
+    party._folder.write_checkpoint(1, lambda to: (to / "coordinator.safetensors").touch())
+    with pytest.raises(UserError, match="belongs to another agent: "):
+        _ = party.state

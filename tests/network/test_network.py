@@ -1,6 +1,8 @@
 """Agents and matchmaker over real TLS: the rounds of one process, whatever happens in between."""
 
 import threading
+from functools import partial
+from typing import Any
 
 import pytest
 from rounds import expected_rows, told
@@ -64,7 +66,7 @@ def test_a_restarted_matchmaker_goes_on_where_it_was() -> None:
         assert told(network.town.rows) == expected_rows()
 
 
-@pytest.mark.parametrize("when", ["before learning", "after learning"])
+@pytest.mark.parametrize("when", ["before learning", "after learning", "before the verdict"])
 def test_a_killed_agent_comes_back_and_the_rounds_are_the_same(when: str) -> None:
     with Network(patience=PATIENT) as network:
         agents = {name: Agent(network, name) for name in NAMES}
@@ -78,9 +80,18 @@ def test_a_killed_agent_comes_back_and_the_rounds_are_the_same(when: str) -> Non
                 died.set()
                 raise Killed(assignment.student)
 
+        def settle_dead(id_: str, *, counts: bool, settle: Any) -> None:
+            if id_.startswith("r2-") and not died.is_set():
+                died.set()
+                raise Killed(id_)
+            settle(id_, counts=counts)
+
         for agent in agents.values():
             if when == "before learning":
                 agent.work.before_learning = die
+            elif when == "before the verdict":
+                settle = partial(settle_dead, settle=agent.work.settle)
+                agent.work.settle = settle  # type: ignore[method-assign]
             else:
                 learn = agent.work.learn
 
@@ -98,6 +109,8 @@ def test_a_killed_agent_comes_back_and_the_rounds_are_the_same(when: str) -> Non
         for agent in agents.values():
             agent.join()
         assert told(network.town.rows) == expected_rows()
+        learned = sorted(id_ for agent in agents.values() for id_ in agent.work.learned)
+        assert learned == sorted(row[0] for row in expected_rows())
 
 
 def _dies(agent: Agent) -> bool:

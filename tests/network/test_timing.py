@@ -8,14 +8,15 @@ from knexa.network.timing import Backoff, Liveness, Patience
 
 class FakeClock:
     def __init__(self) -> None:
-        self.time, self.slept = 0.0, list[float]()
+        self.time, self.slept, self.has_ended = 0.0, list[float](), False
 
     def now(self) -> float:
         return self.time
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> bool:
         self.slept.append(seconds)
         self.time += seconds
+        return self.has_ended
 
 
 class Failing:
@@ -60,6 +61,14 @@ def test_no_attempt_begins_after_the_time_is_up() -> None:
     with pytest.raises(ConnectionError, match="gone"):
         retry(call, clock)
     assert 30.0 < clock.time <= 60.0
+
+
+def test_no_attempt_begins_after_all_waiting_was_ended() -> None:
+    call, clock = Failing(9, ConnectionError("gone")), FakeClock()
+    clock.has_ended = True
+    with pytest.raises(ConnectionError, match="gone"):
+        retry(call, clock)
+    assert call.calls == 1
 
 
 def test_a_steady_member_is_missed_soon_and_an_unsteady_one_later() -> None:

@@ -7,9 +7,9 @@ be repeated, so a restart of either side loses nothing that was said to be done.
 import logging
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 import numpy as np
@@ -27,6 +27,8 @@ from knexa.network.transport import Client, RemoteRefusalError, is_passing
 from knexa.network.work import Work
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _CALL_S: Final = 15.0
 _OUTCOMES: Final = {
@@ -92,6 +94,8 @@ class AgentLoop:
         self._agreement, self._pace, self._clock, self._rng = agreement, pace, clock, rng
         self._refusals = refusals
         self._session = secrets.token_bytes(16)
+        self._certificate: bytes | None = None
+        self._is_connected = False
         self._sent: set[tuple[str, int]] = set()
         self._since: dict[str, float] = {}
         self.beat_every_s = 1.0
@@ -100,10 +104,14 @@ class AgentLoop:
         """Take part until the last round is over, or ``stop`` is set.
 
         Raises:
-            UserError: The matchmaker cannot be reached, or will not have this agent.
+            UserError: The matchmaker cannot be reached, will not have this agent, or has no
+                certificate that holds.
         """
         try:
-            self._register()
+            self._retry(self._check_matchmaker)
+            pending = self._work.pending
+            if pending is not None:  # the process before this one ended without the verdict
+                self._settle(*pending)
             while not (stop is not None and stop.is_set()) and not self._step():
                 pass
         except RemoteRefusalError as error:
@@ -111,6 +119,8 @@ class AgentLoop:
         except RefusedError as error:
             raise UserError(f"this is not the federation's matchmaker: {error}") from None
         except grpc.RpcError as error:
+            if stop is not None and stop.is_set():
+                return
             raise UserError(
                 f"the matchmaker cannot be reached, or has no valid certificate: "
                 f"{str(error.details())[:200]}"
@@ -119,15 +129,39 @@ class AgentLoop:
     def beat(self, stop: threading.Event) -> None:
         """Say that the agent is there until ``stop`` is set; a beat that fails is left out."""
         while not stop.wait(self.beat_every_s):
+            if self._certificate is None:
+                continue  # not registered yet
             try:
-                beat = messages.Heartbeat(session=self._session)
-                self._matchmaker.call("Beat", beat, max(self.beat_every_s, 1.0))
-            except (grpc.RpcError, RemoteRefusalError) as error:
+                self._try("Beat", self._heartbeat(), max(self.beat_every_s, 1.0))
+            except (grpc.RpcError, RemoteRefusalError, RefusedError) as error:
                 log.debug("a heartbeat failed: %s", error)
+
+    def _heartbeat(self) -> Any:
+        return messages.Heartbeat(session=self._session)
+
+    def _check_matchmaker(self) -> None:
+        """Check the matchmaker's certificate; register where it is not known to be the one in use.
+
+        That is so at first, after a connection was lost, and where the certificate does not hold
+        any more, since it may have been renewed.
+        """
+        if self._is_connected and self._holds(self._certificate):
+            return
+        if self._certificate is not None:
+            # Registering would put out a newer process of this agent; a heartbeat is refused.
+            self._matchmaker.call("Beat", self._heartbeat(), _CALL_S)
+        self._register()
+
+    def _holds(self, certificate: bytes | None) -> bool:
+        try:
+            self._identity.check(certificate or b"")
+        except RefusedError:
+            return False
+        return True
 
     def _register(self) -> None:
         nonce = secrets.token_bytes(32)
-        welcome = self._call(
+        welcome = self._matchmaker.call(
             "Register",
             messages.Registration(
                 protocol_version=messages.PROTOCOL_VERSION,
@@ -138,8 +172,10 @@ class AgentLoop:
                 nonce=nonce,
                 profile=self._work.first_profile(),
             ),
+            _CALL_S,
         )
         check_welcome(self._identity, welcome, nonce)
+        self._certificate, self._is_connected = welcome.certificate, True
         self.beat_every_s = min(max(welcome.beat_every_s, 0.05), 60.0)
         log.info("registered with %s; %d rounds", MATCHMAKER, welcome.num_rounds)
 
@@ -173,9 +209,8 @@ class AgentLoop:
         return self._call("Await", status)
 
     def _received(self) -> list[str]:
-        """Return the directives whose package is here, or has been learned from."""
-        here = (id_ for id_ in self._since if self._inbox.take(id_, 0.0) is not None)
-        return sorted({*here, *(id_ for id_ in self._since if self._work.answer_to(id_))})
+        """Return the directives whose package is here."""
+        return sorted(id_ for id_ in self._since if self._inbox.take(id_, 0.0) is not None)
 
     def _exchange(self, assignments: Sequence[Assignment]) -> None:
         """Teach first: the package is made from the state before learning, whoever learns."""
@@ -209,16 +244,20 @@ class AgentLoop:
 
     def _learn(self, assignment: Assignment) -> None:
         """Learn where the package is here, and report; else look again after the next question."""
-        id_, answer = assignment.id, self._work.answer_to(assignment.id)
-        if answer is None:
-            package = self._inbox.take(id_, self._pace.poll_s)
-            if package is not None:
-                self._ask(0.0)  # tells that the package has come, before learning takes its time
-                answer = self._work.learn(assignment, package)
-            elif self._clock.now() - self._since[id_] > self._pace.package_s:
-                answer = Answer(outcome="lost")
-            else:
-                return
+        id_ = assignment.id
+        package = self._inbox.take(id_, self._pace.poll_s)
+        if package is not None:
+            self._ask(0.0)  # tells that the package has come, before learning takes its time
+            answer = self._work.learn(assignment, package)
+        elif self._clock.now() - self._since[id_] > self._pace.package_s:
+            answer = Answer(outcome="lost")
+        else:
+            return
+        self._settle(id_, answer)
+        del self._since[id_]
+
+    def _settle(self, id_: str, answer: Answer) -> None:
+        """Report, and keep what was learned where it counts."""
         feedback = messages.Feedback(
             session=self._session,
             directive_id=id_,
@@ -230,7 +269,6 @@ class AgentLoop:
             guardrail=answer.guardrail,
         )
         self._work.settle(id_, counts=self._report(feedback))
-        del self._since[id_]
 
     def _report(self, feedback: Any) -> bool:
         """Tell the matchmaker; return whether the lesson counts."""
@@ -249,9 +287,16 @@ class AgentLoop:
 
     def _call(self, method: str, request: Any) -> Any:
         timeout_s = _CALL_S + (request.wait_s if method == "Await" else 0.0)
-        return self._pace.reach.retry(
-            lambda: self._matchmaker.call(method, request, timeout_s),
-            passing=is_passing,
-            clock=self._clock,
-            rng=self._rng,
-        )
+        return self._retry(lambda: self._try(method, request, timeout_s))
+
+    def _try(self, method: str, request: Any, timeout_s: float) -> Any:
+        """Make one attempt; where it fails, somebody else may answer the next."""
+        self._check_matchmaker()
+        try:
+            return self._matchmaker.call(method, request, timeout_s)
+        except grpc.RpcError:
+            self._is_connected = False
+            raise
+
+    def _retry(self, call: Callable[[], T]) -> T:
+        return self._pace.reach.retry(call, passing=is_passing, clock=self._clock, rng=self._rng)

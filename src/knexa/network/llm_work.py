@@ -5,6 +5,7 @@ on from the last step it has told of. What was learned waits beside the agent's 
 matchmaker says that it counts.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from knexa.agents.lessons import Lesson, receive, teach
 from knexa.agents.scoring import gauge
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState, load_state, save_state
+from knexa.errors import UserError
 from knexa.exchange.package import DEFAULT_LIMITS, PackageError
 from knexa.matchmaking.pair_scores import Array
 from knexa.network import messages
@@ -27,6 +29,8 @@ from knexa.network.refusals import RefusedError
 from knexa.network.work import Results
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tree_file import load_tree, save_tree
+
+log = logging.getLogger(__name__)
 
 _AGENT, _LEARNED, _WORK = "agent.safetensors", "learned.safetensors", "work.safetensors"
 _MOST_TOKENS: Final = 1 << 30
@@ -41,7 +45,11 @@ class LLMWork:
         profile: What profiles are made of.
         reward: What an exchange's reward is.
         release: What the agent's profile passes through before anybody sees it, by round.
+        agreement: See ``coordinator.Terms``.
         folder: The agent's own, acquired; it goes on from the checkpoint there.
+
+    Raises:
+        UserError: The folder is no agent's, or of another agent, backbone or federation.
     """
 
     def __init__(
@@ -52,6 +60,7 @@ class LLMWork:
         profile: Any,
         reward: Any,
         release: Callable[[Array, int], Array],
+        agreement: str,
         folder: RunDirectory,
     ) -> None:
         self._session, self._index, self._folder = session, index, folder
@@ -59,9 +68,16 @@ class LLMWork:
         self._indices = {agent.name: i for i, agent in enumerate(session.roster.agents)}
         self._pending: tuple[str, Answer, AgentState | None] | None = None
         self._taught: dict[str, dict[str, Any]] = {}
+        self._packages: dict[str, bytes] = {}
         self._noted: list[str] = []
         self._shown: list[float] = []
         self.prepared_round = 0
+        member = session.roster.agents[index]
+        self._owner = {
+            "agent": member.name,
+            "backbone": member.backbone,
+            "configuration": agreement,
+        }
         checkpoint = folder.rewind()
         if checkpoint is None:
             self.state = phases.start(session, index)
@@ -77,9 +93,20 @@ class LLMWork:
         return self._shown
 
     def prepare(self, round_number: int, results: Results) -> tuple[list[float], Sequence[str]]:
-        """Note results, update, measure and return the profile; once a round."""
-        if self.prepared_round != round_number:
+        """Note results, update, measure and return the profile; once a round.
+
+        A matchmaker that has gone back gets the newest profile: the privacy budget is for one a
+        round.
+        """
+        if self.prepared_round > round_number:
+            log.warning(
+                "round %d is asked for, and round %d is done: the profile stays, without training",
+                round_number,
+                self.prepared_round,
+            )
+        elif self.prepared_round < round_number:
             self._note(results)
+            self._packages.clear()
             self.state, report = phases.update_locally(self._session, self.state, round_number)
             self._shown, self.prepared_round = self._features(round_number), round_number
             history = self.state.history
@@ -101,10 +128,11 @@ class LLMWork:
         return self._shown, self._noted
 
     def teach(self, assignment: Assignment) -> bytes:
-        """Return the lesson of the state before this round's learning."""
+        """Return the lesson of the state before this round's learning, the same at every asking."""
+        if assignment.id in self._packages:
+            return self._packages[assignment.id]
         lesson = teach(self._session, self.state, assignment.round, self._index)
         self._taught[assignment.id] = {"items_sent": lesson.items_sent, "sier": lesson.sier}
-        self._save()
         package = messages.Package(
             text=lesson.text,
             tensors=lesson.tensors,
@@ -112,12 +140,14 @@ class LLMWork:
             guardrail=lesson.guardrail,
             tokens_generated=lesson.tokens_generated,
         )
-        return bytes(package.SerializeToString())
+        self._packages[assignment.id] = package.SerializeToString()
+        self._save()
+        return self._packages[assignment.id]
 
-    def answer_to(self, directive_id: str) -> Answer | None:
-        """Return what learning from the directive's package gave, if it was done."""
-        pending = self._pending
-        return pending[1] if pending is not None and pending[0] == directive_id else None
+    @property
+    def pending(self) -> tuple[str, Answer] | None:
+        """The directive that was learned from and is not settled yet, and what that gave."""
+        return None if self._pending is None else self._pending[:2]
 
     def learn(self, assignment: Assignment, package: bytes) -> Answer:
         """Learn beside the agent's state, and keep both."""
@@ -223,22 +253,36 @@ class LLMWork:
         save_tree(
             folder / _WORK,
             {
+                "owner": self._owner,
                 "prepared_round": self.prepared_round,
                 "profile": self._shown,
                 "noted": self._noted,
                 "taught": self._taught,
+                "packages": {
+                    id_: np.frombuffer(data, np.uint8) for id_, data in self._packages.items()
+                },
                 "pending": pending,
             },
         )
 
     def _load(self, folder: Path) -> None:
+        work = load_tree(folder / _WORK) if (folder / _WORK).is_file() else {}
+        self._check_owner(work.get("owner", {}))
         self.state = load_state(folder / _AGENT)
-        work = load_tree(folder / _WORK)
         self.prepared_round = int(work["prepared_round"])
         self._shown, self._noted = list(work["profile"]), list(work["noted"])
         self._taught = dict(work["taught"])
+        self._packages = {id_: data.tobytes() for id_, data in work["packages"].items()}
         if work["pending"] is not None:
             answer = Answer(**work["pending"]["answer"])
             learned = folder / _LEARNED
             state = load_state(learned) if learned.exists() else None
             self._pending = work["pending"]["id"], answer, state
+
+    def _check_owner(self, owner: dict[str, str]) -> None:
+        for what, own in self._owner.items():
+            if owner.get(what) != own:
+                raise UserError(
+                    f"{self._folder.path} belongs to another {what}: give the name and overrides "
+                    "that it was begun with, or another --state"
+                )

@@ -22,8 +22,8 @@ class Clock(Protocol):
     def now(self) -> float:
         """Return seconds since some moment."""
 
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
+    def sleep(self, seconds: float) -> bool:
+        """Wait; return whether all waiting has been ended, so that there is no more to wait for."""
 
 
 class MonotonicClock:
@@ -36,9 +36,9 @@ class MonotonicClock:
         """Return seconds since some moment."""
         return time.monotonic()
 
-    def sleep(self, seconds: float) -> None:
-        """Wait that long, or until ``stop`` is set."""
-        self.stop.wait(seconds)
+    def sleep(self, seconds: float) -> bool:
+        """Wait that long, or until ``stop`` is set; return whether it is."""
+        return self.stop.wait(seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class Backoff:
         """Return what the call returns, trying again where what it raised may pass.
 
         Each wait is drawn from the upper half of what is due, so that many who lost the same peer
-        do not come back as one. The last error is raised where time is up.
+        do not come back as one. The last error is raised where time is up or all waiting ended.
         """
         begin, wait_s = clock.now(), self.first_s
         while True:
@@ -78,7 +78,8 @@ class Backoff:
                 pause_s = wait_s * float(rng.uniform(0.5, 1.0))
                 if not passing(error) or clock.now() - begin + pause_s > self.give_up_s:
                     raise
-                clock.sleep(pause_s)
+                if clock.sleep(pause_s):
+                    raise
                 wait_s = min(wait_s * self.factor, self.largest_s)
 
 

@@ -17,6 +17,10 @@ class Work(Protocol):
     def prepared_round(self) -> int:
         """The last round that the agent has updated for; 0 before the first."""
 
+    @property
+    def pending(self) -> tuple[str, Answer] | None:
+        """The directive that was learned from and is not settled yet, and what was found."""
+
     def first_profile(self) -> list[float]:
         """Return the profile of the agent as it stands."""
 
@@ -29,9 +33,6 @@ class Work(Protocol):
 
     def teach(self, assignment: Assignment) -> bytes:
         """Return the package for the student, as ``messages.Package`` in bytes."""
-
-    def answer_to(self, directive_id: str) -> Answer | None:
-        """Return what was found when the directive's package was learned from, if it was."""
 
     def learn(self, assignment: Assignment, package: bytes) -> Answer:
         """Learn from a package; the agent stays as it was until ``settle``."""

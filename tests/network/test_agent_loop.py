@@ -1,0 +1,179 @@
+"""What an agent asks of its matchmaker's certificate, and how it ends; no sockets."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from rounds import Town
+from small_network import PACE, ToyWork
+from trial import copy_of_certificates, identity
+
+from knexa.errors import UserError
+from knexa.network import authority
+from knexa.network.agent_loop import AgentLoop
+from knexa.network.authority import MATCHMAKER
+from knexa.network.errands import Answer
+from knexa.network.identity import Identity
+from knexa.network.matchmaker import MatchmakerService
+from knexa.network.packages import Courier, Inbox
+from knexa.network.refusals import Refusals, RefusedError
+from knexa.network.sealing import SealingKey
+from knexa.network.timing import MonotonicClock
+from knexa.network.transport import RemoteRefusalError
+
+
+class AwayError(grpc.RpcError):
+    """A call that did not get through."""
+
+    def code(self) -> Any:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return "nobody is there"
+
+
+class Wire:
+    """A matchmaker as a client sees it; what it is asked is written down."""
+
+    def __init__(self, me: Identity) -> None:
+        self.town, self.clock, self.asked = Town(), MonotonicClock(), list[str]()
+        self.before: Callable[[str], None] = lambda method: None
+        self.become(me)
+
+    def become(self, me: Identity) -> None:
+        """Let a process with another certificate go on with the rounds."""
+        self.service = MatchmakerService(self.town.coordinator, me, self.clock)
+
+    def call(self, method: str, request: Any, timeout_s: float) -> Any:
+        self.asked.append(method)
+        self.before(method)
+        try:
+            return self.service.handlers()[method]("a0", request)
+        except RefusedError as error:
+            raise RemoteRefusalError(str(error), already=False) from None
+
+
+class Alone:
+    """One agent, its certificates in a folder that the test may change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = copy_of_certificates(folder)
+        self.wire, self.clock = Wire(identity(MATCHMAKER, self.folder)), MonotonicClock()
+        self.work, self.stop = ToyWork("a0"), self.clock.stop
+
+    def loop(self) -> AgentLoop:
+        me, key, rng = identity("a0", self.folder), SealingKey(), np.random.default_rng(0)
+        return AgentLoop(
+            me,
+            self.work,
+            self.wire,  # type: ignore[arg-type]
+            Courier(me, key, backoff=PACE.courier, clock=self.clock, rng=rng),
+            Inbox(),
+            address="127.0.0.1:1",
+            agreement="alike",
+            pace=PACE,
+            clock=self.clock,
+            rng=rng,
+            refusals=Refusals(),
+        )
+
+    def renew_the_matchmaker(self) -> None:
+        """Revoke its certificate; a new process of it has a new one."""
+        authority.revoke(self.folder, [MATCHMAKER])
+        for kind in ("key", "pem"):
+            (self.folder / f"{MATCHMAKER}.{kind}").unlink()
+        authority.issue(self.folder, MATCHMAKER)
+        self.wire.become(identity(MATCHMAKER, self.folder))
+
+    def at(self, number: int, do: Callable[[], None]) -> None:
+        """Let something happen before a question is answered."""
+
+        def before(method: str) -> None:
+            if self.wire.asked.count("Await") == number and method == "Await":
+                do()
+
+        self.wire.before = before
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Alone:
+    return Alone(tmp_path)
+
+
+def away() -> None:
+    raise AwayError
+
+
+def test_a_matchmaker_that_is_revoked_is_left_at_the_next_call(alone: Alone) -> None:
+    alone.at(1, lambda: authority.revoke(alone.folder, [MATCHMAKER]))
+    with pytest.raises(UserError, match=r"not the federation's matchmaker: .*revoked"):
+        alone.loop().run(alone.stop)
+    assert "SubmitProfile" not in alone.wire.asked
+
+
+def test_a_matchmaker_that_is_revoked_is_asked_for_its_certificate_before_a_beat(
+    alone: Alone,
+) -> None:
+    loop, over = alone.loop(), threading.Event()
+    loop._register()
+    authority.revoke(alone.folder, [MATCHMAKER])
+    loop.beat_every_s = 0.01
+
+    def end(method: str) -> None:
+        if alone.wire.asked.count("Register") == 3:
+            over.set()
+
+    alone.wire.before = end
+    loop.beat(over)
+    assert alone.wire.asked == ["Register", "Beat", "Register", "Beat", "Register"]
+
+
+def test_a_matchmaker_with_a_new_certificate_is_gone_on_with(alone: Alone) -> None:
+    alone.at(1, alone.renew_the_matchmaker)
+    loop = alone.loop()
+    loop._retry(loop._check_matchmaker)
+    loop._step()
+    assert alone.wire.asked == ["Register", "Await", "Beat", "Register", "SubmitProfile"]
+
+
+def test_a_matchmaker_that_was_away_shows_itself_anew(alone: Alone) -> None:
+    alone.at(1, away)
+    loop = alone.loop()
+    loop._retry(loop._check_matchmaker)
+    loop._step()
+    assert alone.wire.asked == ["Register", "Await", "Beat", "Register", "Await", "SubmitProfile"]
+
+
+def test_a_process_that_was_cut_off_does_not_put_out_a_newer_one(alone: Alone) -> None:
+    def replaced_meanwhile() -> None:
+        alone.wire.town.register("a0", session="newer")
+        raise AwayError
+
+    alone.at(1, replaced_meanwhile)
+    with pytest.raises(UserError, match="a newer process speaks for a0"):
+        alone.loop().run(alone.stop)
+    assert alone.wire.town.coordinator.members["a0"].session == "newer"
+
+
+def test_what_was_learned_is_reported_after_a_restart_before_all_else(alone: Alone) -> None:
+    alone.work.pending = "r1-0", Answer(outcome="learned", reward=0.1)
+    alone.wire.town.register("a0")
+    alone.wire.town.coordinator.members["a0"].learned = "r1-0"
+    alone.at(1, alone.stop.set)
+    alone.loop().run(alone.stop)
+    assert alone.wire.asked[:3] == ["Register", "SubmitFeedback", "Await"]
+    assert (alone.work.pending, alone.work.learned) == (None, ["r1-0"])
+
+
+def test_an_agent_that_is_told_to_stop_stops_while_the_matchmaker_is_away(alone: Alone) -> None:
+    def stop_and_be_away() -> None:
+        alone.stop.set()
+        raise AwayError
+
+    alone.at(1, stop_and_be_away)
+    alone.loop().run(alone.stop)
+    assert alone.wire.asked == ["Register", "Await"]
