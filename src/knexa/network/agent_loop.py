@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CALL_S: Final = 15.0
+_FOR_NOW: Final[frozenset[str]] = frozenset({"no list"})
+"""Reasons to refuse that end by themselves, as when the list is written anew."""
+
 _OUTCOMES: Final = {
     "learned": messages.Feedback.LEARNED,
     "lost": messages.Feedback.LOST,
@@ -117,7 +120,7 @@ class AgentLoop:
         except RemoteRefusalError as error:
             raise UserError(f"the matchmaker refuses {self._identity.name}: {error}") from None
         except RefusedError as error:
-            raise UserError(f"this is not the federation's matchmaker: {error}") from None
+            raise UserError(f"the matchmaker's certificate is refused: {error}") from None
         except grpc.RpcError as error:
             if stop is not None and stop.is_set():
                 return
@@ -299,4 +302,8 @@ class AgentLoop:
             raise
 
     def _retry(self, call: Callable[[], T]) -> T:
-        return self._pace.reach.retry(call, passing=is_passing, clock=self._clock, rng=self._rng)
+        return self._pace.reach.retry(call, passing=_may_pass, clock=self._clock, rng=self._rng)
+
+
+def _may_pass(error: Exception) -> bool:
+    return is_passing(error) or (isinstance(error, RefusedError) and error.reason in _FOR_NOW)
