@@ -15,21 +15,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from knexa.components import one_line
 from knexa.errors import UserError
-from knexa.party import check_installed
+from knexa.party import check_installed, say_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code (2 for the user's mistake)."""
+    """Run the command line; return the exit code (2 for the user's mistake, 1 for a full disk)."""
     given = _parser().parse_args(arguments)
     try:
         check_installed()
         for path in _run(given):
             print(f"wrote {path}")
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    except (UserError, OSError) as error:
+        return say_error(error)
     return 0
 
 
@@ -57,10 +55,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _days(text: str) -> int:
-    days = int(text)
-    if not 1 <= days <= 3650:
-        raise ValueError
-    return days
+    if not text.isdecimal() or not 1 <= int(text) <= 3650:
+        raise argparse.ArgumentTypeError(f"{text} is no number of days from 1 to 3650")
+    return int(text)
 
 
 def _run(given: argparse.Namespace) -> list[Path]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knexa.errors import UserError
-from knexa.party import party_settings, run_party
+from knexa.party import party_settings, run_party, seconds
 
 if TYPE_CHECKING:
     from knexa.federation.settings import Settings
@@ -42,14 +42,22 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--certificates", type=Path, required=True, help="cpm.pem, cpm.key, ca.pem")
+    parser.add_argument(
+        "--certificates", type=Path, required=True, help="cpm.pem, cpm.key, ca.pem, revoked.crl"
+    )
     parser.add_argument("--listen", required=True, help="host:port to serve on")
     parser.add_argument("--state", type=Path, required=True, help="the matchmaker's own folder")
     parser.add_argument(
-        "--exchange-s", type=float, default=600.0, help="a directive is given up after so long"
+        "--exchange-s",
+        type=seconds(1),
+        default=600.0,
+        help="a directive is given up after so long",
     )
     parser.add_argument(
-        "--beat-s", type=float, default=2.0, help="how often agents say that they are there"
+        "--beat-s",
+        type=seconds(0.05, 60),
+        default=2.0,
+        help="how often agents say that they are there",
     )
     return parser
 

@@ -1,6 +1,8 @@
 """What the commands of separate parties share: their settings, and an orderly end."""
 
+import argparse
 import logging
+import math
 import signal
 import sys
 import threading
@@ -58,6 +60,39 @@ def party_settings(overrides: Sequence[str]) -> Settings:
     )
 
 
+def seconds(least: float, most: float = 1e6) -> Callable[[str], float]:
+    """Return what reads an option's time, and takes none that is shorter or longer."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(
+                f"{text} is no number of seconds from {least:g} to {most:g}"
+            )
+        return value
+
+    return read
+
+
+def say_error(error: UserError | OSError) -> int:
+    """Print what the user can mend as one line; return the exit code."""
+    told = _explained(error) if isinstance(error, OSError) else error
+    print(f"error: {one_line(told)}", file=sys.stderr)
+    return 1 if isinstance(told, MachineError) else 2
+
+
+def _explained(error: OSError) -> UserError:
+    from knexa.tracking.files import is_disk_full
+
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    if is_disk_full(error):
+        return MachineError(f"{what}: make room there, then type the same command again")
+    return UserError(f"{what}: check the files and folders that the command names")
+
+
 def run_party(main: Callable[[threading.Event], None]) -> int:
     """Run a party until it is done or told to stop; return the exit code.
 
@@ -81,12 +116,8 @@ def run_party(main: Callable[[threading.Event], None]) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    except MachineError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    except (UserError, OSError) as error:
+        return say_error(error)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

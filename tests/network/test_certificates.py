@@ -1,6 +1,7 @@
 """An identity is a valid certificate, and nothing else is."""
 
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -57,6 +58,24 @@ def test_a_certificate_that_expires_while_connected_is_refused_from_then_on() ->
     assert reason_of(member, identity("a1").certificate_der) == "certificate"
 
 
+def test_nobody_starts_under_an_authority_that_has_expired(tmp_path: Path) -> None:
+    authority.create(tmp_path, days=1, now=lambda: days_ago(2))
+    authority.issue(tmp_path, "a0", now=lambda: days_ago(2))
+    with pytest.raises(UserError, match=r"ca\.pem is not valid at this time"):
+        load_identity(tmp_path, "a0")
+    assert certs.main(["revoke", str(tmp_path)]) == 2
+    with pytest.raises(UserError, match="expired"):
+        authority.issue(tmp_path, "a1")
+    assert not (tmp_path / "a1.key").exists()
+
+
+def test_no_certificate_outlasts_its_authority(tmp_path: Path) -> None:
+    authority.create(tmp_path, days=10)
+    authority.issue(tmp_path, "a0", days=90)
+    member = load_identity(tmp_path, "a0")
+    assert member.certificate.not_valid_after_utc == member.ca.not_valid_after_utc
+
+
 def test_a_running_member_sees_a_new_list_of_revoked_members(tmp_path: Path) -> None:
     folder = copy_of_certificates(tmp_path)
     member = identity("a0", folder)
@@ -69,7 +88,29 @@ def test_a_running_member_sees_a_new_list_of_revoked_members(tmp_path: Path) -> 
     assert reason_of(identity("a0", folder), der(folder, "a1")) == "revoked"
 
 
-@pytest.mark.parametrize("harm", ["missing", "old", "forged", "garbage"])
+def test_revoking_a_name_revokes_every_certificate_it_was_ever_given(tmp_path: Path) -> None:
+    folder = copy_of_certificates(tmp_path)
+    first = der(folder, "a1")
+    authority.issue(folder, "a1-b")  # another member, whose name begins alike
+    for _ in range(2):
+        (folder / "a1.key").unlink()
+        authority.issue(folder, "a1")
+    authority.revoke(folder, ["a1"])
+    member = identity("a0", folder)
+    assert [reason_of(member, shown) for shown in (first, der(folder, "a1"))] == ["revoked"] * 2
+    assert member.check(der(folder, "a1-b"))[0] == "a1-b"
+
+
+def test_a_certificate_that_was_signed_before_records_were_kept_can_be_revoked(
+    tmp_path: Path,
+) -> None:
+    folder = copy_of_certificates(tmp_path)
+    shutil.rmtree(folder / "issued")
+    authority.revoke(folder, ["a1"])
+    assert reason_of(identity("a0", folder), der(folder, "a1")) == "revoked"
+
+
+@pytest.mark.parametrize("harm", ["missing", "old", "forged", "garbage", "cut"])
 def test_without_a_good_list_everybody_is_refused(tmp_path: Path, harm: str) -> None:
     folder = copy_of_certificates(tmp_path)
     member, shown = identity("a0", folder), der(folder, "a1")
@@ -82,8 +123,8 @@ def test_without_a_good_list_everybody_is_refused(tmp_path: Path, harm: str) -> 
         authority.create(tmp_path / "other")
         file.write_bytes((tmp_path / "other" / authority.LIST).read_bytes())
     else:
-        file.write_bytes(b"x")
-    assert reason_of(member, shown) == "revoked"
+        file.write_bytes(b"x" if harm == "garbage" else file.read_bytes()[:100])
+    assert reason_of(member, shown) == "no list"
     with pytest.raises(UserError):
         load_identity(folder, "a0")
 
@@ -113,6 +154,14 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
         load_identity(folder, "a0")
 
 
+def test_a_key_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    folder = copy_of_certificates(tmp_path)
+    (folder / "a0.key").unlink()
+    (folder / "a0.key").mkdir(mode=0o700)
+    with pytest.raises(UserError, match=r"a0\.key cannot be read"):
+        load_identity(folder, "a0")
+
+
 def test_somebody_elses_key_or_certificate_is_refused(tmp_path: Path) -> None:
     folder = copy_of_certificates(tmp_path)
     (folder / "a0.pem").write_bytes((folder / "a1.pem").read_bytes())
@@ -138,6 +187,44 @@ def test_the_command_line_makes_what_members_need(
     assert certs.main(["revoke", str(ca), "a0"]) == 0
     assert certs.main(["init", str(ca)]) == 2
     assert "never overwritten" in capsys.readouterr().err
+
+
+def test_mistakes_at_the_authority_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy_of_certificates(tmp_path)
+    (folder / "a1.pem").write_bytes(b"x")
+    (folder / "issued" / "a2" / "1.pem").write_bytes(b"x")
+    for command, told in (
+        (["init", str(folder / "ca.pem")], "File exists"),
+        (["init", str(folder / "ca.pem" / "below")], "Not a directory"),
+        (["init", "/proc/none"], "No such file"),
+        (["issue", str(folder / "ca.pem"), "a3"], "no authority"),
+        (["request", str(folder / "ca.pem"), "a3"], "File exists"),
+        (["revoke", str(folder), "a1"], "a1.pem is no certificate"),
+        (["revoke", str(folder), "a2"], "1.pem is no certificate"),
+        (["revoke", str(folder), "nobody"], "nobody.pem is not here"),
+    ):
+        assert certs.main(command) == 2, command
+        error = capsys.readouterr().err
+        assert told in error, error
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+
+
+def test_days_that_are_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for days in ("0", "x", "-1"):
+        with pytest.raises(SystemExit) as caught:
+            certs.main(["init", str(tmp_path), "--days", days])
+        assert caught.value.code == 2
+        assert f"{days} is no number of days from 1 to 3650" in capsys.readouterr().err
+
+
+def test_what_was_asked_too_early_can_be_asked_again(tmp_path: Path) -> None:
+    issue = ["issue", str(tmp_path), "a0"]
+    assert certs.main(issue) == 2
+    assert certs.main(["init", str(tmp_path)]) == 0
+    assert certs.main(issue) == 0
 
 
 def test_the_authority_signs_what_was_asked_for_alone(tmp_path: Path) -> None:

@@ -149,6 +149,28 @@ def test_a_revoked_member_is_refused_from_its_next_call_on(served: Served) -> No
     assert served.server.counts() == {"revoked": 1}
 
 
+@pytest.mark.parametrize("harm", ["cut", "missing", "old"])
+def test_who_calls_while_the_list_is_being_copied_is_asked_to_come_again(
+    served: Served, harm: str
+) -> None:
+    file = served.me.folder / authority.LIST
+    good = file.read_bytes()
+    if harm == "missing":
+        file.unlink()
+    elif harm == "cut":
+        file.write_bytes(good[:-20])
+    else:
+        authority.revoke(served.me.folder, [], now=lambda: days_ago(authority.LIST_DAYS + 1))
+    with pytest.raises(grpc.RpcError, match="no list") as caught:
+        served.call(identity("a0"), "Register", registration("a0"))
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert is_passing(caught.value)
+    assert served.town.coordinator.members == {}
+    file.write_bytes(good)
+    served.call(identity("a0"), "Register", registration("a0"))
+    assert served.server.counts() == {"no list": 1}
+
+
 def test_nobody_registers_or_answers_as_another(served: Served) -> None:
     with pytest.raises(RemoteRefusalError, match="registers as"):
         served.call(identity("a1"), "Register", registration("a0"))

@@ -23,6 +23,7 @@ from knexa.errors import UserError
 MATCHMAKER: Final = "cpm"
 AUTHORITY: Final = "ca"
 LIST: Final = "revoked.crl"
+_ISSUED: Final = "issued"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SKEW = timedelta(minutes=5)  # between the clocks of two hosts
 LIST_DAYS: Final = 30
@@ -78,8 +79,9 @@ def create(folder: Path, *, days: int = 365, now: Now = utc_now) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     write_private(folder / f"{AUTHORITY}.key", pem_of(key))
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "knexa federation")])
+    start = now()
     certificate = (
-        _builder(subject, subject, key.public_key(), days, now)
+        _builder(subject, subject, key.public_key(), start, start + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs=True), critical=True)
         .sign(key, hashes.SHA256())
@@ -104,11 +106,14 @@ def request(folder: Path, name: str) -> Path:
 def sign(folder: Path, name: str, wanted: bytes, *, days: int = 90, now: Now = utc_now) -> Path:
     """Sign a request for ``name``; whatever else the request asks for is ignored.
 
+    The certificate ends with the authority's at the latest. A copy in issued/NAME stays after a
+    renewal, so that ``revoke`` finds it.
+
     Raises:
-        UserError: It is no request, or one for another name.
+        UserError: It is no request, or one for another name; the authority is missing or expired.
     """
     check_name(name)
-    ca, ca_key = _authority(folder)
+    ca, ca_key = _authority(folder, now)
     try:
         parsed = x509.load_pem_x509_csr(wanted)
         asked = [a.value for a in parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
@@ -122,8 +127,10 @@ def sign(folder: Path, name: str, wanted: bytes, *, days: int = 90, now: Now = u
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise UserError("the request's key is not on P-256: make it with knexa.certs request")
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    start = now()
+    end = min(start + timedelta(days=days), ca.not_valid_after_utc)
     certificate = (
-        _builder(subject, ca.subject, key, days, now)
+        _builder(subject, ca.subject, key, start, end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(
@@ -135,13 +142,20 @@ def sign(folder: Path, name: str, wanted: bytes, *, days: int = 90, now: Now = u
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    path = folder / f"{name}.pem"
+    path, record = folder / f"{name}.pem", folder / _ISSUED / name
+    record.mkdir(parents=True, exist_ok=True)
+    (record / f"{certificate.serial_number:x}.pem").write_bytes(_pem(certificate))
     path.write_bytes(_pem(certificate))
     return path
 
 
 def issue(folder: Path, name: str, *, days: int = 90, now: Now = utc_now) -> Path:
-    """Make key and certificate in one place: for trials, where one host plays all parts."""
+    """Make key and certificate in one place: for trials, where one host plays all parts.
+
+    Raises:
+        UserError: The authority is missing or expired, or the key is there already.
+    """
+    _authority(folder, now)  # before there is a key that nobody signs
     wanted = request(folder, name)
     path = sign(folder, name, wanted.read_bytes(), days=days, now=now)
     wanted.unlink()
@@ -149,21 +163,19 @@ def issue(folder: Path, name: str, *, days: int = 90, now: Now = utc_now) -> Pat
 
 
 def revoke(folder: Path, names: Iterable[str], *, now: Now = utc_now) -> Path:
-    """Sign a new list of revoked certificates: those on the old one, and those of ``names``.
+    """Sign a new list of revoked certificates: those on the old one, and all of ``names``.
 
     Without names the list is only renewed.
 
     Raises:
-        UserError: There is no certificate of that name here.
+        UserError: There is no certificate of that name here, or one is damaged; the authority is
+            missing or expired.
     """
-    ca, ca_key = _authority(folder)
+    ca, ca_key = _authority(folder, now)
     path, start = folder / LIST, now()
     serials = {entry.serial_number for entry in read_list(path, ca)} if path.exists() else set()
     for name in names:
-        file = folder / f"{check_name(name)}.pem"
-        if not file.is_file():
-            raise UserError(f"{file} is not here: only the certificate itself can be revoked")
-        serials.add(x509.load_pem_x509_certificate(file.read_bytes()).serial_number)
+        serials |= _serials(folder, check_name(name))
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(ca.subject)
@@ -180,17 +192,49 @@ def revoke(folder: Path, names: Iterable[str], *, now: Now = utc_now) -> Path:
     return path
 
 
+def _serials(folder: Path, name: str) -> set[int]:
+    """Return the serial numbers of all certificates that were made for a name."""
+    newest, files = folder / f"{name}.pem", list((folder / _ISSUED / name).glob("*.pem"))
+    if newest.is_file():  # may be older than the records
+        files.append(newest)
+    if not files:
+        raise UserError(f"{newest} is not here: only a certificate itself can be revoked")
+    return {read_certificate(file).serial_number for file in files}
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    """Return a certificate from its file.
+
+    Raises:
+        UserError: It cannot be read, or is none.
+    """
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except ValueError:
+        raise UserError(f"{path} is no certificate: make it with python -m knexa.certs") from None
+
+
+def unreadable(path: Path, error: OSError) -> UserError:
+    """Return what to say of a key or certificate that cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path} is missing: python -m knexa.certs makes keys and certificates")
+    return UserError(f"{path} cannot be read: {error.strerror}; let this user read it")
+
+
 def read_list(path: Path, ca: x509.Certificate) -> x509.CertificateRevocationList:
     """Return the list of revoked certificates.
 
     Raises:
-        UserError: It is missing, or not signed by this authority.
+        UserError: It cannot be read, or is not signed by this authority.
     """
     try:
         found = x509.load_pem_x509_crl(path.read_bytes())
-    except OSError:
+    except OSError as error:
         raise UserError(
-            f"{path} is missing: copy the authority's list of revoked members"
+            f"{path} cannot be read ({error.strerror}): copy the authority's list of revoked "
+            "members"
         ) from None
     except ValueError:
         raise UserError(f"{path} is no list of revoked members: copy the authority's") from None
@@ -201,25 +245,33 @@ def read_list(path: Path, ca: x509.Certificate) -> x509.CertificateRevocationLis
     return found
 
 
-def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def _authority(folder: Path, now: Now) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     try:
         ca = x509.load_pem_x509_certificate((folder / f"{AUTHORITY}.pem").read_bytes())
         key = serialization.load_pem_private_key(
             (folder / f"{AUTHORITY}.key").read_bytes(), password=None
         )
-    except (OSError, ValueError):
+    except (OSError, TypeError, ValueError):
         raise UserError(
             f"{folder} holds no authority (ca.pem and ca.key): make one with "
             "python -m knexa.certs init DIR"
         ) from None
     assert isinstance(key, ec.EllipticCurvePrivateKey)
+    if ca.not_valid_after_utc < now():
+        raise UserError(
+            f"the authority in {folder} has expired: make a new one in another folder, and "
+            "everybody's certificates with it"
+        )
     return ca, key
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int, now: Now
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    start: datetime,
+    end: datetime,
 ) -> x509.CertificateBuilder:
-    start = now()
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -227,7 +279,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(start - _SKEW)
-        .not_valid_after(start + timedelta(days=days))
+        .not_valid_after(end)
     )
 
 

@@ -3,6 +3,7 @@
 import stat
 import threading
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -11,7 +12,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from knexa.errors import UserError
-from knexa.network.authority import AUTHORITY, LIST, Now, check_name, read_list, utc_now
+from knexa.network.authority import (
+    AUTHORITY,
+    LIST,
+    Now,
+    check_name,
+    read_certificate,
+    read_list,
+    unreadable,
+    utc_now,
+)
 from knexa.network.refusals import RefusedError
 
 
@@ -62,7 +72,7 @@ class Identity:
         """Return the name in a certificate of this federation that is valid now.
 
         Raises:
-            RefusedError: It is none.
+            RefusedError: It is none. The reason is ``no list`` where that cannot be told just now.
         """
         try:
             certificate = x509.load_der_x509_certificate(der)
@@ -77,8 +87,7 @@ class Identity:
             ) from None
         if is_authority:
             raise RefusedError("certificate", "an authority's own certificate is no member's")
-        moment = self.now()
-        if not certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc:
+        if not _is_valid(certificate, self.now()):
             raise RefusedError("certificate", f"{name}'s is not valid at this time")
         self._lists.check(certificate.serial_number, name, self.now)
         return name, certificate
@@ -108,17 +117,15 @@ def load_identity(folder: Path, name: str, *, now: Now = utc_now) -> Identity:
             a member without a valid certificate takes part in nothing.
     """
     check_name(name)
-    certificate = _read_certificate(folder / f"{name}.pem")
-    ca = _read_certificate(folder / f"{AUTHORITY}.pem")
+    certificate = read_certificate(folder / f"{name}.pem")
+    ca = read_certificate(folder / f"{AUTHORITY}.pem")
+    if not _is_valid(ca, now()):
+        raise UserError(
+            f"{folder / AUTHORITY}.pem is not valid at this time: set the clock, or copy the "
+            "federation's new authority and a new certificate from it"
+        )
     file = folder / f"{name}.key"
-    if not file.is_file():
-        raise UserError(f"{file} is missing: python -m knexa.certs makes keys and certificates")
-    if stat.S_IMODE(file.stat().st_mode) & 0o077:
-        raise UserError(f"{file} is open to others on this machine: chmod 600 it")
-    try:
-        key = serialization.load_pem_private_key(file.read_bytes(), password=None)
-    except (ValueError, TypeError):
-        raise UserError(f"{file} holds no unencrypted private key: make a new one") from None
+    key = _read_key(file)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or (
         key.public_key() != certificate.public_key()
     ):
@@ -144,9 +151,9 @@ class _Lists:
         try:
             newest = self._newest()
         except UserError as error:
-            raise RefusedError("revoked", f"nobody is known not to be: {error}") from None
+            raise RefusedError("no list", f"nobody is known not to be revoked: {error}") from None
         if newest.next_update_utc is None or newest.next_update_utc < now():
-            raise RefusedError("revoked", f"{self._path.name} is too old to tell: copy a new one")
+            raise RefusedError("no list", f"{self._path.name} is too old to tell: copy a new one")
         if newest.get_revoked_certificate_by_serial_number(serial) is not None:
             raise RefusedError("revoked", f"{name}'s certificate was revoked")
 
@@ -161,15 +168,23 @@ class _Lists:
             return self._read[1]
 
 
-def _read_certificate(path: Path) -> x509.Certificate:
+def _read_key(path: Path) -> object:
+    """Return a private key that nobody else on this machine can read."""
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except OSError:
-        raise UserError(
-            f"{path} is missing: python -m knexa.certs makes keys and certificates"
-        ) from None
-    except ValueError:
-        raise UserError(f"{path} is no certificate: make it with python -m knexa.certs") from None
+        is_open = stat.S_IMODE(path.stat().st_mode) & 0o077
+        content = path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if is_open:
+        raise UserError(f"{path} is open to others on this machine: chmod 600 it")
+    try:
+        return serialization.load_pem_private_key(content, password=None)
+    except (ValueError, TypeError):
+        raise UserError(f"{path} holds no unencrypted private key: make a new one") from None
+
+
+def _is_valid(certificate: x509.Certificate, moment: datetime) -> bool:
+    return certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc
 
 
 def _name_in(certificate: x509.Certificate) -> str:

@@ -11,6 +11,7 @@ Reason = Literal[
     "handshake",  # no certificate, a stranger's, an expired one: TLS let nothing in
     "certificate",  # not this federation's, not valid now, or made for something else
     "revoked",
+    "no list",  # who is revoked cannot be told just now: the caller may come again
     "identity",  # somebody else's name, or a part that is not the caller's
     "wrong receiver",
     "unexpected",  # for a directive that nobody waits for

@@ -322,4 +322,6 @@ def _status(refused: RefusedError) -> Any:
         return grpc.StatusCode.ALREADY_EXISTS
     if refused.reason in _WHO:
         return grpc.StatusCode.PERMISSION_DENIED
+    if refused.reason == "no list":  # no fault of the caller's
+        return grpc.StatusCode.UNAVAILABLE
     return grpc.StatusCode.INVALID_ARGUMENT
