@@ -5,7 +5,8 @@
 
 NAME is the agent's name in the roster and in its certificate. Peers bring packages to --address
 (by default --listen). --problems is a JSONL file (docs/data.md) with the organisation's own
-problems; without it the agent takes its share of the configured data, as in a run in one process.
+problems, of which those that fail the gate are left out by name; without it the agent takes its
+share of the configured data, as in a run in one process.
 The overrides are those of ``python -m knexa``. --state holds the agent's adapter and its work: the
 same command goes on from there.
 """
@@ -16,14 +17,16 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knexa.errors import UserError
-from knexa.party import party_settings, run_party
+from knexa.party import party_settings, run_party, seconds
 
 if TYPE_CHECKING:
     from knexa.data.partition import AgentData
+    from knexa.evaluation import Executor
     from knexa.federation.settings import Settings
     from knexa.matchmaking.pair_scores import Array
     from knexa.network.identity import Identity
@@ -56,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--state", type=Path, required=True, help="the agent's own folder")
     parser.add_argument("--problems", type=Path, help="the organisation's own problems, JSONL")
     parser.add_argument(
-        "--package-s", type=float, default=300.0, help="a package is lost after so long"
+        "--package-s", type=seconds(1), default=300.0, help="a package is lost after so long"
     )
     return parser
 
@@ -72,12 +75,29 @@ def _join(given: argparse.Namespace, overrides: list[str], stop: threading.Event
     names = [agent.name for agent in settings.roster.agents]
     if given.name not in names:
         raise UserError(f"{given.name} is not on the roster: it has {', '.join(names)}")
+    given.address = _reachable(given.address or given.listen)
     with RunDirectory(given.state) as folder:
         work, close = _work(settings, names.index(given.name), given.problems, folder)
         try:
             _take_part(given, settings, identity, work, stop)
         finally:
             close()
+
+
+def _reachable(address: str) -> str:
+    """Return an address that peers can be told.
+
+    Raises:
+        UserError: It names no host, every address of one, or no port.
+    """
+    host, _, port = address.rpartition(":")
+    is_port = port.isdecimal() and 1 <= int(port) <= 65535
+    if host.strip("[]") in ("", "0.0.0.0", "::") or not is_port:
+        raise UserError(
+            f"{address}: peers cannot reach that; name this agent's host and port with "
+            "--address HOST:PORT"
+        )
+    return address
 
 
 def _work(
@@ -97,24 +117,31 @@ def _work(
     if workers.remote or workers.num_workers > 1:
         raise UserError("an agent is one process: leave engine= and engine.num_workers= out")
     session, _ = build_session(settings, workers, only=index)
-    if problems is not None:
-        session.splits[index] = _own(settings, problems)
-    work = LLMWork(
-        session,
-        index,
-        profile=settings.profile,
-        reward=settings.reward,
-        release=_release(settings),
-        agreement=agreement(settings),
-        folder=folder,
-    )
-    return work, session.executor.close
+    with ExitStack() as stack:
+        stack.callback(session.executor.close)
+        if problems is not None:
+            session.splits[index] = _own(settings, session.executor, problems)
+        work = LLMWork(
+            session,
+            index,
+            profile=settings.profile,
+            reward=settings.reward,
+            release=_release(settings),
+            agreement=agreement(settings),
+            folder=folder,
+        )
+        return work, stack.pop_all().close
 
 
-def _own(settings: "Settings", path: Path) -> "AgentData":
-    """Return the organisation's own problems, split as the partition splits an agent's share."""
+def _own(settings: "Settings", executor: "Executor", path: Path) -> "AgentData":
+    """Return the organisation's own problems, split as the partition splits an agent's share.
+
+    Raises:
+        UserError: The file is missing or damaged, or no problem in it passes the gate.
+    """
     from knexa.data.jsonl import parse_row
     from knexa.data.rows import read_rows
+    from knexa.evaluation import gate
     from knexa.seeding import derive_rng
 
     if not path.is_file():
@@ -123,7 +150,10 @@ def _own(settings: "Settings", path: Path) -> "AgentData":
     problems = tuple(problem for problem, role in rows if role in (None, "train"))
     if not problems:
         raise UserError(f"--problems {path} holds no problem to train on")
-    split = settings.partition.split(problems, 1, derive_rng(settings.seed, "partition"))
+    report = gate(executor, problems)
+    if not report.problems:
+        raise UserError(f"no problem in --problems {path} passes the gate: check their tests")
+    split = settings.partition.split(report.problems, 1, derive_rng(settings.seed, "partition"))
     own: AgentData = split[0]
     return own
 
@@ -174,7 +204,7 @@ def _take_part(
             matchmaker,
             Courier(identity, key, backoff=pace.courier, clock=clock, rng=rng),
             inbox,
-            address=given.address or given.listen,
+            address=given.address,
             agreement=agreement(settings),
             pace=pace,
             clock=clock,
