@@ -237,6 +237,8 @@ class AgentLoop:
             self._courier.deliver(assignment, self._work.teach(assignment))
         except RefusedError as refused:
             self._refusals.count(refused, assignment.student)
+            if refused.reason in _FOR_NOW:
+                return
         except RemoteRefusalError as error:
             log.warning("%s refuses a package: %s", assignment.student, error)
         except grpc.RpcError as error:
