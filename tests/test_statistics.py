@@ -5,10 +5,11 @@ from hypothesis import strategies as st
 
 from knexa.statistics import (
     Interval,
-    bootstrap_curve,
     bootstrap_mean,
     minimum_detectable_difference,
     paired_difference,
+    student_curve,
+    student_mean,
 )
 
 
@@ -53,7 +54,7 @@ def test_pairing_removes_what_units_have_in_common() -> None:
     rng = np.random.default_rng(0)
     difficulty = rng.normal(0, 10, 80)
     a, b = difficulty + 1 + rng.normal(0, 0.1, 80), difficulty
-    interval = paired_difference(a, b, np.random.default_rng(0))
+    interval = paired_difference(a, b)
     assert interval.mean == pytest.approx(1.0, abs=0.05)
     assert interval.high - interval.low < 0.2
 
@@ -63,35 +64,46 @@ def test_undefined_input_is_refused() -> None:
     for values in ([], [[1.0]], [float("nan")]):
         with pytest.raises(ValueError, match="bootstrap_mean needs"):
             bootstrap_mean(values, rng=rng)
+    with pytest.raises(ValueError, match="finite"):
+        student_mean([1.0, float("nan")])
+    with pytest.raises(ValueError, match="at least one"):
+        student_mean([])
     with pytest.raises(ValueError, match="confidence"):
         bootstrap_mean([1.0], confidence=1.0, rng=rng)
     with pytest.raises(ValueError, match="must match"):
-        paired_difference([1.0], [1.0, 2.0], rng)
+        paired_difference([1.0], [1.0, 2.0])
 
 
 def test_interval_is_stored_by_name() -> None:
     assert Interval(0.5, 0.25, 0.75).as_dict() == {"mean": 0.5, "low": 0.25, "high": 0.75}
 
 
-def test_curve_bands_hold_their_mean_and_shrink_to_a_point_for_one_unit() -> None:
+@pytest.mark.parametrize("num_units", [3, 5, 10])
+def test_a_few_units_are_covered_as_often_as_it_says(num_units: int) -> None:
+    samples = np.random.default_rng(num_units).normal(2.0, 1.0, size=(2000, num_units))
+    intervals = [student_mean(values) for values in samples]
+    covered = np.mean([interval.low <= 2.0 <= interval.high for interval in intervals])
+    assert 0.935 <= covered <= 0.965
+
+
+def test_many_units_agree_with_the_bootstrap() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    resampled = bootstrap_mean(values, rng=np.random.default_rng(2))
+    interval = student_mean(values)
+    assert interval.low == pytest.approx(resampled.low, abs=0.01)
+    assert interval.high == pytest.approx(resampled.high, abs=0.01)
+
+
+def test_curve_bands_are_the_intervals_of_their_points_and_a_line_for_one_unit() -> None:
     curves = np.random.default_rng(0).normal(size=(8, 5)).cumsum(axis=1)
-    mean, low, high = bootstrap_curve(curves, rng=np.random.default_rng(0))
-    assert mean == pytest.approx(curves.mean(axis=0))
-    assert (low < mean).all()
-    assert (mean < high).all()
-    mean, low, high = bootstrap_curve(curves[:1], rng=np.random.default_rng(0))
+    mean, low, high = student_curve(curves)
+    for point in range(5):
+        interval = student_mean(curves[:, point])
+        expected = (interval.mean, interval.low, interval.high)
+        assert (mean[point], low[point], high[point]) == pytest.approx(expected)
+    mean, low, high = student_curve(curves[:1])
     assert (low == mean).all()
     assert (high == mean).all()
-
-
-def test_curve_bands_agree_with_the_interval_of_a_single_point() -> None:
-    values = np.random.default_rng(0).normal(size=12)
-    _, low, high = bootstrap_curve(
-        values[:, None], num_resamples=20_000, rng=np.random.default_rng(1)
-    )
-    interval = bootstrap_mean(values, rng=np.random.default_rng(2))
-    assert low[0] == pytest.approx(interval.low, abs=0.03)
-    assert high[0] == pytest.approx(interval.high, abs=0.03)
 
 
 def test_detectable_difference_is_found_with_its_power_and_no_more() -> None:

@@ -1,7 +1,9 @@
-"""Intervals by resampling: imports nothing of the package.
+"""Intervals of means: imports nothing of the package.
 
-Values are one per independent unit (a problem, a seed); resampling is over units, so that repeated
-measurements of one unit must be averaged first.
+Values are one per independent unit (a problem, a seed), so that repeated measurements of one unit
+must be averaged first. Over many units, such as problems, they are bootstrapped. Over the few seeds
+of a study they are Student's: a percentile bootstrap of five seeds covers the mean in 85 % of cases
+where 95 % are meant, of ten in 90 % (2,000 normal samples each).
 """
 
 from dataclasses import dataclass
@@ -69,55 +71,60 @@ def _resampled_means(
     return np.concatenate(means)
 
 
-def paired_difference(
-    a: ArrayLike,
-    b: ArrayLike,
-    rng: np.random.Generator,
-    *,
-    confidence: float = 0.95,
-    num_resamples: int = 10_000,
-) -> Interval:
-    """Return the mean of ``a - b`` over units measured under both, with its bootstrap interval.
+def student_mean(values: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """Return the mean with its interval by Student's t; a point for a single value.
+
+    Args:
+        values: One finite number per unit, at least one.
+        confidence: Coverage aimed at, in (0, 1); held where values are about normal.
 
     Raises:
-        ValueError: ``a`` and ``b`` differ in length, or as ``bootstrap_mean`` says.
+        ValueError: As ``student_curve`` says.
+    """
+    mean_T, low_T, high_T = student_curve(np.asarray(values)[:, None], confidence=confidence)
+    return Interval(float(mean_T[0]), float(low_T[0]), float(high_T[0]))
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """Return the mean of ``a - b`` over units measured under both, with its ``student_mean``.
+
+    Raises:
+        ValueError: ``a`` and ``b`` differ in length, or as ``student_curve`` says.
     """
     a_U, b_U = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a_U.shape != b_U.shape:
         raise ValueError(f"paired values must match: {a_U.shape} against {b_U.shape}")
-    return bootstrap_mean(a_U - b_U, confidence=confidence, num_resamples=num_resamples, rng=rng)
+    return student_mean(a_U - b_U, confidence=confidence)
 
 
-def bootstrap_curve(
-    values_UT: ArrayLike,
-    *,
-    confidence: float = 0.95,
-    num_resamples: int = 2_000,
-    rng: np.random.Generator,
+def student_curve(
+    values_UT: ArrayLike, *, confidence: float = 0.95
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return (mean_T, low_T, high_T): at each point the mean over units and its interval.
 
-    Whole curves are resampled, so that a unit's points stay together. The intervals are pointwise.
+    mean -+ t_{n-1}(1 - (1 - confidence) / 2) s / sqrt(n) over n units of standard deviation s
+    (n - 1); the mean itself for one unit. The intervals are pointwise.
 
     Args:
         values_UT: One curve per unit, at least one, all finite.
         confidence: Coverage aimed at at each point, in (0, 1).
-        num_resamples: Resamples with replacement.
-        rng: The only source of randomness.
 
     Raises:
         ValueError: No curves, values that are not finite, or a confidence outside (0, 1).
     """
+    from scipy.stats import t
+
     curves_UT = np.asarray(values_UT, dtype=np.float64)
     if curves_UT.ndim != 2 or len(curves_UT) == 0 or not np.isfinite(curves_UT).all():
-        raise ValueError("bootstrap_curve needs a finite matrix of at least one row")
+        raise ValueError("an interval needs finite values of at least one unit")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence} must lie between 0 and 1")
-    tail = (1 - confidence) / 2
-    low_T, high_T = np.quantile(
-        resampled_curves(curves_UT, num_resamples, rng), [tail, 1 - tail], axis=0
-    )
-    return curves_UT.mean(axis=0), low_T, high_T
+    mean_T, num_units = curves_UT.mean(axis=0), len(curves_UT)
+    if num_units == 1:
+        return mean_T, mean_T.copy(), mean_T.copy()
+    error_T = curves_UT.std(axis=0, ddof=1) / np.sqrt(num_units)
+    half_T = t.ppf(1 - (1 - confidence) / 2, num_units - 1) * error_T
+    return mean_T, mean_T - half_T, mean_T + half_T
 
 
 def resampled_curves(

@@ -29,7 +29,8 @@ def test_means_intervals_and_paired_differences_are_over_seeds(tmp_path):
         write_run(tmp_path, "random", seed, passed=base)
         write_run(tmp_path, "linucb", seed, passed=base + 0.02)
     table = results(tmp_path, "random/akd")
-    assert column(table, "pass@1 %")["random/akd"] == "30.0 [10.0, 50.0]"
+    # 4.303, the quantile of Student's t, times 20 / sqrt(3).
+    assert column(table, "pass@1 %")["random/akd"] == "30.0 [-19.7, 79.7]"
     # The seeds differ by 20 points, the methods by exactly 2 on each: pairing shows it.
     assert column(table, "against random/akd") == {
         "linucb/akd": "+2.0 [+2.0, +2.0]",
@@ -126,7 +127,7 @@ def test_formats_agree_and_latex_escapes(tmp_path):
     table = tables(study)[0]
     assert "| linucb/akd_verified |" in markdown(table)
     assert r"linucb/akd\_verified & " in latex(table)
-    assert r"25.0 {\scriptsize [20.0, 30.0]}" in latex(table)
+    assert r"25.0 {\scriptsize [-38.5, 88.5]}" in latex(table)
     assert r"pass@1 \%" in latex(table)
     lines = list(csv.DictReader(io.StringIO(tidy_csv(study, table))))
     (line,) = [line for line in lines if line["measure"] == "pass@1 %"]

@@ -4,7 +4,7 @@
 
 The overrides are those of ``python -m knexa -m``: every point is one federation, trained for
 federation.num_rounds rounds and attacked; points that differ in their seed alone make one row, with
-95 % bootstrap intervals over seeds. guardrail and training are swept as above unless they are
+95 % intervals over seeds (Student's t). guardrail and training are swept as above unless they are
 given. Rows are printed and written to outputs/<name>/membership/membership.json.
 """
 
@@ -17,9 +17,8 @@ from typing import Any
 from knexa import composition
 from knexa.components import one_line
 from knexa.errors import UserError
-from knexa.seeding import derive_rng
 from knexa.settings_builder import build_settings
-from knexa.statistics import bootstrap_mean
+from knexa.statistics import student_mean
 
 _SWEPT = ("guardrail=standard,none", "training=default,dp")
 
@@ -82,8 +81,7 @@ def _rows(label: str, seeds: dict[int, Any]) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"point": label, "evidence": evidence, "attack": attack}
             for measure in measured:
                 values = [power[evidence][attack][measure] for power in seeds.values()]
-                rng = derive_rng(0, "membership-bootstrap")
-                row[measure] = bootstrap_mean(values, rng=rng).as_dict()
+                row[measure] = student_mean(values).as_dict()
             rows.append(row | {"seeds": sorted(seeds)})
     return rows
 

@@ -42,12 +42,12 @@ class _Kind:
     draw: _Draw
 
 
-_BANDS = "Lines are means over seeds, bands 95 % bootstrap intervals over seeds."
+_BANDS = "Lines are means over seeds, bands 95 % intervals over seeds."
 _KINDS = (
     _Kind(
         "final",
         "Final Pass@1",
-        "Faint dots are seeds; the bar is the 95 % bootstrap interval of their mean.",
+        "Faint dots are seeds; the bar is the 95 % interval of their mean.",
         lambda study, looks, _: scores.final(study, looks),
     ),
     _Kind(
@@ -65,13 +65,13 @@ _KINDS = (
     _Kind(
         "over_setting",
         "Pass@1 over a setting",
-        "Final Pass@1; bars are 95 % bootstrap intervals over seeds.",
+        "Final Pass@1; bars are 95 % intervals over seeds.",
         lambda study, looks, _: scores.over_setting(study, looks),
     ),
     _Kind(
         "gain_by_size",
         "Gain over random by federation size",
-        "Paired by seed with random pairing in the same setting; 95 % bootstrap intervals.",
+        "Paired by seed with random pairing in the same setting; 95 % intervals.",
         lambda study, looks, _: scores.gain_by_size(study, looks),
     ),
     _Kind(

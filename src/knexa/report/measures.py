@@ -1,7 +1,7 @@
 """What a table or a figure shows of a group: intervals over seeds, paired differences, equal steps.
 
-Intervals are 95 % percentile bootstraps over seeds, always with the same draws, so that one report
-of the same runs is the same report. Axes: S seeds, R rounds.
+Intervals are Student's 95 % over seeds; that of a slope resamples them, always with the same draws,
+so that one report of the same runs is the same report. Axes: S seeds, R rounds.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from knexa.report.runs import Run
 from knexa.seeding import derive_rng
 from knexa.statistics import (
     Interval,
-    bootstrap_curve,
-    bootstrap_mean,
     minimum_detectable_difference,
     paired_difference,
     resampled_curves,
+    student_curve,
+    student_mean,
 )
 
 Array = NDArray[np.float64]
@@ -79,7 +79,7 @@ class Curves:
 
 def over_seeds(values: Sequence[float]) -> Interval | None:
     """Return mean and interval, None for no values."""
-    return bootstrap_mean(values, rng=derive_rng(0, "report")) if values else None
+    return student_mean(values) if values else None
 
 
 def paired(
@@ -94,12 +94,12 @@ def paired(
         return None
     a, b = (np.array([values[seed] for seed in seeds]) for values in (mine, theirs))
     smallest = minimum_detectable_difference(a - b) if len(seeds) > 1 else None
-    return paired_difference(a, b, derive_rng(0, "report")), smallest, len(seeds)
+    return paired_difference(a, b), smallest, len(seeds)
 
 
 def band(x_R: Array, curves_SR: Array) -> Curves:
     """Return mean and interval of curves over seeds."""
-    mean_R, low_R, high_R = bootstrap_curve(curves_SR, rng=derive_rng(0, "report"))
+    mean_R, low_R, high_R = student_curve(curves_SR)
     return Curves(x_R=x_R, mean_R=mean_R, low_R=low_R, high_R=high_R)
 
 

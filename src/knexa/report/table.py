@@ -83,7 +83,7 @@ def tables(study: Study, against: str | None = None) -> tuple[Table, Table]:
 def _results(study: Study, against: str | None) -> Table:
     columns = _names(study, needs=True)
     notes = [
-        "Mean over seeds with its 95 % bootstrap interval over seeds. "
+        "Mean over seeds with its 95 % interval over seeds (Student's t). "
         "Pass@k samples completions at the end; greedy Pass@1 is the learning curve's, whose "
         "highest point is the peak: a last round far below it is a collapse (some of the gap is "
         "the noise that a maximum picks up)."
