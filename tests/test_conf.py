@@ -7,7 +7,10 @@ import pytest
 
 from knexa import composition
 from knexa.config_folders import config_folder, options_of, sweep_folder
+from knexa.engine.local import Workers
 from knexa.errors import UserError
+from knexa.federation.llm_stage import build_session
+from knexa.party import party_settings
 from knexa.settings_builder import COMPONENT_GROUPS, build_components
 
 WHOLE_RUNS = [
@@ -76,6 +79,14 @@ def test_paper_experiment_is_the_published_one() -> None:
     assert job.config["reward"]["normalization"] == "zscore"
     assert job.config["federation"]["num_rounds"] == 20
     assert job.config["partition"]["train"] == [45, 43, 44, 46, 54, 44]
+    assert job.config["training"]["precision"] == "16-mixed"
+
+
+def test_a_precision_that_needs_a_gpu_is_one_line_without() -> None:
+    settings = party_settings(["training.precision=16-mixed"])
+    with pytest.raises(UserError, match=r"precision=16-mixed needs a GPU.*bf16-mixed") as caught:
+        build_session(settings, Workers(1, "cpu", "test"))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("matchmaker", options_of("matchmaker"))

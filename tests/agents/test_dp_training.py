@@ -238,6 +238,13 @@ def test_the_same_seed_trains_to_the_same_bits(loaded, state):
     assert distance(first.adapter, other.adapter) > 0.0
 
 
+def test_private_training_on_the_cpu_asks_no_gpu(loaded, state, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.delattr(torch.cuda, "get_rng_state")
+    trained, report = train(loaded, state, [PrivateStep(private=batches(examples()), public=())])
+    assert report.optimizer_steps == trained.optimizer_steps == 1
+
+
 def test_problems_are_drawn_one_by_one_at_the_promised_rate():
     own, rng = examples(40), np.random.default_rng(3)
     sizes = []

@@ -1,11 +1,13 @@
 """A phase of training under Lightning's Trainer."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from knexa.agents import lightning_module
 from knexa.agents.lightning_module import AdapterModule, fit
 from knexa.agents.state import AgentState
 from knexa.agents.training import Example, Training, collate
@@ -47,9 +49,9 @@ def test_mixed_precision_goes_the_same_way_and_leaves_32_bits(name):
     state = AgentState(index=0, adapter=initial_adapter(loaded, 1))
     examples = [Example([5, 6, 7, 8, 9, 10, 11], 2), Example([20, 21, 22, 23], 1)]
     moved = {}
-    for precision in ("32-true", "bf16-mixed"):
+    for precision in ("32-true", "bf16-mixed", "16-mixed"):
         load_adapter(loaded, state.adapter)
-        trained, _ = fit(
+        trained, report = fit(
             loaded,
             state,
             [collate([(1.0, examples)], 0)] * 4,
@@ -58,14 +60,55 @@ def test_mixed_precision_goes_the_same_way_and_leaves_32_bits(name):
             accelerator="cpu",
             seed=1,
         )
+        assert report.optimizer_steps == trained.optimizer_steps == 4
         assert {tensor.dtype for tensor in trained.adapter.values()} == {torch.float32}
         moved[precision] = torch.cat(
             [(trained.adapter[key] - tensor).flatten() for key, tensor in state.adapter.items()]
         )
     assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
-    whole, mixed = moved.values()
-    assert not torch.equal(whole, mixed)
-    assert float(torch.cosine_similarity(whole, mixed, dim=0)) > 0.9
+    whole, *mixed = moved.values()
+    for half in mixed:
+        assert not torch.equal(whole, half)
+        assert float(torch.cosine_similarity(whole, half, dim=0)) > 0.9
+
+
+def test_steps_that_overflow_are_not_counted_and_leave_the_agent_as_it_was(monkeypatch):
+    loaded = load_backbone(ROSTER.backbones["tiny-qwen2"])
+    state = AgentState(index=0, adapter=initial_adapter(loaded, 1))
+    options = {"learning_rate": 3e-3, "accelerator": "cpu", "seed": 1}
+    half = Training(local_learning_rate=3e-3, kd_learning_rate=3e-3, precision="16-mixed")
+    batches = [collate([(1.0, [Example([5, 6, 7, 8], 1)])], 0)] * 2
+    load_adapter(loaded, state.adapter)
+    once, _ = fit(loaded, state, batches, training=replace(half, precision="32-true"), **options)
+    monkeypatch.setattr(lightning_module, "FIRST_LOSS_SCALE", 2.0**100)
+    for before in (state, once):
+        load_adapter(loaded, before.adapter)
+        after, report = fit(loaded, before, batches, training=half, **options)
+        assert report.optimizer_steps == 0
+        assert after.optimizer_steps == before.optimizer_steps
+        assert after.optimizer.keys() == before.optimizer.keys()
+        for name, tensor in (before.adapter | before.optimizer).items():
+            assert torch.equal((after.adapter | after.optimizer)[name], tensor)
+
+
+def test_training_on_the_cpu_asks_no_gpu(monkeypatch):
+    """A worker forked from a process that knows of a GPU cannot."""
+    loaded = load_backbone(ROSTER.backbones["tiny-gpt2"])
+    state = AgentState(index=0, adapter=initial_adapter(loaded, 1))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.delattr(torch.cuda, "get_rng_state")
+    generator = torch.get_rng_state()
+    _, report = fit(
+        loaded,
+        state,
+        [collate([(1.0, [Example([5, 6, 7, 8], 1)])], 0)],
+        training=Training(local_learning_rate=3e-3, kd_learning_rate=3e-3),
+        learning_rate=3e-3,
+        accelerator="cpu",
+        seed=1,
+    )
+    assert report.optimizer_steps == 1
+    assert torch.equal(torch.get_rng_state(), generator)
 
 
 def test_no_batches_are_no_training():

@@ -9,12 +9,17 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.utils.data import DataLoader
 
 from knexa.agents.state import AgentState
 from knexa.agents.training import Batch, FitReport, Training, objective
 from knexa.backbones.load import LoadedBackbone
+
+FIRST_LOSS_SCALE = 2.0**10
+"""What losses are scaled by in float16; torch begins with 2**16 and skips the steps that overflow
+until it has come down, but an exchange takes four steps and has none to spare."""
 
 
 class AdapterModule(L.LightningModule):
@@ -37,7 +42,6 @@ class AdapterModule(L.LightningModule):
         self.initial = state
         self.num_steps = -(-num_batches // training.accumulate)
         self.losses: list[torch.Tensor] = []
-        self.steps_taken = 0
 
     @property
     def mean_loss(self) -> float:
@@ -110,11 +114,14 @@ def run_trainer(
     accelerator: str,
 ) -> None:
     """Fit the module on the batches in their order, once."""
+    device = next(module.model.parameters()).device
+    is_scaled = training.precision == "16-mixed"
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=1,
-        strategy=LeaveInPlace(next(module.model.parameters()).device),
-        precision=training.precision,
+        strategy=LeaveInPlace(device),
+        precision=None if is_scaled else training.precision,
+        plugins=_scaled_precision(device.type) if is_scaled else None,
         max_epochs=1,
         accumulate_grad_batches=training.accumulate,
         gradient_clip_val=training.gradient_clip,
@@ -124,35 +131,49 @@ def run_trainer(
         enable_model_summary=False,
     )
     trainer.fit(module, DataLoader(list(batches), batch_size=None))  # type: ignore[arg-type]
-    module.steps_taken = int(trainer.global_step)
-    if module.steps_taken == 0:
+    if trainer.global_step == 0:
         raise RuntimeError("the trainer took no optimizer step")
+
+
+def _scaled_precision(device: str) -> MixedPrecision:
+    scaler = torch.amp.GradScaler(device, init_scale=FIRST_LOSS_SCALE)
+    return MixedPrecision("16-mixed", device, scaler)
 
 
 def trained_state(
     state: AgentState,
     parameters: Mapping[str, torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,
-    num_steps: int,
 ) -> AgentState:
-    """Return the state after so many steps: adapter and AdamW moments as fp32 CPU tensors."""
-    adapter, moments = {}, {}
+    """Return the state after training: adapter and AdamW moments as fp32 CPU tensors.
+
+    Steps are those that AdamW took: what overflows in float16 is skipped. An agent that never took
+    one has no moments.
+    """
+    adapter, moments, num_steps = {}, {}, state.optimizer_steps
     for name, parameter in parameters.items():
         adapter[name] = parameter.detach().float().cpu().clone()
-        for key in ("exp_avg", "exp_avg_sq"):
-            moments[f"{key}/{name}"] = optimizer.state[parameter][key].detach().cpu().clone()
-    return replace(
-        state,
-        adapter=adapter,
-        optimizer=moments,
-        optimizer_steps=state.optimizer_steps + num_steps,
-    )
+        if optimizer.state[parameter]:
+            num_steps = int(optimizer.state[parameter]["step"])
+            for key in ("exp_avg", "exp_avg_sq"):
+                moments[f"{key}/{name}"] = optimizer.state[parameter][key].detach().cpu().clone()
+    return replace(state, adapter=adapter, optimizer=moments, optimizer_steps=num_steps)
 
 
 def num_tokens(batches: Iterable[Batch]) -> int:
     """Return how many tokens the batches hold, prompts included and padding not."""
     masks = ("mask_BT", "prompt_mask_PT")
     return sum(int(batch[mask].sum()) for batch in batches for mask in masks if mask in batch)
+
+
+@contextmanager
+def seeded(model: torch.nn.Module, seed: int) -> Iterator[None]:
+    """Seed torch's generators; restore the host's and the model's device's on exit."""
+    device = next(model.parameters()).device
+    # Left to itself, torch asks every GPU, which a process that was forked from another cannot.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def fit(
@@ -173,13 +194,13 @@ def fit(
         return state, FitReport(None, 0, 0)
     loaded.model.train()
     module = AdapterModule(loaded, training, learning_rate, state, num_batches=len(batches))
-    with torch.random.fork_rng(), quiet_lightning():
-        torch.manual_seed(seed)
+    with seeded(loaded.model, seed), quiet_lightning():
         run_trainer(module, batches, training, accelerator)
     optimizer = module.optimizers(use_pl_optimizer=False)
     assert isinstance(optimizer, torch.optim.Optimizer)
-    trained = trained_state(state, loaded.adapter_parameters, optimizer, module.steps_taken)
-    return trained, FitReport(module.mean_loss, module.steps_taken, num_tokens(batches))
+    trained = trained_state(state, loaded.adapter_parameters, optimizer)
+    num_steps = trained.optimizer_steps - state.optimizer_steps
+    return trained, FitReport(module.mean_loss, num_steps, num_tokens(batches))
 
 
 @contextmanager
@@ -195,6 +216,7 @@ def quiet_lightning() -> Iterator[None]:
             ".*isinstance.*LeafSpec.*",
             ".*Checkpoint directory.*",
             ".*GPU available but not used.*",
+            r".*`lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",  # the first overflowed
         ):
             warnings.filterwarnings("ignore", message=text)
         try:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from knexa.agents.accounting import calibrated_noise, epsilon_spent, require_opacus
-from knexa.agents.lightning_module import adamw, num_tokens, trained_state
+from knexa.agents.lightning_module import adamw, num_tokens, seeded, trained_state
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState
 from knexa.agents.training import Batch, DPTraining, Example, FitReport, collate, objective
@@ -206,8 +206,7 @@ def fit_privately(
     loaded.model.train()
     device = next(iter(parameters.values())).device
     losses = []
-    with torch.random.fork_rng(), _gradients_per_example(loaded.model) as hooked:
-        torch.manual_seed(seed)
+    with seeded(loaded.model, seed), _gradients_per_example(loaded.model) as hooked:
         mechanism = _mechanism(
             optimizer,
             noise_multiplier,
@@ -226,7 +225,7 @@ def fit_privately(
             optimizer.step()
             schedule.step()
             losses.append(loss)
-    trained = trained_state(state, parameters, optimizer, len(steps))
+    trained = trained_state(state, parameters, optimizer)
     tokens = num_tokens(batch for step in steps for batch in (*step.private, *step.public))
     return trained, FitReport(float(np.mean(losses)), len(steps), tokens)
 

@@ -121,6 +121,7 @@ def build_session(
     Raises:
         UserError: Something that the config asks for is not to be had here.
     """
+    _check_precision(settings, workers)
     checking = gating(settings)
     used = (
         settings.roster.used_backbones if only is None else (settings.roster.agents[only].backbone,)
@@ -196,6 +197,14 @@ def _tokenizer_of(loaded: LoadedBackbone) -> str:
     """Return all that decides how a tokenizer cuts text, as text that equal ones share."""
     backend = getattr(loaded.tokenizer, "backend_tokenizer", None)
     return loaded.name if backend is None else str(backend.to_str())
+
+
+def _check_precision(settings: Settings, workers: Workers) -> None:
+    if settings.training.precision == "16-mixed" and workers.accelerator == "cpu":
+        raise UserError(
+            "training.precision=16-mixed needs a GPU, and this run trains on CPUs: set it to "
+            "bf16-mixed or 32-true"
+        )
 
 
 def _check_context(settings: Settings, name: str, loaded: LoadedBackbone) -> None:
