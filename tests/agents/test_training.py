@@ -108,3 +108,20 @@ def test_the_similarity_term_is_the_mean_squared_difference(model):
     assert torch.allclose(states[1], alone[0], atol=1e-5)  # padding is no part of the mean
     assert torch.allclose(own.diagonal(), torch.ones(3), atol=1e-6)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_training_keeps_no_keys_and_values(model):
+    outputs = []
+    handle = model.register_forward_hook(lambda *called: outputs.append(called[-1]))
+    weighted_loss(model, collate([(1.0, [Example([5, 6, 7, 8], 2)])], pad=0)).backward()
+    pooled_states(model, torch.tensor([[5, 6, 7]]), torch.ones(1, 3).long())
+    handle.remove()
+    model.zero_grad()
+    assert [output.past_key_values for output in outputs] == [None, None]
+
+
+def test_similarities_are_exact_in_mixed_precision():
+    states = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = cosines(states)
+    assert torch.equal(found, cosines(states))

@@ -240,7 +240,8 @@ def _top_log_probs(
     for item in items:
         text = KeptText(task_id=item.task_id, completion=item.completion)
         example = session.kept_example(loaded.tokenizer, text)
-        output = loaded.model(input_ids=torch.tensor([example.ids], device=device))
+        input_1T = torch.tensor([example.ids], device=device)
+        output = loaded.model(input_ids=input_1T, use_cache=False)
         answer_AV = output.logits[0, example.num_prompt - 1 : -1].float().log_softmax(-1)
         top = answer_AV.topk(size)
         ids.append(top.indices.int().cpu().numpy())

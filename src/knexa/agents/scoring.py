@@ -1,7 +1,8 @@
 """What an agent measures without being trained: its losses, its scores of text, its skills."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from knexa.agents.training import Example, collate, weighted_loss
 from knexa.data.problem import CATEGORIES, Problem
 from knexa.exchange.package import PackageLimits, decode
 from knexa.exchange.tensors import pack
+
+MOST_LOGIT_BYTES = 4 << 30
+"""What the logits of sequences that are measured together may take in 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +76,9 @@ def mean_loss(session: Session, state: AgentState, examples: Sequence[Example]) 
     loaded = session.backbone(state)
     loaded.model.eval()
     device = next(loaded.model.parameters()).device
-    total, tokens, size = 0.0, 0, session.evaluation.batch_size
-    for begin in range(0, len(examples), size):
-        chunk = examples[begin : begin + size]
+    total, tokens = 0.0, 0
+    for part in _parts(session, loaded.model, examples):
+        chunk = examples[part]
         count = sum(len(example.ids) - example.num_prompt for example in chunk)
         batch = collate([(1.0, chunk)], loaded.tokenizer.pad_token_id)
         with torch.inference_mode():
@@ -83,6 +87,17 @@ def mean_loss(session: Session, state: AgentState, examples: Sequence[Example]) 
             )
         total, tokens = total + float(loss) * count, tokens + count
     return total / max(tokens, 1)
+
+
+def _parts(session: Session, model: Any, examples: Sequence[Example]) -> Iterator[slice]:
+    """Yield which examples are measured together, in order: at most a batch, as logits allow."""
+    size = session.evaluation.batch_size
+    for begin in range(0, len(examples), size):
+        end = min(begin + size, len(examples))
+        longest = max(len(example.ids) for example in examples[begin:end])
+        rows = max(1, MOST_LOGIT_BYTES // (4 * longest * model.config.vocab_size))
+        for first in range(begin, end, rows):
+            yield slice(first, min(first + rows, end))
 
 
 def score_pool(
@@ -111,20 +126,22 @@ def mean_log_probs(
     loaded = session.backbone(state)
     loaded.model.eval()
     device = next(loaded.model.parameters()).device
-    examples = [session.kept_example(loaded.tokenizer, text) for text in texts]
-    order = sorted(range(len(examples)), key=lambda index: (len(examples[index].ids), index))
+    unsorted = [session.kept_example(loaded.tokenizer, text) for text in texts]
+    order = sorted(range(len(unsorted)), key=lambda index: (len(unsorted[index].ids), index))
+    examples = [unsorted[index] for index in order]
     scores_C = np.zeros(len(examples), dtype=np.float32)
-    for begin in range(0, len(order), session.evaluation.batch_size):
-        chunk = order[begin : begin + session.evaluation.batch_size]
-        batch = collate([(1.0, [examples[i] for i in chunk])], loaded.tokenizer.pad_token_id)
+    for part in _parts(session, loaded.model, examples):
+        batch = collate([(1.0, examples[part])], loaded.tokenizer.pad_token_id)
         input_BT, mask_BT = batch["input_BT"].to(device), batch["mask_BT"].to(device)
-        logits_BTV = loaded.model(input_ids=input_BT, attention_mask=mask_BT).logits
+        logits_BTV = loaded.model(
+            input_ids=input_BT, attention_mask=mask_BT, use_cache=False
+        ).logits
         loss_BT = F.cross_entropy(
             logits_BTV[:, :-1].float().transpose(1, 2), input_BT[:, 1:], reduction="none"
         )
         used_BT = (batch["weight_BT"][:, 1:] > 0).to(device)
         sums_B = (loss_BT * used_BT).sum(1) / used_BT.sum(1)
-        scores_C[chunk] = -sums_B.cpu().numpy()
+        scores_C[order[part]] = -sums_B.cpu().numpy()
     return scores_C
 
 

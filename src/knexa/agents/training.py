@@ -182,7 +182,9 @@ def weighted_loss(model: Any, batch: Batch) -> "torch.Tensor":
     """
     import torch.nn.functional as F
 
-    logits_BTV = model(input_ids=batch["input_BT"], attention_mask=batch["mask_BT"]).logits
+    logits_BTV = model(
+        input_ids=batch["input_BT"], attention_mask=batch["mask_BT"], use_cache=False
+    ).logits
     weight_BT = batch["weight_BT"][:, 1:]
     used_BT = weight_BT != 0
     loss_K = F.cross_entropy(
@@ -206,7 +208,11 @@ def _soft_loss(logits_BTV: "torch.Tensor", batch: Batch) -> "torch.Tensor":
 def pooled_states(model: Any, input_BT: "torch.Tensor", mask_BT: "torch.Tensor") -> "torch.Tensor":
     """Return the mean of the last hidden states over each prompt's tokens, states_BH."""
     output = model(
-        input_ids=input_BT, attention_mask=mask_BT, output_hidden_states=True, logits_to_keep=1
+        input_ids=input_BT,
+        attention_mask=mask_BT,
+        output_hidden_states=True,
+        logits_to_keep=1,
+        use_cache=False,
     )
     weight_BT1 = mask_BT[..., None].float()
     states_BTH: torch.Tensor = output.hidden_states[-1].float()
@@ -214,11 +220,13 @@ def pooled_states(model: Any, input_BT: "torch.Tensor", mask_BT: "torch.Tensor")
 
 
 def cosines(states_BH: "torch.Tensor") -> "torch.Tensor":
-    """Return the cosine similarities of all rows, cosines_BB."""
+    """Return the cosine similarities of all rows, cosines_BB, in 32 bits whatever the precision."""
+    import torch
     import torch.nn.functional as F
 
-    unit_BH = F.normalize(states_BH, dim=-1)
-    return unit_BH @ unit_BH.T
+    with torch.autocast(states_BH.device.type, enabled=False):
+        unit_BH = F.normalize(states_BH, dim=-1)
+        return unit_BH @ unit_BH.T
 
 
 def objective(model: Any, batch: Batch) -> "torch.Tensor":

@@ -1,0 +1,75 @@
+"""Losses and scores of text: how many sequences are measured at once, and what that leaves."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from knexa.agents import lessons, scoring
+from knexa.agents.scoring import mean_log_probs, mean_loss
+from knexa.agents.state import AgentState, KeptText
+from knexa.agents.training import Example
+from knexa.backbones.load import load_backbone
+from knexa.components import instantiate
+
+CONF = Path(__file__).parents[2] / "conf"
+ROSTER = instantiate(yaml.safe_load((CONF / "roster" / "tiny6.yaml").read_text()), key="roster")
+STATE = AgentState(index=0, adapter={})
+TEXTS = [KeptText(task_id=str(number), completion="") for number in range(7)]
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", params=ROSTER.backbones)
+def loaded(request):
+    return load_backbone(ROSTER.backbones[request.param], name=request.param)
+
+
+@pytest.fixture
+def examples():
+    rng = np.random.default_rng(0)
+    return [Example(rng.integers(5, 400, 12 + 3 * i).tolist(), 4 + i) for i in range(len(TEXTS))]
+
+
+@pytest.fixture
+def session(loaded, examples):
+    return SimpleNamespace(
+        backbone=lambda state: loaded,
+        evaluation=SimpleNamespace(batch_size=5),
+        kept_example=lambda tokenizer, text: examples[int(text.task_id)],
+    )
+
+
+@pytest.fixture
+def outputs(loaded):
+    """What the model gives, call by call."""
+    found = []
+    handle = loaded.model.register_forward_hook(lambda *called: found.append(called[-1]))
+    yield found
+    handle.remove()
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_logits_stay_within_the_limit(loaded, session, examples, outputs, monkeypatch, rows):
+    whole = mean_loss(session, STATE, examples), mean_log_probs(session, STATE, TEXTS)
+    assert [len(output.logits) for output in outputs] == [5, 2, 5, 2]
+    outputs.clear()
+    longest = max(len(example.ids) for example in examples)
+    row_bytes = 4 * longest * loaded.model.config.vocab_size
+    monkeypatch.setattr(scoring, "MOST_LOGIT_BYTES", rows * row_bytes if rows > 1 else 1)
+    parts = mean_loss(session, STATE, examples), mean_log_probs(session, STATE, TEXTS)
+    assert max(output.logits.nbytes for output in outputs) <= rows * row_bytes
+    assert len(outputs) == (14 if rows == 1 else 8)
+    assert parts[0] == pytest.approx(whole[0], rel=1e-5)
+    assert parts[1] == pytest.approx(whole[1], rel=1e-4)
+
+
+def test_measuring_keeps_no_keys_and_values(session, examples, outputs):
+    mean_loss(session, STATE, examples)
+    mean_log_probs(session, STATE, TEXTS)
+    lessons._top_log_probs(session, STATE, TEXTS, 2)
+    assert outputs
+    assert all(output.past_key_values is None for output in outputs)
