@@ -128,6 +128,13 @@ def test_pool_loads_a_backbone_once(backbone: Backbone) -> None:
     assert pool.get("tiny") is pool.get("tiny")
 
 
+def test_a_backbone_loaded_within_inference_mode_can_be_trained(backbone: Backbone) -> None:
+    with torch.inference_mode():
+        loaded = BackbonePool({"tiny": backbone}).get("tiny")
+    assert not any(parameter.is_inference() for parameter in loaded.model.parameters())
+    loaded.model(input_ids=torch.tensor([[1, 2, 3]])).logits.sum().backward()
+
+
 def test_a_family_that_the_model_is_not_is_named(folder: Path) -> None:
     wrong = Backbone(source=str(folder), family="bloom", lora=SLOT)
     with pytest.raises(UserError, match=r"'bloom' but the model .* is 'gpt2'"):

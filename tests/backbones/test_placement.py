@@ -27,7 +27,8 @@ class Card:
     """A device's memory of so many bytes, and what the phase at work needed beside the weights."""
 
     def __init__(self, models, size: int) -> None:
-        self.models, self.size, self.needed = models, size, 0
+        self.models, self.size, self.needed, self.released = models, size, 0, 0
+        self.begun = self.used()
 
     def used(self) -> int:
         return SIZE * sum(loaded.model.where == "card" for loaded in self.models.values())
@@ -36,8 +37,12 @@ class Card:
         return self.size - self.used()
 
     def peak(self) -> int:
-        needed, self.needed = self.needed, 0
-        return needed
+        most, self.begun = self.used() + self.needed - self.begun, self.used()
+        self.needed = 0
+        return most
+
+    def release(self) -> None:
+        self.released += 1
 
 
 @pytest.fixture
@@ -51,13 +56,14 @@ def there(models) -> str:
 
 def test_a_backbone_that_fits_stays_and_the_one_that_waited_longest_leaves(models):
     assert {num_bytes(loaded) for loaded in models.values()} == {SIZE}
-    placed = Placement("card", Card(models, 2 * SIZE + 100))
+    card = Card(models, 2 * SIZE + 100)
+    placed = Placement("card", card)
     seen = []
     for name in "abacb":
         placed.put_to_work(models[name])
         seen.append(there(models))
     assert seen == ["a", "ab", "ab", "ac", "bc"]
-    assert placed.moved == 2
+    assert placed.moved == card.released == 2
 
 
 def test_what_a_phase_needed_is_left_free_for_the_next_one_on_that_backbone(models):
@@ -93,17 +99,60 @@ def test_room_is_made_for_the_one_at_work_and_once(models):
     assert not placed.make_room()
 
 
-def test_what_a_full_device_asked_for_is_remembered(models):
+def test_a_phase_that_found_the_device_full_finds_more_room_the_next_time(models):
     card = Card(models, 3 * SIZE + 100)
     placed = Placement("card", card)
     for name in "ab":
         placed.put_to_work(models[name])
-    card.needed = 300  # the phase on b fails here
+    had = card.free()
+    card.needed = 300  # the phase on b fails here: what it asked for next was too much
     assert placed.make_room()
-    placed.put_to_work(models["c"])
-    placed.put_to_work(models["a"])
-    placed.put_to_work(models["b"])
-    assert card.free() >= 300
+    for name in "cab":
+        placed.put_to_work(models[name])
+    assert card.free() > had
+
+
+def test_what_a_phase_needs_once_there_is_room_is_remembered(models):
+    card = Card(models, 3 * SIZE + 100)
+    placed = Placement("card", card)
+    for name in "ab":
+        placed.put_to_work(models[name])
+    card.needed = card.free()
+    assert placed.make_room()
+    card.needed = 700  # the phase, run again
+    for name in "cb":
+        placed.put_to_work(models[name])
+    assert card.free() >= 700
+
+
+@pytest.fixture
+def crowded(models, monkeypatch):
+    """A device that takes one backbone at a time, whatever it says of itself."""
+    move = Model.to
+
+    def move_there(self, device):
+        if device == "card" and there(models):
+            self.where = "between"
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return move(self, device)
+
+    monkeypatch.setattr(Model, "to", move_there)
+    return Placement("card", Card(models, 10 * SIZE))
+
+
+def test_a_backbone_that_finds_no_place_takes_anothers(models, crowded):
+    for name in "aba":
+        crowded.put_to_work(models[name])
+        assert there(models) == name
+    assert crowded.moved == 2
+
+
+def test_a_backbone_that_finds_no_place_at_all_stays_on_the_host_whole(models, crowded):
+    models["c"].model.where = "card"  # another process's
+    with pytest.raises(torch.OutOfMemoryError):
+        crowded.put_to_work(models["a"])
+    assert models["a"].model.where == "cpu"
+    assert not crowded.make_room()
 
 
 def test_a_move_within_inference_mode_leaves_weights_that_can_be_trained(models):

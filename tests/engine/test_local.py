@@ -1,9 +1,11 @@
 import errno
+import gc
 import logging
 import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,42 @@ def test_a_phase_on_a_full_gpu_runs_again_where_others_can_make_room(caplog):
         assert "fit_at_last: other backbones make room" in caplog.text
         with pytest.raises(MachineError, match="during fill_gpu: lower"):
             pool.map(fill_gpu, [(0,)], [0])
+
+
+class Tight:
+    """Where there is room as soon as a phase has let go of what it had."""
+
+    left: weakref.ref[Log]
+
+    def make_room(self) -> bool:
+        return self.left() is None
+
+
+def fit_in_the_end(context: Tight, value: int) -> int:
+    held = Log()
+    first = not hasattr(context, "left")
+    context.left = weakref.ref(held)
+    if first:
+        fill_gpu(None, 0)
+    return value
+
+
+def test_room_is_made_once_the_failed_phase_has_let_go():
+    with Pool(Workers(1, "cpu", "test"), Tight()) as pool:
+        assert pool.map(fit_in_the_end, [(5,)], [0]) == [5]
+
+
+def test_what_an_earlier_run_left_behind_is_not_kept():
+    gc.disable()
+    try:
+        left = Log()
+        left.observer = left
+        gone = weakref.ref(left)
+        del left
+        with Pool(Workers(1, "cpu", "test"), None):
+            assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_tensors_come_back_bit_for_bit(tmp_path):

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 import pytest
 
+from knexa.engine import packing, parcels
 from knexa.engine.local import Workers
 from knexa.engine.parcels import HasLarge, Parcel, opened, stand_in
-from knexa.engine.ray import Ray, RayPool
+from knexa.engine.ray import Ray, RayPool, _Actor
 from knexa.errors import MachineError, UserError
 from whole_runs import files, run
 
@@ -144,6 +145,20 @@ def test_a_clusters_share_is_not_guessed() -> None:
     chosen = Ray(address="auto", num_workers=8, num_gpus=0.25).choose(6)
     assert (chosen.num_workers, chosen.accelerator, chosen.remote) == (8, "gpu", True)
     assert "0.25 GPU" in chosen.reason
+
+
+@pytest.mark.parametrize(("num_gpus", "given_back"), [(0.0, 0), (0.25, 1), (1.0, 0)])
+def test_a_worker_that_shares_a_gpu_gives_back_what_a_phase_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_gpus: float, given_back: int
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr("ray.get", lambda reference: reference)
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: calls.append("empty_cache"))
+    actor = _Actor([packing.pack(tmp_path)], Ray(num_gpus=num_gpus))
+    data, _ = parcels.pack_task((where, (1, 2)))
+    answer, _ = actor.run(data)
+    assert packing.result_of(answer)[0] == (3, os.getpid())
+    assert len(calls) == given_back
 
 
 def test_a_run_writes_the_same_bytes_as_in_one_process(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 None reads the global test set but ``evaluate`` and ``answer_finally``, whose results only the
 report sees. Every draw is seeded by (run seed, phase, round, agent), so a trial ("what if j had
-taught i?") with the same inputs is the exchange itself, to the last bit.
+taught i?") with the same inputs is the exchange itself, on CPUs to the last bit.
 """
 
 from dataclasses import asdict

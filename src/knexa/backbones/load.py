@@ -191,7 +191,11 @@ class BackbonePool:
     def get(self, name: str) -> LoadedBackbone:
         """Return the backbone of that roster name, wherever it lies, loading it the first time."""
         if name not in self._loaded:
-            self._loaded[name] = load_backbone(self._backbones[name], name=name)
+            import torch
+
+            # A phase may be in inference mode, whose tensors could never be trained.
+            with torch.inference_mode(False):
+                self._loaded[name] = load_backbone(self._backbones[name], name=name)
         return self._loaded[name]
 
     def put_to_work(self, name: str) -> LoadedBackbone:

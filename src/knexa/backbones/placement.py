@@ -6,6 +6,7 @@ until there is, the backbone that has waited longest is moved to the host's memo
 computed depends on it.
 """
 
+import gc
 from collections import OrderedDict
 from typing import Protocol
 
@@ -22,6 +23,9 @@ class Memory(Protocol):
 
     def peak(self) -> int:
         """Return the most that was in use since the last call, beyond what was in use then."""
+
+    def release(self) -> None:
+        """Leave to other processes what this one keeps and does not use."""
 
 
 class CudaMemory:
@@ -42,6 +46,11 @@ class CudaMemory:
         self._begun = torch.cuda.memory_allocated()
         return most
 
+    def release(self) -> None:
+        """Leave to other processes what this one keeps and does not use."""
+        gc.collect()  # a trainer and what it holds are a cycle
+        torch.cuda.empty_cache()
+
 
 class Placement:
     """Moves backbones between a device and the host.
@@ -56,7 +65,11 @@ class Placement:
         self._working: dict[str, int] = {}
 
     def put_to_work(self, loaded: LoadedBackbone) -> None:
-        """See that the backbone is on the device, with room to work, as far as there is any."""
+        """See that the backbone is on the device, with room to work, as far as there is any.
+
+        Raises:
+            torch.OutOfMemoryError: It has no place there even when all others have left.
+        """
         at_work = next(reversed(self._resident), None)
         if at_work == loaded.name:
             return
@@ -70,29 +83,46 @@ class Placement:
         while self._memory.free() < needed and self._evict(keep=loaded.name):
             pass
         if loaded.name not in self._resident:
-            _move(loaded, self._device)
-            self._resident[loaded.name] = loaded
+            self._fetch(loaded)
         self._memory.peak()
 
     def make_room(self) -> bool:
-        """Move everything to the host but the backbone at work; return whether anything was."""
+        """Move everything to the host but the backbone at work; return whether anything was.
+
+        Called when a phase found the device full and has let go of what it had there: from now on
+        its backbone is known to need more than was free.
+        """
         at_work = next(reversed(self._resident), None)
-        self._note(at_work)
+        self._note(at_work, at_least=self._memory.free() + 1)
         before = self.moved
         while self._evict(keep=at_work):
             pass
+        self._memory.peak()
         return self.moved > before
 
-    def _note(self, name: str | None) -> None:
+    def _fetch(self, loaded: LoadedBackbone) -> None:
+        while True:
+            try:
+                _move(loaded, self._device)
+            except torch.OutOfMemoryError:
+                if not self._evict(keep=loaded.name):
+                    _move(loaded, "cpu")
+                    raise
+            else:
+                self._resident[loaded.name] = loaded
+                return
+
+    def _note(self, name: str | None, at_least: int = 0) -> None:
         peak = self._memory.peak()
         if name is not None:
-            self._working[name] = max(peak, self._working.get(name, 0))
+            self._working[name] = max(peak, at_least, self._working.get(name, 0))
 
     def _evict(self, keep: str | None) -> bool:
         oldest = next((name for name in self._resident if name != keep), None)
         if oldest is None:
             return False
         _move(self._resident.pop(oldest), "cpu")
+        self._memory.release()
         self.moved += 1
         return True
 

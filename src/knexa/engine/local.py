@@ -142,7 +142,8 @@ class Pool:
 
     def __enter__(self) -> "Pool":
         # A collection writes to every object that it looks at, and so copies the pages that workers
-        # share with this process; what is there now stays anyhow.
+        # share with this process; what is there now and no garbage stays anyhow.
+        gc.collect()
         gc.freeze()
         self._fill()  # now, before the caller starts threads
         return self

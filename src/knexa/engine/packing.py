@@ -30,9 +30,10 @@ def timed(phase: Callable[..., Any], context: Any, task: tuple[Any, ...]) -> tup
         except Exception as error:
             if not _is_accelerator_full(error):
                 raise
-            if not getattr(context, "make_room", lambda: False)():
-                raise MachineError(_lower(phase)) from error
+            cause = type(error)(str(error))
         # Here, where the error has let go of what the phase had on the accelerator.
+        if not getattr(context, "make_room", lambda: False)():
+            raise MachineError(_lower(phase)) from cause
         log.info("the GPU's memory ran out during %s: other backbones make room", phase.__name__)
 
 

@@ -5,7 +5,8 @@ so that several agents train on one. What is large in a result (states, packages
 object store, and goes from there to the worker that needs it (``parcels``). Ray pickles what it
 sends: whoever can reach the cluster can run code in it.
 
-Results are those of ``engine=local`` bit for bit, on equal processors with equal ``num_threads``.
+On CPUs, results are those of ``engine=local`` bit for bit, where processors and ``num_threads``
+are equal; a GPU's own sums differ from one time to the next.
 What a killed worker has left undone is done again by a new one, once. Not covered: a lost machine
 takes the states with it that were computed there; the run goes on from its last checkpoint.
 """
@@ -113,7 +114,7 @@ class RayPool(Pool):
         return False
 
     def _start(self) -> "_RayWorker":
-        actor = self._actor.remote([self._context], self.engine.num_threads)
+        actor = self._actor.remote([self._context], self.engine)
         return _RayWorker(self._ray, actor)
 
     def _answering(self, running: Sequence[Any]) -> list[Any]:
@@ -167,11 +168,12 @@ class _RayWorker:
 class _Actor:
     """What runs in a worker process: the session, and one phase at a time on it."""
 
-    def __init__(self, context: list[Any], num_threads: int) -> None:
+    def __init__(self, context: list[Any], engine: Ray) -> None:
         import ray
         import torch
 
-        torch.set_num_threads(num_threads)
+        torch.set_num_threads(engine.num_threads)
+        self._shares_gpu = 0 < engine.num_gpus < 1
         self._context = pickle.loads(ray.get(context[0]))
 
     def run(self, data: bytes, *bodies: list[bytes]) -> tuple[bytes, list[bytes]]:
@@ -184,7 +186,12 @@ class _Actor:
             return packed
 
         phase, task = parcels.unpack_task(data, bodies)
-        return packing.answer(phase, self._context, task, pack_result), left
+        answer = packing.answer(phase, self._context, task, pack_result)
+        if self._shares_gpu:
+            import torch
+
+            torch.cuda.empty_cache()
+        return answer, left
 
 
 def _import_ray() -> ModuleType:
