@@ -6,16 +6,16 @@
 ``floor`` runs the command `knexa OVERRIDES` here, with one worker, and keeps what every phase
 trained and generated. Then it goes through all of it again, with the same models in the same
 process: forward, backward, clipping and AdamW of the same batches, and the forward passes of the
-same sequences, grouped as they were, token by token. No Lightning, no sampling, no profiles, no
-sandbox, no files. ``workers`` runs it with one worker on one core and with two workers on two, each
-in a process of its own, and compares the speed-up with the ideal schedule's: every phase spread
-over two workers as well as its tasks allow, everything else as it was. (Left to itself, one worker
-runs its programs on all cores.) Nothing here is a test.
+same sequences, grouped as they were, token by token. No Lightning, no scaling of losses, no
+sampling, no profiles, no sandbox, no files. ``workers`` runs it with one worker on one core and
+with two workers on two, each in a process of its own, and compares the speed-up with the ideal
+schedule's: every phase spread over two workers as well as its tasks allow, everything else as it
+was. (Left to itself, one worker runs its programs on all cores.) Nothing here is a test.
 
 Clock time of another program's making is in both; the processor time of ``floor`` is that of this
 process and its sandbox. Give it two idle cores where the clock matters. On a GPU the clock waits
-for it, and the most memory that each phase had allocated there is printed as well; paper6.py
-makes the published models for it.
+for it, and the most memory that each phase had allocated there is printed as well, as far as it
+rose above what the phase before it had; paper6.py makes the published models for it.
 """
 
 import argparse
@@ -51,19 +51,21 @@ class Recorder:
     def install(self) -> None:
         """Listen to the calls that train and generate, and to the phases around them."""
         from knexa.agents import learning, solve
+        from knexa.backbones.load import adapter_state
 
         timed, fit, answer = packing.timed, learning.fit, solve.generate
         loaded: list[Any] = []
 
         def record_phase(phase: Callable[..., Any], context: Any, task: Any) -> Any:
             self.phase = phase.__name__
-            finish_device()
+            before = finish_device()
             clock, processor = time.perf_counter(), processor_seconds()
             try:
                 return timed(phase, context, task)
             finally:
                 peak = finish_device()
-                self.peak_bytes[self.phase] = max(peak, self.peak_bytes[self.phase])
+                if peak != before:
+                    self.peak_bytes[self.phase] = max(peak, self.peak_bytes[self.phase])
                 self.clock[self.phase] += time.perf_counter() - clock
                 self.processor[self.phase] += processor_seconds() - processor
                 self.calls[self.phase] += 1
@@ -76,7 +78,7 @@ class Recorder:
         def record_generation(model: Any, prompts: Any, **options: Any) -> Any:
             found = answer(model, prompts, **options)
             ids = [generation.ids for generation in found]
-            adapter = {n: p.detach().clone() for n, p in loaded[-1].adapter_parameters.items()}
+            adapter = adapter_state(loaded[-1])
             self.generations.append(
                 (self.phase, loaded[-1], adapter, list(prompts), ids, options["batch_size"])
             )
@@ -95,14 +97,25 @@ class Recorder:
 
 
 def finish_device() -> int:
-    """Wait for the GPU, if there is one; return the most bytes allocated there since last time."""
+    """Wait for the GPU, if there is one; return the most bytes allocated there.
+
+    Since a backbone was last put to work there: to begin anew is the placement's, which reads it.
+    """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return 0
     torch.cuda.synchronize()
-    peak = int(torch.cuda.max_memory_allocated())
-    torch.cuda.reset_peak_memory_stats()
-    return peak
+    return int(torch.cuda.max_memory_allocated())
+
+
+def put_to_work(backbone: Any, others: set[Any]) -> None:
+    """Give the GPU, if there is one, to the backbone alone."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        for other in others - {backbone}:
+            other.model.to("cpu")
+        backbone.model.to("cuda")
 
 
 def train_bare(backbone: Any, state: Any, batches: Any, training: Any, rate: float) -> int:
@@ -198,17 +211,17 @@ def floor(overrides: list[str]) -> None:
     run(["engine.num_workers=1", *overrides])
     whole = time.perf_counter() - clock, processor_seconds() - processor
     bare_clock, bare_processor, tokens = Counter[str](), Counter[str](), Counter[str]()
-    work: list[tuple[str, Callable[[], int]]] = [
-        (phase, lambda rest=rest: train_bare(*rest))  # type: ignore[misc]
-        for phase, *rest in recorder.fits
+    work: list[tuple[Callable[..., int], tuple[Any, ...]]] = [
+        *((train_bare, fit) for fit in recorder.fits),
+        *((generate_bare, generation) for generation in recorder.generations),
     ]
-    work += [
-        (phase, lambda rest=rest: generate_bare(*rest))  # type: ignore[misc]
-        for phase, *rest in recorder.generations
-    ]
-    for phase, make in work:
+    work.sort(key=lambda item: item[1][1].name)
+    backbones = {backbone for _, (_, backbone, *_) in work}
+    for make, (phase, backbone, *rest) in work:
+        put_to_work(backbone, backbones)
+        finish_device()
         clock, processor = time.perf_counter(), time.process_time()
-        tokens[phase] += make()
+        tokens[phase] += make(backbone, *rest)
         finish_device()
         bare_clock[phase] += time.perf_counter() - clock
         bare_processor[phase] += time.process_time() - processor
