@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from knexa.agents import lessons, scoring
-from knexa.agents.scoring import mean_log_probs, mean_loss
+from knexa.agents.scoring import mean_log_probs, mean_loss, text_loss
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import Example
 from knexa.backbones.load import load_backbone
@@ -73,3 +73,19 @@ def test_measuring_keeps_no_keys_and_values(session, examples, outputs):
     lessons._top_log_probs(session, STATE, TEXTS, 2)
     assert outputs
     assert all(output.past_key_values is None for output in outputs)
+
+
+def test_the_loss_on_text_is_a_mean_over_tokens_however_sure_its_teacher_was(model):
+    answers = {"a": [5, 6, 7], "b": [5, 6, 7, 8, 9, 10, 11, 12]}
+    session = SimpleNamespace(
+        backbone=lambda _: SimpleNamespace(model=model, tokenizer=SimpleNamespace(pad_token_id=0)),
+        kept_example=lambda _, text: Example(answers[text.task_id], 1, weight=text.weight),
+        evaluation=SimpleNamespace(batch_size=4),
+    )
+    state = AgentState(index=0, adapter={})
+    plain, weighed = (
+        [KeptText(task_id=i, completion="", weight=w) for i, w in zip("ab", weights, strict=True)]
+        for weights in ((1.0, 1.0), (0.2, 1.8))
+    )
+    assert text_loss(session, state, weighed) == pytest.approx(text_loss(session, state, plain))
+    assert text_loss(session, state, []) == float("inf")

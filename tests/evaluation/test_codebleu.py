@@ -149,5 +149,8 @@ def test_floors_name_the_empty_answer_and_the_copied_prompt() -> None:
     assert found["empty"] == {"compat": 0.25, "fixed": 0.0}
     assert found["prompt_copy"]["compat"] > 0.25
     assert 0 < found["prompt_copy"]["fixed"] < 0.5
+    # A candidate is scored without the prompt's docstring, and so is its floor.
+    copied = score("def solve(values):\n", "def solve(values):\n" + solution)
+    assert found["prompt_copy"] == {"compat": copied.compat, "fixed": copied.fixed}
     with pytest.raises(ValueError, match="no problems"):
         floors([])

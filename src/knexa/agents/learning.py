@@ -44,7 +44,8 @@ def learn(
 ) -> tuple[AgentState, Learned]:
     """Learn from what was received by the configured protocol (AKD's objective is Eq. 2).
 
-    Without ``received`` this is the no-teacher arm: the same number of steps on private data alone.
+    Without ``received`` this is the no-teacher arm: the same number of steps on private data alone,
+    beside what the student kept of earlier lessons where the protocol rehearses.
     """
     protocol = session.protocol
     if not isinstance(protocol, Distillation):
@@ -78,19 +79,17 @@ def _distil(
 ) -> tuple[AgentState, FitReport]:
     tokenizer = session.backbone(state).tokenizer
     alpha = protocol.alpha(round_number, session.num_rounds)
-    terms: list[Term] = []
-    if received is not None:
-        texts = state.replay if protocol.rehearses else received.texts
-        taught = [session.kept_example(tokenizer, text) for text in texts]
-        if received.soft:
-            taught = [
-                replace(example, soft=soft)
-                for example, soft in zip(taught, received.soft, strict=True)
-            ]
-        terms.append((alpha, taught))
-        if received.own_weight:
-            own = [session.kept_example(tokenizer, text) for text in received.own]
-            terms.append((alpha * received.own_weight, own))
+    texts = () if received is None else received.texts
+    texts = state.replay if protocol.rehearses else texts
+    taught = [session.kept_example(tokenizer, text) for text in texts]
+    if received is not None and received.soft:
+        taught = [
+            replace(example, soft=soft) for example, soft in zip(taught, received.soft, strict=True)
+        ]
+    terms: list[Term] = [(alpha, taught)]
+    if received is not None and received.own_weight:
+        own = [session.kept_example(tokenizer, text) for text in received.own]
+        terms.append((alpha * received.own_weight, own))
     return train(
         session,
         state,
@@ -227,15 +226,19 @@ def _deal(
     """Return batches of up to ``size`` examples: shuffled passes over all, one after another.
 
     A pass ends in a smaller batch, as an epoch does; fewer examples than ``size`` make batches of
-    all. Each four batches in a row are filled by length, short ones first: a third of a random
-    batch would be padding, and two groups that are dealt alike grow in step.
+    all. Each four batches in a row, or those that are left to fill, are filled by length, short
+    ones first: a third of a random batch would be padding, and two groups that are dealt alike grow
+    in step.
     """
     if not examples:
         return [[] for _ in range(num_batches)]
     batches: list[list[Example]] = []
     while len(batches) < num_batches:
         order = [examples[index] for index in rng.permutation(len(examples))]
-        for begin in range(0, len(order), 4 * size):
-            window = sorted(order[begin : begin + 4 * size], key=lambda example: len(example.ids))
+        while order and len(batches) < num_batches:
+            # No wider than what is left to fill: a cut would drop the long ones of a window.
+            width = min(4, num_batches - len(batches)) * size
+            window, order = order[:width], order[width:]
+            window.sort(key=lambda example: len(example.ids))
             batches += [window[first : first + size] for first in range(0, len(window), size)]
-    return batches[:num_batches]
+    return batches

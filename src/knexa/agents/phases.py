@@ -16,16 +16,23 @@ from knexa.agents.scoring import skills, validation_loss
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState
 from knexa.agents.training import FitReport
-from knexa.exchange.protocols import Distillation
+from knexa.exchange.protocols import Distillation, FedAvg
 from knexa.seeding import derive_seed
 
 
 def start(session: Session, index: int) -> AgentState:
-    """Return agent ``index`` before any training: a fresh adapter, an empty history."""
+    """Return agent ``index`` before any training: a fresh adapter, an empty history.
+
+    Under FedAvg a group begins with one adapter, the first member's (McMahan et al. 2017: clients
+    start from one model): the mean of B and that of A make the mean of B A where A began alike.
+    """
     from knexa.backbones.load import initial_adapter
 
-    loaded = session.pool.get(session.members[index].backbone)
-    seed = derive_seed(session.seed, "adapter", index)
+    backbones = [member.backbone for member in session.members]
+    loaded = session.pool.get(backbones[index])
+    shared = isinstance(session.protocol, FedAvg)
+    draw = backbones.index(backbones[index]) if shared else index
+    seed = derive_seed(session.seed, "adapter", draw)
     return AgentState(index=index, adapter=initial_adapter(loaded, seed))
 
 

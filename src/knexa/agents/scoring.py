@@ -1,7 +1,7 @@
 """What an agent measures without being trained: its losses, its scores of text, its skills."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,9 +65,12 @@ def validation_loss(session: Session, state: AgentState) -> float:
 
 
 def text_loss(session: Session, state: AgentState, texts: Sequence[KeptText]) -> float:
-    """Return the mean token cross-entropy on somebody's text, in nats; infinite without any."""
+    """Return the mean token cross-entropy on somebody's text, in nats; infinite without any.
+
+    Every token counts alike, whatever its text weighs in a lesson.
+    """
     tokenizer = session.backbone(state).tokenizer
-    examples = [session.kept_example(tokenizer, text) for text in texts]
+    examples = [session.kept_example(tokenizer, replace(text, weight=1.0)) for text in texts]
     return mean_loss(session, state, examples) if examples else float("inf")
 
 

@@ -134,7 +134,7 @@ def floors(problems: Sequence[Problem]) -> dict[str, dict[str, float]]:
     for problem in problems:
         reference = CodeBleuReference(comparable(problem, problem.canonical_solution))
         empty.append(reference.score(""))
-        copied.append(reference.score(problem.prompt))
+        copied.append(reference.score(comparable(problem, "")))
     return {
         name: {
             "compat": statistics.fmean(each.compat for each in scores),

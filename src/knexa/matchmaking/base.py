@@ -75,7 +75,8 @@ class Probe:
 
     ``rewards_NN[teacher, student]`` is the raw reward of the ordered pair, diagonal NaN, ``-inf``
     where the protocol cannot serve the pair;
-    ``no_teacher_N[student]`` is the raw reward of the same number of steps on private data.
+    ``no_teacher_N[student]`` is the raw reward of the same number of steps on private data, and on
+    what the student kept of earlier lessons where the protocol rehearses.
     """
 
     rewards_NN: Array
