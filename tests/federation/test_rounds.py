@@ -104,7 +104,7 @@ class FormulaWorld:
         self.skills = load_tree(folder / "world.safetensors")["skills"].copy()
 
 
-def _cpm(policy):
+def _cpm(policy, num_pairs=None):
     return CPM(
         matchmaker=policy,
         context=Interaction(),
@@ -112,12 +112,13 @@ def _cpm(policy):
         reward=LocalLoss(),
         protocol="akd",
         num_profile_features=32,
+        num_pairs=num_pairs,
     )
 
 
-def _run(path, world, *, policy=None, regret=2):
+def _run(path, world, *, policy=None, regret=2, num_pairs=None):
     with RunDirectory(path) as run_dir:
-        cpm = _cpm(policy or LinUCB())
+        cpm = _cpm(policy or LinUCB(), num_pairs)
         dispatch = Dispatch(faults=Faults(), sync=Sync(), seed=SEED, num_agents=NUM_AGENTS)
         checkpoint = run_dir.latest_checkpoint()
         run_dir.truncate_after(checkpoint[0] if checkpoint else -1)
@@ -161,9 +162,10 @@ def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path, failing_round):
         assert (tmp_path / "cut" / f"{name}.jsonl").read_bytes() == whole
 
 
-def test_an_oracle_is_probed_every_round_and_has_no_regret(tmp_path):
+@pytest.mark.parametrize("num_pairs", [None, 1])
+def test_an_oracle_is_probed_every_round_and_has_no_regret(tmp_path, num_pairs):
     world = FormulaWorld()
-    rows = _run(tmp_path / "run", world, policy=Oracle(), regret=3)
+    rows = _run(tmp_path / "run", world, policy=Oracle(), regret=3, num_pairs=num_pairs)
     assert world.probed == list(range(1, NUM_ROUNDS + 1))
     assert [row["round"] for row in rows["regret"]] == [1, 4]
     for row in rows["regret"]:

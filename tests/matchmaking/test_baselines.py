@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,16 @@ def test_oracle_that_may_leave_agents_unpaired_takes_the_best_matching_of_any_si
             for pairs in directed_matchings(6, num_pairs)
         )
         assert sum(directive.score for directive in plan) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("allow_unpaired", [False, True])
+def test_oracle_of_mutual_pairs_takes_the_best_sum_of_both_directions(allow_unpaired):
+    rewards_NN = np.full((4, 4), 0.1)
+    rewards_NN[0, 1], rewards_NN[1, 0] = 5.0, -9.0  # one learns much, the other unlearns more
+    view = view_of(np.zeros((4, 32)), np.random.default_rng(0), probe=probe_of(rewards_NN))
+    plan = Oracle(allow_unpaired=allow_unpaired).propose(replace(view, mutual=True))
+    assert len(plan) == 4
+    assert sum(directive.score for directive in plan) == pytest.approx(0.4)
 
 
 def test_oracle_says_that_it_needs_probes():

@@ -34,6 +34,19 @@ def test_row_holds_the_best_and_the_random_total_of_all_full_matchings(seed, num
     assert sum(rewards_NN[t, s] for t, s in row["best_pairs"]) == pytest.approx(row["best"])
 
 
+@pytest.mark.parametrize("num_pairs", [0, 1, 2, 9])
+def test_all_arms_have_as_many_pairs_as_the_federation_allows(num_pairs):
+    rewards_NN = np.random.default_rng(6).normal(size=(5, 5))
+    totals = [
+        sum(rewards_NN[pair] for pair in pairs)
+        for pairs in directed_matchings(5, min(num_pairs, 2))
+    ]
+    row = regret_row(1, probe_of(rewards_NN), (), num_pairs=num_pairs)
+    assert len(row["best_pairs"]) == min(num_pairs, 2)
+    assert row["best"] == pytest.approx(max(totals))
+    assert row["random"] == pytest.approx(np.mean(totals))
+
+
 def test_row_is_json_with_null_on_the_diagonal():
     probe = probe_of([[0, 1, 2], [3, 0, 4], [5, 6, 0]])
     row = json.loads(json.dumps(regret_row(4, probe, plan_of([(1, 0)], 3)), allow_nan=False))
@@ -81,7 +94,7 @@ def test_a_probe_that_is_not_finite_is_refused():
 
 
 def test_a_lone_agent_has_nothing_to_regret():
-    assert random_total(np.zeros((1, 1))) == 0.0
+    assert random_total(np.zeros((1, 1)), 0) == 0.0
     assert regret_row(1, probe_of([[0.0]]), ())["best"] == 0.0
 
 

@@ -3,6 +3,7 @@ import pytest
 from matchmaking_worlds import random_profiles
 
 from knexa.matchmaking.contexts import Concat, Interaction
+from knexa.matchmaking.cpm import MAX_FEATURE
 from knexa.matchmaking.ridge import REFRESH_EVERY, RidgeRegression
 
 LAMBDA = 0.01
@@ -67,13 +68,23 @@ def test_smallest_allowed_lambda_does_not_trip_the_drift_check():
     assert (model.widths(contexts_Kd) > 0).all()
 
 
-def test_drift_of_the_inverse_is_caught_at_the_refresh():
+def test_drift_of_the_inverse_is_mended_at_the_refresh_and_told_once(caplog):
     model = RidgeRegression(8, LAMBDA)
-    model.inverse_dd[0, 1] += 1.0
-    for index in range(REFRESH_EVERY - 1):
-        model.update(np.eye(8)[[index % 8]], np.zeros(1))
-    with pytest.raises(AssertionError, match="drifted"):
-        model.update(np.eye(8)[:1], np.zeros(1))
+    for _ in range(2):
+        model.inverse_dd[0, 1] += 1.0
+        for index in range(REFRESH_EVERY):
+            model.update(np.eye(8)[[index % 8]], np.zeros(1))
+        np.testing.assert_allclose(model.inverse_dd, np.linalg.inv(model.A_dd), rtol=1e-12)
+    assert caplog.text.count("drifted") == 1
+
+
+def test_settings_that_the_config_allows_never_end_a_run():
+    rng, context = np.random.default_rng(1), Interaction()
+    model = RidgeRegression(context.num_features(32), 1e-6)
+    for _ in range(10 * REFRESH_EVERY):
+        profiles_NF = rng.uniform(-MAX_FEATURE, MAX_FEATURE, (6, 32))
+        model.update(context.build(profiles_NF)[0, 1][None], np.zeros(1))
+    np.testing.assert_array_equal(model.inverse_dd, model._exact_inverse())
 
 
 def test_log_determinant_ratio_matches_its_definition():

@@ -71,7 +71,8 @@ def run_rounds(
         tracker.log_exchanges(rows)
         if due:
             assert probe is not None
-            tracker.log_regret(regret_row(round_number, probe, plan, active_N))
+            row = regret_row(round_number, probe, plan, active_N, cpm.num_pairs)
+            tracker.log_regret(row)
         round_rows = world.rows(round_number, exchanges)
         tracker.log_rounds(_round_rows(round_rows, attendance, arrivals))
         tracker.end_round(round_number)

@@ -13,8 +13,8 @@ from knexa.matchmaking.matchings import max_weight_pairs
 class Oracle(Matchmaker):
     """The best disjoint pairs by this round's counterfactual rewards, matched exactly.
 
-    Always matches exactly, whatever ``matching`` says. It looks one round ahead only: it need not
-    be the best over a whole run.
+    Always matches exactly, whatever ``matching`` says; where pairs teach both ways, by the sum of
+    both rewards. It looks one round ahead only: it need not be the best over a whole run.
 
     Attributes:
         allow_unpaired: False pairs as many agents as random does, even where every reward left is
@@ -30,11 +30,12 @@ class Oracle(Matchmaker):
         if view.probe is None:
             raise ValueError("the oracle needs the round's probe")
         rewards_NN = view.probe.rewards_NN
+        worth_NN = rewards_NN + rewards_NN.T if view.mutual else rewards_NN
         # Clipped at 0, a pair that loses weighs as much as no pair: the best matching of any size.
-        scores_NN = np.maximum(rewards_NN, 0.0) if self.allow_unpaired else rewards_NN
+        scores_NN = np.maximum(worth_NN, 0.0) if self.allow_unpaired else worth_NN
         if view.admissible_NN is not None:
             scores_NN = np.where(view.admissible_NN, scores_NN, -np.inf)
         pairs = max_weight_pairs(scores_NN, view.num_pairs, view.rng)
         if self.allow_unpaired:
-            pairs = [pair for pair in pairs if rewards_NN[pair] > 0.0]
+            pairs = [pair for pair in pairs if worth_NN[pair] > 0.0]
         return view.plan(pairs, rewards_NN)

@@ -34,9 +34,9 @@ class Regret:
         return self.every > 0 and (round - 1) % self.every == 0
 
 
-def best_pairs(rewards_NN: Array) -> list[tuple[int, int]]:
-    """Return the floor(N / 2) disjoint (teacher, student) pairs of largest total, exactly."""
-    return max_weight_pairs(rewards_NN, len(rewards_NN) // 2)
+def best_pairs(rewards_NN: Array, num_pairs: int) -> list[tuple[int, int]]:
+    """Return the ``num_pairs`` disjoint (teacher, student) pairs of largest total, exactly."""
+    return max_weight_pairs(rewards_NN, num_pairs)
 
 
 def pairs_total(rewards_NN: Array, pairs: list[tuple[int, int]]) -> float:
@@ -44,17 +44,17 @@ def pairs_total(rewards_NN: Array, pairs: list[tuple[int, int]]) -> float:
     return math.fsum(float(rewards_NN[pair]) for pair in pairs)
 
 
-def random_total(rewards_NN: Array) -> float:
-    """Return the expected total of a uniformly random full matching with uniformly random roles.
+def random_total(rewards_NN: Array, num_pairs: int) -> float:
+    """Return the expected total of that many uniformly random disjoint pairs with random roles.
 
-    By symmetry each of the N (N - 1) ordered pairs is among the M = floor(N / 2) chosen ones with
-    probability M / (N (N - 1)), so the expectation is that share of the sum over all ordered pairs.
+    By symmetry each of the N (N - 1) ordered pairs is among the M chosen ones with probability
+    M / (N (N - 1)), so the expectation is that share of the sum over all ordered pairs.
     """
     num_agents = len(rewards_NN)
     if num_agents < 2:
         return 0.0
     ordered_pairs = rewards_NN[~np.eye(num_agents, dtype=bool)].tolist()
-    return math.fsum(ordered_pairs) * (num_agents // 2) / (num_agents * (num_agents - 1))
+    return math.fsum(ordered_pairs) * num_pairs / (num_agents * (num_agents - 1))
 
 
 def chosen_pairs(plan: Plan, num_agents: int) -> list[tuple[int, int]] | None:
@@ -78,19 +78,26 @@ def among(probe: Probe, available_N: Mask | None) -> Probe:
 
 
 def regret_row(
-    round: int, probe: Probe, plan: Plan, available_N: Mask | None = None
+    round: int,
+    probe: Probe,
+    plan: Plan,
+    available_N: Mask | None = None,
+    num_pairs: int | None = None,
 ) -> dict[str, Any]:
     """Return the round's row of regret.jsonl, ready for JSON.
 
     The best and the random matching are of the agents that could have met (``available_N``; None is
-    all). What happens to a chosen pair's packages afterwards is no matter of choice.
+    all) and have ``num_pairs`` pairs (K_p; None, or more than half of these agents, is half of
+    them). They are as large where a policy abstains: against a plan of fewer pairs the reference is
+    a full matching, and regret is negative where the pairs left out lose. What happens to a chosen
+    pair's packages afterwards is no matter of choice.
 
     Keys: ``round``; ``rewards``, the raw reward matrix with null on the diagonal and for pairs that
     the protocol cannot serve (null as a whole beyond ``MAX_RECORDED_AGENTS``); ``no_teacher``, one
     raw reward per agent; ``best``, ``chosen`` and ``random``, totals of raw reward over the best
-    full matching, the plan (null where it is not a pairing, 0 where it is empty) and a uniformly
-    random full matching in expectation (null where some pairs cannot be served: the expectation
-    then has no closed form); ``best_pairs``, lists [teacher, student].
+    matching, the plan (null where it is not a pairing, 0 where it is empty) and a uniformly random
+    matching in expectation (null where some pairs cannot be served: the expectation then has no
+    closed form); ``best_pairs``, lists [teacher, student].
 
     Raises:
         ValueError: When a probed reward is not finite.
@@ -102,22 +109,24 @@ def regret_row(
     served_NN = off_diagonal_NN & ~np.isneginf(rewards_NN)
     if not (np.isfinite(rewards_NN[served_NN]).all() and np.isfinite(probe.no_teacher_N).all()):
         raise ValueError(f"the probe of round {round} has a reward that is not finite")
-    best = best_pairs(rewards_NN)
+    here_n = np.arange(num_agents) if available_N is None else np.flatnonzero(available_N)
+    most = len(here_n) // 2
+    num_pairs = most if num_pairs is None else min(num_pairs, most)
+    best = best_pairs(rewards_NN, num_pairs)
     chosen = chosen_pairs(plan, num_agents)
     rows: list[list[float | None]] | None = None
     if num_agents <= MAX_RECORDED_AGENTS:
         known_NN = rewards_NN.astype(object)
         known_NN[~served_NN] = None
         rows = known_NN.tolist()
-    here_n = np.arange(num_agents) if available_N is None else np.flatnonzero(available_N)
-    served_nn = served_NN[np.ix_(here_n, here_n)]
-    all_may_meet = served_nn.sum() == len(here_n) * (len(here_n) - 1)
+    here_nn = np.ix_(here_n, here_n)
+    all_may_meet = served_NN[here_nn].sum() == len(here_n) * (len(here_n) - 1)
     return {
         "round": round,
         "rewards": rows,
         "no_teacher": probe.no_teacher_N.tolist(),
         "best": pairs_total(rewards_NN, best),
         "chosen": None if chosen is None else pairs_total(rewards_NN, chosen),
-        "random": random_total(rewards_NN[np.ix_(here_n, here_n)]) if all_may_meet else None,
+        "random": random_total(rewards_NN[here_nn], num_pairs) if all_may_meet else None,
         "best_pairs": [list(pair) for pair in best],
     }

@@ -4,17 +4,21 @@ Covers the design matrix, its inverse and the estimate; says nothing about explo
 rows, K observations, d features.
 """
 
+import logging
 from typing import Any
 
 import numpy as np
 
 from knexa.matchmaking.pair_scores import Array, norms
 
+log = logging.getLogger(__name__)
+
 REFRESH_EVERY = 64
 """Rank-one updates between two exact inversions."""
 
 MAX_DRIFT = 1e-6
-"""Largest change, relative to the inverse's largest entry, that an exact inversion may bring."""
+"""Largest change, relative to the inverse's largest entry, that an exact inversion may bring
+without a warning."""
 
 
 class RidgeRegression:
@@ -31,6 +35,7 @@ class RidgeRegression:
         self.b_d: Array = np.zeros(num_features)
         self.inverse_dd: Array = np.eye(num_features) / regularization
         self._since_refresh = 0
+        self._has_warned = False
 
     @property
     def num_features(self) -> int:
@@ -99,7 +104,13 @@ class RidgeRegression:
     def _refresh(self) -> None:
         exact_dd = self._exact_inverse()
         drift = np.abs(exact_dd - self.inverse_dd).max() / np.abs(exact_dd).max()
-        assert drift < MAX_DRIFT, f"rank-one updates drifted by {drift:.1e}"
+        if not (drift < MAX_DRIFT or self._has_warned):
+            log.warning(
+                "rank-one updates drifted by %.1e before the inverse was computed anew; a larger "
+                "matchmaker.regularization keeps them closer",
+                drift,
+            )
+            self._has_warned = True
         self.inverse_dd = exact_dd
         self._since_refresh = 0
 
