@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from knexa.app import EXIT_USER_ERROR, run_command_line
+from knexa.recipe import RECIPE
 
 SHORT = ("logger=none", "federation.num_rounds=6", "federation.num_agents=6")
 
@@ -33,6 +34,7 @@ def test_a_run_leaves_the_contracts_files(federation):
     assert len(rows(run, "exchanges")) == 3 * 6
     summary = json.loads((run / "summary.json").read_text())
     assert summary["random_regret"] > 0
+    assert summary["recipe"] == RECIPE
     assert ("pass@1" in summary) == (federation == "synthetic")
     assert (run / "plots" / "regret.png").stat().st_size > 1000
 

@@ -83,6 +83,15 @@ def test_steps_between_rounds_are_interpolated(tmp_path):
     assert curves.mean_R[-1] == pytest.approx(0.4)
 
 
+def test_a_servers_steps_are_steps_too(tmp_path):
+    path = write_run(tmp_path, "fedid", 0, passed=0.4, rounds=4, num_agents=2)
+    rows = [json.loads(line) for line in (path / "exchanges.jsonl").read_text().splitlines()]
+    rows[0]["server"], rows[1]["server"] = {"optimizer_steps": 7}, None
+    (path / "exchanges.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run,) = read_runs([tmp_path])
+    assert run.curve.steps_R.tolist() == [0, 27, 47, 67, 87]
+
+
 def test_learning_curve_has_the_rounds_that_all_seeds_have(tmp_path):
     for seed, passed in ((0, 0.2), (1, 0.4)):
         write_run(tmp_path, "linucb", seed, passed=passed, rounds=4)

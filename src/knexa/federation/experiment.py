@@ -15,6 +15,7 @@ from knexa.federation.stage import Stage
 from knexa.federation.summary import summarize
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.pair_scores import Mask
+from knexa.recipe import RECIPE
 from knexa.tracking.console import Console
 from knexa.tracking.info import RunInfo, StartInfo
 from knexa.tracking.run_directory import RunDirectory
@@ -167,6 +168,7 @@ def _summary(
         | {
             "seed": settings.seed,
             "config_hash": settings.config_hash,
+            "recipe": RECIPE,
             "matchmaker": settings.matchmaker_name,
             "exchange": settings.exchange.name if settings.exchange else None,
             "needs": sorted(settings.matchmaker.needs),

@@ -157,7 +157,7 @@ def group_runs(runs: Sequence[Run]) -> Study:
     Raises:
         UserError: Two runs have one config and one seed, and yet came to different results.
     """
-    notes: list[str] = []
+    notes = _recipes(runs)
     seeded = {
         key
         for key in {key for run in runs for key in run.config if key.endswith("seed")}
@@ -201,6 +201,24 @@ def group_runs(runs: Sequence[Run]) -> Study:
         setting_keys=tuple(_short_names(setting_keys).values()),
         notes=tuple(dict.fromkeys([*notes, *texts.notes])),
     )
+
+
+def _recipes(runs: Sequence[Run]) -> list[str]:
+    """Return a sentence on the recipes of the runs, where they are not of one."""
+    counts = Counter(run.recipe for run in runs)
+    if len(counts) < 2:
+        return []
+    known = sorted(recipe for recipe in counts if recipe is not None)
+    named = [f"{recipe} ({_num_runs(counts[recipe])})" for recipe in known]
+    named += [f"unknown ({_num_runs(counts[None])})"] * (None in counts)
+    return [
+        "What the code computes differs between recipes (knexa/recipe.py), and these runs are of "
+        f"several: {', '.join(named)}."
+    ]
+
+
+def _num_runs(number: int) -> str:
+    return f"{number} run{'s' * (number != 1)}"
 
 
 def _usual(variants: Set[Named]) -> Named:

@@ -40,7 +40,8 @@ class Curve:
     Attributes:
         rounds_R: Round numbers, ascending.
         pass_RA: Shares in [0, 1]; NaN where an agent was not measured.
-        steps_R: Optimizer steps of all agents until the end of each round; None if not recorded.
+        steps_R: Optimizer steps of all agents, and of servers, until the end of each round; None if
+            not recorded.
     """
 
     rounds_R: NDArray[np.int64]
@@ -73,6 +74,7 @@ class Run:
         exchange: The protocol's name; None where nobody exchanges.
         seed: Its seed.
         config_hash: The run's identity, where the summary has it.
+        recipe: The version of what the code computed, where the summary has it.
         config: Dotted keys to values; lists are values.
         needs: What the matchmaker sees beyond profiles and rewards.
         values: Numbers of the summary and the curve, e.g. ``pass@1``, ``greedy_peak``, ``steps``.
@@ -88,6 +90,7 @@ class Run:
     exchange: str | None
     seed: int
     config_hash: str | None
+    recipe: int | None
     config: Mapping[str, Any]
     needs: tuple[str, ...]
     values: Mapping[str, float]
@@ -132,7 +135,8 @@ def read_run(path: Path) -> Run:
         config = yaml.safe_load(run_dir.config.read_text())
         summary = run_dir.read_summary()
         rounds = run_dir.read_rows("rounds")
-        curve = _curve(rounds)
+        exchanges = run_dir.read_rows("exchanges")
+        curve = _curve(rounds, [row for row in exchanges if row.get("server")])
         matchmaker, seed = str(summary["matchmaker"]), int(summary["seed"])
         exchange = None if matchmaker == NO_EXCHANGE else summary.get("exchange")
         shares = summary.get("data_shares")
@@ -142,13 +146,14 @@ def read_run(path: Path) -> Run:
             exchange=exchange,
             seed=seed,
             config_hash=summary.get("config_hash"),
+            recipe=summary.get("recipe"),
             config=dict(_flat(config)),
             needs=tuple(summary.get("needs") or ()),
             values=_values(summary, curve),
             names=tuple(agent_names(rounds)),
             curve=curve,
             probes=_probes(run_dir.read_rows("regret")),
-            pairs_K3=_pairs(run_dir.read_rows("exchanges")),
+            pairs_K3=_pairs(exchanges),
             data_shares=None if shares is None else np.asarray(shares, dtype=np.float64),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
@@ -193,20 +198,19 @@ def _values(summary: Mapping[str, Any], curve: Curve | None) -> dict[str, float]
     return values
 
 
-def _curve(rows: Sequence[Mapping[str, Any]]) -> Curve | None:
+def _curve(rows: Sequence[Mapping[str, Any]], served: Sequence[Mapping[str, Any]]) -> Curve | None:
     measured = sorted({row["round"] for row in rows if row.get("pass@1_greedy") is not None})
     if not measured:
         return None
     place = {number: index for index, number in enumerate(measured)}
     pass_RA = np.full((len(measured), 1 + max(row["agent"] for row in rows)), np.nan)
-    steps: dict[int, float] = {}
     for row in rows:
         if row.get("pass@1_greedy") is not None:
             pass_RA[place[row["round"]], row["agent"]] = row["pass@1_greedy"]
-        if row.get("optimizer_steps") is not None:
-            steps[row["round"]] = steps.get(row["round"], 0.0) + row["optimizer_steps"]
+    steps = [(row["round"], row.get("optimizer_steps") or 0) for row in rows]
+    steps += [(row["round"], row["server"].get("optimizer_steps") or 0) for row in served]
     steps_R = np.array(
-        [sum(count for number, count in steps.items() if number <= until) for until in measured]
+        [sum(count for number, count in steps if number <= until) for until in measured]
     )
     return Curve(
         rounds_R=np.array(measured, dtype=np.int64),
