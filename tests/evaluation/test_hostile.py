@@ -114,6 +114,15 @@ def ask(executor: Executor, body: str) -> str:
     return result.detail
 
 
+@pytest.mark.parametrize("name", ["StopIteration", "StopAsyncIteration"])
+def test_program_cannot_end_a_loop_of_the_tests(executor: Executor, name: str) -> None:
+    problem = make_problem("assert all(map(candidate, [2, 4, 6]))\n")
+    body = f"    class Own({name}): pass\n    raise Own\n"
+    results = executor.run([(problem, f"    raise {name}\n"), (problem, body)])
+    assert [each.outcome for each in results] == [Outcome.FAILED] * 2
+    assert all("RuntimeError" in each.detail for each in results)
+
+
 def test_program_finds_no_test_in_memory_frames_or_environment(executor: Executor) -> None:
     problem = make_problem("secret = 'sesame-' + str(6 * 7)\nassert candidate(0) == secret\n")
     search = (

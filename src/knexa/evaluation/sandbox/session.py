@@ -150,6 +150,8 @@ class Session:
             if kind in (SystemExit, KeyboardInterrupt, GeneratorExit):
                 self.end("crashed", f"the program raised {name}")
                 return End()
+            if kind in (StopIteration, StopAsyncIteration):
+                kind = RuntimeError  # as of a generator: it would end a loop of the tests
             if isinstance(kind, type) and issubclass(kind, Exception):
                 with contextlib.suppress(Exception):
                     error = kind(text)
