@@ -425,4 +425,16 @@ HOSTILE = {
         "            except OSError: pass\n    return None\n"
     ),
     "name lookup": "import socket\ndef solve(x):\n    return socket.gethostbyname('localhost')\n",
+    # What costs the compiler more than it looks.
+    "source with 50,000 clauses": (
+        "def solve(x): return 0\ndef f(): return [0 " + "for a in b " * 50000 + "]\n"
+    ),
+    "source with 20,000 keywords": (
+        "def solve(x): return 0\ndef f(): g("
+        + ",".join(f"a{number}=1" for number in range(20000))
+        + ")\n"
+    ),
+    "source that imports a long name": (
+        "def solve(x): return 0\ndef f():\n    import a" + ".b" * 40000 + "\n"
+    ),
 }

@@ -23,6 +23,7 @@ from knexa.evaluation import (
 )
 from knexa.evaluation.known import CANONICAL_CPU_S
 from knexa.evaluation.sandbox import executor as executor_module
+from knexa.evaluation.sandbox import outcome as outcome_module
 from knexa.evaluation.sandbox import scratch
 
 
@@ -66,6 +67,23 @@ def test_completion_that_defines_the_entry_point_is_the_whole_program(double: Pr
     assert program(double, body) == double.prompt + body
     again = "    return x\n\ndef solve(x):\n    return x\n"
     assert program(double, again) == double.prompt + again
+
+
+def test_long_completion_is_not_parsed_by_the_caller(
+    double: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcome_module, "ast", None)
+    long = "def f():\n    import a" + ".b" * 10000 + "\n"
+    whole = f"{long}def solve(x):\n    return x * 2\n"
+    assert program(double, whole) == whole
+    assert program(double, long) == double.prompt + long
+
+
+def test_long_program_is_compiled_in_the_sandbox(executor: Executor, double: Problem) -> None:
+    filler = "    # not much is said here\n" * 1000
+    assert outcome_of(executor, double, f"{filler}    return x * 2\n") is Outcome.PASSED
+    assert outcome_of(executor, double, f"{filler}    return x * 3\n") is Outcome.FAILED
+    assert outcome_of(executor, double, f"{filler}    return (\n") is Outcome.SYNTAX_ERROR
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,7 @@ def test_suite_is_large_and_reaches_outside() -> None:
         ("endless loop in C", Outcome.TIMEOUT),
         ("endless regex", Outcome.TIMEOUT),
         ("swallowing loop", Outcome.TIMEOUT),
+        ("source with 20,000 keywords", Outcome.TIMEOUT),
         ("memory flood", Outcome.OUT_OF_MEMORY),
         ("answer flood", Outcome.FAILED),
         ("hard exit", Outcome.CRASHED),

@@ -12,6 +12,8 @@ import pydantic
 
 from knexa.data.problem import Problem
 
+from .session import MAX_PARSED
+
 
 class Outcome(StrEnum):
     """How a program ended; only ``PASSED`` is right, only ``INFRASTRUCTURE_ERROR`` says nothing."""
@@ -74,12 +76,14 @@ def program(problem: Problem, completion: str) -> str:
     """Return the program that a completion stands for.
 
     The completion continues the prompt, unless it parses and defines ``entry_point`` at top level:
-    then it is the whole program.
+    then it is the whole program. One too long to be parsed here is, if a line of it looks like it.
     """
     name = re.escape(problem.entry_point)
     if re.search(
         rf"^(?:(?:async\s+)?def\s+{name}\b|class\s+{name}\b|{name}\s*[=:])", completion, re.M
     ):
+        if len(completion) > MAX_PARSED:
+            return completion
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             if any(_defines(node, problem.entry_point) for node in ast.parse(completion).body):
                 return completion

@@ -24,6 +24,11 @@ _BOOT = (
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
 MODULE = "tests"
 """Name of the namespace that trusted code runs in; classes made there can cross."""
+MAX_PARSED = 1 << 14
+"""Longer sources, in characters, are parsed in the sandbox alone.
+
+The worst of this length takes the parser half a second and 100 MiB; both grow with its square.
+"""
 _GRACE_S = 2.0
 
 

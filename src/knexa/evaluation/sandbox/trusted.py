@@ -24,7 +24,7 @@ import warnings
 from typing import Any
 
 from . import codec, kernel, layers, scratch
-from .session import MODULE, End, Server, ServerLostError, Session, proxy
+from .session import MAX_PARSED, MODULE, End, Server, ServerLostError, Session, proxy
 
 _MAX_SOURCE = 1 << 20
 
@@ -54,6 +54,18 @@ def _as_hex(code: types.CodeType) -> str | None:
     """Return code as hex, in which form it is sent; None where its constants nest too deeply."""
     with contextlib.suppress(ValueError):
         return marshal.dumps(code).hex()
+    return None
+
+
+def _compile_program(source: str) -> str | None:
+    """Return a program's code as hex; None where the sandbox has to find out what it is.
+
+    Compiling has no limit of its own here, so what is long is compiled under the program's limits.
+    """
+    if len(source) > MAX_PARSED:
+        return None
+    with contextlib.suppress(RecursionError, MemoryError, OverflowError):
+        return _as_hex(compile(source, "<candidate>", "exec", dont_inherit=True))
     return None
 
 
@@ -91,11 +103,9 @@ def verify(server: Server, job: dict[str, Any]) -> dict[str, Any]:
     if len(job["program"]) > _MAX_SOURCE:
         return {"outcome": "failed", "detail": "the program is longer than 1 MiB"}
     try:
-        code = _as_hex(compile(job["program"], "<candidate>", "exec", dont_inherit=True))
+        code = _compile_program(job["program"])
     except (SyntaxError, ValueError) as error:
         return {"outcome": "syntax_error", "detail": str(error)[:200]}
-    except (RecursionError, MemoryError, OverflowError):
-        code = None  # the sandbox finds out what this is
     session = Session(server, job)
     try:
         _judge(session, job, code)
