@@ -10,6 +10,25 @@ def spend():
         held += 1
 """
 
+# Writes one answer of its own making to whatever may be the channel.
+FORGE = """
+import json, os, struct, time
+def solve(x):
+    text = json.dumps(ANSWER).encode()
+    for fd in range(3, 64):
+        try: os.write(fd, struct.pack("!I", len(text)) + text)
+        except OSError: pass
+    time.sleep(60)
+"""
+
+
+def forge(answer: str) -> str:
+    """Return a program that sends this reply, an expression, in place of the server's."""
+    return FORGE.replace("ANSWER", answer)
+
+
+RANGE = "{'t': 'range', 'v': ['0x0', '0xffffffffffff', '0x1']}"
+
 HOSTILE = {
     "exit": "import sys\nsys.exit(0)\n",
     "hard exit": "import os\nos._exit(0)\n",
@@ -436,5 +455,14 @@ HOSTILE = {
     ),
     "source that imports a long name": (
         "def solve(x): return 0\ndef f():\n    import a" + ".b" * 40000 + "\n"
+    ),
+    # Data that is small until it is decoded.
+    "forged deque of a range": forge(f"{{'v': {{'t': 'deque', 'v': {RANGE}}}}}"),
+    "forged dict of ranges": forge(f"{{'v': {{'t': 'dict', 'v': [{RANGE}]}}}}"),
+    "forged items of ranges": forge(f"{{'v': {{'t': 'items', 'v': [{RANGE}]}}}}"),
+    "fraction in huge parts": (
+        "import fractions, random\ndef solve(x):\n    answer = fractions.Fraction(1, 2)\n"
+        "    answer._numerator = random.getrandbits(2_000_000) | 1\n"
+        "    answer._denominator = random.getrandbits(2_000_000) | 1\n    return answer\n"
     ),
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.evaluation.conftest import QUICK, make_problem
-from tests.evaluation.hostile_programs import HOSTILE
+from tests.evaluation.hostile_programs import HOSTILE, forge
 
 from knexa.data.problem import Problem
 from knexa.evaluation import Executor, Limits, Outcome
@@ -94,6 +94,10 @@ def test_suite_is_large_and_reaches_outside() -> None:
         ("endless regex", Outcome.TIMEOUT),
         ("swallowing loop", Outcome.TIMEOUT),
         ("source with 20,000 keywords", Outcome.TIMEOUT),
+        ("forged deque of a range", Outcome.FAILED),
+        ("forged dict of ranges", Outcome.FAILED),
+        ("forged items of ranges", Outcome.FAILED),
+        ("fraction in huge parts", Outcome.FAILED),
         ("memory flood", Outcome.OUT_OF_MEMORY),
         ("answer flood", Outcome.FAILED),
         ("hard exit", Outcome.CRASHED),
@@ -122,6 +126,29 @@ def test_program_cannot_end_a_loop_of_the_tests(executor: Executor, name: str) -
     results = executor.run([(problem, f"    raise {name}\n"), (problem, body)])
     assert [each.outcome for each in results] == [Outcome.FAILED] * 2
     assert all("RuntimeError" in each.detail for each in results)
+
+
+def test_answer_that_cannot_be_formatted_fails_its_check(executor: Executor) -> None:
+    problem = make_problem("got = candidate(2)\nassert got == 4, got\n")
+    (result,) = executor.run([(problem, "    return 1 << 100000\n")])
+    assert (result.outcome, result.detail) == (Outcome.FAILED, "AssertionError")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "{'big': '\\x1b[2J' * 100000}",
+        "{'e': ['ValueError'], 'text': '\\x1b[2J\\r\\n\\u202e\\ud800' * 100000}",
+        "{'e': ['SyntaxError'], 'text': '\\x1b[2J\\r\\n\\u202e\\ud800' * 100000}",
+        "{'v': {'t': 'Decimal', 'v': '\\x1b[2J' * 100000}}",
+        "{'v': {'t': 'type', 'v': '\\x1b[2J' * 100000}}",
+    ],
+)
+def test_detail_is_short_and_printable(executor: Executor, double: Problem, answer: str) -> None:
+    (result,) = executor.run([(double, forge(answer))])
+    assert not result.passed
+    assert len(result.detail) <= 300
+    assert result.detail.isprintable()
 
 
 def test_program_finds_no_test_in_memory_frames_or_environment(executor: Executor) -> None:

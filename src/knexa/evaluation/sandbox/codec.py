@@ -26,6 +26,7 @@ MAX_ITEMS = 10_000
 """An iterator is cut off after this many items."""
 _HEADER = struct.Struct("!I")
 _SMALL = 1 << 62
+_MAX_PART = 4096  # hexadecimal digits of a fraction's part: reducing it costs their square
 
 
 class CodecError(ValueError):
@@ -156,12 +157,23 @@ def decode(data: Any, fallback: Callable[[dict[str, Any], int], Any], depth: int
     try:
         if tag in _NESTED:
             content = decode(content, fallback, depth + 1)
+            _check_items(tag, content)
         return maker(content)
     except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
         raise CodecError(f"not a {tag}: {error}") from None
 
 
+def _check_items(tag: Any, content: Any) -> None:
+    """Refuse all but lists: a forged range takes a few bytes, and its items all memory."""
+    if type(content) is not list:
+        raise TypeError("its items are no list")
+    if tag in _OF_PAIRS and not all(type(pair) in (list, tuple) for pair in content):
+        raise TypeError("its items are no pairs")
+
+
 def _fraction(content: Any) -> fractions.Fraction:
+    if max(map(len, content)) > _MAX_PART:
+        raise ValueError("its parts are too long")
     return fractions.Fraction(int(content[0], 16), int(content[1], 16))
 
 
@@ -181,6 +193,7 @@ _NESTED = frozenset(
         *("keys", "values", "items", "iter"),
     )
 )
+_OF_PAIRS = frozenset(("dict", "Counter", "OrderedDict", "defaultdict", "items"))
 _MAKERS: dict[str, Callable[[Any], Any]] = {
     "int": lambda content: int(content, 16),
     "tuple": tuple,

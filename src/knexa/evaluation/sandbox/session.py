@@ -48,6 +48,11 @@ def start(module: str, channel: socket.socket, scratch: str = "") -> "subprocess
     )
 
 
+def plain(text: str) -> str:
+    """Return the first 300 characters, a space for each that a terminal or a file may not take."""
+    return "".join(each if each.isprintable() else " " for each in text[:300])
+
+
 class End(BaseException):
     """Ends a job whatever the tests catch; the outcome is already recorded."""
 
@@ -142,7 +147,7 @@ class Session:
     def end(self, outcome: str, detail: str) -> None:
         """Record what ended the job; the first record stands."""
         if not self.outcome:
-            self.outcome, self.detail = outcome, detail
+            self.outcome, self.detail = outcome, plain(detail)
 
     def _exception(self, reply: dict[str, Any]) -> BaseException:
         text = str(reply.get("text", ""))[:300]

@@ -24,7 +24,7 @@ import warnings
 from typing import Any
 
 from . import codec, kernel, layers, scratch
-from .session import MAX_PARSED, MODULE, End, Server, ServerLostError, Session, proxy
+from .session import MAX_PARSED, MODULE, End, Server, ServerLostError, Session, plain, proxy
 
 _MAX_SOURCE = 1 << 20
 
@@ -105,7 +105,7 @@ def verify(server: Server, job: dict[str, Any]) -> dict[str, Any]:
     try:
         code = _compile_program(job["program"])
     except (SyntaxError, ValueError) as error:
-        return {"outcome": "syntax_error", "detail": str(error)[:200]}
+        return {"outcome": "syntax_error", "detail": plain(str(error)[:200])}
     session = Session(server, job)
     try:
         _judge(session, job, code)
@@ -165,9 +165,17 @@ def _judge(session: Session, job: dict[str, Any], code: str | None) -> None:
     except MemoryError:
         session.end("out_of_memory", "checking the answer took too much memory")
     except BaseException as error:
+        session.end("failed", _describe(error))
+
+
+def _describe(error: BaseException) -> str:
+    """Return an exception's name and text; the name alone where the text cannot be had."""
+    name = type(error).__name__
+    try:
         # Addresses would make two equal runs differ.
-        text = re.sub("0x[0-9a-f]+", "0x", f"{type(error).__name__}: {error}")
-        session.end("failed", text[:300])
+        return re.sub("0x[0-9a-f]+", "0x", f"{name}: {error}")
+    except Exception:
+        return name
 
 
 class _alarm:  # noqa: N801
@@ -211,6 +219,10 @@ def main(channel_fd: int, folder: str) -> None:
             except ServerLostError as error:
                 server.close()
                 reply = {"outcome": "infrastructure_error", "detail": str(error), "layers": []}
+            except Exception as error:  # of the check itself: a retry would meet it again
+                server.close()
+                detail = f"the check broke: {type(error).__name__}"
+                reply = {"outcome": "failed", "detail": detail, "layers": server.layers}
             codec.send(channel, reply)
     except (EOFError, ConnectionError):
         pass
