@@ -128,6 +128,32 @@ def test_program_cannot_end_a_loop_of_the_tests(executor: Executor, name: str) -
     assert all("RuntimeError" in each.detail for each in results)
 
 
+@pytest.mark.parametrize(
+    ("test_code", "body"),
+    [
+        ("assert sum(candidate(2)) == 4\n", "    return range(10**18)\n"),
+        (
+            "assert int(candidate(2)) == 4\n",
+            "    import decimal\n    return decimal.Decimal('1E+3000000')\n",
+        ),
+    ],
+)
+def test_answer_that_one_instruction_never_ends_on_is_a_timeout(
+    executor: Executor, double: Problem, test_code: str, body: str
+) -> None:
+    wrong, right = executor.run([(make_problem(test_code), body), (double, RIGHT + body)])
+    # Not "the check did not end", which waits for the wall limit and tries again.
+    assert (wrong.outcome, wrong.detail) == (Outcome.TIMEOUT, "checking the answer took too long")
+    assert right.passed
+
+
+def test_start_of_a_server_is_waited_for_only_where_one_starts(double: Problem) -> None:
+    with Executor(limits=QUICK) as executor:
+        assert not executor._verifier(0).is_warm
+        assert executor.run([(double, RIGHT)])[0].passed
+        assert executor._verifiers[0].is_warm
+
+
 def test_answer_that_cannot_be_formatted_fails_its_check(executor: Executor) -> None:
     problem = make_problem("got = candidate(2)\nassert got == 4, got\n")
     (result,) = executor.run([(problem, "    return 1 << 100000\n")])

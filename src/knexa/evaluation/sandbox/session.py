@@ -90,6 +90,11 @@ class Server:
                 raise ServerLostError(f"the sandbox server did not start: {error!r}") from None
         return self._control
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the next program has to wait for no start."""
+        return self._control is not None
+
     def close(self) -> None:
         """End the server and everything in it."""
         if self._control is not None:
