@@ -267,6 +267,18 @@ HOSTILE = {
         "        try: os.kill(pid, number)\n        except OSError: pass\n"
         "def solve(x):\n    return None\n"
     ),
+    "interrupts through a pipe's owner": (
+        "import ctypes, fcntl, os, signal, struct, time\ncall = ctypes.CDLL(None).ioctl\n"
+        "def pipe(owner):\n    a, b = os.pipe()\n    owner(a)\n"
+        "    fcntl.fcntl(a, 10, signal.SIGINT)\n    fcntl.fcntl(a, 4, os.O_ASYNC)\n"
+        "    os.write(b, b'x')\n"
+        "for pid in (1, os.getppid()):\n    for owner in (lambda fd: fcntl.fcntl(fd, 8, pid),\n"
+        "            lambda fd: fcntl.fcntl(fd, 15, struct.pack('ii', 1, pid)),\n"
+        "            lambda fd: call(fd, 0x8901, struct.pack('i', pid)),\n"
+        "            lambda fd: call(fd, 0x8902, struct.pack('i', pid))):\n"
+        "        try: pipe(owner)\n        except OSError: pass\n"
+        "time.sleep(0.1)\ndef solve(x):\n    return None\n"
+    ),
     "limits of its parent": (
         "import os, resource\nfor pid in (os.getppid(), 1):\n"
         "    for kind in (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_AS):\n"

@@ -264,6 +264,23 @@ def test_program_starts_no_process(executor: Executor) -> None:
     assert ask(executor, body) == "ValueError: []"
 
 
+def test_program_commands_no_descriptor_but_for_itself(executor: Executor) -> None:
+    needs(executor, "seccomp")
+    # Owners, signals, leases and hints; FIOSETOWN, SIOCSPGRP and the flags of a file.
+    body = (
+        "    import ctypes, fcntl\n    a, b = os.pipe()\n    done = []\n"
+        "    for name, commands in (('fcntl', (8, 10, 15, 1024, 1026, 1036)),\n"
+        "                           ('ioctl', (0x8901, 0x8902, 0x40086602))):\n"
+        "        call = getattr(ctypes.CDLL(None, use_errno=True), name)\n"
+        "        done += [n for n in commands if call(a, n, bytes(8)) >= 0]\n"
+        "        done += [n for n in commands if ctypes.get_errno() != 1]\n"
+        "    os.set_blocking(a, False); os.set_inheritable(a, True); os.dup(a); os.isatty(a)\n"
+        "    with open('own', 'w') as file: fcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "    return done\n"
+    )
+    assert ask(executor, body) == "ValueError: []"
+
+
 def test_threads_work_and_do_not_outlive_their_program(executor: Executor) -> None:
     body = (
         "    import threading, time\n    box = []\n"

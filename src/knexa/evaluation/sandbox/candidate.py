@@ -36,6 +36,8 @@ _USUAL = {"cpu_s": 3.0, "memory_mb": 512, "file_mb": 1, "processes": 0}
 
 def main(control_fd: int, folder: str) -> NoReturn:
     """Confine this process, say which layers hold, and serve until the verifier closes."""
+    # The first process of a namespace is deaf to every signal that it has no handler for.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     control = socket.socket(fileno=control_fd)
     for name in WARM:
         __import__(name)

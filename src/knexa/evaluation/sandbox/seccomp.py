@@ -19,6 +19,14 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
     "prlimit64": (302, 261),
+    "fcntl": (72, 25),
+    "ioctl": (16, 29),
+}
+# What a program may do to descriptors: duplicate, inherit, block, lock (fcntl); ask for a terminal,
+# inherit, block, count (ioctl). Others send signals to any process, or mark what programs share.
+_COMMANDS: dict[str, tuple[int, ...]] = {
+    "fcntl": (*range(8), 1030),
+    "ioctl": (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451),
 }
 _DENIED: tuple[tuple[int | None, int | None], ...] = (
     (59, 221),  # execve
@@ -55,6 +63,7 @@ _DENIED: tuple[tuple[int | None, int | None], ...] = (
     (68, 186),  # msgget
     (240, 180),  # mq_open
     (141, 140),  # setpriority
+    (251, 30),  # ioprio_set
     (144, 119),  # sched_setscheduler
     (142, 118),  # sched_setparam
     (314, 274),  # sched_setattr
@@ -71,7 +80,8 @@ def assemble(pid: int, children: bool) -> bytes:
     """Return the BPF program for one process; empty on an unknown machine.
 
     Threads are allowed, processes only with ``children``; signals and limits reach the process
-    itself alone; no sockets, no other programs, no tracing, no mounts, no shared memory.
+    itself alone; no sockets, no other programs, no tracing, no mounts, no shared memory; of the
+    commands to descriptors only the harmless ones.
     """
     column = kernel.MACHINE
     if column is None:
@@ -99,15 +109,21 @@ def assemble(pid: int, children: bool) -> bytes:
         code += [_bpf(0x15, 0, 4, clone), _bpf(0x20, k=16), _bpf(0x45, 1, 0, _CLONE_THREAD)]
         code += [_bpf(0x06, k=_ERRNO | _EPERM), _bpf(0x06, k=_ALLOW)]
     for name in ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "prlimit64"):
-        call = number(name)
-        assert call is not None
-        targets = (pid, 0) if name == "prlimit64" else (pid,)
-        tests = [_bpf(0x15, len(targets) - i, 0, who) for i, who in enumerate(targets)]
-        block = [_bpf(0x20, k=16), *tests, _bpf(0x06, k=_ERRNO | _EPERM), _bpf(0x06, k=_ALLOW)]
-        code += [_bpf(0x15, 0, len(block), call), *block]
+        code += _only(number(name), 0, (pid, 0) if name == "prlimit64" else (pid,))
+    for name, commands in _COMMANDS.items():
+        code += _only(number(name), 1, commands)
     deny(number("tkill"), _EPERM)
     code.append(_bpf(0x06, k=_ALLOW))
     return b"".join(code)
+
+
+def _only(call: int | None, index: int, values: tuple[int, ...]) -> list[bytes]:
+    """Return the instructions that allow a call for these values of one argument alone."""
+    assert call is not None
+    tests = [_bpf(0x15, len(values) - i, 0, value) for i, value in enumerate(values)]
+    load = _bpf(0x20, k=16 + 8 * index)
+    block = [load, *tests, _bpf(0x06, k=_ERRNO | _EPERM), _bpf(0x06, k=_ALLOW)]
+    return [_bpf(0x15, 0, len(block), call), *block]
 
 
 def _bpf(code: int, jump_true: int = 0, jump_false: int = 0, k: int = 0) -> bytes:
