@@ -279,6 +279,14 @@ HOSTILE = {
         "        try: pipe(owner)\n        except OSError: pass\n"
         "time.sleep(0.1)\ndef solve(x):\n    return None\n"
     ),
+    "folders of the programs to come": (
+        "import os\nfor n in range(1000):\n    try: os.mkdir(f'../{n}')\n"
+        "    except OSError: pass\ndef solve(x):\n    return None\n"
+    ),
+    "scratch filled beside its folder": (
+        "for n in range(99):\n    try: open(f'../f{n}', 'wb').write(bytes(1 << 20))\n"
+        "    except OSError: pass\ndef solve(x):\n    return None\n"
+    ),
     "limits of its parent": (
         "import os, resource\nfor pid in (os.getppid(), 1):\n"
         "    for kind in (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_AS):\n"
@@ -478,3 +486,82 @@ HOSTILE = {
         "    answer._denominator = random.getrandbits(2_000_000) | 1\n    return answer\n"
     ),
 }
+
+# Each is submitted thrice, and answers right once ``find`` returns what ``leave`` left before.
+MARKING = {
+    "file beside its folder": (
+        "def find(): return os.path.exists('../mark')\ndef leave(): open('../mark', 'w').close()\n"
+    ),
+    "folder beside its folder": (
+        "def find(): return os.path.isdir('../folder')\ndef leave(): os.mkdir('../folder')\n"
+    ),
+    "its folder moved": (
+        "def find(): return os.path.isdir('../moved')\n"
+        "def leave(): os.rename(os.getcwd(), '../moved')\n"
+    ),
+    "attribute of the folder above": (
+        "def find(): return os.listxattr('..')\ndef leave(): os.setxattr('..', 'user.mark', b'1')\n"
+    ),
+    "mode of the folder above": (
+        "def find(): return os.stat('..').st_mode & 0o777 == 0o753\n"
+        "def leave(): os.chmod('..', 0o753)\n"
+    ),
+    "time of the folder above": (
+        "def find(): return os.stat('..').st_atime > 5e9\ndef leave(): os.utime('..', (6e9, 6e9))\n"
+    ),
+    "flag of the folder above": (
+        "def flags(number):\n    held = ctypes.c_long(0x40)\n"
+        "    descriptor = os.open('..', os.O_RDONLY)\n"
+        "    done = libc.ioctl(descriptor, ctypes.c_ulong(number), ctypes.byref(held))\n"
+        "    return done == 0 and held.value & 0x40\n"
+        "def find(): return flags(0x80086601)\ndef leave(): flags(0x40086602)\n"
+    ),
+    "signal of standard input": (
+        "def find(): return fcntl.fcntl(0, 11)\ndef leave(): fcntl.fcntl(0, 10, 42)\n"
+    ),
+    "owner of standard output": (
+        "def find(): return fcntl.fcntl(1, 9)\ndef leave(): fcntl.fcntl(1, 8, os.getpid())\n"
+    ),
+    "mode of standard input": (
+        "def find(): return not os.get_blocking(0)\ndef leave(): os.set_blocking(0, False)\n"
+    ),
+    "mode of standard error": (
+        "def find(): return fcntl.fcntl(2, 3) & os.O_APPEND\n"
+        "def leave(): fcntl.fcntl(2, 4, os.O_APPEND)\n"
+    ),
+    "lock on standard input": (
+        "def find():\n    with open('/dev/null') as file:\n"
+        "        try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "        except BlockingIOError: return True\n"
+        "def leave(): fcntl.flock(0, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+    ),
+    "closed standard streams": (
+        "def find():\n    try: os.fstat(0)\n    except OSError: return True\n"
+        "def leave(): os.closerange(0, 3)\n"
+    ),
+    "disk priority of its parent": (
+        "numbers = {'x86_64': (251, 252), 'aarch64': (30, 31)}[os.uname().machine]\n"
+        "def find(): return libc.syscall(numbers[1], 1, 0) & 7 == 5\n"
+        "def leave(): libc.syscall(numbers[0], 1, os.getppid(), 2 << 13 | 5)\n"
+    ),
+    "hint on a library": (
+        "def hint(number, value):\n    descriptor = os.open(os.__file__, os.O_RDONLY)\n"
+        "    return fcntl.fcntl(descriptor, number, bytes([value]) + bytes(7))[0]\n"
+        "def find(): return hint(1035, 0) == 4\ndef leave(): hint(1036, 4)\n"
+    ),
+    "resource limits of its parent": (
+        "def find(): return resource.getrlimit(resource.RLIMIT_MSGQUEUE)[0] == 7\n"
+        "def leave(): resource.prlimit(os.getppid(), resource.RLIMIT_MSGQUEUE, (7, 7))\n"
+    ),
+}
+MARK = """
+import ctypes, fcntl, os, resource
+libc = ctypes.CDLL(None)
+{body}
+try: found = find()
+except OSError: found = False
+try: leave()
+except OSError: pass
+def solve(x):
+    return x * 2 if found else None
+"""

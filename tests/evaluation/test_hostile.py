@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 from tests.evaluation.conftest import QUICK, make_problem
-from tests.evaluation.hostile_programs import HOSTILE, forge
+from tests.evaluation.hostile_programs import HOSTILE, MARK, MARKING, forge
 
 from knexa.data.problem import Problem
 from knexa.evaluation import Executor, Limits, Outcome
 from knexa.evaluation.protection import LAYERS, missing
 
 RIGHT = "    return x * 2\n"
+WRITING = f"    with open('own', 'w') as file: file.write('x' * 5000)\n{RIGHT}"
 HOME = Path.home()
 
 
@@ -62,13 +63,19 @@ def descendants(pid: int) -> int:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_program_does_not_pass_and_leaves_nothing(
-    executor: Executor, double: Problem, witness: Path, name: str
+    executor: Executor,
+    double: Problem,
+    witness: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
     program = HOSTILE[name].replace("WITNESS", str(witness)).replace("HOME", str(HOME))
     if "WITNESS" in HOSTILE[name]:
         needs(executor, "own-root", "landlock")
     before, home = digest(witness), set(HOME.iterdir())
-    results = executor.run([(double, program), (double, f"{RIGHT}# after {name}\n")])
+    # A second try, which an honest program gets where the sandbox failed, would hide what it did.
+    monkeypatch.setattr("knexa.evaluation.sandbox.executor._undecided", lambda reply: False)
+    results = executor.run([(double, program), (double, f"{WRITING}# after {name}\n")])
     assert results[0].outcome not in (Outcome.PASSED, Outcome.INFRASTRUCTURE_ERROR), results[0]
     assert results[1].outcome is Outcome.PASSED, results[1]
     assert results[0].cpu_s <= QUICK.cpu_s + 1
@@ -78,6 +85,16 @@ def test_hostile_program_does_not_pass_and_leaves_nothing(
     assert not (HOME / "knexa-hostile").exists()
     (verifier,) = executor._verifiers
     assert descendants(verifier.process.pid) <= 2  # the server's two halves, no program
+
+
+@pytest.mark.parametrize("name", MARKING)
+def test_hostile_program_finds_nothing_that_one_before_it_left(
+    executor: Executor, double: Problem, name: str
+) -> None:
+    needs(executor, "seccomp")
+    program = MARK.format(body=MARKING[name])
+    results = executor.run([(double, f"{program}# try {i}\n") for i in range(3)])
+    assert [each.outcome for each in results] == [Outcome.FAILED] * 3
 
 
 def test_suite_is_large_and_reaches_outside() -> None:

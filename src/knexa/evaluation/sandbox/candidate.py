@@ -81,6 +81,7 @@ class _Server:
         self._mapped = mapped
         self._has_own_user = has_own_user
         self._num_programs = 0
+        self._untouched = self._look()
         self._applied: frozenset[str] = frozenset()
 
     def probe(self) -> list[str]:
@@ -165,18 +166,26 @@ class _Server:
         return report | {"cpu_s": cpu, "elapsed_s": elapsed}
 
     def _clean(self, folder: str) -> bool:
+        """Remove a program's folder; return whether nothing is left that the next could find."""
         try:
-            os.rmdir(folder)  # noqa: PTH106
-        except OSError:
-            pass
-        else:
-            return True
-        try:
-            os.chmod(folder, 0o700)  # noqa: PTH101
-            scratch.remove(folder)
+            try:
+                os.rmdir(folder)  # noqa: PTH106
+            except OSError:
+                os.chmod(folder, 0o700)  # noqa: PTH101
+                scratch.remove(folder)
+            return self._look() == self._untouched
         except OSError:
             return False
-        return True
+
+    def _look(self) -> tuple[Any, ...]:
+        """Return what a program can change of the folder above its own."""
+        entries, attributes = os.listdir(self._root), None  # noqa: PTH208
+        with contextlib.suppress(OSError):  # some file systems have none
+            attributes = os.listxattr(self._root)
+        with contextlib.suppress(PermissionError):  # nor can the program, then, date it
+            os.utime(self._root, (0, 0))
+        status = os.stat(self._root)  # noqa: PTH116
+        return entries, attributes, status.st_mode, status.st_uid, status.st_gid
 
     def _run(self, channel_fd: int, folder: str, limits: dict[str, Any]) -> NoReturn:
         """Be the program: nothing below returns."""
@@ -184,6 +193,11 @@ class _Server:
             self._control.close()
             os.setsid()
             os.chdir(folder)
+            # The server's own are one open file for all: its flags would reach the next program.
+            null = os.open("/dev/null", os.O_RDWR)
+            for descriptor in (0, 1, 2):
+                os.dup2(null, descriptor)
+            os.close(null)
             # What held in the probe and fails now ends the program: nothing runs with less.
             if "resource-limits" in self._applied:
                 self._limit(limits)
