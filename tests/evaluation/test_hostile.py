@@ -366,6 +366,31 @@ MIXED = {
     "    return x * 3\n": Outcome.FAILED,
     "    return (\n": Outcome.SYNTAX_ERROR,
 }
+THREADS = """
+    import hashlib, threading, time
+    threading.stack_size(1 << 18)
+    def spend():
+        while time.process_time() < {seconds}: hashlib.sha256(bytes(1 << 16))
+    threads = [threading.Thread(target=spend) for _ in range(4)]
+    [each.start() for each in threads], [each.join() for each in threads]
+    return x * 2
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.45, 0.52, 0.75, 1.5, 9])
+def test_cpu_time_of_all_threads_counts_on_free_cores(
+    executor: Executor, double: Problem, seconds: float
+) -> None:
+    (result,) = executor.run([(double, THREADS.format(seconds=seconds))])
+    assert result.outcome is Outcome.TIMEOUT, result
+    assert result.detail == "cpu limit of 0.4 s"
+    assert result.cpu_s <= min(seconds, 0.5) + 0.1
+
+
+def test_threads_below_the_limit_pass(executor: Executor, double: Problem) -> None:
+    assert executor.run([(double, THREADS.format(seconds=0.3))])[0].passed
+
+
 # It ends by itself, should this test be killed.
 BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: sum(range(10000))\n"
 

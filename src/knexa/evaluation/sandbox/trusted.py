@@ -112,7 +112,7 @@ def verify(server: Server, job: dict[str, Any]) -> dict[str, Any]:
     finally:
         report = session.finish()
     outcome, detail, again = session.outcome, session.detail, False
-    if outcome == "crashed" and report["reason"]:
+    if report["reason"] == "cpu" or (outcome == "crashed" and report["reason"]):
         outcome, again = "timeout", report["starved"]
         detail = f"{report['reason']} limit of {job['limits'][report['reason'] + '_s']} s"
     elif outcome == "crashed" and report["died"] and report["code"] < 0:
