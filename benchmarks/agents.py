@@ -1,6 +1,6 @@
 """Memory and time of N tiny agents on four shared backbones, from their first round to the last.
 
-    python benchmarks/agents.py 50 100 200       (1000: by extrapolation 3 GB, 1,300 CPU seconds)
+    python benchmarks/agents.py 100 1000         (2.8 GiB, 15 minutes of processor time)
 
 Every N is a federation in processes of its own: local updates, profiles, LinUCB, exchanges and a
 checkpoint each round, on 8 private problems an agent. Memory is the peak of what all processes hold
