@@ -42,6 +42,12 @@ def test_differing_worlds_are_settings_and_differences_stay_within_them(tmp_path
         assert reference.setting == group.setting
 
 
+def test_a_number_is_named_with_what_it_counts(tmp_path):
+    for number in (0, 2):
+        write_run(tmp_path, "linucb", 0, config={"roster.byzantine.num": number})
+    assert study_of(tmp_path).setting_keys == ("byzantine.num",)
+
+
 def test_a_key_that_another_determines_is_noted_and_makes_no_column(tmp_path):
     for alpha in (0.1, 10.0):
         config = {"partition.alpha": alpha, "partition.min_train": int(10 * alpha)}

@@ -292,8 +292,12 @@ def _telling_keys(
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Return each dotted key's last part where that is unambiguous; a ``_target_`` is its group."""
-    short = {key: key.removesuffix("._target_").rpartition(".")[2] for key in keys}
+    """Return each dotted key's last part where that is unambiguous; a ``_target_`` is its group.
+
+    A number says of what: ``byzantine.num``.
+    """
+    parts = {key: key.removesuffix("._target_").split(".") for key in keys}
+    short = {key: ".".join(p[-2:] if p[-1] == "num" else p[-1:]) for key, p in parts.items()}
     taken = list(short.values())
     return {key: name if taken.count(name) == 1 else key for key, name in short.items()}
 
