@@ -18,6 +18,7 @@ import socket
 import sys
 import time
 import types
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from . import codec, kernel, layers, mounts, scratch, seccomp
@@ -26,8 +27,8 @@ from . import codec, kernel, layers, mounts, scratch, seccomp
 WARM = (
     *("array", "bisect", "calendar", "cmath", "collections", "copy", "dataclasses", "datetime"),
     *("decimal", "enum", "fractions", "functools", "hashlib", "heapq", "itertools", "json"),
-    *("math", "operator", "queue", "random", "re", "statistics", "string", "sys", "textwrap"),
-    *("threading", "time", "typing", "unicodedata"),
+    *("math", "operator", "random", "re", "statistics", "string", "sys", "textwrap", "time"),
+    *("typing", "unicodedata"),  # not threading: it would tidy up after every fork
 )
 _FIRST_UID = 0x70000000  # far above what systems hand out
 _NUM_THREADS = 128
@@ -62,6 +63,7 @@ def main(control_fd: int, folder: str) -> NoReturn:
     os.chdir(folder)
     server = _Server(control, folder, mapped, has_own_user="own-user" in names)
     names += server.probe()
+    _rehearse()
     gc.collect()
     gc.freeze()
     refused = {name: why for name, why in kernel.refused.items() if name not in names}
@@ -70,6 +72,25 @@ def main(control_fd: int, folder: str) -> NoReturn:
         while True:
             server.serve_one()
     os._exit(0)
+
+
+def _rehearse() -> None:
+    """Serve a harmless program here: what Python writes at first use, every fork would copy."""
+    ours, theirs = socket.socketpair()
+    code = marshal.dumps(compile("def answer(*items): return [*items]", "<rehearsal>", "exec"))
+    values: tuple[Any, ...] = (1, "a", (1.5, [{2: {3}}]), None)
+    call = {"do": "call", "name": "answer", "args": codec.encode(values, _refuse)}
+    call["kwargs"] = codec.encode({}, _refuse)
+    program = _Program(theirs, 1 << 16)
+    for index in range(100):
+        codec.ask(ours, call if index else {"codes": [code], "source": None, "classes": []})
+        program.serve_one()
+        codec.receive(ours)
+    del sys.modules["candidate"]
+
+
+def _refuse(value: Any, depth: int) -> Any:
+    raise codec.CodecError(f"{value!r} has no form as data")
 
 
 class _Server:
@@ -117,10 +138,11 @@ class _Server:
         self._num_programs += 1
         folder = f"{self._root}/{self._num_programs}"
         os.mkdir(folder)  # noqa: PTH102
+        channel = socket.socket(fileno=descriptors[0])
         pid = os.fork()
         if pid == 0:
-            self._run(descriptors[0], folder, limits)
-        os.close(descriptors[0])
+            self._run(channel, folder, limits)
+        channel.close()
         report = self._watch(pid, limits)
         report["clean"] = self._clean(folder)
         if not self._control.recv(1):  # the verifier's word, which may come after the end
@@ -191,7 +213,7 @@ class _Server:
         status = os.stat(self._root)  # noqa: PTH116
         return entries, attributes, status.st_mode, status.st_uid, status.st_gid
 
-    def _run(self, channel_fd: int, folder: str, limits: dict[str, Any]) -> NoReturn:
+    def _run(self, channel: socket.socket, folder: str, limits: dict[str, Any]) -> NoReturn:
         """Be the program: nothing below returns."""
         try:
             self._control.close()
@@ -208,11 +230,11 @@ class _Server:
             if "seccomp" in self._applied:
                 self._filters[limits["processes"] > 0].attach()
             random.seed(0)
-            channel = socket.socket(fileno=channel_fd)
-            _Program(channel, limits["output_kb"] << 10).serve()
-        except BaseException:
+            program = _Program(channel, limits["output_kb"] << 10)
+            while True:
+                program.serve_one()
+        finally:
             os._exit(70)
-        os._exit(0)
 
 
 def _was_starved(pid: int, wall_s: float) -> bool:
@@ -232,19 +254,19 @@ class _Program:
         self._limit = limit
         self._module = types.ModuleType("candidate")
         self._kept: list[Any] = []
-
-    def serve(self) -> None:
+        self._known: set[str] = set()
         sys.modules["candidate"] = self._module
-        request = codec.receive(self._channel)
-        self._known = set(request["classes"])
-        self._answer(lambda: self._load(request))
-        while True:
-            request = codec.receive(self._channel)
-            self._answer(lambda request=request: self._perform(request))
+
+    def serve_one(self) -> None:
+        """Do what is asked next: first to load the source, then calls."""
+        request = codec.hear(self._channel)
+        action = self._load if "codes" in request else self._perform
+        self._answer(action, request)
 
     def _load(self, request: dict[str, Any]) -> None:
+        self._known = set(request["classes"])
         for code in request["codes"]:  # compiled by the verifier, which is cheaper there
-            exec(marshal.loads(bytes.fromhex(code)), self._module.__dict__)
+            exec(marshal.loads(code), self._module.__dict__)
         source = request["source"]
         if source is not None:
             exec(compile(source, "<candidate>", "exec", dont_inherit=True), self._module.__dict__)
@@ -262,9 +284,9 @@ class _Program:
         args, kwargs = self._decode(request["args"]), self._decode(request["kwargs"])
         return function(*args, **kwargs)
 
-    def _answer(self, action: Any) -> None:
+    def _answer(self, action: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> None:
         try:
-            reply = {"v": codec.encode(action(), self._encode_other)}
+            reply = {"v": codec.encode(action(request), self._encode_other)}
         except BaseException as error:
             names = [kind.__name__ for kind in type(error).__mro__]
             try:

@@ -1,7 +1,8 @@
 """Values as data: what may cross between the tests and a program under test, and how.
 
-Both sides speak JSON with tagged objects, so decoding runs no code of the other side: a hostile
-program can choose *which* value arrives, never what the value does. Scalars, containers, numbers of
+A program answers in JSON with tagged objects, so decoding runs no code of its own: hostile, it can
+choose *which* value arrives, never what the value does. What it is asked comes in Python's faster
+``marshal``, whose reader trusts the writer. Scalars, containers, numbers of
 ``decimal``/``fractions``, dates and ranges cross by value; iterators are drawn out (at most
 ``MAX_ITEMS`` items) and arrive as iterators; instances of classes that both sides know arrive as
 (class name, attributes); anything else arrives as an opaque ``Handle`` that only the program's side
@@ -15,6 +16,7 @@ import decimal
 import fractions
 import itertools
 import json
+import marshal
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -25,6 +27,8 @@ MAX_DEPTH = 60
 MAX_ITEMS = 10_000
 """An iterator is cut off after this many items."""
 _HEADER = struct.Struct("!I")
+_FIRST_READ = 1 << 14  # bytes: most messages are shorter and come with one call
+_JSON = json.JSONEncoder(separators=(",", ":"))
 _SMALL = 1 << 62
 _MAX_PART = 4096  # hexadecimal digits of a fraction's part: reducing it costs their square
 
@@ -230,7 +234,7 @@ def send(channel: socket.socket, message: Any, limit: int = 1 << 31) -> None:
         OSError: The other side is gone.
     """
     try:
-        payload = json.dumps(message, separators=(",", ":")).encode("ascii")
+        payload = _JSON.encode(message).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         raise CodecError(str(error)) from None
     if len(payload) > limit:
@@ -239,27 +243,64 @@ def send(channel: socket.socket, message: Any, limit: int = 1 << 31) -> None:
 
 
 def receive(channel: socket.socket, limit: int = 1 << 31) -> Any:
-    """Read one message.
+    """Read the one message that is on its way.
 
     Raises:
-        CodecError: Larger than ``limit`` bytes, or not a message.
+        CodecError: Larger than ``limit`` bytes, or not one message.
         EOFError: The other side closed.
         TimeoutError: The channel's timeout passed.
     """
-    (size,) = _HEADER.unpack(_read(channel, _HEADER.size))
-    if size > limit:
-        raise CodecError(f"{size} bytes are more than the allowed {limit}")
+    payload = _read(channel, limit)
     try:
-        return json.loads(_read(channel, size))
+        return json.loads(payload)
     except (ValueError, RecursionError) as error:
         raise CodecError(f"not a message: {error}") from None
 
 
-def _read(channel: socket.socket, size: int) -> bytes:
-    chunks = bytearray()
+def ask(channel: socket.socket, request: dict[str, Any]) -> None:
+    """Write one message to a program, which ``hear`` reads.
+
+    Raises:
+        CodecError: It holds more than plain data.
+        OSError: The other side is gone.
+    """
+    try:
+        payload = marshal.dumps(request)
+    except ValueError as error:
+        raise CodecError(str(error)) from None
+    channel.sendall(_HEADER.pack(len(payload)) + payload)
+
+
+def hear(channel: socket.socket) -> dict[str, Any]:
+    """Read what the verifier asks; never of a program: forged bytes could crash the reader.
+
+    Raises:
+        EOFError: The other side closed.
+    """
+    request: dict[str, Any] = marshal.loads(_read(channel, 1 << 31))
+    return request
+
+
+def _read(channel: socket.socket, limit: int) -> bytes:
+    data = channel.recv(_FIRST_READ)
+    while len(data) < _HEADER.size:
+        data += _more(channel, _HEADER.size - len(data))
+    (size,) = _HEADER.unpack_from(data)
+    if size > limit:
+        raise CodecError(f"{size} bytes are more than the allowed {limit}")
+    missing = _HEADER.size + size - len(data)
+    if missing < 0:
+        raise CodecError("not one message")
+    if not missing:
+        return data[_HEADER.size :]
+    chunks = bytearray(data[_HEADER.size :])
     while len(chunks) < size:
-        chunk = channel.recv(min(size - len(chunks), 1 << 20))
-        if not chunk:
-            raise EOFError
-        chunks += chunk
+        chunks += _more(channel, min(size - len(chunks), 1 << 20))
     return bytes(chunks)
+
+
+def _more(channel: socket.socket, size: int) -> bytes:
+    chunk = channel.recv(size)
+    if not chunk:
+        raise EOFError
+    return chunk

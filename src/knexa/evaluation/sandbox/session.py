@@ -133,7 +133,7 @@ class Session:
             raise End
         raised: BaseException | None = None
         try:
-            codec.send(self._channel, request)
+            codec.ask(self._channel, request)
             reply = codec.receive(self._channel, self._limit + 1024)
             if not isinstance(reply, dict):
                 raise codec.CodecError("not a reply")

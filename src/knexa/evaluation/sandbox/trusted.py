@@ -6,7 +6,6 @@ entry point are proxies: a call crosses a channel to a fork of the sandbox serve
 back as data. A job passes when the tests ran to their end without an exception.
 """
 
-import ast
 import builtins
 import contextlib
 import functools
@@ -18,6 +17,7 @@ import re
 import resource
 import signal
 import socket
+import symtable
 import sys
 import types
 import warnings
@@ -42,30 +42,30 @@ def _compile(source: str, name: str) -> types.CodeType:
 
 
 @functools.lru_cache(maxsize=4096)
-def _compile_setup(source: str) -> str:
-    """Return the set-up's code as hex, as it is sent to a program's process."""
-    code = _as_hex(compile(source, "<candidate>", "exec", dont_inherit=True))
+def _compile_setup(source: str) -> bytes:
+    """Return the set-up's code as it is sent to a program's process."""
+    code = _dumped(compile(source, "<candidate>", "exec", dont_inherit=True))
     if code is None:
         raise ValueError("the set-up nests too deeply")
     return code
 
 
-def _as_hex(code: types.CodeType) -> str | None:
-    """Return code as hex, in which form it is sent; None where its constants nest too deeply."""
+def _dumped(code: types.CodeType) -> bytes | None:
+    """Return code as it is sent; None where its constants nest too deeply."""
     with contextlib.suppress(ValueError):
-        return marshal.dumps(code).hex()
+        return marshal.dumps(code)
     return None
 
 
-def _compile_program(source: str) -> str | None:
-    """Return a program's code as hex; None where the sandbox has to find out what it is.
+def _compile_program(source: str) -> bytes | None:
+    """Return a program's code as it is sent; None where the sandbox has to find out what it is.
 
     Compiling has no limit of its own here, so what is long is compiled under the program's limits.
     """
     if len(source) > MAX_PARSED:
         return None
     with contextlib.suppress(RecursionError, MemoryError, OverflowError):
-        return _as_hex(compile(source, "<candidate>", "exec", dont_inherit=True))
+        return _dumped(compile(source, "<candidate>", "exec", dont_inherit=True))
     return None
 
 
@@ -82,15 +82,13 @@ def _free_names(test_code: str) -> tuple[str, ...]:
     """Names that the tests read at any level and never bind: perhaps the program's own classes."""
     read: set[str] = set()
     bound: set[str] = set()
-    for node in ast.walk(ast.parse(test_code)):
-        if isinstance(node, ast.Name):
-            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            bound.add(node.name)
-        elif isinstance(node, ast.arg):
-            bound.add(node.arg)
-        elif isinstance(node, ast.alias):
-            bound.add((node.asname or node.name).partition(".")[0])
+    tables = [symtable.symtable(test_code, "<tests>", "exec")]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            binds = symbol.is_assigned() or symbol.is_parameter() or symbol.is_imported()
+            (bound if binds else read).add(symbol.get_name())
     return tuple(sorted(read - bound - set(vars(builtins))))
 
 
@@ -126,7 +124,7 @@ def verify(server: Server, job: dict[str, Any]) -> dict[str, Any]:
 _BY_SIGNAL = {int(signal.SIGKILL): "out_of_memory", int(signal.SIGXCPU): "timeout"}
 
 
-def _judge(session: Session, job: dict[str, Any], code: str | None) -> None:
+def _judge(session: Session, job: dict[str, Any], code: bytes | None) -> None:
     """Run the trusted code against the program and leave the outcome in ``session``.
 
     ``code`` is the compiled program, None where only the sandbox may try to compile it.
