@@ -1,3 +1,5 @@
+import json
+import shutil
 import socket
 import threading
 import time
@@ -97,6 +99,18 @@ def test_tokenizer_without_padding_pads_with_end_of_text(loaded: LoadedBackbone)
     assert loaded.tokenizer.pad_token == "<eos>"
     text = "def add(a, b):\n    return a + b\n"
     assert loaded.tokenizer.decode(loaded.tokenizer(text)["input_ids"]) == text
+
+
+@pytest.mark.parametrize("pad_token", [None, "<eos>"])
+def test_a_tokenizer_without_an_end_of_text_is_refused(
+    folder: Path, tmp_path: Path, pad_token: str | None
+) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    settings = tmp_path / "tokenizer_config.json"
+    saved = json.loads(settings.read_text()) | {"eos_token": None, "pad_token": pad_token}
+    settings.write_text(json.dumps(saved))
+    with pytest.raises(UserError, match="'tiny': its tokenizer has no end-of-text token"):
+        load.load_backbone(Backbone(source=str(tmp_path), family="gpt2", lora=SLOT), name="tiny")
 
 
 def test_adapter_state_is_a_copy_that_load_adapter_restores(loaded: LoadedBackbone) -> None:

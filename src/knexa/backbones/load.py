@@ -117,8 +117,8 @@ def wrap(base: Any, tokenizer: Any, backbone: Backbone, *, name: str) -> LoadedB
     """Attach the adapter slot to a model that is already in memory (changed in place).
 
     Raises:
-        UserError: The model's architecture is not ``backbone.family``, or its tokenizer has
-            neither a padding nor an end-of-text token.
+        UserError: The model's architecture is not ``backbone.family``, or its tokenizer has no
+            end-of-text token.
     """
     model_type = base.config.model_type
     if backbone.family not in ("other", model_type):
@@ -126,7 +126,7 @@ def wrap(base: Any, tokenizer: Any, backbone: Backbone, *, name: str) -> LoadedB
             f"roster.backbones.{name}.family is {backbone.family!r} but the model in "
             f"{backbone.source} is {model_type!r}; set family to it, or to 'other'"
         )
-    _ensure_padding(base, tokenizer, name)
+    _ensure_special_tokens(base, tokenizer, name)
     model = _lora.attach(base, backbone.lora, backbone.family)
     model.eval()
     parameters = _lora.adapter_parameters(model)
@@ -355,13 +355,13 @@ def _missing_message(missing: Mapping[str, str], reason: str) -> str:
     )
 
 
-def _ensure_padding(base: Any, tokenizer: Any, name: str) -> None:
+def _ensure_special_tokens(base: Any, tokenizer: Any, name: str) -> None:
+    if tokenizer.eos_token is None:  # every training sequence ends in it
+        raise UserError(
+            f"backbone {name!r}: its tokenizer has no end-of-text token; add eos_token to its "
+            "tokenizer_config.json"
+        )
     if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise UserError(
-                f"backbone {name!r}: its tokenizer has neither a padding nor an end-of-text token; "
-                f"add eos_token to its tokenizer_config.json"
-            )
         tokenizer.pad_token = tokenizer.eos_token
     if base.config.pad_token_id is None:
         base.config.pad_token_id = tokenizer.pad_token_id
