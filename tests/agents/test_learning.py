@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from knexa.agents import learning, phases
+from knexa.agents.scoring import Gauge
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import Example, FitReport
 from knexa.exchange.protocols import AKD, Adapter, AKDVerified, FedAvg
@@ -76,7 +77,7 @@ def test_without_a_teacher_a_student_rehearses_what_it_would_rehearse_with_one(
         return state, FitReport(None, 0, 0)
 
     monkeypatch.setattr(learning, "train", train)
-    monkeypatch.setattr(learning, "gauge", lambda *_: None)
+    monkeypatch.setattr(learning, "gauge", lambda *_: Gauge(None, None))
     session = SimpleNamespace(
         protocol=protocol,
         num_rounds=2,

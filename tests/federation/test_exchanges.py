@@ -53,6 +53,17 @@ def received_kilobytes(world):
     return [row["kilobytes_received"] for row in world.rows(1, [])]
 
 
+def test_training_that_diverges_ends_with_the_learning_rate_to_lower():
+    training = replace(small.session().training, local_learning_rate=1e30)
+    world = small.world(AKD(), training=training)
+    with pytest.raises(UserError, match=r"training.local_learning_rate=1e\+30: .* a0 diverges"):
+        world.begin_round(1)
+    training = replace(small.session().training, kd_learning_rate=1e30)
+    world = small.world(AKD(), training=training)
+    with pytest.raises(UserError, match=r"training.kd_learning_rate=1e\+30: .* diverges"):
+        small.one_round(Random(), world)
+
+
 # Pairs
 
 

@@ -14,7 +14,13 @@ import torch
 from knexa.agents.lessons import Received, prompt_batch, query_problems, transfer_problems
 from knexa.agents.lightning_module import fit
 from knexa.agents.private_training import train_privately
-from knexa.agents.scoring import Gauge, gauge, mean_loss, reference_examples
+from knexa.agents.scoring import (
+    Gauge,
+    gauge,
+    mean_loss,
+    reference_examples,
+    refuse_divergence,
+)
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import Batch, DPTraining, Example, FitReport, collate
@@ -46,6 +52,9 @@ def learn(
 
     Without ``received`` this is the no-teacher arm: the same number of steps on private data alone,
     beside what the student kept of earlier lessons where the protocol rehearses.
+
+    Raises:
+        UserError: The learning rate makes training diverge.
     """
     protocol = session.protocol
     if not isinstance(protocol, Distillation):
@@ -55,8 +64,11 @@ def learn(
         if received is not None and keeps:
             state = replace(state, replay=_remember(session, state.replay, received.texts))
         trained, report = _distil(session, protocol, state, received, round_number)
+    after = gauge(session, trained)
+    if isinstance(protocol, Distillation):  # an adapter that is taken over is its sender's doing
+        refuse_divergence(session, trained, after.loss, "kd")
     kept = 0 if received is None else received.items_kept
-    return trained, Learned(before, gauge(session, trained), report, kept)
+    return trained, Learned(before, after, report, kept)
 
 
 def _take_over(session: Session, state: AgentState, received: Received | None) -> AgentState:

@@ -12,7 +12,7 @@ import numpy as np
 
 from knexa.agents import solve
 from knexa.agents.learning import train
-from knexa.agents.scoring import skills, validation_loss
+from knexa.agents.scoring import refuse_divergence, skills, validation_loss
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState
 from knexa.agents.training import FitReport
@@ -43,6 +43,9 @@ def update_locally(
 
     Where the protocol rehearses, every batch also carries text from the replay store, weighed as in
     Eq. 2. The measurements go into the state's history, which profiles are made from.
+
+    Raises:
+        UserError: The learning rate makes training diverge.
     """
     protocol = session.protocol
     terms, alpha = [], 0.0
@@ -64,9 +67,10 @@ def update_locally(
 
 
 def _measure_privately(session: Session, state: AgentState, report: FitReport) -> AgentState:
-    validation = session.splits[state.index].validation
-    score = solve.measure(session, state, validation)
-    history, loss = state.history, validation_loss(session, state)
+    loss = validation_loss(session, state)
+    refuse_divergence(session, state, loss, "local")
+    score = solve.measure(session, state, session.splits[state.index].validation)
+    history = state.history
     return state.with_history(
         pass_at_1=(*history.pass_at_1[-1:], score.pass_at_1 or 0.0),
         codebleu=(*history.codebleu[-1:], score.codebleu_fixed or 0.0),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from knexa.agents.session import Session
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import Example, collate, weighted_loss
 from knexa.data.problem import CATEGORIES, Problem
+from knexa.errors import UserError
 from knexa.exchange.package import PackageLimits, decode
 from knexa.exchange.tensors import pack
 
@@ -44,6 +45,22 @@ def gauge(session: Session, state: AgentState) -> Gauge:
             return Gauge(loss, pass_rate(solve.solved(session, state, session.benchmark.transfer)))
         case _:
             return Gauge(loss, loss)
+
+
+def refuse_divergence(
+    session: Session, state: AgentState, loss: float | None, rate: Literal["local", "kd"]
+) -> None:
+    """Check the validation loss that training at that learning rate has led to.
+
+    Raises:
+        UserError: It is not finite.
+    """
+    if loss is not None and not np.isfinite(loss):
+        key = f"{rate}_learning_rate"
+        raise UserError(
+            f"training.{key}={getattr(session.training, key):g}: training of agent "
+            f"{session.members[state.index].name} diverges (validation loss {loss:g}); lower it"
+        )
 
 
 def _references(session: Session, state: AgentState) -> list[Example]:
