@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from knexa import export
 from knexa.agents.state import AgentState, save_state
+from knexa.backbones.load import initial_adapter, load_backbone
 from knexa.backbones.lora import adapter_parameters, attach, write_tensors
 from knexa.backbones.roster import Lora
 from knexa.tracking.run_directory import RunDirectory
@@ -97,6 +99,29 @@ def test_the_note_says_where_the_adapter_comes_from(run: Path, tmp_path: Path) -
     assert "agent 0, ann" in note
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["fan_in_fan_out"]) == (4, 8.0, True)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_the_notes_own_program_reads_text_as_the_agent_did(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    OmegaConf.save(OmegaConf.create({"roster": TINY6, "seed": 1}), run / "config.yaml")
+    loaded = load_backbone(export.read_roster(run).backbones["tiny-qwen2"])
+
+    def write(folder: Path) -> None:
+        (folder / "agents").mkdir()
+        state = AgentState(index=0, adapter=initial_adapter(loaded, seed=1))
+        save_state(folder / "agents" / "0.safetensors", state)
+
+    RunDirectory(run).write_checkpoint(8, write)
+    export.main([str(run), "--agent", "0", "--to", str(tmp_path / "out")])
+    note = (tmp_path / "out" / "README.md").read_text()
+    program = note.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(program.replace("this folder", "out"), found)
+    text = "def first_two(names):\n    return names[:2]\n"
+    assert found["tokenizer"].encode(text) == loaded.tokenizer.encode(text)
 
 
 @pytest.mark.parametrize(

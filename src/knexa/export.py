@@ -117,7 +117,10 @@ def base_model(backbone: Backbone) -> str:
 
 
 def _note(backbone: Backbone, name: str, index: int, run: str, round_number: int) -> str:
+    from knexa.backbones.load import tokenizer_class
+
     base = base_model(backbone)
+    tokenizer = tokenizer_class(Path(base)) if Path(base).is_dir() else "AutoTokenizer"
     revision = f", revision {backbone.revision}" if backbone.revision else ""
     note = (
         f"# LoRA adapter of agent {index}, {name}\n\n"
@@ -126,7 +129,7 @@ def _note(backbone: Backbone, name: str, index: int, run: str, round_number: int
         f"- LoRA: rank {backbone.lora.rank}, alpha {backbone.lora.alpha:g}\n\n"
         "```python\n"
         "from peft import PeftModel\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f"from transformers import AutoModelForCausalLM, {tokenizer}\n\n"
         f'base = "{base}"\n'
     )
     options = f', revision="{backbone.revision}"' if backbone.revision else ""
@@ -134,7 +137,7 @@ def _note(backbone: Backbone, name: str, index: int, run: str, round_number: int
         f"model = AutoModelForCausalLM.from_pretrained(base{options}, dtype="
         f'"{backbone.dtype}")\n'
         'model = PeftModel.from_pretrained(model, "this folder")\n'
-        f"tokenizer = AutoTokenizer.from_pretrained(base{options})\n"
+        f"tokenizer = {tokenizer}.from_pretrained(base{options})\n"
         "```\n"
     )
     if backbone.source.startswith(EMBEDDED_PREFIX):

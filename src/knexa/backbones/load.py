@@ -96,19 +96,23 @@ def load_backbone(
     return wrap(base, tokenizer, backbone, name=name)
 
 
-def _load_tokenizer(folder: Path) -> Any:
-    """Load a folder's tokenizer as it was saved.
+def tokenizer_class(folder: Path) -> str:
+    """Return the class of transformers that loads a folder's tokenizer as it was saved.
 
     For some architectures (Qwen2 among them) transformers 5's ``AutoTokenizer`` puts the class of
     the model's family in place of a plain ``tokenizer.json``, with other splitting rules: the model
     would read text as sequences that it was never trained on.
     """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
     settings = folder / "tokenizer_config.json"
     saved = json.loads(settings.read_text()).get("tokenizer_class") if settings.is_file() else None
     plain = saved in ("TokenizersBackend", "PreTrainedTokenizerFast")
-    loader: Any = PreTrainedTokenizerFast if plain else AutoTokenizer
+    return "PreTrainedTokenizerFast" if plain else "AutoTokenizer"
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    import transformers
+
+    loader: Any = getattr(transformers, tokenizer_class(folder))
     # Sequences are cut where they are made; a warning about those still whole would mislead.
     return loader.from_pretrained(folder, local_files_only=True, model_max_length=1 << 30)
 
