@@ -160,6 +160,8 @@ def test_one_hundred_seventy_agents_work_with_fill() -> None:
         (Dirichlet(), 18, "at most 17 agents; lower partition.min_train"),
         (IID(), 175, "at most 174 agents; use fewer agents"),
         (Dirichlet(alpha=1e-3, max_draws=20), 12, "partition.alpha=0.001"),
+        (Dirichlet(alpha=1e-3, max_draws=20), 12, "raise partition.alpha"),
+        (Dirichlet(alpha=1e3, max_draws=20), 17, "use partition=iid"),
         (Dirichlet(alpha=1e-3, on_short="error"), 12, "partition.on_short=fill"),
         (Sizes(), 5, "sizes for 6 agents but the roster has 5"),
         (Sizes(train=(10, 10), validation=(2, 2)), 2, "sum to 24 but the pool has 348"),

@@ -63,7 +63,9 @@ class Dirichlet:
 
     For each category a vector p ~ Dirichlet(alpha, ..., alpha) over the N agents is drawn, and the
     category's problems, shuffled, are cut at round(cumsum(p) * n). Small alpha: a category belongs
-    to one agent or two; large alpha: every agent has the pool's own mix.
+    to one agent or two; large alpha: every agent has the pool's own mix. Where a category has few
+    problems an agent, a large alpha leaves the cuts to rounding, which favours the same agents in
+    every category of a size: sizes then differ more than those of ``IID``.
 
     Attributes:
         alpha: Concentration; 0.1 is the published setting.
@@ -107,9 +109,10 @@ class Dirichlet:
                     min_validation=self.min_validation,
                 )
                 return Split(_deal_validation(problems, hands, counts, rng), num_draws)
+        evener = "raise partition.alpha" if self.alpha < 1 else "use partition=iid"
         raise UserError(
             f"partition.alpha={self.alpha:g}: in {max_draws} draws some of {num_agents} agents "
-            f"always had fewer than {need} problems; raise partition.alpha, lower {keys}, or set "
+            f"always had fewer than {need} problems; {evener}, lower {keys}, or set "
             "partition.on_short=fill"
         )
 
