@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -36,6 +37,8 @@ class AdapterModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.model = loaded.model
+        # In a function, not an attribute: Lightning would take the compiled model for a second one.
+        self.objective = partial(objective, loaded.compiled if training.compile else loaded.model)
         self.parameters_by_name = loaded.adapter_parameters
         self.training_config = training
         self.learning_rate = learning_rate
@@ -50,7 +53,7 @@ class AdapterModule(L.LightningModule):
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Return the objective of one batch."""
-        loss = objective(self.model, batch)
+        loss = self.objective(batch)
         self.losses.append(loss.detach())
         return loss
 

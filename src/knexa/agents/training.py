@@ -38,6 +38,8 @@ class Training:
         warmup_fraction: Share of a phase's steps with linearly growing rate.
         gradient_clip: Largest gradient norm.
         precision: Lightning's precision flag.
+        compile: Whether ``torch.compile`` makes kernels of the models' training, in every process
+            that trains them and for any length; its roundings and its dropout are others.
     """
 
     local_learning_rate: Annotated[float, Field(gt=0)]
@@ -55,6 +57,7 @@ class Training:
     warmup_fraction: Annotated[float, Field(ge=0, le=1)] = 0.02
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
     precision: Precision = "32-true"
+    compile: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +78,13 @@ class DPTraining(Training):
     example_clip: Annotated[float, Field(gt=0)] = 1.0
 
     def __post_init__(self) -> None:
-        """Check the precision.
+        """Check what Opacus cannot do.
 
         Raises:
-            ValueError: Another precision is asked for.
+            ValueError: Another precision, or compilation, is asked for.
         """
+        if self.compile:
+            raise ValueError("compile=true: gradients of single examples need the plain model")
         if self.precision != "32-true":
             raise ValueError(
                 f"precision={self.precision}: gradients of single examples are clipped in 32 bits "

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -61,6 +62,13 @@ class LoadedBackbone:
     num_parameters: int
     num_trainable: int
     adapter_parameters: dict[str, torch.nn.Parameter] = field(repr=False)
+
+    @cached_property
+    def compiled(self) -> Any:
+        """The model, compiled once when first called, for batches of any size and length."""
+        import torch
+
+        return torch.compile(self.model, dynamic=True)
 
 
 def load_backbone(

@@ -1,6 +1,8 @@
 """The federation of language models, set up: data, gate, backbones, workers, and its summary."""
 
 import logging
+import subprocess
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -122,6 +124,7 @@ def build_session(
         UserError: Something that the config asks for is not to be had here.
     """
     _check_precision(settings, workers)
+    _check_compiler(settings, workers)
     checking = gating(settings)
     used = (
         settings.roster.used_backbones if only is None else (settings.roster.agents[only].backbone,)
@@ -204,6 +207,33 @@ def _check_precision(settings: Settings, workers: Workers) -> None:
         raise UserError(
             "training.precision=16-mixed needs a GPU, and this run trains on CPUs: set it to "
             "bf16-mixed or 32-true"
+        )
+
+
+_TRIAL = """
+import sys, torch
+layer = torch.compile(torch.nn.Linear(2, 2).to(sys.argv[1]))
+layer(torch.ones(1, 2, device=sys.argv[1])).sum().backward()
+"""
+
+
+def _check_compiler(settings: Settings, workers: Workers) -> None:
+    """Compile a small layer in a process of its own: compiling leaves threads, and this one forks.
+
+    Raises:
+        UserError: This machine cannot compile.
+    """
+    if not settings.training.compile:
+        return
+    device = "cpu" if workers.accelerator == "cpu" else "cuda"
+    tried = subprocess.run(
+        [sys.executable, "-c", _TRIAL, device], check=False, capture_output=True, text=True
+    )
+    if tried.returncode:
+        reason = next(reversed(tried.stderr.strip().splitlines()), f"exit {tried.returncode}")
+        raise UserError(
+            f"training.compile=true: torch.compile does not work on this machine ({reason}): "
+            "install what it asks for, or set it to false"
         )
 
 
