@@ -104,6 +104,20 @@ def test_a_resumed_run_rewrites_its_offline_run_from_the_files(run_dir):
     assert rounds == [0, 1, 2, 3]
 
 
+FAKE_ONLINE = (
+    "Settings = dict\n"
+    "class Run:\n"
+    "    def __init__(self, resume): self.summary = {'round': 1} if resume else {}\n"
+    "    def define_metric(self, *a, **k): pass\n"
+    "    def log(self, row): print('logged', row['round'], flush=True)\n"
+    "    def finish(self, exit_code): print('exit', exit_code, flush=True)\n"
+    "def init(**options):\n"
+    "    print(options['mode'], options['resume'], options['id'], flush=True)\n"
+    "    return Run(options['resume'])\n"
+)
+"""W&B's server has rounds 0 and 1 of a run of this id, which a run that does not resume drops."""
+
+
 @pytest.mark.parametrize("fake", FAKES)
 def test_a_failing_or_hanging_wandb_neither_slows_nor_fails_the_run(
     run_dir, tmp_path, monkeypatch, capsys, fake
@@ -161,28 +175,26 @@ def test_a_new_mirror_ends_one_that_still_hangs(run_dir, tmp_path, monkeypatch):
     assert first._process.wait(timeout=60) != 0
 
 
-def test_a_resumed_online_run_is_not_told_its_rounds_twice(run_dir, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("resumed", "logged"),
+    [
+        (True, ["online allow 0123abcd", "logged 2", "logged 3"]),
+        (False, ["online None 0123abcd", "logged 0", "logged 1", "logged 2", "logged 3"]),
+    ],
+    ids=["a resumed run is not told its rounds twice", "rerun=true replaces the old rounds"],
+)
+def test_an_online_run_has_every_round_once(run_dir, tmp_path, monkeypatch, resumed, logged):
     (tmp_path / "fake").mkdir()
-    (tmp_path / "fake" / "wandb.py").write_text(
-        "Settings = dict\n"
-        "class Run:\n"
-        "    summary = {'round': 1}\n"
-        "    def define_metric(self, *a, **k): pass\n"
-        "    def log(self, row): print('logged', row['round'], flush=True)\n"
-        "    def finish(self, exit_code): print('exit', exit_code, flush=True)\n"
-        "def init(**options):\n"
-        "    print(options['mode'], options['resume'], options['id'], flush=True)\n"
-        "    return Run()\n"
-    )
+    (tmp_path / "fake" / "wandb.py").write_text(FAKE_ONLINE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
     logger = Wandb(mode="online", linger_s=60)
-    tracker = begin(run_dir, logger, resumed=True)
+    tracker = begin(run_dir, logger, resumed=resumed)
     for round in range(4):
         log_round(tracker, round)
     tracker.fail("failed")
     assert logger._process.wait(timeout=60) == 0
     printed = (run_dir.wandb / "mirror.log").read_text().splitlines()
-    assert printed == ["online allow 0123abcd", "logged 2", "logged 3", "exit 1"]
+    assert printed == [*logged, "exit 1"]
 
 
 def test_disabled_starts_nothing(run_dir):

@@ -65,6 +65,7 @@ class Wandb(Logger):
             "tags": [*run.tags, *self.tags],
             "name": run.name,
             "id": run.id,
+            "resumed": run.resumed,
             "config": run.config,
             "linger_s": self.linger_s,
         }

@@ -46,8 +46,10 @@ def main(run_path: str) -> int:
     _take_over(run_dir)
     if settings["mode"] == "offline":
         _remove_old_runs(run_dir)
-    run = _start_run(run_dir, settings)
-    end = _push_rounds(run, run_dir, notes, settings["mode"])
+    # Otherwise W&B drops what it has of this id: it may be from before rerun=true.
+    resumes = settings["mode"] == "online" and bool(settings.get("resumed"))
+    run = _start_run(run_dir, settings, resumes=resumes)
+    end = _push_rounds(run, run_dir, notes, resumed=resumes)
     if end == "finished":
         _push_end(run, run_dir)
     run.finish(exit_code=0 if end == "finished" else 1)
@@ -107,7 +109,7 @@ def quiet_settings() -> Any:
     )
 
 
-def _start_run(run_dir: RunDirectory, settings: dict[str, Any]) -> Any:
+def _start_run(run_dir: RunDirectory, settings: dict[str, Any], *, resumes: bool) -> Any:
     import wandb
 
     run = wandb.init(
@@ -121,7 +123,7 @@ def _start_run(run_dir: RunDirectory, settings: dict[str, Any]) -> Any:
         id=settings["id"],
         config=settings["config"],
         dir=str(run_dir.path),
-        resume="allow" if settings["mode"] == "online" else None,
+        resume="allow" if resumes else None,
         settings=quiet_settings(),
     )
     run.define_metric("round")
@@ -132,11 +134,11 @@ def _start_run(run_dir: RunDirectory, settings: dict[str, Any]) -> Any:
 
 
 def _push_rounds(
-    run: Any, run_dir: RunDirectory, notes: "queue.Queue[dict[str, Any]]", mode: str
+    run: Any, run_dir: RunDirectory, notes: "queue.Queue[dict[str, Any]]", *, resumed: bool
 ) -> End:
     """Push every finished round once; return how the run ended."""
     pushed = -1
-    if mode == "online":  # a resumed online run knows how far it came
+    if resumed:  # W&B knows how far it came
         with contextlib.suppress(KeyError, TypeError, ValueError):
             pushed = int(run.summary["round"])
     for note in _notes(notes):
