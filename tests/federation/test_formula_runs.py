@@ -7,6 +7,7 @@ import pytest
 
 from knexa.app import EXIT_USER_ERROR, run_command_line
 from knexa.recipe import RECIPE
+from knexa.tracking.wandb_logger import Wandb
 
 SHORT = ("logger=none", "federation.num_rounds=6", "federation.num_agents=6")
 
@@ -77,3 +78,14 @@ def test_what_formulas_do_not_have_is_refused_in_one_line(overrides, said, capsy
     assert said in error
     assert "\n" not in error
     assert not Path("outputs").exists()
+
+
+def test_wandb_keeps_studies_apart_and_is_told_what_a_run_has(monkeypatch):
+    told = []
+    monkeypatch.setattr(Wandb, "start", lambda self, run: told.append(run))
+    federation = ["federation=synthetic", *SHORT, "logger=wandb"]
+    for study in ("name=first", "name=second", "name=first"):
+        assert run_command_line([*federation, study, "rerun=true"]) == 0
+    first, second, again = told
+    assert first.id == again.id != second.id  # one of W&B's runs cannot be in two groups
+    assert first.tags == ()  # no roster, no data, no exchange

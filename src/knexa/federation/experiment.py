@@ -1,5 +1,6 @@
 """One run from its settings to its summary, whatever its federation is made of."""
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from copy import deepcopy
@@ -108,13 +109,15 @@ def _loggers(settings: Settings) -> Sequence[Any]:
 
 
 def _run_info(settings: Settings, run_dir: RunDirectory, last_round: int | None) -> RunInfo:
-    choices = settings.choices
+    told = [settings.choices.get(group, "None") for group in ("roster", "data", "exchange")]
+    # A study and its group in W&B are of one name: the same config under another is another run.
+    identity = f"{settings.name} {settings.config_hash}"
     return RunInfo(
-        id=settings.config_hash,
+        id=hashlib.sha256(identity.encode()).hexdigest(),
         name=run_dir.path.name,
         group=settings.name,
         job_type=settings.matchmaker_name,
-        tags=tuple(choices[group] for group in ("roster", "data", "exchange") if group in choices),
+        tags=tuple(option for option in told if option != "None"),
         config=settings.config,
         path=run_dir.path,
         resumed=last_round is not None,

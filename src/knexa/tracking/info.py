@@ -11,7 +11,8 @@ class RunInfo:
     """The identity of a run, as loggers see it.
 
     Attributes:
-        id: Stable id: the hash of the resolved config; the same for a resumed run.
+        id: Stable id: a hash of the name of the study and the resolved config; the same for a
+            resumed run.
         name: Readable name, e.g. ``linucb-s42-1f0c9a2b``.
         group: What runs are compared in: the config's ``name``.
         job_type: The matchmaker's name.
