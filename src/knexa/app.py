@@ -60,6 +60,11 @@ def _run(arguments: Sequence[str]) -> int:
                 build_components(job)
     task = _Task(is_multirun=is_multirun)
     exit_code = _run_hydra(task, arguments)
+    if task.failed:
+        count = len(task.failed)
+        print(f"error: {count} run{'s' * (count > 1)} of this command failed:", file=sys.stderr)
+        for overrides in task.failed:
+            print(f"  {overrides}", file=sys.stderr)
     return exit_code or task.exit_code
 
 
@@ -94,6 +99,7 @@ class _Task:
     def __init__(self, *, is_multirun: bool) -> None:
         self._is_multirun = is_multirun
         self.exit_code = EXIT_OK
+        self.failed: list[str] = []
 
     def __call__(self, config: "DictConfig") -> float | None:
         from hydra.core.hydra_config import HydraConfig
@@ -115,6 +121,8 @@ class _Task:
             self.exit_code = EXIT_FAILED if self._is_multirun else _exit_code(error)
             if elsewhere:
                 raise  # this object may live in another process: only Hydra can carry the news
+            if self._is_multirun:
+                self.failed.append(" ".join(hydra_config.overrides.task))
             return None
         return objective(summary)
 
