@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tracking_examples import exchange_rows, regret_row, round_rows, sample_rows
+from tracking_examples import NAMES, exchange_rows, regret_row, round_rows, sample_rows
 
+from knexa.tracking import plot_style as style
+from knexa.tracking.metrics import agent_names
 from knexa.tracking.plot_style import spread
-from knexa.tracking.plots import draw_plots
+from knexa.tracking.plots import draw_plots, learning_curve
 from knexa.tracking.run_directory import RunDirectory
 
 
@@ -59,6 +61,24 @@ def test_many_agents_can_be_drawn(run_dir):
     run_dir.append("exchanges", [{"round": 1, "teachers": [3], "students": [99]}])
     run_dir.write_samples(sample_rows())
     assert names(draw_plots(run_dir)) == ["learning_curve", "pairing_matrix"]
+
+
+def test_a_single_measured_round_shows_every_agent_at_a_whole_round(run_dir):
+    run_dir.append("rounds", round_rows(5))
+    rounds = run_dir.read_rows("rounds")
+    with style.applied():
+        left = learning_curve(rounds, agent_names(rounds)).axes[0]
+    agents = left.lines[: len(NAMES)]
+    assert [line.get_xdata().tolist() for line in agents] == [[5]] * len(NAMES)
+    assert all(line.get_marker() == "o" for line in agents)
+    assert all(tick == round(tick) for tick in left.get_xticks())
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 0.9, 1.0])
+def test_labels_stay_within_the_axes_where_there_is_room(level):
+    places = spread([level] * 11, 0.1, within=(0.0, 1.0))
+    assert places == pytest.approx(np.linspace(0, 1, 11))
+    assert spread([0.0, level], 0.1, within=(0.0, 1.0)) == pytest.approx([0.0, max(level, 0.1)])
 
 
 @given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.01, 0.2))

@@ -105,7 +105,10 @@ def integer_locator() -> Any:
 
 
 def integer_rounds(axes: "Axes") -> None:
-    """Put ticks at whole rounds."""
+    """Put ticks at whole rounds, and room about a single one."""
+    low, high = axes.get_xlim()
+    if high - low < 1:
+        axes.set_xlim((low + high) / 2 - 1, (low + high) / 2 + 1)
     axes.xaxis.set_major_locator(integer_locator())
 
 
@@ -124,9 +127,8 @@ def label_line_ends(axes: "Axes", x: float, ends: Sequence[tuple[float, str, str
     gap = 0.058 * (high - low)
     figure: Any = axes.get_figure()
     beside = offset_copy(axes.transData, figure, x=9, units="points")
-    for (y, name, colour), place in zip(
-        sorted(ends), spread([end[0] for end in sorted(ends)], gap), strict=True
-    ):
+    places = spread([end[0] for end in sorted(ends)], gap, within=(low, high))
+    for (y, name, colour), place in zip(sorted(ends), places, strict=True):
         axes.annotate(
             name,
             xy=(x, y),
@@ -148,10 +150,13 @@ def label_line_ends(axes: "Axes", x: float, ends: Sequence[tuple[float, str, str
         )
 
 
-def spread(values: Sequence[float], gap: float) -> list[float]:
+def spread(
+    values: Sequence[float], gap: float, within: tuple[float, float] | None = None
+) -> list[float]:
     """Return ascending ``values`` moved as little as needed to stand at least ``gap`` apart.
 
-    Least squares: less ``gap`` per rank, it is isotonic regression, solved by pooling.
+    Least squares: less ``gap`` per rank, it is isotonic regression, solved by pooling; ``within``
+    bounds it where so many values have room there.
     """
     blocks: list[list[float]] = []  # [sum, count] of values that share one place
     for rank, value in enumerate(values):
@@ -161,6 +166,9 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
             blocks[-1][0] += total
             blocks[-1][1] += count
     places = [total / count for total, count in blocks for _ in range(int(count))]
+    if within is not None and (len(values) - 1) * gap <= within[1] - within[0]:
+        last = within[1] - (len(values) - 1) * gap
+        places = [min(max(place, within[0]), last) for place in places]
     return [place + rank * gap for rank, place in enumerate(places)]
 
 

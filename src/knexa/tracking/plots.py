@@ -71,7 +71,9 @@ def learning_curve(rounds: Sequence[Row], names: Sequence[str]) -> "Figure | str
         x, y = _curve([row for row in rounds if row["agent"] == agent], "pass@1_greedy", 100)
         labelled = len(names) <= MAX_LABELLED_AGENTS
         colour = style.agent_colour(agent) if labelled else style.GREY
-        left.plot(x, y, color=colour, linewidth=1.0, alpha=0.85 if labelled else 0.25)
+        marker = "o" if len(x) == 1 else ""  # a line through one point does not show
+        alpha = 0.85 if labelled else 0.25
+        left.plot(x, y, color=colour, linewidth=1.0, marker=marker, markersize=3.5, alpha=alpha)
         if x and labelled:
             ends.append((y[-1], name, colour))
             last_x = max(last_x, x[-1])
