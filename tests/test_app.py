@@ -173,6 +173,15 @@ def test_every_setting_moves_the_hash(run_app: RunApp, experiments: list[Any]) -
     assert len({settings.config_hash for settings in experiments}) == 4
 
 
+def test_a_whole_number_and_its_float_are_one_setting(
+    run_app: RunApp, experiments: list[Any]
+) -> None:
+    run_app("matchmaker.alpha=2")
+    run_app("matchmaker.alpha=2.0", "name=elsewhere")
+    assert experiments[0].config_hash == experiments[1].config_hash
+    assert repr(experiments[0].config) == repr(experiments[1].config)
+
+
 def test_multirun_runs_the_product(run_app: RunApp, experiments: list[Any]) -> None:
     assert run_app("-m", "matchmaker=linucb,random", "seed=1,2,3") == 0
     assert {(s.matchmaker_name, s.seed) for s in experiments} == {
@@ -191,6 +200,11 @@ def test_failing_job_does_not_stop_the_others(
     captured = capfd.readouterr().err
     assert "seed 13 always fails" in captured
     assert "models are missing" in captured
+    assert captured.splitlines()[-3:] == [
+        "error: 2 runs of this command failed:",
+        "  seed=13",
+        "  seed=14",
+    ]
 
 
 def test_interrupt_says_how_to_resume(

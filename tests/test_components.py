@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from knexa.components import construct, describe, did_you_mean, instantiate, load_class, show
+from knexa.components import (
+    as_taken,
+    construct,
+    describe,
+    did_you_mean,
+    instantiate,
+    load_class,
+    show,
+)
 from knexa.errors import UserError
 from knexa.federation.settings import Settings
 
@@ -114,6 +122,26 @@ def test_nested_component_of_the_wrong_kind_is_refused() -> None:
             key="x",
             trusted_modules=[HERE],
         )
+
+
+def test_numbers_are_told_as_the_constructor_takes_them() -> None:
+    flat = {"_target_": f"{HERE}.Flat", "value": 2}
+    node = {
+        "_target_": f"{HERE}.Everything",
+        "count": 1,
+        "rate": 1,
+        "limit": 3,
+        "pair": [0, 1.5],
+        "sizes": [4],
+        "parts": {"a": {"value": 1}, "b": flat},
+        "scorer": flat,
+        "width": 6,
+        "on": True,
+    }
+    taken = as_taken(node, trusted_modules=[HERE])
+    floats = {"rate": 1.0, "pair": [0.0, 1.5], "scorer": flat | {"value": 2.0}}
+    floats["parts"] = {"a": {"value": 1.0}, "b": flat | {"value": 2.0}}
+    assert repr(taken) == repr(node | floats)
 
 
 def test_missing_parameter_is_named_with_what_it_takes() -> None:

@@ -64,6 +64,15 @@ def instantiate(node: Mapping[str, Any], *, key: str, trusted_modules: Sequence[
     return construct(cls, values, key=key, trusted_modules=trusted_modules)
 
 
+def as_taken(node: Mapping[str, Any], *, trusted_modules: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a valid config node with its numbers as the constructors take them.
+
+    ``alpha: 1`` and ``alpha: 1.0`` are one setting where the parameter is a float.
+    """
+    cls = load_class(node[TARGET], key=TARGET, trusted_modules=trusted_modules)
+    return _fields_as_taken(cls, node, trusted_modules)
+
+
 def load_class(target: Any, *, key: str, trusted_modules: Sequence[str] = ()) -> type:
     """Import the class that a ``_target_`` names, if it lives in knexa or in a trusted module.
 
@@ -337,6 +346,44 @@ def _convert_sequence(annotation: Any, value: Any, key: str, trusted: Sequence[s
         _convert(entry, item, f"{key}[{index}]", trusted)
         for index, (entry, item) in enumerate(zip(entries, value, strict=True))
     )
+
+
+def _fields_as_taken(cls: type, node: Mapping[str, Any], trusted: Sequence[str]) -> dict[str, Any]:
+    schema = _schema(cls)
+    return {
+        name: _as_taken(schema[name][0], value, trusted) if name in schema else value
+        for name, value in node.items()
+    }
+
+
+def _as_taken(annotation: Any, value: Any, trusted: Sequence[str]) -> Any:
+    base, _ = _split(annotation)
+    origin, args = get_origin(base), get_args(base)
+    if isinstance(value, Mapping) and TARGET in value:
+        return as_taken(value, trusted_modules=trusted)
+    if _is_union(base):
+        fitting = (arm for arm in args if _fits(arm, value, trusted))
+        return next((_as_taken(arm, value, trusted) for arm in fitting), value)
+    if isinstance(value, list) and origin in (tuple, list):
+        ends = origin is list or args[-1] is Ellipsis
+        entries = (args[0],) * len(value) if ends else args
+        return [_as_taken(e, item, trusted) for e, item in zip(entries, value, strict=True)]
+    if isinstance(value, Mapping) and origin is dict:
+        return {name: _as_taken(args[1], item, trusted) for name, item in value.items()}
+    if isinstance(value, Mapping) and is_dataclass(base) and isinstance(base, type):
+        return _fields_as_taken(base, value, trusted)
+    return float(value) if base is float and type(value) is int else value
+
+
+def _fits(arm: Any, value: Any, trusted: Sequence[str]) -> bool:
+    """Return whether a union's arm is the one that a valid value is of."""
+    if isinstance(value, Mapping):
+        return is_dataclass(_split(arm)[0]) or get_origin(_split(arm)[0]) is dict
+    try:
+        _convert(arm, value, "", trusted)
+    except UserError:
+        return False
+    return True
 
 
 def _leaf(annotation: Any, value: Any, key: str) -> Any:

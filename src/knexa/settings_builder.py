@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from knexa.components import construct, instantiate, one_line, unknown_key
+from knexa.components import as_taken, construct, instantiate, one_line, unknown_key
 from knexa.composition import Job
 from knexa.config_folders import options_of
 from knexa.errors import UserError
@@ -94,7 +94,13 @@ def build_settings(job: Job) -> Settings:
         UserError: As ``build_components``, or when the data files are missing.
     """
     root, components = build_components(job)
-    config = {key: value for key, value in job.config.items() if key not in _SESSION_KEYS}
+    config = {
+        key: as_taken(value, trusted_modules=root.trusted_modules)
+        if key in COMPONENT_GROUPS and value is not None
+        else value
+        for key, value in job.config.items()
+        if key not in _SESSION_KEYS
+    }
     return Settings(
         seed=root.seed,
         name=root.name,

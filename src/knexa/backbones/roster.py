@@ -41,7 +41,7 @@ class Lora:
     """
 
     rank: Annotated[int, Field(ge=1)]
-    alpha: Annotated[float, Field(gt=0)]
+    alpha: Annotated[int | float, Field(gt=0, description="a number > 0")]
     dropout: Annotated[float, Field(ge=0, lt=1)]
     target_modules: tuple[str, ...] | None = None
 
