@@ -56,6 +56,16 @@ def test_plans_that_are_no_pairings_have_no_regret(tmp_path):
     assert regret_curves(only_group(tmp_path), "chosen") is None
 
 
+def test_regret_sums_the_rounds_that_all_seeds_probed(tmp_path):
+    for seed, lost in ((0, 2), (1, 3)):
+        path = write_run(tmp_path, "linucb", seed, regret_power=1.0) / "regret.jsonl"
+        rows = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(row for row in rows if f'"round": {lost},' not in row))
+    rounds_R, cumulative_SR = regret_curves(only_group(tmp_path), "chosen")
+    assert rounds_R.tolist() == [1, 4]
+    assert cumulative_SR.tolist() == [[1, 2], [1, 2]]
+
+
 def test_default_range_of_slopes_is_the_last_nine_tenths(tmp_path):
     write_run(tmp_path, "linucb", 0, rounds=100, regret_power=0.5)
     study = group_runs(read_runs([tmp_path]))

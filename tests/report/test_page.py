@@ -1,5 +1,6 @@
 """The figures and the page: what is drawn, what is left out, and that the page stands alone."""
 
+import itertools
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -7,10 +8,13 @@ from xml.etree import ElementTree
 import pytest
 from report_examples import write_run, write_study
 
+from knexa.report import curves, scores
 from knexa.report.__main__ import main
 from knexa.report.aggregate import group_runs
+from knexa.report.drawing import looks
 from knexa.report.figures import draw_all
 from knexa.report.runs import read_runs
+from knexa.tracking import plot_style as style
 
 ALWAYS = {"final", "learning_curves", "learning_by_steps", "regret", "divergence"}
 ALWAYS |= {"gain_by_size", "pairing", "graph", "agents"}
@@ -161,3 +165,55 @@ def test_pass_rate_over_a_numeric_setting_is_drawn(tmp_path):
     for alpha in (0.1, 1.0, 10.0):
         write_run(tmp_path / "runs", "linucb", 0, config={"partition.alpha": alpha})
     assert reasons(tmp_path / "runs", tmp_path)["over_setting"] is None
+
+
+def draw(function, folder):
+    """Return the drawn figure of what the folder holds, laid out, with its renderer."""
+    study = group_runs(read_runs([folder]))
+    with style.applied():
+        figure = function(study, looks(study))
+        figure.draw_without_rendering()
+    return figure, figure.canvas.get_renderer()
+
+
+def test_pairs_of_seeds_that_rested_in_different_rounds_are_not_mixed_up(tmp_path):
+    for seed, rested in ((0, 2), (1, 3)):
+        path = write_run(tmp_path, "linucb", seed) / "exchanges.jsonl"
+        rows = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(row for row in rows if f'"round": {rested},' not in row))
+    figure, _ = draw(curves.divergence, tmp_path)
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [1, 4]
+
+
+def test_titles_of_panels_do_not_run_into_each_other(tmp_path):
+    for num_agents in (8, 16):
+        for level in ("low", "medium", "high"):
+            config = {"federation.num_agents": num_agents, "federation.heterogeneity": level}
+            write_run(tmp_path, "linucb", 0, num_agents=num_agents, config=config)
+    figure, renderer = draw(curves.learning, tmp_path)
+    boxes = [axes.title.get_window_extent(renderer) for axes in figure.axes]
+    boxes += [axes._left_title.get_window_extent(renderer) for axes in figure.axes]
+    titles = [box for box in boxes if box.width > 0]
+    assert len(titles) == 6
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(titles, 2))
+
+
+def test_slopes_of_many_methods_leave_the_lines_their_panel(tmp_path):
+    for place in range(8):
+        config = {"matchmaker.exploration": float(place)}
+        for seed in (0, 1):
+            write_run(tmp_path, "linucb", seed, rounds=20, regret_power=0.5, config=config)
+    figure, renderer = draw(curves.regret, tmp_path)
+    panel = figure.axes[1]
+    low, high = panel.get_ylim()
+    assert high / low < 1.5 * 20  # random's expectation goes from 1 to 20
+    assert panel.get_legend().get_window_extent(renderer).x0 >= panel.get_window_extent().x1
+
+
+def test_no_bar_hides_a_seed(tmp_path):
+    for seed, passed in enumerate((0.1, 0.2, 0.3)):
+        write_run(tmp_path, "linucb", seed, passed=passed)
+    figure, _ = draw(scores.final, tmp_path)
+    seeds, bar, _ = figure.axes[0].lines
+    assert sorted(seeds.get_xdata()) == [10, 20, 30]
+    assert set(seeds.get_ydata()).isdisjoint(bar.get_ydata())

@@ -4,9 +4,10 @@ Each function returns a figure, or why the runs do not hold what it needs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from knexa.data.divergence import jensen_shannon
 from knexa.report import drawing
@@ -16,12 +17,14 @@ from knexa.report.measures import (
     Array,
     Curves,
     band,
+    common_rounds,
     learning_curve,
     log_log_slope,
     regret_curves,
     slope_range,
     steps_curve,
 )
+from knexa.report.runs import Run
 from knexa.tracking import plot_style as style
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 Looks = Mapping[str, Look]
 _ALL_PAIRS = Look(name="all pairs", colour=style.GREY, dashes=(3.0, 2.0), marker="")
+MAX_SLOPES_INSIDE = 5  # more in the panel leave the lines no room
 _Lines = dict[Named, list[tuple[Group, Curves]]]
 
 
@@ -75,7 +79,9 @@ def regret(study: Study, looks: Looks, asked: tuple[float, float] | None = None)
     if reason:
         return reason
     first, last = slope_range(study, asked)
-    figure, axes = style.panels(7.6, 0.4 + 2.8 * len(found), 2 * len(found), rows=len(found))
+    crowded = max(map(len, found.values())) > MAX_SLOPES_INSIDE
+    width, height = 10.6 if crowded else 7.6, 0.4 + 2.8 * len(found)
+    figure, axes = style.panels(width, height, 2 * len(found), rows=len(found))
     for row, (setting, members) in enumerate(found.items()):
         left, right = axes[2 * row], axes[2 * row + 1]
         ends, slopes = [], []
@@ -89,7 +95,8 @@ def regret(study: Study, looks: Looks, asked: tuple[float, float] | None = None)
                 slopes.append((look, curves, name))
         left.axhline(0, color=style.GREY, linewidth=0.8)
         left.set(xlabel="Round", ylabel="Cumulative regret (raw reward)")
-        left.set_title(drawing.title_of(setting) or "Regret against the best pairing")
+        title = drawing.wrapped(drawing.title_of(setting), 44)
+        left.set_title(title or "Regret against the best pairing")
         style.integer_rounds(left)
         style.label_line_ends(left, float(left.dataLim.x1), ends)
         _draw_slopes(right, slopes, (first, last))
@@ -124,9 +131,14 @@ def _draw_slopes(
         )
         if look.dashes:
             line.set_dashes(look.dashes)
-    axes.legend(frameon=False, fontsize=6.5, loc="upper left", handlelength=1.6)
+    # As long as the longest pattern of dashes: rows of one colour differ in nothing else.
+    style_of: dict[str, Any] = {"frameon": False, "fontsize": 6.5, "handlelength": 3.2}
+    if len(slopes) > MAX_SLOPES_INSIDE + 1:  # random's expectation may stand beside the methods
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), **style_of)
+        return
+    axes.legend(loc="upper left", **style_of)
     low, high = axes.get_ylim()
-    room = min(0.03 + 0.057 * len(slopes), 0.75)  # the legend's share of the height
+    room = 0.03 + 0.057 * len(slopes)  # the legend's share of the height
     axes.set_ylim(low, high * (high / low) ** (room / (1.0 - room)))
 
 
@@ -192,21 +204,30 @@ def _draw(
 
 
 def _divergence_curve(group: Group) -> Curves | None:
-    curves = []
-    rounds: list[int] = []
-    for run in group.runs:
-        if run.data_shares is None or not len(run.pairs_K3):
-            continue
-        js_NN = jensen_shannon(run.data_shares)
-        # A server agent has no data of its own to compare.
-        with_data_K3 = run.pairs_K3[(run.pairs_K3[:, 1:] < len(js_NN)).all(axis=1)]
-        rounds_K, teachers_K, students_K = with_data_K3.T
-        rounds = sorted(set(rounds_K.tolist()))
-        values_K = js_NN[teachers_K, students_K]
-        curves.append([float(values_K[rounds_K == number].mean()) for number in rounds])
-    if not rounds or len({len(curve) for curve in curves}) > 1:
-        return None  # with abstention, rounds without pairs differ from seed to seed
-    return band(np.array(rounds, dtype=np.float64), np.array(curves))
+    found = [
+        _divergences(run, shares_NB)
+        for run in group.runs
+        if (shares_NB := run.data_shares) is not None
+    ]
+    found = [(rounds_K, values_K) for rounds_K, values_K in found if len(rounds_K)]
+    # With abstention, rounds without pairs differ from seed to seed.
+    common = common_rounds([rounds_K for rounds_K, _ in found])
+    if not common:
+        return None
+    curves = [
+        [float(values_K[rounds_K == number].mean()) for number in common]
+        for rounds_K, values_K in found
+    ]
+    return band(np.array(common, dtype=np.float64), np.array(curves))
+
+
+def _divergences(run: Run, shares_NB: Array) -> tuple[NDArray[np.int64], Array]:
+    """Return (rounds_K, values_K) of the run's pairs."""
+    js_NN = jensen_shannon(shares_NB)
+    # A server agent has no data of its own to compare.
+    with_data_K3 = run.pairs_K3[(run.pairs_K3[:, 1:] < len(js_NN)).all(axis=1)]
+    rounds_K, teachers_K, students_K = with_data_K3.T
+    return rounds_K, js_NN[teachers_K, students_K]
 
 
 def _mean_divergence(shares_NB: Array | None) -> float | None:

@@ -1,5 +1,6 @@
 """What the report's figures share: methods' colours, panels by setting, lines with bands."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,16 +76,17 @@ def too_many(count: int) -> str | None:
 
 def grid_of(titles: Sequence[str]) -> "tuple[Figure, tuple[Axes, ...]]":
     """Return a figure with a panel per title; one alone is larger, and has none where it is ''."""
-    count = len(titles)
+    count, room = len(titles), 76
     if count == 1:
         figure, axes = style.panels(6.0, 3.3, 1)
     else:
         columns = 2 if count in (2, 4) else 3
         rows = -(-count // columns)
         width, height = (2 * 3.4, 2.6) if columns == 2 else (3 * _PANEL[0], _PANEL[1])
+        room = 40 if columns == 2 else 28
         figure, axes = style.panels(width, 0.5 + height * rows, count, rows=rows)
     for panel, title in zip(axes, titles, strict=True):
-        panel.set_title(title)
+        panel.set_title(wrapped(title, room))
     return figure, axes
 
 
@@ -104,6 +106,11 @@ def tidy(axes: "Sequence[Axes]", *, share: Literal["x", "y"]) -> None:
 def title_of(setting: Named) -> str:
     """Return a panel's title."""
     return show_named(setting)
+
+
+def wrapped(title: str, width: int) -> str:
+    """Return a title in lines of at most ``width`` characters, so that it ends with its panel."""
+    return textwrap.fill(title, width, break_on_hyphens=False)
 
 
 def draw_band(

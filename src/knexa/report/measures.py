@@ -106,9 +106,7 @@ def band(x_R: Array, curves_SR: Array) -> Curves:
 def learning_curve(group: Group) -> Curves | None:
     """Return greedy Pass@1 (mean over agents) at the rounds that all the group's curves have."""
     curves = [run.curve for run in group.runs if run.curve is not None]
-    if not curves:
-        return None
-    common = sorted(set.intersection(*(set(curve.rounds_R.tolist()) for curve in curves)))
+    common = common_rounds([curve.rounds_R for curve in curves])
     if not common:
         return None
     curves_SR = np.array([c.means[np.isin(c.rounds_R, common)] for c in curves])
@@ -161,15 +159,26 @@ def regret_curves(group: Group, arm: str) -> tuple[Array, Array] | None:
     (a plan that is not a pairing) ends the group's curve: None.
     """
     probes = [run.probes for run in group.runs if run.probes is not None]
-    if not probes or any(len(p.rounds_R) != len(probes[0].rounds_R) for p in probes):
+    common = common_rounds([p.rounds_R for p in probes])
+    if not common:
         return None
-    arms = [p.chosen_R if arm == "chosen" else p.random_R for p in probes]
+    regrets = [p.best_R - (p.chosen_R if arm == "chosen" else p.random_R) for p in probes]
     cumulative_SR = np.array(
-        [np.cumsum(p.best_R - a_R) for p, a_R in zip(probes, arms, strict=True)]
+        [
+            np.cumsum(regret_R[np.isin(p.rounds_R, common)])
+            for p, regret_R in zip(probes, regrets, strict=True)
+        ]
     )
     if not np.isfinite(cumulative_SR).all():
         return None
-    return probes[0].rounds_R.astype(np.float64), cumulative_SR
+    return np.array(common, dtype=np.float64), cumulative_SR
+
+
+def common_rounds(rounds_of_runs: Sequence[NDArray[np.int64]]) -> list[int]:
+    """Return the rounds that all runs have, ascending; none for no runs."""
+    if not rounds_of_runs:
+        return []
+    return sorted(set.intersection(*(set(rounds_R.tolist()) for rounds_R in rounds_of_runs)))
 
 
 def log_log_slope(

@@ -96,7 +96,7 @@ def _panels(
     figure, axes = style.panels(width, (size + 0.25) * rows, len(found), rows=rows)
     for panel, (group, _) in zip(axes, found, strict=True):
         lines = [looks[group.label].name, drawing.title_of(group.setting)]
-        panel.set_title("\n".join(line for line in lines if line))
+        panel.set_title("\n".join(drawing.wrapped(line, 34) for line in lines if line))
     return figure, axes
 
 

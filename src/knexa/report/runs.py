@@ -117,9 +117,12 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder: name run directories, or folders of them")
         for marker in sorted(folder.rglob("DONE")):
-            found[marker.parent.resolve()] = None
+            if RunDirectory(marker.parent).is_finished():
+                found[marker.parent.resolve()] = None
     if not found:
-        raise UserError("no finished run there: a run that ended well has a file DONE")
+        raise UserError(
+            "no finished run there: a run that ended well has the files DONE and summary.json"
+        )
     runs = [read_run(path) for path in found]
     return sorted(runs, key=lambda run: (run.method, run.seed, run.path))
 

@@ -47,7 +47,7 @@ def final(study: Study, looks: Looks) -> "Figure | str":
         panel.set_ylim(-0.6, len(ordered) - 0.4)
         panel.grid(axis="y", visible=False)
         panel.set_xlabel("Final Pass@1 (%)")
-        panel.set_title(drawing.title_of(setting))
+        panel.set_title(drawing.wrapped(drawing.title_of(setting), 44))
     drawing.tidy(axes, share="x")
     return figure
 
@@ -138,11 +138,11 @@ def agents(study: Study, looks: Looks) -> "Figure | str":
 def _mark(
     axes: "Axes", y: float, interval: Interval | None, look: Look, values: Sequence[float]
 ) -> None:
-    """Draw seeds as faint dots and the mean with its interval."""
+    """Draw the mean with its interval, and seeds as faint dots below, where the bar hides none."""
     if interval is None:
         return
     colour = look.colour
-    axes.plot(values, [y] * len(values), "o", color=colour, markersize=3, alpha=0.3, mew=0)
+    axes.plot(values, [y - 0.25] * len(values), "o", color=colour, markersize=3, alpha=0.4, mew=0)
     axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=2.0)
     axes.plot([interval.mean], [y], look.marker, color=colour, markersize=5, mec="white", mew=0.7)
 
@@ -190,7 +190,9 @@ def _draw_lines(
             )
             if look.dashes:
                 drawn.lines[0].set_dashes(look.dashes)
-            ends.setdefault(index, []).append((x[-1], y[-1], label))
+            # Names of lines that reach the last x stand beyond all their intervals.
+            end = xs[-1] * (1 + 0.01 * (len(found) - 1)) if points[-1][0] == xs[-1] else x[-1]
+            ends.setdefault(index, []).append((end, y[-1], label))
         if xs and xs[0] > 0 and xs[-1] / xs[0] >= 4:
             panel.set_xscale("log")
         panel.set_xticks(xs, [f"{x:g}" for x in xs])
