@@ -168,6 +168,19 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, ar
     assert captured.out == ""
 
 
+def test_runs_that_did_not_finish_are_left_out_by_name(tmp_path, capsys):
+    write_run(tmp_path, "linucb", 0)
+    unmarked = write_run(tmp_path, "linucb", 1, done=False)
+    unsummed = write_run(tmp_path, "linucb", 2)
+    (unsummed / "summary.json").unlink()
+    for path in tmp_path.iterdir():
+        (path / "environment.json").touch()
+    assert main([str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert f"left out, not finished (2): {unmarked.name}, {unsummed.name}\n" in told
+    assert "| linucb/akd | nothing | 1 |" in told
+
+
 def test_runs_with_liars_show_the_honest_agents_and_who_was_let_teach(tmp_path):
     for seed, shunned in enumerate((7, None)):
         lied = {"teaching_share": 0.5, "shunned_after": shunned}

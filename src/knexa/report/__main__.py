@@ -13,7 +13,7 @@ from pathlib import Path
 
 from knexa.errors import UserError
 from knexa.report.aggregate import group_runs
-from knexa.report.runs import read_runs
+from knexa.report.runs import read_runs, unfinished_runs
 from knexa.report.table import markdown, tables
 from knexa.report.write import write_report
 
@@ -75,6 +75,9 @@ def _report(options: argparse.Namespace) -> None:
     made = tables(study, options.against)
     for table in made:
         print(f"## {table.title}\n\n{markdown(table)}")
+    if left_out := unfinished_runs(options.runs):
+        names = [path.name for path in left_out[:8]] + ["..."] * (len(left_out) > 8)
+        print(f"left out, not finished ({len(left_out)}): {', '.join(names)}\n")
     slope = None if options.slope is None else (float(options.slope[0]), float(options.slope[1]))
     if options.to is not None:
         pictures = write_report(study, made, options.to, slope)

@@ -20,6 +20,7 @@ from knexa.tracking.run_directory import RunDirectory
 
 Array = NDArray[np.float64]
 NO_EXCHANGE = "local_only"
+ENVIRONMENT = "environment.json"  # what every run writes first
 
 _SCALARS = (
     "cumulative_regret",
@@ -125,6 +126,12 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
         )
     runs = [read_run(path) for path in found]
     return sorted(runs, key=lambda run: (run.method, run.seed, run.path))
+
+
+def unfinished_runs(folders: Iterable[Path]) -> list[Path]:
+    """Return the runs at or below the folders that began and did not end well."""
+    begun = {path.parent.resolve() for folder in folders for path in folder.rglob(ENVIRONMENT)}
+    return sorted(path for path in begun if not RunDirectory(path).is_finished())
 
 
 def read_run(path: Path) -> Run:
