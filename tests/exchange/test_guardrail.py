@@ -203,6 +203,13 @@ def test_a_national_id_with_a_wrong_digit_is_a_number(kind: str, number: str) ->
         assert kind not in vet(f"x = '{wrong}'").report.findings
 
 
+def test_a_codice_fiscale_in_the_digits_of_another_script_is_redacted() -> None:
+    arabic = str.maketrans("0123456789", "".join(chr(0x660 + digit) for digit in range(10)))
+    number = dict(NATIONAL_IDS)["italian_codice_fiscale"].translate(arabic)
+    vetted = vet(f"x = '{number}'\n")
+    assert vetted.report == Report(redacted=1, findings={"italian_codice_fiscale": 1})
+
+
 def test_a_token_with_its_own_checksum_is_blocked_without_its_prefix() -> None:
     token = with_checksum(random.Random(9))
     assert vet(f"x = '{token}'").report.findings["checksummed"] == 1

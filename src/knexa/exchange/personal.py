@@ -100,6 +100,7 @@ _ODD_PLACES = dict(
 
 def _codice_fiscale(code: str) -> bool:
     """Check the last letter of an Italian codice fiscale."""
+    code = "".join(str(int(c)) if c.isdecimal() else c for c in code)  # of any script's digits
     total = sum(_ODD_PLACES[c] for c in code[0:15:2])
     total += sum(int(c) if c.isdigit() else ord(c) - ord("A") for c in code[1:15:2])
     return code[15] == chr(ord("A") + total % 26)
