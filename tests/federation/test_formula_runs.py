@@ -40,9 +40,10 @@ def test_a_run_leaves_the_contracts_files(federation):
     assert (run / "plots" / "regret.png").stat().st_size > 1000
 
 
-def test_skills_and_complementarity_work_on_formulas():
+@pytest.mark.parametrize("federation", ["synthetic", "synthetic/linear"])
+def test_skills_and_complementarity_work_on_formulas(federation):
     overrides = ["profile=skills", "context=complementarity", "reward=local_loss_raw"]
-    assert run_command_line(["federation=synthetic", *SHORT, *overrides]) == 0
+    assert run_command_line([f"federation={federation}", *SHORT, *overrides]) == 0
     assert rows(only_run(), "exchanges")
 
 

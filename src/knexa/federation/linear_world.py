@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from knexa.agents.profile_layout import DYNAMIC_FEATURES
+from knexa.agents.profile_layout import DYNAMIC_FEATURES, SKILL_FEATURES
 from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.federation.formula_world import FormulaWorld
@@ -46,13 +46,14 @@ class LinearWorld(FormulaWorld):
         self.theta_d = theta_d * (0.3 / max(spread, 1e-12))
 
     def features(self) -> dict[str, Array]:
-        """Return families, histograms and this round's dynamic features."""
+        """Return families, histograms and this round's dynamic features and skills."""
         rng = derive_rng(self.seed, "linear-profile", self.round)
         values = {
             str(family): (self.families_N == index).astype(np.float64)
             for index, family in enumerate(FAMILIES)
         }
-        values |= {name: rng.random(self.num_agents) for name in DYNAMIC_FEATURES}
+        measured = (*DYNAMIC_FEATURES, *SKILL_FEATURES)
+        values |= {name: rng.random(self.num_agents) for name in measured}
         return values | {name: self.shares_NC[:, c] for c, name in enumerate(CATEGORIES)}
 
     def _past(self) -> dict[str, Array]:
