@@ -100,6 +100,23 @@ def test_a_copier_passes_on_what_it_was_taught_also_after_an_interruption(tmp_pa
     ]
 
 
+@pytest.mark.slow
+def test_what_a_sybil_said_outlives_an_interruption_and_its_speakers_next_update(tmp_path):
+    sybils = liars("sybil", members=(0, 1))
+    plan = (Directive(id="r1-0", teachers=(1,), students=(2,), protocol="akd"),)
+    world = small.world(AKD(num_steps=1), liars=sybils)
+    world.begin_round(1)
+    world.learning_tokens(1, plan)
+    world.save(tmp_path)
+    resumed = small.world(AKD(num_steps=1), liars=sybils)
+    resumed.load(tmp_path)
+    for each in (world, resumed):  # the exchange goes on, and the speaker is not part of it
+        each.begin_round(2, np.array([True, False, False]))
+    assert resumed.exchange(1, plan) == world.exchange(1, plan)
+    adapters = resumed.states[2].adapter, world.states[2].adapter
+    assert all((adapters[0][name] == adapters[1][name]).all() for name in adapters[0])
+
+
 # Configs
 
 

@@ -6,6 +6,7 @@ the same snapshot; an exchange that was probed is not computed again, since a ph
 function and the trial is the exchange.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +24,16 @@ from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import FitReport
 from knexa.engine.local import Pool
 from knexa.engine.parcels import opened, stand_in
+from knexa.exchange.package import decode
 from knexa.federation.deliveries import Delivery, deliver_together, of_lesson
 from knexa.federation.world import Exchange, Package
 from knexa.matchmaking.base import Directive, Plan, Probe
 from knexa.matchmaking.pair_scores import Array, Mask
+from knexa.tracking.tree_file import load_tree, save_tree
 
 Teachers = tuple[int, ...]
 
+_SPOKEN = "spoken.safetensors"
 _AT_ONCE = 32
 """Agents that are updated together: the states of all, old and new, would be memory twice over."""
 
@@ -380,10 +384,22 @@ class LLMWorld:
     # Checkpoints
 
     def save(self, folder: Path) -> None:
-        """Write every agent's state, the servers' too, to ``folder/agents``."""
+        """Write every agent's state, the servers' too, to ``folder/agents``.
+
+        What a sybil spoke for another is written as well: its state does not wait for the other's
+        exchange to end, so the text could not be made again.
+        """
         (folder / "agents").mkdir()
         for state in self.states:
             save_state(folder / "agents" / f"{state.index}.safetensors", opened(state))
+        speaker = self.session.liars.speaker
+        spoken = {
+            str(agent): _plain(opened(lesson))
+            for agent, (lesson, _) in sorted(self._lessons.items())
+            if speaker(agent) != agent
+        }
+        if spoken:
+            save_tree(folder / _SPOKEN, spoken)
 
     def load(self, folder: Path) -> None:
         """Restore what ``save`` wrote."""
@@ -392,3 +408,22 @@ class LLMWorld:
             for index in range(len(self.session.members))
         ]
         self._begin(0, range(self.num_agents))
+        spoken = load_tree(folder / _SPOKEN) if (folder / _SPOKEN).exists() else {}
+        lessons = {int(agent): _lesson(fields) for agent, fields in spoken.items()}
+        tasks = [(lesson, decode(lesson.text).round) for lesson in lessons.values()]
+        received = self.pool.map(receive, tasks, list(lessons))
+        self._lessons = dict(
+            zip(lessons, zip(lessons.values(), received, strict=True), strict=True)
+        )
+
+
+def _plain(lesson: Lesson) -> dict[str, Any]:
+    """Return a lesson of text as plain values."""
+    fields = {field.name: getattr(lesson, field.name) for field in dataclasses.fields(lesson)}
+    del fields["tensors"]
+    return fields | {"text": lesson.text.decode()}
+
+
+def _lesson(fields: dict[str, Any]) -> Lesson:
+    """Return what ``_plain`` was given."""
+    return Lesson(**fields | {"text": fields["text"].encode()})
