@@ -25,8 +25,9 @@ class Faults:
     """Rates of faults, and the machines and links that virtual time is computed from.
 
     Attributes:
-        dropout: Chance that an agent leaves in a round in which it could take part.
-        max_absence: It stays away for 1 to so many rounds, drawn evenly.
+        dropout: Chance that an agent leaves, drawn every round, also while it is away.
+        max_absence: It stays away for 1 to so many rounds, drawn evenly; departures that overlap
+            make one longer absence.
         abrupt: Share of the leavers that go in the middle of the round, after they were matched.
         late_joiners: Share of the agents that are not there from the start.
         joined_by: The round in which the last of them has come.
