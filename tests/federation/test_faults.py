@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from knexa.app import EXIT_USER_ERROR, run_command_line
 from knexa.exchange.package import KnowledgePackage, PackageError, TextItem, decode, encode
-from knexa.exchange.protocols import AKD
+from knexa.exchange.protocols import AKD, FedAvg
 from knexa.federation.dispatch import Dispatch, Sync
 from knexa.federation.envelope import seal, unseal
 from knexa.federation.faults import Copy, Faults, Schedule
@@ -22,6 +22,7 @@ from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.summary import summarize
 from knexa.federation.transit import Inbox, send
 from knexa.federation.world import Package
+from knexa.matchmaking import fedavg
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.regret import Regret
 from knexa.tracking.run_directory import RunDirectory
@@ -281,6 +282,38 @@ def test_language_models_resume_with_an_exchange_under_way(tmp_path, whole_run):
     ]
     for mine, theirs in zip(*(sorted(folder.iterdir()) for folder in checkpoints), strict=True):
         assert mine.read_bytes() == theirs.read_bytes()
+
+
+@pytest.mark.slow
+def test_what_a_lost_package_weighed_is_counted_where_the_others_of_its_directive_came(tmp_path):
+    world = small.world(FedAvg())
+    sent, came = {}, []
+    packages, exchange = world.packages, world.exchange
+
+    def noting_packages(round_number, plan):
+        sent.update(packages(round_number, plan))
+        return sent
+
+    def noting_exchange(round_number, plan):
+        came.extend(exchange(round_number, plan))
+        return came
+
+    world.packages, world.exchange = noting_packages, noting_exchange
+    with RunDirectory(tmp_path / "run") as run_dir:
+        run_rounds(
+            world,
+            small.cpm(fedavg.FedAvg(), world),
+            Dispatch(faults=Faults(lost=0.5), sync=Sync(), seed=1, num_agents=3),
+            KilledTracker(run_dir),
+            seed=small.SEED,
+            num_rounds=1,
+            regret=Regret(every=0),
+            last_round=None,
+        )
+        (row,) = run_dir.read_rows("exchanges")
+    (lost,) = set(sent).difference(row["teachers"])
+    assert row["outcome"] == "delivered"
+    assert row["kilobytes"] == pytest.approx(came[0].kilobytes + sent[lost].kilobytes)
 
 
 # As a user types it

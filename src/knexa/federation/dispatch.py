@@ -193,6 +193,7 @@ class Dispatch:
                 (s.known_s for s in sent.values()), default=self.clock_s + self.faults.timeout_s
             ),
             kilobytes=sum(package.kilobytes for package in uploads),
+            kilobytes_missed=sum(packages[teacher].kilobytes for teacher in sorted(missing)),
             items_sent=sum(package.items_sent for package in uploads),
             guardrail=_summed(uploads),
             faults={kind: count for kind, count in sorted(faults.items()) if count},

@@ -107,6 +107,7 @@ def _take_effect(
         id_ = transit.directive.id
         if id_ in taken:
             row = _exchange_row(round_number, *taken[id_])
+            row["kilobytes"] += transit.kilobytes_missed
         else:
             cpm.expire(id_, transit.outcome)
             row = _failed_row(round_number, transit)

@@ -33,6 +33,7 @@ class Transit:
         arrived_s: When the last of its packages arrived; None where none did.
         finished_s: When its student has learned, or it is given up.
         kilobytes: What its teachers sent.
+        kilobytes_missed: What of it was in packages that never came, or came damaged.
         items_sent: How many answers that was.
         guardrail: What the senders' gateways did.
         faults: Counts by kind of what befell it.
@@ -50,6 +51,7 @@ class Transit:
     items_sent: int
     guardrail: dict[str, int]
     faults: dict[str, int]
+    kilobytes_missed: float = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the transit as plain values."""
