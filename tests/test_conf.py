@@ -89,6 +89,17 @@ def test_a_precision_that_needs_a_gpu_is_one_line_without() -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
+def test_compiling_where_nothing_compiles_is_one_line(monkeypatch, tmp_path) -> None:
+    settings = party_settings(["training.compile=true"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    with pytest.raises(UserError, match=r"training\.compile=true.*compiler") as caught:
+        build_session(settings, Workers(1, "cpu", "test"))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("matchmaker", options_of("matchmaker"))
 def test_experiment_takes_every_matchmaker(matchmaker: str) -> None:
     (job,) = jobs("experiment=paper", f"matchmaker={matchmaker}")

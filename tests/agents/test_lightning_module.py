@@ -72,6 +72,38 @@ def test_mixed_precision_goes_the_same_way_and_leaves_32_bits(name):
         assert float(torch.cosine_similarity(whole, half, dim=0)) > 0.9
 
 
+@pytest.mark.slow
+def test_a_compiled_model_learns_the_same(monkeypatch):
+    """Without the kernels, which are torch's: what is traced of the model is what is trained."""
+    plain_compile = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda *args, **options: plain_compile(*args, backend="eager", **options)
+    )
+    training = Training(local_learning_rate=3e-3, kd_learning_rate=3e-3)
+    examples = [Example([5, 6, 7, 8, 9, 10, 11], 2), Example([20, 21, 22, 23], 1)]
+    batches = [collate([(1.0, examples)], 0), collate([(1.0, examples[1:])], 0)]
+    loaded = load_backbone(ROSTER.backbones["tiny-neox"])
+    state = AgentState(index=0, adapter=initial_adapter(loaded, 1))
+    found = []
+    for is_compiled in (False, True):
+        load_adapter(loaded, state.adapter)
+        torch._dynamo.utils.counters.clear()
+        trained, report = fit(
+            loaded,
+            state,
+            batches,
+            training=replace(training, compile=is_compiled),
+            learning_rate=3e-3,
+            accelerator="cpu",
+            seed=1,
+        )
+        assert report.optimizer_steps == 2
+        assert bool(torch._dynamo.utils.counters["stats"]["unique_graphs"]) == is_compiled
+        found.append(trained.adapter)
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[1][name], tensor)
+
+
 def test_steps_that_overflow_are_not_counted_and_leave_the_agent_as_it_was(monkeypatch):
     loaded = load_backbone(ROSTER.backbones["tiny-qwen2"])
     state = AgentState(index=0, adapter=initial_adapter(loaded, 1))

@@ -213,7 +213,10 @@ def _check_precision(settings: Settings, workers: Workers) -> None:
 _TRIAL = """
 import sys, torch
 layer = torch.compile(torch.nn.Linear(2, 2).to(sys.argv[1]))
-layer(torch.ones(1, 2, device=sys.argv[1])).sum().backward()
+try:
+    layer(torch.ones(1, 2, device=sys.argv[1])).sum().backward()
+except Exception as error:
+    sys.exit(str(error).strip().splitlines()[0])
 """
 
 
