@@ -48,6 +48,12 @@ def test_a_number_is_named_with_what_it_counts(tmp_path):
     assert study_of(tmp_path).setting_keys == ("byzantine.num",)
 
 
+def test_rules_say_whose_they_are(tmp_path):
+    for rules in ([], ["secrets"]):
+        write_run(tmp_path, "linucb", 0, config={"guardrail.rules": rules})
+    assert "linucb/akd (guardrail.rules=[])" in study_of(tmp_path).labels
+
+
 def test_a_key_that_another_determines_is_noted_and_makes_no_column(tmp_path):
     for alpha in (0.1, 10.0):
         config = {"partition.alpha": alpha, "partition.min_train": int(10 * alpha)}

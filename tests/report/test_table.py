@@ -111,6 +111,14 @@ def test_runs_without_curves_say_that_steps_cannot_be_compared(tmp_path):
     assert any("equal optimizer steps" in note for note in costs(tmp_path).notes)
 
 
+def test_one_curve_alone_is_no_comparison_at_equal_steps(tmp_path):
+    write_run(tmp_path, "local_only", 0, rounds=2, config={"federation.num_rounds": 4})
+    write_run(tmp_path, "linucb", 0, curve=False, config={"federation.num_rounds": 4})
+    table = costs(tmp_path)
+    assert "equal steps" not in table.headings
+    assert any("equal optimizer steps" in note for note in table.notes)
+
+
 def test_costs_that_nobody_had_are_named_and_make_no_column(tmp_path):
     write_run(tmp_path, "linucb", 0, summary={"tokens_trained": 0, "steps": None})
     table = costs(tmp_path)

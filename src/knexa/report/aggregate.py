@@ -38,6 +38,7 @@ _RULES = frozenset({"federation.mutual", "federation.trust_gate"})
 _COPIED = ".recommended."  # a roster's advice: what a run took of it stands elsewhere
 _LEVELS = ("low", "medium", "high")
 _MAX_VALUE_LENGTH = 24
+_OF_WHAT = frozenset({"num", "rules"})
 
 Named = tuple[tuple[str, str], ...]
 
@@ -294,10 +295,10 @@ def _telling_keys(
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
     """Return each dotted key's last part where that is unambiguous; a ``_target_`` is its group.
 
-    A number says of what: ``byzantine.num``.
+    Some say nothing without what they are of: ``byzantine.num``, ``guardrail.rules``.
     """
     parts = {key: key.removesuffix("._target_").split(".") for key in keys}
-    short = {key: ".".join(p[-2:] if p[-1] == "num" else p[-1:]) for key, p in parts.items()}
+    short = {key: ".".join(p[-2:] if p[-1] in _OF_WHAT else p[-1:]) for key, p in parts.items()}
     taken = list(short.values())
     return {key: name if taken.count(name) == 1 else key for key, name in short.items()}
 

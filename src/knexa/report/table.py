@@ -147,9 +147,9 @@ def _costs(study: Study, against: str | None) -> Table:
         {} if (budget := budgets[group.setting]) is None else at_steps(group, budget)
         for group in study.groups
     ]
-    if not any(reached):
+    if sum(map(bool, reached)) < 2:
         notes.append(
-            "No comparison at equal optimizer steps: the curves lack steps, or begin too late "
+            "No comparison at equal optimizer steps: no two curves reach down to the fewest steps "
             "(evaluation.every=0 measures the last round alone)."
         )
         return _table("costs", "Costs", columns, notes, study)
