@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matchmaking_worlds import random_profiles
 
+from knexa.errors import UserError
 from knexa.matchmaking.base import Directive, Feedback, Matchmaker, Probe
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM, MAX_FEATURE
@@ -253,3 +254,23 @@ def test_reloaded_cpm_continues_bit_for_bit_with_feedback_outstanding(policy):
         again, rewards_again, theirs = play(restored, round, theirs)
         assert plan == again
         assert rewards == rewards_again
+
+
+@pytest.mark.parametrize(
+    ("plan", "complaint"),
+    [
+        (lambda view: None, "no plan"),
+        (lambda view: [(0, 1)], "no plan"),
+        (lambda view: view.plan([(0, 0)]), "agent 0 teach itself"),
+        (lambda view: view.plan([(0, 99)]), "agent 99: agents are 0 to"),
+        (lambda view: view.plan([(-1, 1)]), "agent -1"),
+        (lambda view: view.plan([(0, 2), (1, 2)]), "an agent twice"),
+    ],
+)
+def test_what_is_no_plan_is_refused_in_words(plan, complaint):
+    class Mine(Matchmaker):
+        def propose(self, view):
+            return plan(view)
+
+    with pytest.raises(UserError, match=f"Mine.propose .*{complaint}"):
+        propose(cpm_of(Mine()), 1)

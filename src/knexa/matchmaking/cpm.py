@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from knexa.matchmaking.base import Feedback, Matching, Matchmaker, Plan, Probe, RoundView
+from knexa.errors import UserError
+from knexa.matchmaking.base import Directive, Feedback, Matching, Matchmaker, Plan, Probe, RoundView
 from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.pair_scores import Array, Context, Mask
 from knexa.matchmaking.rewards import Reward
@@ -139,12 +140,14 @@ class CPM:
             ValueError: When a profile is one to refuse (``check_profiles``), when the policy needs
                 what is not there, when a directive's id is already waiting for feedback, or when
                 the plan names an agent that is not available.
+            UserError: When the policy's own code returned what is no plan.
         """
         check_profiles(profiles_NF, self._num_profile_features)
         if available_N is not None and available_N.sum() < 2:
             return ()
         view = self._view(round, profiles_NF, rng, probe, peer_losses_NN, available_N)
         plan = self.matchmaker.propose(view)
+        self._check_plan(plan, len(profiles_NF))
         self._check_available(plan, available_N)
         ids = [directive.id for directive in plan]
         seen = set(self._pending)
@@ -291,6 +294,27 @@ class CPM:
             allowed_NN = allowed_NN & allowed_NN.T
         np.fill_diagonal(allowed_NN, False)
         return allowed_NN if admissible_NN is None else allowed_NN & admissible_NN
+
+    def _check_plan(self, plan: Any, num_agents: int) -> None:
+        """Raise UserError where a plan is none, names nobody, or lets an agent teach itself."""
+        name = type(self.matchmaker).__name__
+        if not isinstance(plan, tuple) or not all(isinstance(each, Directive) for each in plan):
+            raise UserError(
+                f"{name}.propose returned no plan: let it return view.match(scores_NN) or "
+                "view.plan(pairs)"
+            )
+        known = num_agents + self.matchmaker.num_servers
+        students = [student for directive in plan for student in directive.students]
+        for directive in plan:
+            for agent in (*directive.teachers, *directive.students):
+                if not 0 <= agent < known:
+                    raise UserError(
+                        f"{name}.propose names agent {agent}: agents are 0 to {known - 1}"
+                    )
+            if directive.pair is not None and len(set(directive.pair)) == 1:
+                raise UserError(f"{name}.propose lets agent {directive.pair[0]} teach itself")
+        if len(set(students)) < len(students):
+            raise UserError(f"{name}.propose teaches an agent twice in one round")
 
     @staticmethod
     def _check_available(plan: Plan, available_N: Mask | None) -> None:
