@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knexa.errors import UserError
-from knexa.party import party_settings, run_party, seconds
+from knexa.party import host_port, party_settings, run_party, seconds
 
 if TYPE_CHECKING:
     from knexa.data.partition import AgentData
@@ -53,8 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--certificates", type=Path, required=True, help="NAME.pem, NAME.key, ca.pem, revoked.crl"
     )
-    parser.add_argument("--cpm", required=True, help="host:port of the matchmaker")
-    parser.add_argument("--listen", required=True, help="host:port to serve peers on")
+    parser.add_argument("--cpm", type=host_port, required=True, help="host:port of the matchmaker")
+    parser.add_argument(
+        "--listen", type=host_port, required=True, help="host:port to serve peers on"
+    )
     parser.add_argument("--address", help="host:port where peers reach it; default: --listen")
     parser.add_argument("--state", type=Path, required=True, help="the agent's own folder")
     parser.add_argument("--problems", type=Path, help="the organisation's own problems, JSONL")
@@ -76,6 +78,8 @@ def _join(given: argparse.Namespace, overrides: list[str], stop: threading.Event
     if given.name not in names:
         raise UserError(f"{given.name} is not on the roster: it has {', '.join(names)}")
     given.address = _reachable(given.address or given.listen)
+    if given.problems is not None:
+        _check_there(given.problems)
     with RunDirectory(given.state) as folder:
         work, close = _work(settings, names.index(given.name), given.problems, folder)
         try:
@@ -144,8 +148,7 @@ def _own(settings: "Settings", executor: "Executor", path: Path) -> "AgentData":
     from knexa.evaluation import gate
     from knexa.seeding import derive_rng
 
-    if not path.is_file():
-        raise UserError(f"--problems {path}: no such file; name a JSONL file (docs/data.md)")
+    _check_there(path)
     rows = [parse_row(row, f"{path}:{number}") for number, row in read_rows(path)]
     problems = tuple(problem for problem, role in rows if role in (None, "train"))
     if not problems:
@@ -156,6 +159,11 @@ def _own(settings: "Settings", executor: "Executor", path: Path) -> "AgentData":
     split = settings.partition.split(report.problems, 1, derive_rng(settings.seed, "partition"))
     own: AgentData = split[0]
     return own
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"--problems {path}: no such file; name a JSONL file (docs/data.md)")
 
 
 def _release(settings: "Settings") -> "Callable[[Array, int], Array]":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knexa.errors import UserError
-from knexa.party import party_settings, run_party, seconds
+from knexa.party import host_port, party_settings, run_party, seconds
 
 if TYPE_CHECKING:
     from knexa.federation.settings import Settings
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--certificates", type=Path, required=True, help="cpm.pem, cpm.key, ca.pem, revoked.crl"
     )
-    parser.add_argument("--listen", required=True, help="host:port to serve on")
+    parser.add_argument("--listen", type=host_port, required=True, help="host:port to serve on")
     parser.add_argument("--state", type=Path, required=True, help="the matchmaker's own folder")
     parser.add_argument(
         "--exchange-s",

@@ -77,6 +77,14 @@ def seconds(least: float, most: float = 1e6) -> Callable[[str], float]:
     return read
 
 
+def host_port(text: str) -> str:
+    """Return an option's address if it ends in a port, since gRPC waits at any other or wraps."""
+    _, colon, port = text.rpartition(":")
+    if not (colon and port.isdecimal() and int(port) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text} is no HOST:PORT with a port up to 65535")
+    return text
+
+
 def say_error(error: UserError | OSError) -> int:
     """Print what the user can mend as one line; return the exit code."""
     told = _explained(error) if isinstance(error, OSError) else error

@@ -1,5 +1,6 @@
 """What is wrong with a party's command, or with its machine, is one line with the fix."""
 
+import argparse
 import errno
 import threading
 from pathlib import Path
@@ -36,6 +37,41 @@ def test_times_that_would_lose_everything_are_refused(
     assert caught.value.code == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert f"argument {option}: {value} is no number of seconds from " in error
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "7450", "127.0.0.1:1x", "127.0.0.1:99999"])
+@pytest.mark.parametrize(
+    ("parser", "given", "option"),
+    [
+        (cpm._parser(), CPM, "--listen"),
+        (agent._parser(), AGENT, "--listen"),
+        (agent._parser(), AGENT, "--cpm"),
+    ],
+)
+def test_an_address_without_a_port_is_refused(
+    parser: argparse.ArgumentParser,
+    given: list[str],
+    option: str,
+    address: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args([*given, option, address])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {option}: {address} is no HOST:PORT" in error
+
+
+def test_problems_that_are_not_there_are_named_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy_of_certificates(tmp_path)
+    given = ["--name", "a0", "--certificates", str(folder), "--cpm", "127.0.0.1:1"]
+    given += ["--listen", "127.0.0.1:7451", "--state", str(tmp_path / "state")]
+    given += ["--problems", str(tmp_path / "none.jsonl")]
+    assert agent.main([*given, "roster.agents=[{name: a0, backbone: tiny-qwen2}]"]) == 2
+    assert "none.jsonl: no such file" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.parametrize(

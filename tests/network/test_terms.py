@@ -81,7 +81,7 @@ def test_mistakes_on_the_command_line_are_one_line(
         (["--insecure"], "no option of this command"),
         (["matchmaker=oracle"], "needs probes"),
         (["seed=x"], "seed"),
-        (["--listen", "127.0.0.1:1x"], "cannot listen"),
+        (["--listen", "203.0.113.1:1"], "cannot listen"),
     ):
         assert run_cpm(folder, *changes) == 2
         error = capsys.readouterr().err.strip().splitlines()
