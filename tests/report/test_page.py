@@ -217,3 +217,11 @@ def test_no_bar_hides_a_seed(tmp_path):
     seeds, bar, _ = figure.axes[0].lines
     assert sorted(seeds.get_xdata()) == [10, 20, 30]
     assert set(seeds.get_ydata()).isdisjoint(bar.get_ydata())
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
+    write_run(tmp_path / "runs")
+    (tmp_path / "file").touch()
+    assert main([str(tmp_path / "runs"), "--to", str(tmp_path / "file" / "report")]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"error: {tmp_path / 'file'}")
