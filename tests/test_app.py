@@ -69,7 +69,7 @@ WRONG_COMMANDS = [
     (["matchmaker._target_=knexa.seeding.np"], ["no class np"]),
     (["matchmaker._target_=42"], ["matchmaker._target_=42", "dotted name"]),
     (["trusted_modules=[]"], ["toy_components", "trusted_modules"]),
-    (["trusted_modules=toy_components"], ["trusted_modules=toy_components", "a list"]),
+    (["trusted_modules=toy_components"], ["trusted_modules=toy_components", "[my_module]"]),
     (["matchmaker=central_kd", "exchange=akd_verified"], ["exchange=akd_verified", "ensemble"]),
     (["data=needs_path"], ["data.path", "set data.path="]),
     (["seed"], ["'seed'", "key=value"]),
@@ -80,7 +80,19 @@ WRONG_COMMANDS = [
     (["-m", "seed=1,2,abc"], ["seed=abc", "an integer"]),
     (["-m", "matchmaker=linucb,randm"], ["matchmaker=randm", "did you mean random?"]),
     (["-m", "seed=range(0,3)", "+matchmaker.alhpa=1,2"], ["unknown key matchmaker.alhpa"]),
-    (["hydra.mode=SIDEWAYS"], ["SIDEWAYS"]),
+    (["hydra.mode=SIDEWAYS"], ["SIDEWAYS", "RUN, MULTIRUN"]),
+    (["sweep=smoek"], ["sweep=smoek", "did you mean smoke?"]),
+    (["-m", "sweep=nothing", "seed=1,2"], ["sweep=nothing", "no such option"]),
+    (["-m", "sweep=smoke,table4"], ["sweep=smoke,table4", "one sweep a command"]),
+    (["seed=1", "-m", "name=a,b"], ["-m", "before all settings", "name=a,b"]),
+    (["-m", "hydra.launcher=joblib", "seed=1,2"], ["hydra/launcher=joblib"]),
+    (["-m", "hydra.sweeper=optuna", "seed=1,2"], ["hydra/sweeper=optuna"]),
+    (["-m", "hydra.sweeper.max_batch_size=0", "seed=1,2"], ["max_batch_size=0", ">= 1"]),
+    (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], ["n_jobs=0", ">= 1"]),
+    (["-m", "hydra/sweeper=optuna", "seed=1,2", "dry_run=true"], ["dry_run=true", "rewards"]),
+    (["-m", "hydra.sweep.dir=/proc/none", "seed=1,2"], ["/proc/none", "No such file"]),
+    (["hydra.run.dir=/proc/none"], ["/proc/none", "No such file"]),
+    (["+matchmaker=random", "dry_run=true"], ["+matchmaker=random", "write matchmaker=random"]),
     (["--config-dir", "nowhere"], ["nowhere"]),
     (["--cfg", "job", "matchmaker=linucbb"], ["matchmaker=linucbb", "did you mean linucb?"]),
 ]
@@ -207,6 +219,15 @@ def test_failing_job_does_not_stop_the_others(
     ]
 
 
+def test_a_launcher_of_sweeps_changes_nothing_for_one_run(
+    run_app: RunApp, experiments: list[Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_app("seed=14", "hydra/launcher=joblib") == 2
+    assert capfd.readouterr().err == "error: models are missing: set roster.path=...\n"
+    assert run_app("seed=1", "hydra/launcher=joblib") == 0
+    assert not experiments[-1].beside_others
+
+
 def test_interrupt_says_how_to_resume(
     run_app: RunApp, experiments: list[Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -275,6 +296,14 @@ def test_real_process_refuses_a_mistake(tmp_path: Path, arguments: list[str]) ->
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_failing_job_of_another_process_is_told_without_a_traceback(tmp_path: Path) -> None:
+    arguments = ("-m", "hydra/launcher=joblib", "seed=1,2", "data=jsonl", "data.path=none.jsonl")
+    result = run_process(*arguments, folder=tmp_path)
+    assert result.returncode == 1
+    assert "error: a job failed: data.path=none.jsonl: no such file" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_help_lists_groups_and_loads_neither_torch_nor_hydra(tmp_path: Path) -> None:

@@ -179,8 +179,10 @@ def test_an_exchange_that_does_not_fit_is_one_line(arguments: tuple[str, ...], s
         (("-m", "seed=range(3,0)"), r"seed=range\(3,0\): there is no such value"),
         (("-m", "name=glob(*)"), r"name=glob\(\*\): there is no such value"),
         (("-m", "partition.alpha=${nowhere}", "seed=1,2"), "partition.alpha: .*nowhere"),
+        (("sweep=smoek",), r"sweep=smoek: no such option \(did you mean smoke"),
         (("context=[[1]]",), r"context=\[\[1\]\]: no such option"),
-        (("federation=synthetic", "exchange=akd"), "exchange=akd, roster=null, federation=synth"),
+        (("federation=synthetic", "exchange=akd"), "exchange=akd needs a roster, .*leave it out"),
+        (("federation=synthetic", "partition.alpha=1"), "no partition is chosen .*synthetic"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -206,3 +208,16 @@ def test_points_that_differ_in_their_seed_alone_are_composed_alike() -> None:
         assert job.choices == alone.choices
         assert set(job.overrides) == set(alone.overrides)
     assert {job.config["seed"] for job in shared} == {3, 4}
+
+
+def test_slurm_without_srun_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(UserError, match="this machine has no srun"):
+        jobs("-m", "hydra/launcher=slurm", "seed=1,2")
+
+
+def test_an_option_that_is_no_yaml_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "matchmaker").mkdir()
+    (tmp_path / "matchmaker" / "mine.yaml").write_text("noise: [")
+    with pytest.raises(UserError, match=r"not YAML: .*mine\.yaml"):
+        jobs("-cd", str(tmp_path), "matchmaker=mine")

@@ -6,6 +6,7 @@ is not answered from its directory.
 """
 
 import contextlib
+import os
 import sys
 import tempfile
 import traceback
@@ -14,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knexa.components import one_line
+from knexa.components import first_line, one_line
 from knexa.errors import MachineError, UserError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+_RAISE = "HYDRA_FULL_ERROR"
 _BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
@@ -71,6 +73,7 @@ def _run(arguments: Sequence[str]) -> int:
 def _run_hydra(task: "_Task", arguments: Sequence[str]) -> int:
     """Give the command line to Hydra; return its exit code."""
     import hydra
+    from hydra.errors import HydraException
 
     from knexa import config_folders
     from knexa.composition import CONFIG_NAME, VERSION_BASE
@@ -80,17 +83,34 @@ def _run_hydra(task: "_Task", arguments: Sequence[str]) -> int:
         config_name=CONFIG_NAME,
         version_base=VERSION_BASE,
     )
-    before = sys.argv
+    before, raises = sys.argv, os.environ.get(_RAISE)
     sys.argv = [before[0], *arguments]
+    os.environ[_RAISE] = "1"  # else Hydra prints a traceback itself, whatever the error
     try:
         decorate(task.__call__)()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_FAILED
-    except ValueError as error:  # Hydra's own: options that exclude each other
+    except _JobFailedError as error:
+        print(f"error: a job failed: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as error:  # a folder that Hydra cannot make
+        what = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
+        raise UserError(f"{what}; type the command in a folder that can be written to") from error
+    except (ValueError, HydraException) as error:  # its own: options that exclude each other
         raise UserError(one_line(error)) from error
+    except Exception:
+        traceback.print_exc()
+        return EXIT_FAILED
     finally:
         sys.argv = before
+        del os.environ[_RAISE]
+        if raises is not None:
+            os.environ[_RAISE] = raises
     return EXIT_OK
+
+
+class _JobFailedError(Exception):
+    """What a job in another process died of; that process has told the whole."""
 
 
 class _Task:
@@ -108,7 +128,7 @@ class _Task:
         from knexa.settings_builder import build_settings
 
         hydra_config = HydraConfig.get()
-        elsewhere = hydra_config.launcher.get("_target_") != _BASIC_LAUNCHER
+        elsewhere = self._is_multirun and hydra_config.launcher._target_ != _BASIC_LAUNCHER
         try:
             job = job_of(config, hydra_config)
             settings = replace(build_settings(job), beside_others=elsewhere)
@@ -120,7 +140,8 @@ class _Task:
                 traceback.print_exc()
             self.exit_code = EXIT_FAILED if self._is_multirun else _exit_code(error)
             if elsewhere:
-                raise  # this object may live in another process: only Hydra can carry the news
+                # This object may live in another process: only Hydra can carry the news.
+                raise _JobFailedError(first_line(error) or type(error).__name__) from None
             if self._is_multirun:
                 self.failed.append(" ".join(hydra_config.overrides.task))
             return None

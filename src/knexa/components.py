@@ -93,7 +93,7 @@ def load_class(target: Any, *, key: str, trusted_modules: Sequence[str] = ()) ->
         )
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise UserError(
             f"{key}={target}: cannot import {module_name}: {first_line(error)}"
         ) from error

@@ -13,11 +13,13 @@ import argparse
 import contextlib
 import itertools
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import version
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
@@ -43,6 +45,7 @@ CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
 _SEED = re.compile(r"seed=(\d+)")
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+_SLURM_LAUNCHER = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 _PLUGINS = {
     "hydra/launcher=submitit_local": "cluster",
     "hydra/launcher=submitit_slurm": "cluster",
@@ -91,6 +94,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = get_args_parser()
 
     def refuse(message: str) -> None:
+        option, _, rest = message.partition(": ")
+        if option == "unrecognized arguments" and not rest.startswith("-"):
+            raise UserError(
+                f"options such as -m go before all settings or after them, not between: {rest} "
+                "came after one"
+            )
         raise UserError(f"{message}; settings are key=value, --help lists them")
 
     parser.error = refuse  # type: ignore[method-assign, assignment]
@@ -140,6 +149,12 @@ def _explain_unresolved(
     chosen = [f"{group}={show(choices[group])}" for group in groups if group in choices]
     if not chosen:
         return UserError(text)
+    lacking = [group for group in groups if group in choices and choices[group] is None]
+    if lacking and choices.get("federation") is not None:
+        return UserError(
+            f"{chosen[0]} needs a {lacking[0]}, which federation={choices['federation']} does not "
+            "have: leave it out, or what brings it"
+        )
     chosen.append(f"federation={choices.get('federation')}")
     return UserError(f"{text}; chosen are {', '.join(dict.fromkeys(chosen))}")
 
@@ -155,16 +170,45 @@ def compose(arguments: argparse.Namespace) -> Plan:
         varies = any(override.is_sweep_override() for override in composer.parsed)
         if not (arguments.multirun or varies):  # the usual case: one load tells all
             config = composer.load(arguments.overrides, RunMode.RUN)
+            _check_hydra(config.hydra, is_multirun=config.hydra.mode == RunMode.MULTIRUN)
             if config.hydra.mode != RunMode.MULTIRUN:
                 return Plan(jobs=(composer.job_of(config),), is_multirun=False)
         master = composer.load(arguments.overrides, RunMode.MULTIRUN)
         is_multirun = arguments.multirun or master.hydra.mode == RunMode.MULTIRUN
         if not is_multirun:
             return Plan(jobs=(composer.job(arguments.overrides),), is_multirun=False)
+        _check_hydra(master.hydra, is_multirun=True)
         hydra_overrides = _texts(master.hydra.overrides.hydra)
         points = _points(master, composer)
         jobs = composer.jobs([[*hydra_overrides, *point] for point in points])
+        if _is_search(master.hydra) and any(job.config.get("dry_run") is True for job in jobs):
+            raise UserError("dry_run=true: a search goes by rewards, and a dry run earns none")
         return Plan(jobs=tuple(jobs), is_multirun=True)
+
+
+def _check_hydra(hydra: DictConfig, *, is_multirun: bool) -> None:
+    """Refuse a launcher or sweeper that Hydra would fail on only after it made directories."""
+    for name in ("launcher", "sweeper"):
+        chosen = hydra[name]
+        if not isinstance(chosen, DictConfig) or "_target_" not in chosen:
+            raise UserError(
+                f"hydra.{name}={show(chosen)}: a {name} is an option of a group, set with a slash: "
+                f"hydra/{name}={show(chosen)}"
+            )
+    batch = hydra.sweeper.get("max_batch_size")
+    if batch is not None and batch < 1:
+        raise UserError(f"hydra.sweeper.max_batch_size={batch}: must be an integer >= 1 or null")
+    if hydra.launcher.get("n_jobs") == 0:
+        raise UserError("hydra.launcher.n_jobs=0: must be an integer >= 1, or -1 for every core")
+    if is_multirun and hydra.launcher._target_ == _SLURM_LAUNCHER and not shutil.which("srun"):
+        raise UserError(
+            f"hydra/launcher={hydra.runtime.choices['hydra/launcher']}: this machine has no srun; "
+            "type the command where SLURM is, or choose hydra/launcher=submitit_local"
+        )
+
+
+def _is_search(hydra: DictConfig) -> bool:
+    return bool(hydra.sweeper._target_ != _BASIC_SWEEPER)
 
 
 @contextlib.contextmanager
@@ -226,6 +270,8 @@ class _Composer:
         # Hydra raises these two for an option that is no name: matchmaker=null, matchmaker=[[1]].
         except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
             raise self._explain(error, overrides) from error
+        except yaml.YAMLError as error:
+            raise UserError(f"not YAML: {one_line(error)}") from error
         return loaded
 
     def job(self, overrides: Sequence[str]) -> Job:
@@ -271,20 +317,36 @@ class _Composer:
             if not _may_be_option(override) and self._loader.repository.group_exists(key):
                 options = self._loader.get_group_options(key)
                 return self._no_such_option(key, show(override.value()), options)
+            if (override.is_add() or override.is_force_add()) and "Multiple values" in str(error):
+                return UserError(
+                    f"{override.input_line}: {key} is chosen already; write "
+                    f"{str(override.input_line).lstrip('+')}"
+                )
             if override.is_sweep_override() and "multirun" in str(error):
                 return UserError(
                     f"{override.input_line}: several values need -m (multirun), or brackets for "
                     f"one list: {override.key_or_group}=[...]"
                 )
-        known = self._known_keys(parsed)
-        groups = [key for key in known if self._loader.repository.group_exists(key)]
-        for override in parsed:
-            key = override.key_or_group
-            if key not in known and not override.is_add() and not override.is_force_add():
+        config = self._without_values(parsed)
+        if config is not None:
+            known = list(_dotted(OmegaConf.to_container(config), ""))
+            known = list(dict.fromkeys([*known, *config.hydra.runtime.choices]))
+            groups = [key for key in known if self._loader.repository.group_exists(key)]
+            for override in parsed:
+                key = override.key_or_group
+                if key in known or override.is_add() or override.is_force_add():
+                    continue
                 parent = key.rpartition(".")[0]
+                if parent in groups and config.hydra.runtime.choices.get(parent, "") is None:
+                    federation = config.hydra.runtime.choices.get("federation")
+                    return UserError(
+                        f"unknown key {key}: no {parent} is chosen (federation={federation})"
+                    )
                 siblings = [name for name in known if name.rpartition(".")[0] == parent]
                 return unknown_key(key, siblings or groups)
-        text = str(error) if str(error) else str(error.__cause__ or type(error).__name__)
+        text = str(error) or type(error).__name__
+        if isinstance(error.__cause__, OmegaConfBaseException):
+            text = f"{text}: {first_line(error.__cause__)}"
         return UserError(one_line(text))
 
     def _explain_missing(self, error: MissingConfigException) -> UserError:
@@ -301,23 +363,24 @@ class _Composer:
             f"{group} is one of {', '.join(sorted(options)) or 'nothing (no file is there)'}"
         )
 
-    def _known_keys(self, parsed: Sequence[Override]) -> list[str]:
-        """Return every dotted key that may be set, groups included."""
-        groups = [
-            override
+    def _without_values(self, parsed: Sequence[Override]) -> DictConfig | None:
+        """Return what the overrides of groups alone compose to: it has every key that may be set.
+
+        None where they are what cannot be composed.
+        """
+        lines = [
+            str(override.input_line)
             for override in parsed
             if self._loader.repository.group_exists(override.key_or_group)
             and not override.is_delete()
         ]
-        lines = [str(override.input_line) for override in groups]
         try:
-            config = self._loader.load_configuration(
+            loaded: DictConfig = self._loader.load_configuration(
                 config_name=self._config_name, overrides=lines, run_mode=RunMode.MULTIRUN
             )
         except (HydraException, OmegaConfBaseException, ValueError, TypeError):
-            return [str(override.key_or_group) for override in groups]
-        known = list(_dotted(OmegaConf.to_container(config), ""))
-        return list(dict.fromkeys([*known, *config.hydra.runtime.choices]))
+            return None
+        return loaded
 
 
 def _may_be_option(override: Override) -> bool:
@@ -345,7 +408,7 @@ def _points(master: DictConfig, composer: _Composer) -> list[list[str]]:
     sweeper = master.hydra.sweeper
     lines = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
     overrides = composer.parse([*lines, *_texts(master.hydra.overrides.task)])
-    if sweeper.get("_target_") == _BASIC_SWEEPER:
+    if not _is_search(master.hydra):
         for override in overrides:
             _check_sweep(override)
         batches = BasicSweeper.split_arguments(overrides, None)
@@ -374,6 +437,8 @@ def _check_sweep(override: Override) -> None:
     """Refuse what Hydra's basic sweeper cannot go through."""
     if not override.is_sweep_override():
         return
+    if override.key_or_group == "sweep":
+        raise UserError(f"{override.input_line}: one sweep a command; type a command for each")
     if not override.is_discrete_sweep():
         raise UserError(
             f"{override.input_line}: only a search can try an interval; name the values instead: "

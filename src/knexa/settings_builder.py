@@ -35,7 +35,9 @@ class RootKeys:
     seed: Annotated[int, Field(ge=0, lt=2**63, description="an integer >= 0 (and below 2**63)")]
     rerun: bool
     dry_run: bool
-    trusted_modules: tuple[str, ...]
+    trusted_modules: Annotated[
+        tuple[str, ...], Field(description="a list of module names, e.g. [my_module]")
+    ]
 
 
 ROOT_KEYS = tuple(field.name for field in fields(RootKeys))
