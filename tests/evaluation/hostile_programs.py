@@ -549,6 +549,28 @@ MARKING = {
         "    return fcntl.fcntl(descriptor, number, bytes([value]) + bytes(7))[0]\n"
         "def find(): return hint(1035, 0) == 4\ndef leave(): hint(1036, 4)\n"
     ),
+    "processor time of its parent's children": (
+        "def find(): return int(open('/proc/1/stat').read().split()[15]) >= 10\n"
+        "def leave():\n    while sum(os.times()[:2]) < 0.15: pass\n"
+    ),
+    "number of the next process": (
+        "import threading\n"
+        "def find(): return os.getpid() % 64 == 41\n"
+        "def leave():\n"
+        "    def note(): numbers.append(threading.get_native_id())\n"
+        "    numbers = [0]\n"
+        "    while numbers[-1] % 64 != 40:\n"
+        "        thread = threading.Thread(target=note)\n        thread.start()\n"
+        "        thread.join()\n"
+    ),
+    "number of the next file": (
+        "def find(): return os.stat('.').st_ino % 64 == 41\n"
+        "def leave():\n"
+        "    number = 0\n"
+        "    while number % 64 != 40:\n"
+        "        with open('file', 'w') as file: number = os.fstat(file.fileno()).st_ino\n"
+        "        os.unlink('file')\n"
+    ),
     "resource limits of its parent": (
         "def find(): return resource.getrlimit(resource.RLIMIT_MSGQUEUE)[0] == 7\n"
         "def leave(): resource.prlimit(os.getppid(), resource.RLIMIT_MSGQUEUE, (7, 7))\n"

@@ -27,7 +27,11 @@ LAYERS: tuple[Layer, ...] = (
     Layer("uts-namespace", "the machine's name", _USER_NAMESPACES),
     Layer("own-root", "every file but the interpreter's and the system's libraries", _KERNEL),
     Layer("own-scratch", "filling a disk: 64 MiB of memory, gone with the server", _KERNEL),
-    Layer("own-proc", "reading about other processes", "a container that does not mask /proc"),
+    Layer(
+        "own-proc",
+        "reading about other processes and the machine",
+        "a container that does not mask /proc",
+    ),
     Layer("landlock", "files outside its scratch, once more, and TCP from ABI 4", _KERNEL),
     Layer("own-user", "starting tasks without number: the kernel counts them", _USER_NAMESPACES),
     Layer("not-root", "what the kernel lets root alone do", "an interpreter that nobody can read"),

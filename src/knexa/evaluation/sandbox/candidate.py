@@ -45,6 +45,7 @@ def main(control_fd: int, folder: str) -> NoReturn:
         __import__(name)
     own_uid = _FIRST_UID + os.getpid()
     mapped = layers.mapped_bytes()  # there may be no /proc later
+    load = os.open("/proc/loadavg", os.O_RDONLY) if os.path.exists("/proc/loadavg") else None  # noqa: PTH110
     names = list(layers.enter_namespaces())
     if "pid-namespace" in names:
         child = os.fork()
@@ -61,7 +62,14 @@ def main(control_fd: int, folder: str) -> NoReturn:
     names += layers.drop_privileges(own_uid, is_own_namespace=is_own_namespace)
     os.umask(0o077)
     os.chdir(folder)
-    server = _Server(control, folder, mapped, has_own_user="own-user" in names)
+    server = _Server(
+        control,
+        folder,
+        mapped,
+        load=load if "pid-namespace" in names else None,
+        has_own_scratch="own-scratch" in names,
+        has_own_user="own-user" in names,
+    )
     names += server.probe()
     _rehearse()
     gc.collect()
@@ -95,15 +103,26 @@ def _refuse(value: Any, depth: int) -> Any:
 
 class _Server:
     def __init__(
-        self, control: socket.socket, root: str, mapped: int, *, has_own_user: bool
+        self,
+        control: socket.socket,
+        root: str,
+        mapped: int,
+        *,
+        load: int | None,
+        has_own_scratch: bool,
+        has_own_user: bool,
     ) -> None:
         self._control = control
         self._root = root
+        self._load = load
+        self._has_own_scratch = has_own_scratch
         self._filters = {allowed: seccomp.Filter(children=allowed) for allowed in (False, True)}
         self._mapped = mapped
         self._has_own_user = has_own_user
         self._num_programs = 0
         self._untouched = self._look()
+        self._folder, self._inode = "", 0
+        self._make_folder()
         self._applied: frozenset[str] = frozenset()
 
     def probe(self) -> list[str]:
@@ -135,16 +154,13 @@ class _Server:
         if not data:
             raise EOFError
         limits = json.loads(data)
-        self._num_programs += 1
-        folder = f"{self._root}/{self._num_programs}"
-        os.mkdir(folder)  # noqa: PTH102
         channel = socket.socket(fileno=descriptors[0])
         pid = os.fork()
         if pid == 0:
-            self._run(channel, folder, limits)
+            self._run(channel, limits)
         channel.close()
         report = self._watch(pid, limits)
-        report["clean"] = self._clean(folder)
+        report["clean"] = self._clean(pid)
         if not self._control.recv(1):  # the verifier's word, which may come after the end
             raise EOFError
         self._control.send(json.dumps(report).encode())
@@ -191,17 +207,33 @@ class _Server:
         report = {"reason": reason, "starved": starved, "died": died, "code": code}
         return report | {"cpu_s": cpu, "elapsed_s": elapsed}
 
-    def _clean(self, folder: str) -> bool:
-        """Remove a program's folder; return whether nothing is left that the next could find."""
+    def _make_folder(self) -> bool:
+        """Make the next program's folder; return whether its number is the next one."""
+        self._num_programs += 1
+        self._folder = f"{self._root}/{self._num_programs}"
+        os.mkdir(self._folder)  # noqa: PTH102
+        before, self._inode = self._inode, os.stat(self._folder).st_ino  # noqa: PTH116
+        return not self._has_own_scratch or self._inode == before + 1
+
+    def _clean(self, pid: int) -> bool:
+        """Remove a program's folder; return whether nothing is left that the next could find.
+
+        Numbers that count on count too: of processes, so one that started threads is told, and of
+        files.
+        """
         try:
             try:
-                os.rmdir(folder)  # noqa: PTH106
+                os.rmdir(self._folder)  # noqa: PTH106
             except OSError:
-                os.chmod(folder, 0o700)  # noqa: PTH101
-                scratch.remove(folder)
-            return self._look() == self._untouched
+                os.chmod(self._folder, 0o700)  # noqa: PTH101
+                scratch.remove(self._folder)
+            return self._look() == self._untouched and self._is_last(pid) and self._make_folder()
         except OSError:
             return False
+
+    def _is_last(self, pid: int) -> bool:
+        """Return whether no process or thread of this namespace is younger."""
+        return self._load is None or int(os.pread(self._load, 99, 0).split()[-1]) == pid
 
     def _look(self) -> tuple[Any, ...]:
         """Return what a program can change of the folder above its own."""
@@ -213,12 +245,15 @@ class _Server:
         status = os.stat(self._root)  # noqa: PTH116
         return entries, attributes, status.st_mode, status.st_uid, status.st_gid
 
-    def _run(self, channel: socket.socket, folder: str, limits: dict[str, Any]) -> NoReturn:
+    def _run(self, channel: socket.socket, limits: dict[str, Any]) -> NoReturn:
         """Be the program: nothing below returns."""
         try:
             self._control.close()
+            if self._load is not None:
+                os.close(self._load)
+            kernel.show_memory()
             os.setsid()
-            os.chdir(folder)
+            os.chdir(self._folder)
             # The server's own are one open file for all: its flags would reach the next program.
             null = os.open("/dev/null", os.O_RDWR)
             for descriptor in (0, 1, 2):

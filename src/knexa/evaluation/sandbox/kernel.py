@@ -72,3 +72,8 @@ def trial(action: Callable[[], object]) -> int:
 def hide_memory() -> None:
     """Keep other processes of the same user out of this one's memory and environment."""
     prctl(_PR_SET_DUMPABLE, 0)
+
+
+def show_memory() -> None:
+    """Take back ``hide_memory``: with it goes what /proc says of this process."""
+    prctl(_PR_SET_DUMPABLE, 1)

@@ -44,8 +44,8 @@ def enter_private_root() -> tuple[str, ...]:
     """Exchange the file tree for a private one; needs a mount namespace of its own.
 
     Returns:
-        The names of the layers that took hold. /proc shows this process namespace alone, and is
-        absent where the kernel lets nobody mount such a one.
+        The names of the layers that took hold. /proc shows nothing but a program's own process,
+        and is absent where the kernel lets nobody mount such a one.
     """
     number = kernel.trial(_try_private_root)
     if number:
@@ -88,7 +88,8 @@ def _build_root() -> bool:
         os.makedirs(_HOST + path, exist_ok=True)  # noqa: PTH103
     has_proc = True
     try:
-        _mount("proc", f"{_HOST}/proc", "proc", _NO_TRICKS)
+        # Of the server, whose counters outlive a program, and of the machine: nothing.
+        _mount("proc", f"{_HOST}/proc", "proc", _NO_TRICKS, "hidepid=2,subset=pid")
     except OSError:
         has_proc = False
     read_only = struct.pack("QQQQ", _ATTR_READ_ONLY, 0, 0, 0)
