@@ -35,7 +35,7 @@ def session(num_agents: int, num_rounds: int) -> Any:
     """Return a session of agents that draw their problems from one pool, with replacement."""
     from knexa.agents.session import Session
     from knexa.agents.training import Training
-    from knexa.backbones.load import BackbonePool
+    from knexa.backbones.pool import BackbonePool
     from knexa.backbones.roster import Agent
     from knexa.components import instantiate
     from knexa.data.codelets import Codelets

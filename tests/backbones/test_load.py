@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from knexa.backbones import load
-from knexa.backbones.load import BackbonePool, LoadedBackbone
+from knexa.backbones.load import LoadedBackbone
+from knexa.backbones.pool import BackbonePool
 from knexa.backbones.roster import Agent, Backbone, Lora, Recommended, Roster
 from knexa.components import construct
 from knexa.errors import UserError

@@ -5,9 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from knexa.backbones import placement
-from knexa.backbones.load import BackbonePool
 from knexa.backbones.placement import Placement, num_bytes
+from knexa.backbones.pool import BackbonePool
 
 SIZE = 400  # bytes of a model's weights
 
@@ -167,7 +166,7 @@ def test_a_move_within_inference_mode_leaves_weights_that_can_be_trained(models)
 
 
 def test_a_pool_on_the_cpu_moves_nothing_and_has_no_room_to_make(monkeypatch):
-    monkeypatch.delattr(placement, "CudaMemory")
+    monkeypatch.delattr("knexa.backbones.pool.CudaMemory")
     pool = BackbonePool({})
     loaded = SimpleNamespace(name="a", model=None)
     pool._loaded["a"] = loaded
@@ -176,7 +175,7 @@ def test_a_pool_on_the_cpu_moves_nothing_and_has_no_room_to_make(monkeypatch):
 
 
 def test_a_pool_on_a_device_puts_its_backbones_there(models, monkeypatch):
-    monkeypatch.setattr(placement, "CudaMemory", lambda: Card(models, SIZE))
+    monkeypatch.setattr("knexa.backbones.pool.CudaMemory", lambda: Card(models, SIZE))
     pool = BackbonePool({}, device="card")
     pool._loaded.update(models)
     pool.get("a")

@@ -12,7 +12,7 @@ import yaml
 from knexa.agents.profile import Paper32
 from knexa.agents.session import Session
 from knexa.agents.training import Training
-from knexa.backbones.load import BackbonePool
+from knexa.backbones.pool import BackbonePool
 from knexa.backbones.roster import Agent
 from knexa.components import instantiate
 from knexa.data.codelets import Codelets

@@ -17,7 +17,8 @@ from knexa.evaluation.settings import Evaluation
 from knexa.exchange.protocols import Protocol
 
 if TYPE_CHECKING:
-    from knexa.backbones.load import BackbonePool, LoadedBackbone
+    from knexa.backbones.load import LoadedBackbone
+    from knexa.backbones.pool import BackbonePool
     from knexa.backbones.roster import Agent, Roster
     from knexa.data.benchmark import Benchmark
     from knexa.data.partition import AgentData

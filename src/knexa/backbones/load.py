@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from knexa.backbones.placement import Placement
-
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 3.0
@@ -175,59 +173,6 @@ def load_adapter(loaded: LoadedBackbone, tensors: Mapping[str, Tensor]) -> None:
 def initial_adapter(loaded: LoadedBackbone, seed: int) -> dict[str, Tensor]:
     """Return a fresh adapter (A Kaiming-uniform, B zero), the same for the same seed everywhere."""
     return _lora.initial_tensors(loaded.adapter_parameters, seed)
-
-
-class BackbonePool:
-    """One copy of each frozen backbone per process, however many agents stand on it."""
-
-    def __init__(
-        self,
-        backbones: Mapping[str, Backbone],
-        *,
-        device: str = "cpu",
-        worker_device: str | None = None,
-    ) -> None:
-        """Take the roster's backbones; nothing is loaded before it is asked for.
-
-        A pool that is sent to a worker process loads its own copies, to work on ``worker_device``.
-        """
-        self._backbones = dict(backbones)
-        self._device = device
-        self._worker_device = worker_device or device
-        self._loaded: dict[str, LoadedBackbone] = {}
-        self._placement: Placement | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _pool, (self._backbones, self._worker_device)
-
-    def get(self, name: str) -> LoadedBackbone:
-        """Return the backbone of that roster name, wherever it lies, loading it the first time."""
-        if name not in self._loaded:
-            import torch
-
-            # A phase may be in inference mode, whose tensors could never be trained.
-            with torch.inference_mode(False):
-                self._loaded[name] = load_backbone(self._backbones[name], name=name)
-        return self._loaded[name]
-
-    def put_to_work(self, name: str) -> LoadedBackbone:
-        """Return the backbone of that roster name on the device that phases run on."""
-        loaded = self.get(name)
-        if self._device != "cpu":
-            if self._placement is None:
-                from knexa.backbones.placement import CudaMemory, Placement
-
-                self._placement = Placement(self._device, CudaMemory())
-            self._placement.put_to_work(loaded)
-        return loaded
-
-    def make_room(self) -> bool:
-        """Leave the device to the backbone at work; return whether any other had been there."""
-        return self._placement is not None and self._placement.make_room()
-
-
-def _pool(backbones: Mapping[str, Backbone], device: str) -> BackbonePool:
-    return BackbonePool(backbones, device=device)
 
 
 def check_available(roster: Roster) -> None:

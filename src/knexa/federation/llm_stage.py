@@ -12,7 +12,8 @@ import numpy as np
 from knexa.agents.byzantine import Liars
 from knexa.agents.private_training import training_spent
 from knexa.agents.session import Session
-from knexa.backbones.load import BackbonePool, LoadedBackbone, check_available
+from knexa.backbones.load import LoadedBackbone, check_available
+from knexa.backbones.pool import BackbonePool
 from knexa.data.benchmark import Benchmark
 from knexa.data.partition import AgentData
 from knexa.data.problem import CATEGORIES
