@@ -14,6 +14,7 @@ same command goes on from there.
 import argparse
 import logging
 import os
+import secrets
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -110,6 +111,8 @@ def _work(
     """Load data and backbone; return the agent's work, and what closes its sandbox."""
     import torch
 
+    from knexa.agents.private_training import agent_spent
+    from knexa.agents.training import DPTraining
     from knexa.backbones.load import check_available
     from knexa.federation.llm_stage import build_session
     from knexa.network.llm_work import LLMWork
@@ -121,10 +124,13 @@ def _work(
     if workers.remote or workers.num_workers > 1:
         raise UserError("an agent is one process: leave engine= and engine.num_workers= out")
     session, _ = build_session(settings, workers, only=index)
+    session.secret_noise = True
     with ExitStack() as stack:
         stack.callback(session.executor.close)
         if problems is not None:
             session.splits[index] = _own(settings, session.executor, problems)
+        if isinstance(settings.training, DPTraining):
+            agent_spent(session, index, 0)  # a budget that no noise meets is told now
         work = LLMWork(
             session,
             index,
@@ -168,8 +174,6 @@ def _check_there(path: Path) -> None:
 
 def _release(settings: "Settings") -> "Callable[[Array, int], Array]":
     """Return what profiles pass through; its noise is the agent's own, whatever the seed."""
-    import secrets
-
     roster = settings.roster
     mechanism = settings.privacy.mechanism(
         families=[roster.backbone_of(agent).family for agent in range(roster.num_agents)],

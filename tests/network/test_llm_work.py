@@ -1,5 +1,6 @@
 """One agent's process does what the federation in one process does, restarted after every step."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from knexa.agents.profile import Paper32
 from knexa.agents.state import AgentState, save_state
+from knexa.agents.training import DPTraining
 from knexa.errors import UserError
 from knexa.exchange.protocols import AKD
 from knexa.matchmaking.base import Directive
@@ -124,6 +126,47 @@ def test_a_repeated_lesson_is_of_the_state_before_learning(world: Any, tmp_path:
     assert first.teach(LESSON) == package
     first.prepare(2, {})
     assert first._packages == {}
+
+
+@pytest.fixture
+def private_world(world: Any) -> Any:
+    """The same with DP training."""
+    training = world.session.training
+    rates = {name: getattr(training, name) for name in ("local_learning_rate", "kd_learning_rate")}
+    world.session.training = DPTraining(**rates, batch_size=training.batch_size)
+    return world
+
+
+@pytest.mark.parametrize("is_secret", [False, True])
+def test_what_hides_private_data_is_known_to_the_agent_alone(
+    private_world: Any, tmp_path: Path, is_secret: bool
+) -> None:
+    private_world.session.secret_noise = is_secret
+    parties = [Party(private_world, 0, tmp_path / name) for name in "ab"]
+    for party in parties:
+        party.prepare(1, {})
+    one, two = (as_bytes(party.state, tmp_path) for party in parties)
+    assert (one != two) == is_secret
+    rows = (tmp_path / "a" / "rounds.jsonl").read_text().splitlines()
+    privacy = json.loads(rows[0])["privacy"]
+    assert 0 < privacy["epsilon"] < 8
+    assert privacy["steps"] == parties[0].state.optimizer_steps
+
+
+def test_lessons_beyond_the_budget_are_refused(private_world: Any, tmp_path: Path) -> None:
+    teacher, student = (Party(private_world, index, tmp_path / str(index)) for index in (0, 1))
+    session = private_world.session
+    assert session.protocol.num_steps == 1
+    package = teacher.teach(LESSON)
+    most = session.num_rounds * (session.local_batches(1) + 1)
+    for number in range(most):
+        lesson = replace(LESSON, id=f"r1-{number}")
+        student.learn(lesson, package)
+        student.settle(lesson.id, counts=True)
+    before = as_bytes(student.state, tmp_path)
+    with pytest.raises(UserError, match=f"a1 has spent its budget, {most} steps"):
+        student.learn(replace(LESSON, id="one more"), package)
+    assert as_bytes(student.state, tmp_path) == before
 
 
 def test_a_round_that_is_over_brings_no_other_profile(world: Any, tmp_path: Path) -> None:

@@ -40,7 +40,6 @@ def test_parties_agree_on_what_must_be_alike_and_on_nothing_else() -> None:
         ("exchange=adapter", "same backbone"),
         ("federation/faults=lossy", "real"),
         ("roster.byzantine.num=1", "liars"),
-        ("training=dp", "noise from the seed"),
         ("federation=synthetic", "federation=llm"),
     ],
 )
@@ -51,7 +50,7 @@ def test_what_organisations_cannot_do_is_refused_in_one_line(override: str, told
 
 
 @pytest.mark.parametrize(
-    "override", ["matchmaker=random", "exchange=akd", "federation.mutual=true"]
+    "override", ["matchmaker=random", "exchange=akd", "federation.mutual=true", "training=dp"]
 )
 def test_what_they_can_do_is_not(override: str) -> None:
     check_servable(party_settings([override]))

@@ -9,11 +9,13 @@ that AdamW does after is post-processing.
 (epsilon, delta) covers what the adapter, and hence the agent's packages, tell about one training
 problem, added or removed, over the whole run; sizes of the training sets count as public. It does
 not cover what is measured on private data beside training: profiles (see ``privacy``), validation
-losses and the rewards made of them, training losses. Noise comes from the run's seed, so whoever
-knows the seed can take it off. Probes try many exchanges and are not counted: they are the
-experimenter's, not the agents'.
+losses and the rewards made of them, training losses. Draws and noise come from the run's seed, so
+whoever knows it can take the noise off, or from the system's entropy (``Session.secret_noise``);
+their generators are not made for secrets. Probes try many exchanges and are not counted: they are
+the experimenter's, not the agents'.
 """
 
+import secrets
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +31,7 @@ from knexa.agents.session import Session
 from knexa.agents.state import AgentState
 from knexa.agents.training import Batch, DPTraining, Example, FitReport, collate, objective
 from knexa.backbones.load import LoadedBackbone
+from knexa.errors import UserError
 from knexa.exchange.protocols import Distillation
 from knexa.seeding import derive_rng, derive_seed
 
@@ -78,30 +81,42 @@ def training_spent(session: Session, rounds: Sequence[dict[str, Any]]) -> dict[s
     training = session.training
     if not isinstance(training, DPTraining):
         return None
-    agents = []
-    for agent in range(len(session.roster.agents)):
-        its = budget(session, agent)
-        steps = sum(row["optimizer_steps"] for row in rounds if row["agent"] == agent)
-        epsilon = epsilon_spent(
-            noise_multiplier=its.noise_multiplier,
-            delta=training.delta,
-            num_releases=steps,
-            sample_rate=its.sample_rate,
+    agents = [
+        agent_spent(
+            session,
+            agent,
+            sum(row["optimizer_steps"] for row in rounds if row["agent"] == agent),
         )
-        agents.append(
-            {
-                "epsilon": epsilon,
-                "noise_multiplier": its.noise_multiplier,
-                "sample_rate": its.sample_rate,
-                "steps": steps,
-            }
-        )
+        for agent in range(len(session.roster.agents))
+    ]
     return {
         "epsilon": max(agent["epsilon"] for agent in agents),
         "delta": training.delta,
         "clip": training.example_clip,
         "unit": "one training problem of an agent added or removed",
         "per_agent": agents,
+    }
+
+
+def agent_spent(session: Session, agent: int, num_steps: int) -> dict[str, Any]:
+    """Return what so many steps have cost an agent under DP training.
+
+    Raises:
+        UserError: Opacus is missing, or the budget is too small.
+    """
+    training, its = session.training, budget(session, agent)
+    assert isinstance(training, DPTraining)
+    epsilon = epsilon_spent(
+        noise_multiplier=its.noise_multiplier,
+        delta=training.delta,
+        num_releases=num_steps,
+        sample_rate=its.sample_rate,
+    )
+    return {
+        "epsilon": epsilon,
+        "noise_multiplier": its.noise_multiplier,
+        "sample_rate": its.sample_rate,
+        "steps": num_steps,
     }
 
 
@@ -131,12 +146,22 @@ def train_privately(
     purpose: str,
     round_number: int,
 ) -> tuple[AgentState, FitReport]:
-    """Train on Poisson draws of ``own`` beside the public batches (empty ones hold nothing)."""
+    """Train on Poisson draws of ``own`` beside the public batches (empty ones hold nothing).
+
+    Raises:
+        UserError: The agent's steps are used up: a matchmaker asked for more lessons than rounds.
+    """
     training = session.training
     assert isinstance(training, DPTraining)
     its, group = budget(session, state.index), training.accumulate
+    if state.optimizer_steps + -(-num_batches // group) > its.num_steps:
+        raise UserError(
+            f"training=dp: agent {session.members[state.index].name} has spent its budget, "
+            f"{its.num_steps} steps in {session.num_rounds} rounds, and trains no further"
+        )
     keys = (round_number, state.index)
-    rng = derive_rng(session.seed, f"{purpose}-poisson", *keys)
+    secret = secrets.randbits(62) if session.secret_noise else session.seed
+    rng = derive_rng(secret, f"{purpose}-poisson", *keys)
     steps = [
         PrivateStep(
             private=poisson_draw(
@@ -155,7 +180,7 @@ def train_privately(
         expected_size=its.sample_rate * len(own),
         noise_multiplier=its.noise_multiplier,
         learning_rate=learning_rate,
-        seed=derive_seed(session.seed, purpose, *keys),
+        seed=derive_seed(secret, purpose, *keys),
     )
 
 

@@ -31,6 +31,8 @@ class Session:
     """The unchanging surroundings of every phase of one run.
 
     Attributes:
+        secret_noise: Whether what hides private data in training is drawn anew each time; else it
+            follows from the run's seed, which everybody knows where agents are organisations.
         servers: Server agents, which have no private data; their indices follow the agents'.
         measure: What an exchange's reward is measured by (``matchmaking.rewards.Measure``).
         measures_skills: Whether profiles show pass rates by category on the transfer set.
@@ -49,6 +51,7 @@ class Session:
     protocol: Protocol
     guardrail: "Guardrail"
     accelerator: str
+    secret_noise: bool = False
     servers: "tuple[Agent, ...]" = ()
     measure: str = "validation_loss"
     measures_skills: bool = False

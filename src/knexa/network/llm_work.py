@@ -16,9 +16,11 @@ import numpy as np
 from knexa.agents import phases
 from knexa.agents.learning import learn
 from knexa.agents.lessons import Lesson, receive, teach
+from knexa.agents.private_training import agent_spent
 from knexa.agents.scoring import gauge
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState, load_state, save_state
+from knexa.agents.training import DPTraining
 from knexa.errors import UserError
 from knexa.exchange.package import DEFAULT_LIMITS, PackageError
 from knexa.matchmaking.pair_scores import Array
@@ -122,10 +124,19 @@ class LLMWork:
                         "lessons_learned": len(history.learn_rewards),
                         "lessons_taught": len(history.teach_rewards),
                     }
+                    | self._spent()
                 ],
             )
             self._save()
         return self._shown, self._noted
+
+    def _spent(self) -> dict[str, Any]:
+        """Return what the agent's training has cost so far; nothing without DP training."""
+        training = self._session.training
+        if not isinstance(training, DPTraining):
+            return {}
+        spent = agent_spent(self._session, self._index, self.state.optimizer_steps)
+        return {"privacy": {"delta": training.delta, **spent}}
 
     def teach(self, assignment: Assignment) -> bytes:
         """Return the lesson of the state before this round's learning, the same at every asking."""
@@ -195,6 +206,8 @@ class LLMWork:
         """Note the last results."""
         self._note(results)
         self._save()
+        for spent in self._spent().values():
+            log.info("training has spent epsilon %(epsilon).2f at delta %(delta)g", spent)
 
     def _note(self, results: Results) -> None:
         """Write into the history what lessons earned, each once."""

@@ -84,10 +84,5 @@ def check_servable(settings: Settings) -> None:
         raise UserError("federation/faults simulates faults; over a network they are real: none")
     if settings.roster.byzantine.num:
         raise UserError("roster.byzantine simulates liars; over a network set it to num=0")
-    if hasattr(settings.training, "epsilon"):
-        raise UserError(
-            "training=dp draws its noise from the seed, which over a network all parties know: "
-            "set training=default"
-        )
     if settings.regret.every:
         log.info("regret is not measured: nobody may try out what others hold")
