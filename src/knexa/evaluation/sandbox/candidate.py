@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from . import codec, kernel, layers, mounts, scratch, seccomp
@@ -45,14 +45,16 @@ def main(control_fd: int, folder: str) -> NoReturn:
         __import__(name)
     own_uid = _FIRST_UID + os.getpid()
     mapped = layers.mapped_bytes()  # there may be no /proc later
-    load = os.open("/proc/loadavg", os.O_RDONLY) if os.path.exists("/proc/loadavg") else None  # noqa: PTH110
     names = list(layers.enter_namespaces())
+    load = None
     if "pid-namespace" in names:
         child = os.fork()
         if child:
             control.close()
             os.waitpid(child, 0)
             os._exit(0)
+        with contextlib.suppress(OSError):
+            load = os.open("/proc/loadavg", os.O_RDONLY)  # not to be had below the new root
     if "mount-namespace" in names:
         more = mounts.enter_private_root()
         folder = mounts.SCRATCH if more else folder
@@ -62,14 +64,7 @@ def main(control_fd: int, folder: str) -> NoReturn:
     names += layers.drop_privileges(own_uid, is_own_namespace=is_own_namespace)
     os.umask(0o077)
     os.chdir(folder)
-    server = _Server(
-        control,
-        folder,
-        mapped,
-        load=load if "pid-namespace" in names else None,
-        has_own_scratch="own-scratch" in names,
-        has_own_user="own-user" in names,
-    )
+    server = _Server(control, folder, mapped, names, load)
     names += server.probe()
     _rehearse()
     gc.collect()
@@ -107,18 +102,17 @@ class _Server:
         control: socket.socket,
         root: str,
         mapped: int,
-        *,
+        layers_in_force: Sequence[str],
         load: int | None,
-        has_own_scratch: bool,
-        has_own_user: bool,
     ) -> None:
         self._control = control
         self._root = root
         self._load = load
-        self._has_own_scratch = has_own_scratch
+        self._has_own_proc = "own-proc" in layers_in_force
+        self._has_own_scratch = "own-scratch" in layers_in_force
+        self._has_own_user = "own-user" in layers_in_force
         self._filters = {allowed: seccomp.Filter(children=allowed) for allowed in (False, True)}
         self._mapped = mapped
-        self._has_own_user = has_own_user
         self._num_programs = 0
         self._untouched = self._look()
         self._folder, self._inode = "", 0
@@ -251,7 +245,8 @@ class _Server:
             self._control.close()
             if self._load is not None:
                 os.close(self._load)
-            kernel.show_memory()
+            if self._has_own_proc:  # where the server finds it only so
+                kernel.show_memory()
             os.setsid()
             os.chdir(self._folder)
             # The server's own are one open file for all: its flags would reach the next program.
