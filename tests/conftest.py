@@ -71,6 +71,8 @@ def experiments(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             raise UserError("models are missing: set roster.path=...")
         if settings.seed == 15:
             signal.raise_signal(signal.SIGINT)
+        if settings.seed == 18:
+            settings.matchmaker.propose(None)
         run_directory.write_config(settings.config)
         run_directory.write_summary({"pass@1": {"mean": 0.25, "ci95": [0.2, 0.3]}, "seed": 1})
         run_directory.mark_done()

@@ -94,6 +94,9 @@ WRONG_COMMANDS = [
     (["hydra.run.dir=/proc/none"], ["/proc/none", "No such file"]),
     (["+matchmaker=random", "dry_run=true"], ["+matchmaker=random", "write matchmaker=random"]),
     (["--config-dir", "nowhere"], ["nowhere"]),
+    (["-sc", "query=bash"], ["-sc query", "-sc install=bash"]),
+    (["matchmaker=LINUCB"], ["did you mean linucb?"]),
+    (["matchmaker=random", "matchmaker._target_=toy_components.Empty"], ["Empty is no matchmaker"]),
     (["--cfg", "job", "matchmaker=linucbb"], ["matchmaker=linucbb", "did you mean linucb?"]),
 ]
 
@@ -219,6 +222,35 @@ def test_failing_job_does_not_stop_the_others(
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        (("matchmaker=fragile",), "Fragile.__post_init__"),
+        (("matchmaker=fragile", "matchmaker.late=true", "seed=18"), "Fragile.propose"),
+    ],
+)
+def test_an_exception_of_the_users_own_code_ends_in_whose_it_was(
+    run_app: RunApp,
+    experiments: list[Any],
+    capfd: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    where: str,
+) -> None:
+    assert run_app(*arguments) == 1
+    *traceback, last = capfd.readouterr().err.splitlines()
+    assert traceback[0].startswith("Traceback")
+    assert "toy_components.py" in "".join(traceback)
+    assert last.startswith(f"error: ZeroDivisionError in {where} (")
+    assert "code of toy_components" in last
+
+
+def test_an_exception_of_knexas_own_is_not_blamed_on_the_user(
+    run_app: RunApp, experiments: list[Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_app("seed=13") == 1
+    assert capfd.readouterr().err.splitlines()[-1] == "RuntimeError: seed 13 always fails"
+
+
 def test_a_launcher_of_sweeps_changes_nothing_for_one_run(
     run_app: RunApp, experiments: list[Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -335,3 +367,11 @@ def test_checking_a_config_loads_no_torch(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_the_command_line_tells_its_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "knexa", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("knexa ")
+    assert "(Hydra " in done.stdout

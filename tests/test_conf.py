@@ -183,6 +183,8 @@ def test_an_exchange_that_does_not_fit_is_one_line(arguments: tuple[str, ...], s
         (("context=[[1]]",), r"context=\[\[1\]\]: no such option"),
         (("federation=synthetic", "exchange=akd"), "exchange=akd needs a roster, .*leave it out"),
         (("federation=synthetic", "partition.alpha=1"), "no partition is chosen .*synthetic"),
+        (("roster.backbones.gpt2.source=x",), r"did you mean roster\.backbones\.tiny-gpt2\?"),
+        (("matchmaker=LinUCB",), r"did you mean linucb\?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -221,3 +223,56 @@ def test_an_option_that_is_no_yaml_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "matchmaker" / "mine.yaml").write_text("noise: [")
     with pytest.raises(UserError, match=r"not YAML: .*mine\.yaml"):
         jobs("-cd", str(tmp_path), "matchmaker=mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("defaults: [{override /matchmaker: random}]", "cannot choose matchmaker.*command line"),
+        ("matchmaker: {exploration: 2.0}", r"sets matchmaker\.exploration=2\.0, without effect"),
+        ("matchmaker: random", "sets matchmaker=random, without effect"),
+    ],
+)
+def test_an_experiment_that_cannot_choose_the_matchmaker_says_so(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{content}\n")
+    mine = ("-cd", str(tmp_path), "experiment=mine")
+    with pytest.raises(UserError, match=said) as caught:
+        jobs(*mine)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_experiment_may_set_what_the_matchmakers_file_leaves_open(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nmatchmaker: {step: 0.5}"
+    )
+    (job,) = jobs("-cd", str(tmp_path), "experiment=mine")
+    assert job.config["matchmaker"]["step"] == 0.5
+
+
+def test_the_command_line_beats_an_experiment_over_the_matchmaker(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nmatchmaker: {exploration: 2.0}"
+    )
+    (job,) = jobs("-cd", str(tmp_path), "experiment=mine", "matchmaker.exploration=3.0")
+    assert job.config["matchmaker"]["exploration"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("matchmaker=random",), r"hparams_search=linucb varies matchmaker\.exploration.*random"),
+        (("hydra.sweeper.n_trials=0",), r"hydra\.sweeper\.n_trials=0: must be an integer >= 1"),
+        (("hydra.sweeper.n_jobs=0",), r"hydra\.sweeper\.n_jobs=0: must be an integer >= 1"),
+    ],
+    ids=" ".join,
+)
+def test_a_search_that_cannot_try_anything_is_one_line(
+    arguments: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        jobs("hparams_search=linucb", *arguments)

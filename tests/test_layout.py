@@ -41,7 +41,7 @@ APP_FILES = {
     "party",
     "settings_builder",
 }
-BASE_FILES = {"components", "errors", "recipe", "seeding", "statistics"}
+BASE_FILES = {"components", "errors", "interrupts", "recipe", "seeding", "statistics"}
 
 EXCEPTIONS = {("evaluation", "knexa.data.problem")}
 """What evaluation scores is a Problem, which belongs to the data."""

@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knexa.components import first_line, one_line
-from knexa.errors import MachineError, UserError
+from knexa.components import first_line, is_inside, one_line
+from knexa.errors import INTERRUPTED, MachineError, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -43,7 +43,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
         _say_error(error)
         return _exit_code(error)
     except KeyboardInterrupt:
-        print("interrupted: type the same command again to resume", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return EXIT_INTERRUPTED
 
 
@@ -59,7 +59,13 @@ def _run(arguments: Sequence[str]) -> int:
         is_multirun = plan.is_multirun
         if parsed.cfg is None and parsed.info is None:
             for job in plan.jobs:
-                build_components(job)
+                try:
+                    build_components(job)
+                except UserError:
+                    raise
+                except Exception as error:
+                    _say_crash(error, job.config["trusted_modules"])
+                    return EXIT_FAILED
     task = _Task(is_multirun=is_multirun)
     exit_code = _run_hydra(task, arguments)
     if task.failed:
@@ -137,7 +143,7 @@ class _Task:
             if isinstance(error, UserError):
                 _say_error(error)
             else:
-                traceback.print_exc()
+                _say_crash(error, config.trusted_modules)
             self.exit_code = EXIT_FAILED if self._is_multirun else _exit_code(error)
             if elsewhere:
                 # This object may live in another process: only Hydra can carry the news.
@@ -156,7 +162,7 @@ def run_job(settings: "Settings", *, rerun: bool) -> dict[str, Any]:
     """
     from knexa.tracking.run_directory import RunDirectory
 
-    run_directory = RunDirectory(run_path(settings))
+    run_directory = RunDirectory(settings.run_path)
     if run_directory.is_finished() and not rerun and not settings.dry_run:
         print(f"{_display(run_directory.path)} is finished (rerun=true runs it again)")
         return _show_finished(run_directory, brief=settings.beside_others)
@@ -164,7 +170,7 @@ def run_job(settings: "Settings", *, rerun: bool) -> dict[str, Any]:
 
     if settings.dry_run:  # in a folder that is thrown away, so that no real run is touched
         with tempfile.TemporaryDirectory() as folder:
-            return run_experiment(settings, RunDirectory(Path(folder) / run_path(settings)))
+            return run_experiment(settings, RunDirectory(Path(folder) / settings.run_path))
     try:
         with run_directory:
             if rerun:
@@ -212,12 +218,6 @@ def _show_finished(run_directory: "RunDirectory", *, brief: bool) -> dict[str, A
     return summary
 
 
-def run_path(settings: "Settings") -> Path:
-    """Return outputs/<name>/<matchmaker>-s<seed>-<hash8> under the current folder."""
-    folder = f"{settings.matchmaker_name}-s{settings.seed}-{settings.config_hash[:8]}"
-    return Path("outputs") / settings.name / folder
-
-
 def objective(summary: dict[str, Any]) -> float | None:
     """Return what a hyperparameter search maximises: the mean reward, None without exchanges.
 
@@ -246,6 +246,22 @@ def _display(path: Path) -> str:
 def _exit_code(error: Exception) -> int:
     is_mistake = isinstance(error, UserError) and not isinstance(error, MachineError)
     return EXIT_USER_ERROR if is_mistake else EXIT_FAILED
+
+
+def _say_crash(error: Exception, trusted_modules: Sequence[str]) -> None:
+    """Print an exception's traceback and, where it leads through a trusted module, whose it is."""
+    traceback.print_exception(error)
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        module = frame.f_globals.get("__name__", "")
+        if is_inside(module, trusted_modules):
+            code = frame.f_code
+            where = f"{code.co_qualname} ({_display(Path(code.co_filename))}, line {line})"
+            print(
+                f"error: {type(error).__name__} in {where}: code of {module}, which "
+                "trusted_modules names, not of knexa",
+                file=sys.stderr,
+            )
+            return
 
 
 def _say_error(error: UserError) -> None:

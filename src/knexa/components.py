@@ -86,7 +86,7 @@ def load_class(target: Any, *, key: str, trusted_modules: Sequence[str] = ()) ->
         raise UserError(f"{key}={show(target)}: must be a class's dotted name, e.g. package.Class")
     allowed = (_PACKAGE, *trusted_modules)
     module_name, _, class_name = target.rpartition(".")
-    if not _is_inside(module_name, allowed):
+    if not is_inside(module_name, allowed):
         raise UserError(
             f"{key}={target}: only classes in {' or '.join(allowed)} are instantiated; "
             f"to allow it, set trusted_modules=[{module_name or target}]"
@@ -108,7 +108,7 @@ def load_class(target: Any, *, key: str, trusted_modules: Sequence[str] = ()) ->
             f"{key}={target}: {module_name} has no class {class_name}"
             f"{did_you_mean(class_name, classes)}; it has {', '.join(classes) or 'none'}"
         )
-    if not _is_inside(cls.__module__, allowed):
+    if not is_inside(cls.__module__, allowed):
         raise UserError(
             f"{key}={target}: {class_name} is defined in {cls.__module__}; only classes defined in "
             f"{' or '.join(allowed)} are instantiated"
@@ -151,15 +151,22 @@ def unknown_key(key: str, known: Sequence[str]) -> UserError:
     """Return the error for a key that does not exist where ``known`` ones do."""
     # Only the last part is compared: a long common prefix would make any two keys look alike.
     names = {name.rpartition(".")[2]: name for name in known}
-    nearest = difflib.get_close_matches(key.rpartition(".")[2], list(names), n=1, cutoff=0.6)
-    hint = f" (did you mean {names[nearest[0]]}?)" if nearest else ""
+    nearest = _nearest(key.rpartition(".")[2], names)
+    hint = f" (did you mean {names[nearest]}?)" if nearest else ""
     return UserError(f"unknown key {key}{hint}; allowed: {', '.join(known) or 'none'}")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean x?)`` for the nearest known spelling, or nothing."""
-    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {nearest[0]}?)" if nearest else ""
+    nearest = _nearest(word, known)
+    return f" (did you mean {nearest}?)" if nearest else ""
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known spelling that is most like the word, capitals or not."""
+    spelt = {name.lower(): name for name in known}
+    nearest = difflib.get_close_matches(word.lower(), list(spelt), n=1, cutoff=0.6)
+    return spelt[nearest[0]] if nearest else None
 
 
 def show(value: Any) -> str:
@@ -186,6 +193,11 @@ def one_line(text: object) -> str:
 def first_line(text: object) -> str:
     """Return the first line that says something, without a trailing full stop."""
     return next((line.strip() for line in str(text).splitlines() if line.strip()), "").rstrip(".")
+
+
+def is_inside(module_name: str, allowed: Iterable[str]) -> bool:
+    """Return whether a module is one of these, or in a package that is."""
+    return any(module_name == name or module_name.startswith(f"{name}.") for name in allowed)
 
 
 def describe(annotation: Any) -> str:
@@ -248,10 +260,6 @@ def _split(annotation: Any) -> tuple[Any, list[Any]]:
 
 def _is_union(annotation: Any) -> bool:
     return get_origin(annotation) in (Union, types.UnionType)
-
-
-def _is_inside(module_name: str, allowed: Iterable[str]) -> bool:
-    return any(module_name == name or module_name.startswith(f"{name}.") for name in allowed)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ its job begins.
 import argparse
 import contextlib
 import itertools
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +47,15 @@ VERSION_BASE = "1.3"
 _SEED = re.compile(r"seed=(\d+)")
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _SLURM_LAUNCHER = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
+_TOO_EARLY = re.compile(
+    r"In '(?P<file>[^']+)': Could not override '(?P<group>[^'.]+)'\. Did you mean"
+)
+_BEFORE_MATCHMAKER = ("experiment", "hparams_search", "debug")
+"""Groups whose options set keys of any other group, but for those that come after them."""
+
+_GRIDS = ("hparams_search", "sweep")
+"""Groups whose options bring what a multirun varies."""
+
 _PLUGINS = {
     "hydra/launcher=submitit_local": "cluster",
     "hydra/launcher=submitit_slurm": "cluster",
@@ -103,7 +113,14 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         raise UserError(f"{message}; settings are key=value, --help lists them")
 
     parser.error = refuse  # type: ignore[method-assign, assignment]
-    return parser.parse_args(list(arguments))
+    parsed = parser.parse_args(list(arguments))
+    asks = any(text.startswith("query=") for text in parsed.overrides)
+    if parsed.shell_completion and asks and "COMP_LINE" not in os.environ:
+        raise UserError(
+            "-sc query=... is what a shell asks when Tab is pressed; to have that, type "
+            'eval "$(knexa -sc install=bash)"'
+        )
+    return parsed
 
 
 def register_sweeps() -> None:
@@ -198,6 +215,10 @@ def _check_hydra(hydra: DictConfig, *, is_multirun: bool) -> None:
     batch = hydra.sweeper.get("max_batch_size")
     if batch is not None and batch < 1:
         raise UserError(f"hydra.sweeper.max_batch_size={batch}: must be an integer >= 1 or null")
+    for key in ("n_trials", "n_jobs"):
+        number = hydra.sweeper.get(key, 1)
+        if type(number) is not int or number < 1:
+            raise UserError(f"hydra.sweeper.{key}={show(number)}: must be an integer >= 1")
     if hydra.launcher.get("n_jobs") == 0:
         raise UserError("hydra.launcher.n_jobs=0: must be an integer >= 1, or -1 for every core")
     if is_multirun and hydra.launcher._target_ == _SLURM_LAUNCHER and not shutil.which("srun"):
@@ -272,7 +293,27 @@ class _Composer:
             raise self._explain(error, overrides) from error
         except yaml.YAMLError as error:
             raise UserError(f"not YAML: {one_line(error)}") from error
+        self._check_order(loaded, overrides)
         return loaded
+
+    def _check_order(self, loaded: DictConfig, overrides: Sequence[str]) -> None:
+        """Refuse what a file sets of the matchmaker, where the matchmaker's own file undoes it."""
+        composed = dict(_settings(OmegaConf.to_container(loaded)))
+        typed = {text.lstrip("+").partition("=")[0] for text in overrides}
+        for group in _BEFORE_MATCHMAKER:
+            option = loaded.hydra.runtime.choices.get(group)
+            if option is None:
+                continue
+            file = self._loader.repository.load_config(f"{group}/{option}")
+            if file.header.get("package") != "_global_":
+                continue
+            for key, value in _settings(OmegaConf.to_container(file.config)):
+                if key not in typed and composed.get(key) != value:
+                    setting = f"{key}={show(value)}"
+                    raise UserError(
+                        f"{group}={option} sets {setting}, without effect: the matchmaker's own "
+                        f"file comes after it; write {setting} on the command line, or in a sweep"
+                    )
 
     def job(self, overrides: Sequence[str]) -> Job:
         return self.job_of(self.load(overrides, RunMode.RUN))
@@ -311,6 +352,8 @@ class _Composer:
     def _explain(self, error: Exception, overrides: Sequence[str]) -> UserError:
         if isinstance(error, MissingConfigException):
             return self._explain_missing(error)
+        if (explained := self._explain_order(error)) is not None:
+            return explained
         parsed = self.parse(overrides)
         for override in parsed:
             key = override.key_or_group
@@ -337,6 +380,8 @@ class _Composer:
                 if key in known or override.is_add() or override.is_force_add():
                     continue
                 parent = key.rpartition(".")[0]
+                while parent and parent not in known and parent.partition(".")[0] in known:
+                    key, parent = parent, parent.rpartition(".")[0]  # the first part that is wrong
                 if parent in groups and config.hydra.runtime.choices.get(parent, "") is None:
                     federation = config.hydra.runtime.choices.get("federation")
                     return UserError(
@@ -348,6 +393,17 @@ class _Composer:
         if isinstance(error.__cause__, OmegaConfBaseException):
             text = f"{text}: {first_line(error.__cause__)}"
         return UserError(one_line(text))
+
+    def _explain_order(self, error: Exception) -> UserError | None:
+        """Say why an option's file cannot choose an option of a group that comes after it."""
+        found = _TOO_EARLY.search(one_line(error))
+        if found is None:
+            return None
+        group = found["group"]
+        return UserError(
+            f"{found['file']} cannot choose {group}: that group comes after it, to choose others "
+            f"itself; name it on the command line, {group}=..."
+        )
 
     def _explain_missing(self, error: MissingConfigException) -> UserError:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
@@ -396,6 +452,15 @@ def _dotted(node: Any, prefix: str) -> Iterator[str]:
         yield from _dotted(value, f"{prefix}{name}.")
 
 
+def _settings(content: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the matchmaker's dotted keys in a config, and their values."""
+    node = content.get("matchmaker")
+    if isinstance(node, dict):
+        yield from ((f"matchmaker.{key}", value) for key, value in node.items())
+    elif node is not None:
+        yield "matchmaker", node
+
+
 def _no_plugin(group: str, option: str) -> UserError:
     extra = _PLUGINS[f"{group}={option}"]
     return UserError(f"{group}={option} needs a plugin: pip install 'knexa[{extra}]'")
@@ -405,9 +470,11 @@ def _points(master: DictConfig, composer: _Composer) -> list[list[str]]:
     """Return the task overrides of every point that the configured sweeper will or may try."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    sweeper = master.hydra.sweeper
-    lines = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    params = master.hydra.sweeper.get("params") or {}
+    lines = [f"{key}={value}" for key, value in params.items()]
     overrides = composer.parse([*lines, *_texts(master.hydra.overrides.task)])
+    swept = [override.key_or_group for override in overrides if override.is_sweep_override()]
+    _check_params(master, list(map(str, params)), varied=[*params, *swept])
     if not _is_search(master.hydra):
         for override in overrides:
             _check_sweep(override)
@@ -424,6 +491,22 @@ def _points(master: DictConfig, composer: _Composer) -> list[list[str]]:
     for index, choices in enumerate(varied):
         points += [fixed + first[:index] + [choice] + first[index + 1 :] for choice in choices[1:]]
     return points
+
+
+def _check_params(master: DictConfig, params: Sequence[str], *, varied: Sequence[str]) -> None:
+    """Refuse the file of a search, or of a sweep, that varies keys of another option's."""
+    choices = master.hydra.runtime.choices
+    known = set(_dotted(OmegaConf.to_container(master), ""))
+    files = [f"{group}={choices[group]}" for group in _GRIDS if choices.get(group) is not None]
+    for key in params:
+        group = key.partition(".")[0]
+        if not files or group == key or group in varied or choices.get(group) is None:
+            continue
+        if key not in known:
+            raise UserError(
+                f"{' '.join(files)} varies {key}, which {group}={choices[group]} does not have: "
+                f"leave {group}={choices[group]} out, or choose one that has it"
+            )
 
 
 def _texts(overrides: Any) -> list[str]:

@@ -1,4 +1,6 @@
-"""The exceptions that mean "the user can mend this"."""
+"""The exceptions that mean "the user can mend this", and the line for an interrupt."""
+
+INTERRUPTED = "interrupted: type the same command again to resume"
 
 
 class UserError(Exception):

@@ -13,6 +13,7 @@ from knexa.composition import Job
 from knexa.config_folders import options_of
 from knexa.errors import UserError
 from knexa.federation.settings import Settings
+from knexa.matchmaking.duties import check_matchmaker
 from knexa.recipe import RECIPE
 
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -73,6 +74,7 @@ def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
                 f"federation={job.choices['federation']} has no {group}: leave out {group}= and "
                 f"what sets {group}.*, such as debug=smoke"
             )
+    _check_matchmaker(job, components)
     _check_protocol(job, components)
     _check_liars(job, components)
     _check_context(components["context"], components["profile"])
@@ -128,6 +130,14 @@ def config_hash(config: Mapping[str, Any], data: Any) -> str:
         identity["data"] = node | {"fingerprint": data.fingerprint()}
     document = json.dumps([RECIPE, identity], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(document.encode()).hexdigest()
+
+
+def _check_matchmaker(job: Job, components: Mapping[str, Any]) -> None:
+    """Refuse a class that a run could not call, or could not resume."""
+    try:
+        check_matchmaker(components["matchmaker"])
+    except UserError as error:
+        raise UserError(f"matchmaker={job.choices['matchmaker']}: {error}") from error
 
 
 def _check_liars(job: Job, components: Mapping[str, Any]) -> None:

@@ -90,3 +90,25 @@ def test_wandb_keeps_studies_apart_and_is_told_what_a_run_has(monkeypatch):
     first, second, again = told
     assert first.id == again.id != second.id  # one of W&B's runs cannot be in two groups
     assert first.tags == ()  # no roster, no data, no exchange
+
+
+def test_a_dry_run_shows_where_the_run_would_be_and_writes_nothing(capsys):
+    assert run_command_line(["federation=synthetic", *SHORT, "dry_run=true"]) == 0
+    shown = capsys.readouterr().out.splitlines()[-1].split()[-1]
+    assert list(Path.cwd().iterdir()) == []
+    assert run_command_line(["federation=synthetic", *SHORT]) == 0
+    assert Path(shown) == only_run()
+
+
+def test_a_state_that_no_checkpoint_can_hold_is_one_line(capfd, tmp_path, monkeypatch):
+    (tmp_path / "setlike.py").write_text(
+        "from knexa.matchmaking.linucb import LinUCB\n"
+        "class Setlike(LinUCB):\n"
+        "    def state_dict(self):\n"
+        "        return {'pairs': {1, 2}}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = ("matchmaker._target_=setlike.Setlike", "trusted_modules=[setlike]")
+    assert run_command_line(["federation=synthetic", *SHORT, *mine]) == EXIT_USER_ERROR
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: Setlike.state_dict: /matchmaker/pairs: cannot store a set")

@@ -274,3 +274,25 @@ def test_what_is_no_plan_is_refused_in_words(plan, complaint):
 
     with pytest.raises(UserError, match=f"Mine.propose .*{complaint}"):
         propose(cpm_of(Mine()), 1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "complaint"),
+    [
+        (np.zeros((5, 5)), r"shape \(5, 5\), expected is \(6, 6\)"),
+        (np.zeros((7, 7)), r"shape \(7, 7\), expected is \(6, 6\)"),
+        (np.zeros(6), r"shape \(6,\), expected is \(6, 6\)"),
+        ([[0.0] * 6] * 6, "scores are list, expected is an array of real numbers"),
+        (np.full((6, 6), "0"), "scores are <U1, expected is an array of real numbers"),
+        (np.full((6, 6), np.nan), "scores must be finite"),
+        (np.full((6, 6), np.inf), "scores must be finite"),
+    ],
+    ids=["few", "many", "row", "list", "text", "nan", "inf"],
+)
+def test_scores_that_no_matching_can_go_by_are_refused_in_words(scores, complaint):
+    class Mine(Matchmaker):
+        def propose(self, view):
+            return view.match(scores)
+
+    with pytest.raises(UserError, match=f"^Mine.propose: .*{complaint}"):
+        propose(cpm_of(Mine()), 1)

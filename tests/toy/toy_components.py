@@ -5,6 +5,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+
 
 @dataclass(frozen=True, kw_only=True)
 class Empty:
@@ -16,8 +18,13 @@ class Empty:
         return num_profile_features
 
 
+class Idle(Matchmaker):
+    def propose(self, view: RoundView) -> Plan:
+        return ()
+
+
 @dataclass(frozen=True, kw_only=True)
-class Linear:
+class Linear(Idle):
     alpha: Annotated[float, Field(gt=0)] = 1.0
     steps: Annotated[int, Field(ge=1, le=100)] = 5
     norm: Literal["zscore", "raw"] = "raw"
@@ -25,7 +32,21 @@ class Linear:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Central:
+class Fragile(Matchmaker):
+    """Its own code raises: in the constructor, or when it is asked."""
+
+    late: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.late:
+            1 / 0  # noqa: B018
+
+    def propose(self, view: RoundView) -> Plan:
+        return (1 / 0,)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Central(Idle):
     protocol: ClassVar[str | None] = "ensemble"
 
 

@@ -139,7 +139,7 @@ def _overview(
     choices, workers, world = settings.choices, stage.workers, stage.overview()
     return StartInfo(
         run_name=run_dir.path.name,
-        run_path=run_dir.path,
+        run_path=settings.run_path if settings.dry_run else run_dir.path,
         num_rounds=settings.federation.num_rounds,
         matchmaker=settings.matchmaker_name,
         needs=tuple(sorted(settings.matchmaker.needs)),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from knexa.errors import UserError
 from knexa.federation.dispatch import Arrivals, Attendance, Dispatch
 from knexa.federation.transit import Transit
 from knexa.federation.world import Exchange, World
@@ -119,7 +120,7 @@ def _restarted(cpm: CPM, rebuild: Callable[[], CPM]) -> CPM:
     """Return a new matchmaker that knows what the old one wrote to its checkpoint, no more."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / _CPM_FILE
-        save_tree(file, cpm.state_dict())
+        _save_cpm(cpm, file)
         restarted = rebuild()
         restarted.load_state_dict(load_tree(file))
     return restarted
@@ -130,11 +131,21 @@ def _checkpoint(
 ) -> None:
     def write(folder: Path) -> None:
         world.save(folder)
-        save_tree(folder / _CPM_FILE, cpm.state_dict())
+        _save_cpm(cpm, folder / _CPM_FILE)
         save_tree(folder / _DISPATCH_FILE, dispatch.state_dict())
 
     tracker.run_dir.sync()
     tracker.run_dir.write_checkpoint(round_number, write)
+
+
+def _save_cpm(cpm: CPM, file: Path) -> None:
+    try:
+        save_tree(file, cpm.state_dict())
+    except TypeError as error:
+        name = type(cpm.matchmaker).__name__
+        raise UserError(
+            f"{name}.state_dict: {error}; return a dict of arrays, numbers, texts and lists"
+        ) from error
 
 
 def _round_rows(rows: list[Row], attendance: Attendance, arrivals: Arrivals) -> list[Row]:

@@ -1,6 +1,7 @@
 """What a run is made of: the checked components and the root values."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -49,3 +50,9 @@ class Settings:
     regret: Any
     engine: Any
     logger: Any
+
+    @property
+    def run_path(self) -> Path:
+        """outputs/<name>/<matchmaker>-s<seed>-<hash8> under the current folder."""
+        folder = f"{self.matchmaker_name}-s{self.seed}-{self.config_hash[:8]}"
+        return Path("outputs") / self.name / folder

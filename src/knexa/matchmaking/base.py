@@ -20,9 +20,13 @@ from knexa.matchmaking.pair_scores import (
     Mask,
     PairScores,
     Scorer,
+    ScoresError,
     Span,
     linear_scores,
 )
+
+NEEDS = frozenset({"probes", "peer losses"})
+"""What a policy may ask to see beyond profiles and rewards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +178,10 @@ class RoundView:
 
         With ``abstain`` a pair whose score is not positive is left out, so that agents may stay
         unpaired. ``PairScores`` are computed in full where the matching needs them all.
+
+        Raises:
+            ScoresError: When the scores are not one real number an ordered pair, one that counts
+                is NaN or +inf.
         """
         if isinstance(scores, PairScores):
             if isinstance(self.matching, LazyMatching):
@@ -184,9 +192,20 @@ class RoundView:
                     self.matching.match_lazily(weights, self.num_pairs, self.rng), scores
                 )
             scores = scores.dense()
+        self._check_scores(scores)
         weights_NN = scores + scores.T if self.mutual else scores
         weights_NN = self._allowed(weights_NN, self.admissible_NN, abstain)
         return self.plan(self.matching.match(weights_NN, self.num_pairs, self.rng), scores)
+
+    def _check_scores(self, scores: Any) -> None:
+        shape = (self.num_agents, self.num_agents)
+        if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "fiu":
+            kind = getattr(scores, "dtype", type(scores).__name__)
+            raise ScoresError(f"scores are {kind}, expected is an array of real numbers {shape}")
+        if scores.shape != shape:
+            raise ScoresError(
+                f"scores have the shape {scores.shape}, expected is {shape}, [teacher, student]"
+            )
 
     def _weigher(self, scores: PairScores, abstain: bool) -> Scorer:
         """Return what fills blocks of the weights that pairs are matched by."""

@@ -14,7 +14,7 @@ import numpy as np
 from knexa.errors import UserError
 from knexa.matchmaking.base import Directive, Feedback, Matching, Matchmaker, Plan, Probe, RoundView
 from knexa.matchmaking.ledger import Ledger
-from knexa.matchmaking.pair_scores import Array, Context, Mask
+from knexa.matchmaking.pair_scores import Array, Context, Mask, ScoresError
 from knexa.matchmaking.rewards import Reward
 
 MAX_FEATURE = 10.0
@@ -140,13 +140,16 @@ class CPM:
             ValueError: When a profile is one to refuse (``check_profiles``), when the policy needs
                 what is not there, when a directive's id is already waiting for feedback, or when
                 the plan names an agent that is not available.
-            UserError: When the policy's own code returned what is no plan.
+            UserError: When the policy's scores or its plan are none that can be followed.
         """
         check_profiles(profiles_NF, self._num_profile_features)
         if available_N is not None and available_N.sum() < 2:
             return ()
         view = self._view(round, profiles_NF, rng, probe, peer_losses_NN, available_N)
-        plan = self.matchmaker.propose(view)
+        try:
+            plan = self.matchmaker.propose(view)
+        except ScoresError as error:
+            raise UserError(f"{type(self.matchmaker).__name__}.propose: {error}") from error
         self._check_plan(plan, len(profiles_NF))
         self._check_available(plan, available_N)
         ids = [directive.id for directive in plan]

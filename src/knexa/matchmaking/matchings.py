@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from knexa.matchmaking.blossom import Weights, best_matching, best_perfect_matching
-from knexa.matchmaking.pair_scores import Array, Indices, Mask
+from knexa.matchmaking.pair_scores import Array, Indices, Mask, ScoresError
 
 _SCALE_BITS = 60  # scores become integers of at most 60 bits, more than a double's mantissa holds
 _TIE_BITS = 24  # and the lowest 24 of them are where ties are broken
@@ -40,7 +40,7 @@ class Greedy:
         """Return up to ``num_pairs`` disjoint (teacher, student) pairs (see ``Matching``).
 
         Raises:
-            ValueError: When the scores are not a square matrix, or one is NaN or +inf.
+            ScoresError: When the scores are not a square matrix, or one is NaN or +inf.
         """
         _check_square(scores_NN)
         agents_N = np.arange(len(scores_NN))
@@ -61,7 +61,7 @@ class Exact:
         """Return the best disjoint (teacher, student) pairs (see ``Matching``).
 
         Raises:
-            ValueError: When the scores are not a square matrix, or one is NaN or +inf.
+            ScoresError: When the scores are not a square matrix, or one is NaN or +inf.
         """
         return max_weight_pairs(scores_NN, num_pairs, rng)
 
@@ -82,7 +82,7 @@ class Auto:
         """Return up to ``num_pairs`` disjoint (teacher, student) pairs (see ``Matching``).
 
         Raises:
-            ValueError: When the scores are not a square matrix, or one is NaN or +inf.
+            ScoresError: When the scores are not a square matrix, or one is NaN or +inf.
         """
         matching = Exact() if len(scores_NN) <= self.exact_up_to else Greedy()
         return matching.match(scores_NN, num_pairs, rng)
@@ -216,7 +216,7 @@ def max_weight_pairs(
 
 def _check_square(scores_NN: Array) -> None:
     if scores_NN.ndim != 2 or scores_NN.shape[0] != scores_NN.shape[1]:
-        raise ValueError(f"scores must be a square matrix, not of shape {scores_NN.shape}")
+        raise ScoresError(f"scores must be a square matrix, not of shape {scores_NN.shape}")
 
 
 def _integer_weights(
@@ -231,7 +231,7 @@ def _integer_weights(
     Inadmissible pairs, and agents with themselves, are the least integer.
 
     Raises:
-        ValueError: When a score that is not an agent's with itself is NaN or +inf.
+        ScoresError: When a score that is not an agent's with itself is NaN or +inf.
     """
     num_students = len(students_S)
     size = max(1, _BLOCK // max(1, num_students))
@@ -248,7 +248,7 @@ def _integer_weights(
         values_bS, _ = admissible(block)
         largest = float(np.maximum(largest, np.abs(values_bS).max(initial=0.0)))
     if not np.isfinite(largest):
-        raise ValueError("scores must be finite, or -inf where a pair is inadmissible")
+        raise ScoresError("scores must be finite, or -inf where a pair is inadmissible")
     weights_TS = np.empty(scores_TS.shape, dtype=np.int64)
     for block in blocks:
         values_bS, allowed_bS = admissible(block)

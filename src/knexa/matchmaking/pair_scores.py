@@ -28,6 +28,10 @@ _SCORE_BLOCK = 1 << 18
 """Scores that a block holds at most: 2 MB, so that each is finished inside the cache."""
 
 
+class ScoresError(ValueError):
+    """Scores that no matching can go by."""
+
+
 class Context:
     """Turns what the CPM knows into one feature vector per ordered pair.
 

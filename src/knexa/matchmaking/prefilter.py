@@ -43,7 +43,7 @@ class Prefiltered:
         """Return up to ``num_pairs`` disjoint (teacher, student) pairs (see ``Matching``).
 
         Raises:
-            ValueError: When a score off the diagonal is NaN or +inf.
+            ScoresError: When a score off the diagonal is NaN or +inf.
         """
 
         def fill(teachers: Span, students: Span, out_TS: Array) -> None:
@@ -61,7 +61,7 @@ class Prefiltered:
         """Return up to ``num_pairs`` disjoint (teacher, student) pairs (see ``LazyMatching``).
 
         Raises:
-            ValueError: When a score that is asked for is NaN or +inf.
+            ScoresError: When a score that is asked for is NaN or +inf.
         """
         num_agents = scores.num_agents
         teachers_N, students_N = _by_main_effect(scores, rng)
