@@ -1,5 +1,6 @@
 """Noise in profiles and training through the real round: what is spent, what a resume gives."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,13 +95,13 @@ def test_only_who_learned_has_paid_for_it(lived):
 
 
 def test_what_a_student_is_taught_reaches_its_adapter(lived):
-    made = lived[0]
-    state, task = made.states[1], made.session.benchmark.transfer[0].task_id
+    session = replace(lived[0].session, num_rounds=ROUNDS + 1)
+    state, task = lived[0].states[1], session.benchmark.transfer[0].task_id
     text = KeptText(task_id=task, completion="    return 1\n")
-    before = gauge(made.session, state)
+    before = gauge(session, state)
     none = {"blocked": 0, "redacted": 0, "counted": 0}
-    taught, report = learn(made.session, state, Received(guardrail=none, texts=(text,)), 3, before)
-    alone, _ = learn(made.session, state, None, 3, before)
+    taught, report = learn(session, state, Received(guardrail=none, texts=(text,)), 3, before)
+    alone, _ = learn(session, state, None, 3, before)
     assert report.fit.optimizer_steps == 2
     assert any(not torch.equal(taught.adapter[name], alone.adapter[name]) for name in alone.adapter)
 
