@@ -262,12 +262,19 @@ def test_the_command_line_beats_an_experiment_over_the_matchmaker(tmp_path: Path
     assert job.config["matchmaker"]["exploration"] == 3.0
 
 
+def test_what_sets_a_group_that_the_federation_has_not_is_named() -> None:
+    (job,) = jobs("experiment=byzantine", "federation=synthetic")
+    with pytest.raises(UserError, match=r"has no roster: .* such as experiment=byzantine"):
+        build_components(job)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("matchmaker=random",), r"hparams_search=linucb varies matchmaker\.exploration.*random"),
         (("hydra.sweeper.n_trials=0",), r"hydra\.sweeper\.n_trials=0: must be an integer >= 1"),
         (("hydra.sweeper.n_jobs=0",), r"hydra\.sweeper\.n_jobs=0: must be an integer >= 1"),
+        (("engine.num_threads=range(3,0)",), r"range\(3,0\): there is no such value"),
     ],
     ids=" ".join,
 )

@@ -527,14 +527,21 @@ def _check_sweep(override: Override) -> None:
             f"{override.input_line}: only a search can try an interval; name the values instead: "
             f"{override.key_or_group}=1,2"
         )
-    if not list(override.sweep_string_iterator()):
+    _values(override)
+
+
+def _values(override: Override) -> list[str]:
+    """Return what a discrete sweep goes through; refuse one that is empty."""
+    values = list(override.sweep_string_iterator())
+    if not values:
         raise UserError(f"{override.input_line}: there is no such value to try")
+    return values
 
 
 def _choices(override: Override) -> list[str]:
     key = override.get_key_element()
     if override.is_discrete_sweep():
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+        return [f"{key}={value}" for value in _values(override)]
     interval = override.value()
     assert isinstance(interval, IntervalSweep)
     return [f"{key}={interval.start}", f"{key}={interval.end}"]

@@ -42,6 +42,8 @@ class RootKeys:
 
 
 ROOT_KEYS = tuple(field.name for field in fields(RootKeys))
+_SETTERS = ("experiment", "debug")
+"""Groups whose options set keys of others."""
 COMPONENT_GROUPS = tuple(field.name for field in fields(Settings) if field.type is Any)
 """A run has one component of each; ``Settings`` has a field for each."""
 
@@ -70,9 +72,10 @@ def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
         if group in used:
             components[group] = _component(job, group, root)
         elif config.get(group) is not None:
+            chosen = [f"{key}={job.choices[key]}" for key in _SETTERS if job.choices.get(key)]
             raise UserError(
                 f"federation={job.choices['federation']} has no {group}: leave out {group}= and "
-                f"what sets {group}.*, such as debug=smoke"
+                f"what sets {group}.*, such as {' or '.join(chosen) or 'debug=smoke'}"
             )
     _check_matchmaker(job, components)
     _check_protocol(job, components)
