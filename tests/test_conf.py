@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from knexa import composition
+from knexa import composition, multirun
 from knexa.config_folders import config_folder, options_of, sweep_folder
 from knexa.engine.local import Workers
 from knexa.errors import UserError
@@ -134,7 +134,7 @@ def test_file_opens_with_the_command_that_runs_it(path: Path) -> None:
 
 def test_search_checks_both_ends_of_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     points: list[Any] = []
-    monkeypatch.setattr(composition, "_BASIC_SWEEPER", "some.other.Sweeper")
+    monkeypatch.setattr(multirun, "_BASIC_SWEEPER", "some.other.Sweeper")
     points += jobs("-m", "partition.alpha=interval(0.1,0.9)", "seed=1,2")
     found = {(job.config["partition"]["alpha"], job.config["seed"]) for job in points}
     assert found == {(0.1, 1), (0.9, 1), (0.1, 2)}

@@ -34,6 +34,7 @@ APP_FILES = {
     "app",
     "certs",
     "composition",
+    "multirun",
     "config_folders",
     "cpm",
     "doctor",

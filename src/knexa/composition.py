@@ -11,10 +11,8 @@ its job begins.
 
 import argparse
 import contextlib
-import itertools
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +26,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -38,23 +36,18 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from knexa import config_folders
+from knexa import config_folders, multirun
 from knexa.components import did_you_mean, first_line, one_line, show, unknown_key
 from knexa.errors import UserError
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
 _SEED = re.compile(r"seed=(\d+)")
-_BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-_SLURM_LAUNCHER = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 _TOO_EARLY = re.compile(
     r"In '(?P<file>[^']+)': Could not override '(?P<group>[^'.]+)'\. Did you mean"
 )
 _BEFORE_MATCHMAKER = ("experiment", "hparams_search", "debug")
 """Groups whose options set keys of any other group, but for those that come after them."""
-
-_GRIDS = ("hparams_search", "sweep")
-"""Groups whose options bring what a multirun varies."""
 
 _PLUGINS = {
     "hydra/launcher=submitit_local": "cluster",
@@ -187,49 +180,22 @@ def compose(arguments: argparse.Namespace) -> Plan:
         varies = any(override.is_sweep_override() for override in composer.parsed)
         if not (arguments.multirun or varies):  # the usual case: one load tells all
             config = composer.load(arguments.overrides, RunMode.RUN)
-            _check_hydra(config.hydra, is_multirun=config.hydra.mode == RunMode.MULTIRUN)
+            multirun.check_hydra(config.hydra, is_multirun=config.hydra.mode == RunMode.MULTIRUN)
             if config.hydra.mode != RunMode.MULTIRUN:
                 return Plan(jobs=(composer.job_of(config),), is_multirun=False)
         master = composer.load(arguments.overrides, RunMode.MULTIRUN)
         is_multirun = arguments.multirun or master.hydra.mode == RunMode.MULTIRUN
         if not is_multirun:
             return Plan(jobs=(composer.job(arguments.overrides),), is_multirun=False)
-        _check_hydra(master.hydra, is_multirun=True)
-        hydra_overrides = _texts(master.hydra.overrides.hydra)
-        points = _points(master, composer)
+        multirun.check_hydra(master.hydra, is_multirun=True)
+        hydra_overrides = multirun.texts(master.hydra.overrides.hydra)
+        points = multirun.points(master, composer.parse)
         jobs = composer.jobs([[*hydra_overrides, *point] for point in points])
-        if _is_search(master.hydra) and any(job.config.get("dry_run") is True for job in jobs):
+        if multirun.is_search(master.hydra) and any(
+            job.config.get("dry_run") is True for job in jobs
+        ):
             raise UserError("dry_run=true: a search goes by rewards, and a dry run earns none")
         return Plan(jobs=tuple(jobs), is_multirun=True)
-
-
-def _check_hydra(hydra: DictConfig, *, is_multirun: bool) -> None:
-    """Refuse a launcher or sweeper that Hydra would fail on only after it made directories."""
-    for name in ("launcher", "sweeper"):
-        chosen = hydra[name]
-        if not isinstance(chosen, DictConfig) or "_target_" not in chosen:
-            raise UserError(
-                f"hydra.{name}={show(chosen)}: a {name} is an option of a group, set with a slash: "
-                f"hydra/{name}={show(chosen)}"
-            )
-    batch = hydra.sweeper.get("max_batch_size")
-    if batch is not None and batch < 1:
-        raise UserError(f"hydra.sweeper.max_batch_size={batch}: must be an integer >= 1 or null")
-    for key in ("n_trials", "n_jobs"):
-        number = hydra.sweeper.get(key, 1)
-        if type(number) is not int or number < 1:
-            raise UserError(f"hydra.sweeper.{key}={show(number)}: must be an integer >= 1")
-    if hydra.launcher.get("n_jobs") == 0:
-        raise UserError("hydra.launcher.n_jobs=0: must be an integer >= 1, or -1 for every core")
-    if is_multirun and hydra.launcher._target_ == _SLURM_LAUNCHER and not shutil.which("srun"):
-        raise UserError(
-            f"hydra/launcher={hydra.runtime.choices['hydra/launcher']}: this machine has no srun; "
-            "type the command where SLURM is, or choose hydra/launcher=submitit_local"
-        )
-
-
-def _is_search(hydra: DictConfig) -> bool:
-    return bool(hydra.sweeper._target_ != _BASIC_SWEEPER)
 
 
 @contextlib.contextmanager
@@ -372,7 +338,7 @@ class _Composer:
                 )
         config = self._without_values(parsed)
         if config is not None:
-            known = list(_dotted(OmegaConf.to_container(config), ""))
+            known = list(multirun.dotted(OmegaConf.to_container(config), ""))
             known = list(dict.fromkeys([*known, *config.hydra.runtime.choices]))
             groups = [key for key in known if self._loader.repository.group_exists(key)]
             for override in parsed:
@@ -446,12 +412,6 @@ def _may_be_option(override: Override) -> bool:
     return isinstance(value, str | dict) or override.is_delete() or override.is_sweep_override()
 
 
-def _dotted(node: Any, prefix: str) -> Iterator[str]:
-    for name, value in node.items() if isinstance(node, dict) else ():
-        yield f"{prefix}{name}"
-        yield from _dotted(value, f"{prefix}{name}.")
-
-
 def _settings(content: Any) -> Iterator[tuple[str, Any]]:
     """Yield the matchmaker's dotted keys in a config, and their values."""
     node = content.get("matchmaker")
@@ -464,84 +424,3 @@ def _settings(content: Any) -> Iterator[tuple[str, Any]]:
 def _no_plugin(group: str, option: str) -> UserError:
     extra = _PLUGINS[f"{group}={option}"]
     return UserError(f"{group}={option} needs a plugin: pip install 'knexa[{extra}]'")
-
-
-def _points(master: DictConfig, composer: _Composer) -> list[list[str]]:
-    """Return the task overrides of every point that the configured sweeper will or may try."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    params = master.hydra.sweeper.get("params") or {}
-    lines = [f"{key}={value}" for key, value in params.items()]
-    overrides = composer.parse([*lines, *_texts(master.hydra.overrides.task)])
-    swept = [override.key_or_group for override in overrides if override.is_sweep_override()]
-    _check_params(master, list(map(str, params)), varied=[*params, *swept])
-    if not _is_search(master.hydra):
-        for override in overrides:
-            _check_sweep(override)
-        batches = BasicSweeper.split_arguments(overrides, None)
-        return list(itertools.chain.from_iterable(batches))
-    fixed, varied = [], []
-    for override in overrides:
-        if override.is_sweep_override():
-            varied.append(_choices(override))
-        else:
-            fixed.append(str(override.input_line))
-    first = [choices[0] for choices in varied]
-    points = [fixed + first]
-    for index, choices in enumerate(varied):
-        points += [fixed + first[:index] + [choice] + first[index + 1 :] for choice in choices[1:]]
-    return points
-
-
-def _check_params(master: DictConfig, params: Sequence[str], *, varied: Sequence[str]) -> None:
-    """Refuse the file of a search, or of a sweep, that varies keys of another option's."""
-    choices = master.hydra.runtime.choices
-    known = set(_dotted(OmegaConf.to_container(master), ""))
-    files = [f"{group}={choices[group]}" for group in _GRIDS if choices.get(group) is not None]
-    for key in params:
-        group = key.partition(".")[0]
-        if not files or group == key or group in varied or choices.get(group) is None:
-            continue
-        if key not in known:
-            raise UserError(
-                f"{' '.join(files)} varies {key}, which {group}={choices[group]} does not have: "
-                f"leave {group}={choices[group]} out, or choose one that has it"
-            )
-
-
-def _texts(overrides: Any) -> list[str]:
-    """Return overrides as typed: reading them one by one would resolve what they interpolate."""
-    texts = OmegaConf.to_container(overrides)
-    assert isinstance(texts, list)
-    return [str(text) for text in texts]
-
-
-def _check_sweep(override: Override) -> None:
-    """Refuse what Hydra's basic sweeper cannot go through."""
-    if not override.is_sweep_override():
-        return
-    if override.key_or_group == "sweep":
-        raise UserError(f"{override.input_line}: one sweep a command; type a command for each")
-    if not override.is_discrete_sweep():
-        raise UserError(
-            f"{override.input_line}: only a search can try an interval; name the values instead: "
-            f"{override.key_or_group}=1,2"
-        )
-    _values(override)
-
-
-def _values(override: Override) -> list[str]:
-    """Return what a discrete sweep goes through; refuse one that is empty."""
-    values = list(override.sweep_string_iterator())
-    if not values:
-        raise UserError(f"{override.input_line}: there is no such value to try")
-    return values
-
-
-def _choices(override: Override) -> list[str]:
-    key = override.get_key_element()
-    if override.is_discrete_sweep():
-        return [f"{key}={value}" for value in _values(override)]
-    interval = override.value()
-    assert isinstance(interval, IntervalSweep)
-    return [f"{key}={interval.start}", f"{key}={interval.end}"]
