@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,22 +53,19 @@ class Recorder:
         from knexa.agents import learning, solve
         from knexa.backbones.load import adapter_state
 
-        timed, fit, answer = packing.timed, learning.fit, solve.generate
+        to_pause, rest = packing.timed_to_pause, packing.timed_rest
+        fit, answer = learning.fit, solve.generate
         loaded: list[Any] = []
 
         def record_phase(phase: Callable[..., Any], context: Any, task: Any) -> Any:
             self.phase = phase.__name__
-            before = finish_device()
-            clock, processor = time.perf_counter(), processor_seconds()
-            try:
-                return timed(phase, context, task)
-            finally:
-                peak = finish_device()
-                if peak != before:
-                    self.peak_bytes[self.phase] = max(peak, self.peak_bytes[self.phase])
-                self.clock[self.phase] += time.perf_counter() - clock
-                self.processor[self.phase] += processor_seconds() - processor
-                self.calls[self.phase] += 1
+            self.calls[self.phase] += 1
+            with self._recorded():
+                return to_pause(phase, context, task)
+
+        def record_rest(begun: Any) -> Any:
+            with self._recorded():
+                return rest(begun)
 
         def record_fit(backbone: Any, state: Any, batches: Any, **options: Any) -> Any:
             training, rate = options["training"], options["learning_rate"]
@@ -76,13 +73,15 @@ class Recorder:
             return fit(backbone, state, batches, **options)
 
         def record_generation(model: Any, prompts: Any, **options: Any) -> Any:
-            found = answer(model, prompts, **options)
-            ids = [generation.ids for generation in found]
+            ids: list[list[int]] = [[] for _ in prompts]
+            for ended in answer(model, prompts, **options):
+                for index, generation in ended:
+                    ids[index] = generation.ids
+                yield ended
             adapter = adapter_state(loaded[-1])
             self.generations.append(
                 (self.phase, loaded[-1], adapter, list(prompts), ids, options["batch_size"])
             )
-            return found
 
         merged = solve.merged
 
@@ -90,10 +89,24 @@ class Recorder:
             loaded[:] = [backbone]
             return merged(backbone)
 
-        packing.timed = record_phase  # type: ignore[assignment]
+        packing.timed_to_pause = record_phase  # type: ignore[assignment]
+        packing.timed_rest = record_rest  # type: ignore[assignment]
         learning.fit = record_fit  # type: ignore[assignment]
         solve.generate = record_generation
         solve.merged = remember
+
+    @contextlib.contextmanager
+    def _recorded(self) -> Iterator[None]:
+        before = finish_device()
+        clock, processor = time.perf_counter(), processor_seconds()
+        try:
+            yield
+        finally:
+            peak = finish_device()
+            if peak != before:
+                self.peak_bytes[self.phase] = max(peak, self.peak_bytes[self.phase])
+            self.clock[self.phase] += time.perf_counter() - clock
+            self.processor[self.phase] += processor_seconds() - processor
 
 
 def finish_device() -> int:

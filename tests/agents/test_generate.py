@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,15 @@ EOS, PAD = 63, 0
 PROMPTS = [[5, 9, 11], [7], [20, 21, 22, 23, 24, 25], [40, 41], [3, 1, 4, 1, 5, 9, 2, 6]]
 
 
+def _generations(model, prompts, **options):
+    found = dict(itertools.chain.from_iterable(generate(model, prompts, **options)))
+    assert sorted(found) == list(range(len(prompts)))
+    return [found[index] for index in range(len(prompts))]
+
+
 def _ids(model, prompts=PROMPTS, **options):
     options = {"max_new_tokens": 12, "eos": EOS, "pad": PAD} | options
-    return [generation.ids for generation in generate(model, prompts, **options)]
+    return [generation.ids for generation in _generations(model, prompts, **options)]
 
 
 def test_greedy_equals_the_library(model):
@@ -31,6 +39,29 @@ def test_batching_does_not_change_what_a_prompt_gets(model, temperature):
     together = _ids(model, temperature=temperature, seed=3)
     apart = _ids(model, temperature=temperature, seed=3, batch_size=2)
     assert together == apart
+
+
+def test_equal_prompts_are_read_once_and_answered_apart(model):
+    prompts = [PROMPTS[0]] * 3 + [PROMPTS[1]] + [PROMPTS[0]]
+    alone = _ids(model, prompts, temperature=1.0, seed=3, batch_size=1)
+    shapes = []
+    handle = model.register_forward_pre_hook(
+        lambda _, args, inputs: shapes.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    assert _ids(model, prompts, temperature=1.0, seed=3) == alone
+    handle.remove()
+    assert shapes[:2] == [(2, 3), (5, 1)]
+    assert len({tuple(ids) for ids in alone}) > 2
+
+
+def test_what_ends_is_told_at_its_step(model):
+    greedy = _ids(model)
+    eos = greedy[0][2]
+    options = {"eos": eos, "pad": PAD, "max_new_tokens": 12}
+    steps = [[index for index, _ in ended] for ended in generate(model, PROMPTS, **options)]
+    ends = [ids.index(eos) if eos in ids else 11 for ids in greedy]
+    assert len(steps) == max(ends) + 1
+    assert [step for i in range(5) for step, ended in enumerate(steps) if i in ended] == ends
 
 
 def test_a_seed_fixes_the_draws_and_another_changes_them(model):
@@ -57,7 +88,7 @@ def test_generation_stops_at_eos_and_counts_it(model):
 
 
 def test_mean_log_prob_is_that_of_a_plain_forward_pass(model):
-    generation = generate(model, [PROMPTS[2]], eos=EOS, pad=PAD, max_new_tokens=6)[0]
+    (generation,) = _generations(model, [PROMPTS[2]], eos=EOS, pad=PAD, max_new_tokens=6)
     with torch.no_grad():
         logits = model(torch.tensor([PROMPTS[2] + generation.ids])).logits[0].double()
     start = len(PROMPTS[2]) - 1

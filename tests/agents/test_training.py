@@ -110,6 +110,16 @@ def test_the_similarity_term_is_the_mean_squared_difference(model):
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
+def test_logits_of_prompts_are_never_computed(model):
+    shapes = []
+    handle = model.register_forward_hook(lambda *called: shapes.append(called[-1].logits.shape))
+    examples = [Example([5, 6, 7, 8, 9, 1], 4), Example([1, 2, 3, 4], 3)]
+    with torch.no_grad():
+        weighted_loss(model, collate([(1.0, examples)], pad=0))
+    handle.remove()
+    assert [tuple(shape[:2]) for shape in shapes] == [(2, 4)]  # the last is nobody's prediction
+
+
 def test_training_keeps_no_keys_and_values(model):
     outputs = []
     handle = model.register_forward_hook(lambda *called: outputs.append(called[-1]))

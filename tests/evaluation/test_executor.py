@@ -2,6 +2,7 @@ import logging
 import multiprocessing
 import os
 import re
+import select
 import signal
 import tempfile
 from dataclasses import replace
@@ -25,6 +26,7 @@ from knexa.evaluation.known import CANONICAL_CPU_S
 from knexa.evaluation.sandbox import executor as executor_module
 from knexa.evaluation.sandbox import outcome as outcome_module
 from knexa.evaluation.sandbox import scratch
+from knexa.evaluation.sandbox.verifier import Verifier
 
 
 def outcome_of(executor: Executor, problem: Problem, completion: str) -> Outcome:
@@ -186,8 +188,73 @@ def test_state_of_one_program_does_not_reach_the_next(executor: Executor) -> Non
 def test_results_are_kept_by_content(double: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     with Executor(limits=QUICK) as executor:
         first = executor.run([(double, "    return x * 2\n")] * 2)
-        monkeypatch.setattr(executor, "_map", lambda jobs: [] if not jobs else 1 / 0)
+        monkeypatch.setattr(Verifier, "give", lambda *_: 1 / 0)
         assert executor.run([(double, "    return x * 2\n")]) == first[:1]
+
+
+def test_what_was_begun_runs_beside_its_caller_and_once(
+    double: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = ["    return x * 2\n", "    return x\n", "    return x * 2\n"]
+    given: list[bytes] = []
+    give = Verifier.give
+
+    def note(self: Verifier, key: bytes, job: dict[str, object]) -> object:
+        given.append(key)
+        return give(self, key, job)
+
+    monkeypatch.setattr(Verifier, "give", note)
+    with Executor(limits=QUICK) as executor:
+        for body in bodies:
+            executor.begin(double, body)
+        (verifier,) = executor._verifiers
+        while len(given) < 2 or verifier.keys:
+            assert select.select([verifier.channel], [], [], 20)[0]
+            executor.advance()
+        monkeypatch.setattr(Verifier, "give", lambda *_: 1 / 0)  # nothing is left to run
+        outcomes = [each.outcome for each in executor.run([(double, body) for body in bodies])]
+    assert outcomes == [Outcome.PASSED, Outcome.FAILED, Outcome.PASSED]
+    assert len(given) == len(set(given)) == 2
+
+
+def test_what_a_lost_verifier_never_began_goes_to_the_next(
+    double: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[bytes] = []
+    never_begun: list[bytes] = []
+    give, take = Verifier.give, Verifier.take
+
+    def note(self: Verifier, key: bytes, job: dict[str, object]) -> None:
+        given.append(key)
+        give(self, key, job)
+
+    def lose_one(self: Verifier, *, is_answered: bool) -> tuple[bytes, dict[str, object]]:
+        if len(self.keys) == 2 and not never_begun:
+            never_begun.append(self.keys[1])
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            while self.channel.recv(1 << 16):  # the reply that was on its way
+                pass
+        return take(self, is_answered=is_answered)
+
+    monkeypatch.setattr(Verifier, "give", note)
+    monkeypatch.setattr(Verifier, "take", lose_one)
+    pairs = [(double, f"    return x * {factor}\n") for factor in (2, 3, 4, 5)]
+    with Executor(limits=QUICK) as executor:
+        outcomes = [each.outcome for each in executor.run(pairs)]
+    assert outcomes == [Outcome.PASSED, *[Outcome.FAILED] * 3]
+    assert [given.count(key) for key in dict.fromkeys(given)] == [2, 2, 1, 1]
+    assert given.index(never_begun[0]) == 1
+
+
+def test_closing_ends_what_was_begun_and_the_executor_works_on(double: Problem) -> None:
+    endless = "    while True: pass\n"
+    with Executor(limits=Limits(cpu_s=60.0, wall_s=600.0)) as executor:
+        executor.begin(double, endless)
+        (verifier,) = executor._verifiers
+        executor.close()
+        assert verifier.process.returncode == -signal.SIGKILL
+        assert executor.run([(double, "    return x * 2\n")])[0].passed
 
 
 def test_two_workers_return_what_one_returns(double: Problem) -> None:
@@ -279,6 +346,7 @@ def test_strict_executor_gives_no_outcome_without_a_layer(
     with Executor(limits=QUICK, is_strict=True) as executor:
         for ask in (
             lambda: executor.layers,
+            lambda: executor.run([(double, "    return x * 2\n")]),
             lambda: executor.run([(double, "    return x * 2\n")]),
         ):
             with pytest.raises(UserError, match=r"without (.*, )?moat.* a castle;") as caught:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.evaluation.conftest import QUICK, make_problem
@@ -16,6 +17,7 @@ from tests.evaluation.hostile_programs import HOSTILE, MARK, MARKING, forge
 from knexa.data.problem import Problem
 from knexa.evaluation import Executor, Limits, Outcome
 from knexa.evaluation.protection import LAYERS, missing
+from knexa.evaluation.sandbox.verifier import Verifier
 
 RIGHT = "    return x * 2\n"
 WRITING = f"    with open('own', 'w') as file: file.write('x' * 5000)\n{RIGHT}"
@@ -411,17 +413,24 @@ def test_verdicts_near_the_limits_hold_beside_four_busy_processes(double: Proble
 def test_what_only_waited_for_a_core_runs_once_more_alone(
     double: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rounds: list[int] = []
-    with Executor(limits=QUICK) as executor:
-        answer = executor._map
+    beside: list[int] = []  # how many others ran as a program was handed out
+    take, give = Verifier.take, Verifier.give
 
-        def starve_first(jobs: list[dict[str, object]]) -> list[dict[str, object]]:
-            rounds.append(len(jobs))
-            if len(rounds) > 1:
-                return answer(jobs)
-            return [{"outcome": "timeout", "again": True}, {"outcome": "timeout", "again": False}]
+    def starve_first(self: Verifier, *, is_answered: bool) -> tuple[bytes, dict[str, object]]:
+        key, reply = take(self, is_answered=is_answered)
+        starved.append(reply)
+        return key, {"outcome": "timeout", "again": True} if len(starved) == 1 else reply
 
-        monkeypatch.setattr(executor, "_map", starve_first)
-        results = executor.run([(double, RIGHT), (double, f"{RIGHT}# other\n")])
-    assert [each.outcome for each in results] == [Outcome.PASSED, Outcome.TIMEOUT]
-    assert rounds == [2, 1]
+    def note(self: Verifier, *job: Any) -> object:
+        beside.append(sum(bool(each.keys) for each in executor._verifiers))
+        return give(self, *job)
+
+    starved: list[object] = []
+    monkeypatch.setattr(Verifier, "take", starve_first)
+    monkeypatch.setattr(Verifier, "give", note)
+    with Executor(limits=QUICK, num_workers=2) as executor:
+        results = executor.run([(double, f"{RIGHT}# {number}\n") for number in range(20)])
+    assert all(each.passed for each in results)
+    assert len(beside) == 21
+    assert max(beside) > 0
+    assert beside[-1] == 0

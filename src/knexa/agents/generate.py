@@ -4,7 +4,7 @@ Shapes: B sequences in a batch, T tokens, V vocabulary. What a sequence draws de
 and on its own place in the input alone, not on how sequences are batched. Not covered: beam search.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,8 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     batch_size: int = 128,
-) -> list[Generation]:
-    """Continue every prompt; temperature 0 is greedy.
+) -> Iterator[list[tuple[int, Generation]]]:
+    """Continue every prompt; temperature 0 is greedy. Equal prompts of a batch are read once.
 
     Args:
         model: A causal LM in eval mode that takes ``past_key_values``.
@@ -44,23 +44,22 @@ def generate(
         batch_size: Sequences decoded together; changes the speed, and in floating point the last
             bits.
 
-    Returns:
-        One ``Generation`` a prompt, in the order given.
+    Yields:
+        At every step what ended there, often nothing: indices of prompts, each with its
+        ``Generation``.
     """
     generator = torch.Generator().manual_seed(seed)
     uniform_PT = torch.rand(len(prompts), max_new_tokens, generator=generator)
     order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
-    results: list[Generation | None] = [None] * len(prompts)
     for start in range(0, len(order), batch_size):
         chunk = order[start : start + batch_size]
         batch = _Batch(model, [prompts[i] for i in chunk], eos, pad, max_new_tokens, temperature)
-        for index, generation in zip(chunk, batch.decode(uniform_PT[chunk]), strict=True):
-            results[index] = generation
-    return [generation for generation in results if generation is not None]
+        for ended in batch.decode(uniform_PT[chunk]):
+            yield [(chunk[row], generation) for row, generation in ended]
 
 
 class _Batch:
-    """One batch being decoded; a row leaves it when it has ended."""
+    """One batch being decoded; a row leaves it when it has ended. U of the B prompts differ."""
 
     def __init__(
         self,
@@ -75,52 +74,65 @@ class _Batch:
         self.max_new_tokens = max_new_tokens
         self.device = next(model.parameters()).device
         longest = max(map(len, prompts))
-        ids = [[pad] * (longest - len(prompt)) + prompt for prompt in prompts]
-        mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        self.input_BT = torch.tensor(ids, device=self.device)
-        self.mask_BT = torch.tensor(mask, device=self.device)
+        places: dict[tuple[int, ...], int] = {}
+        owners = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
+        ids = [[pad] * (longest - len(prompt)) + [*prompt] for prompt in places]
+        mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in places]
+        self.owner_B = torch.tensor(owners, device=self.device)
+        self.input_UT = torch.tensor(ids, device=self.device)
+        self.mask_UT = torch.tensor(mask, device=self.device)
         self.takes_positions = "position_ids" in model_arguments(model)
 
-    def decode(self, uniform_BT: torch.Tensor) -> list[Generation]:
-        num_rows = self.input_BT.shape[0]
+    def decode(self, uniform_BT: torch.Tensor) -> Iterator[list[tuple[int, Generation]]]:
+        """Yield at every step the rows that ended there."""
+        num_rows = len(self.owner_B)
         tokens: list[list[int]] = [[] for _ in range(num_rows)]
         log_probs = torch.zeros(num_rows, dtype=torch.float64)
         rows = torch.arange(num_rows)
-        input_BT, mask_BT, cache = self.input_BT, self.mask_BT, None
+        log_probs_BV, cache = self._forward(self.input_UT, self.mask_UT, None)
+        mask_BT = self.mask_UT
+        if len(mask_BT) < num_rows:
+            cache.batch_select_indices(self.owner_B)
+            log_probs_BV, mask_BT = log_probs_BV[self.owner_B], mask_BT[self.owner_B]
         for step in range(self.max_new_tokens):
-            arguments: dict[str, Any] = {}
-            if self.takes_positions:
-                positions = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-                arguments["position_ids"] = positions[:, -input_BT.shape[1] :]
-            output = self.model(
-                input_ids=input_BT,
-                attention_mask=mask_BT,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-                **arguments,
-            )
-            cache = output.past_key_values
-            log_probs_BV = output.logits[:, -1, :].float().log_softmax(-1)
             next_B = self._choose(log_probs_BV, uniform_BT[rows, step])
             log_probs[rows] += log_probs_BV.gather(1, next_B[:, None])[:, 0].double().cpu()
             chosen = next_B.tolist()
             for row, token in zip(rows.tolist(), chosen, strict=True):
                 tokens[row].append(token)
-            alive = torch.tensor([token != self.eos for token in chosen])
+            is_last = step == self.max_new_tokens - 1
+            alive = torch.tensor([token != self.eos and not is_last for token in chosen])
+            yield [
+                (row, Generation(tokens[row], float(log_probs[row]) / len(tokens[row])))
+                for row in rows[~alive].tolist()
+            ]
             if not alive.any():
-                break
-            input_BT = next_B[:, None]
-            mask_BT = torch.cat([mask_BT, mask_BT.new_ones(mask_BT.shape[0], 1)], dim=1)
+                return
             if not alive.all():
                 keep = alive.nonzero()[:, 0]
                 on_device = keep.to(self.device)
                 cache.batch_select_indices(on_device)
-                input_BT, mask_BT, rows = input_BT[on_device], mask_BT[on_device], rows[keep]
-        return [
-            Generation(ids, float(total) / max(len(ids), 1))
-            for ids, total in zip(tokens, log_probs.tolist(), strict=True)
-        ]
+                next_B, mask_BT, rows = next_B[on_device], mask_BT[on_device], rows[keep]
+            mask_BT = torch.cat([mask_BT, mask_BT.new_ones(mask_BT.shape[0], 1)], dim=1)
+            log_probs_BV, cache = self._forward(next_B[:, None], mask_BT, cache)
+
+    def _forward(
+        self, input_BT: torch.Tensor, mask_BT: torch.Tensor, cache: Any
+    ) -> tuple[torch.Tensor, Any]:
+        """Return the log-probabilities of the next tokens, and the cache of all that was read."""
+        arguments: dict[str, Any] = {}
+        if self.takes_positions:
+            positions = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+            arguments["position_ids"] = positions[:, -input_BT.shape[1] :]
+        output = self.model(
+            input_ids=input_BT,
+            attention_mask=mask_BT,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **arguments,
+        )
+        return output.logits[:, -1, :].float().log_softmax(-1), output.past_key_values
 
     def _choose(self, log_probs_BV: torch.Tensor, uniform_B: torch.Tensor) -> torch.Tensor:
         if self.temperature == 0:

@@ -4,7 +4,7 @@
 student, so it is made once. Axes: M transfer problems, A answer tokens, S tokens of a soft target.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,13 +16,14 @@ from knexa.agents import solve
 from knexa.agents.byzantine import kept_answers
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState, KeptText
-from knexa.agents.training import SoftTargets, cosines, pooled_states
+from knexa.agents.training import SoftTargets, answer_logits, cosines, pooled_states
 from knexa.data.problem import Problem
 from knexa.engine.parcels import HasLarge
+from knexa.engine.pausing import pausing
 from knexa.evaluation import Outcome
 from knexa.exchange.ensemble import mean_one
 from knexa.exchange.package import KnowledgePackage, PackageError, TextItem, decode, encode
-from knexa.exchange.protocols import AKDVerified, Distillation, FedID, Logits
+from knexa.exchange.protocols import AKDVerified, Distillation, FedID, Logits, Protocol
 from knexa.exchange.tensors import Schema, pack, unpack
 from knexa.seeding import derive_rng, derive_seed
 
@@ -197,6 +198,8 @@ def _items(
         temperature=protocol.decoding_temperature(round_number, session.num_rounds),
         seed=derive_seed(session.seed, "teach", round_number, state.index),
         num_samples=num_candidates,
+        # Whoever receives them runs them; where that is this process, it may begin.
+        is_executed=num_candidates > 1 or (session.is_alone and _verifies(protocol)),
     )
     best = _best(session, problems, answers, num_candidates)
     items = [
@@ -241,8 +244,8 @@ def _top_log_probs(
         text = KeptText(task_id=item.task_id, completion=item.completion)
         example = session.kept_example(loaded.tokenizer, text)
         input_1T = torch.tensor([example.ids], device=device)
-        output = loaded.model(input_ids=input_1T, use_cache=False)
-        answer_AV = output.logits[0, example.num_prompt - 1 : -1].float().log_softmax(-1)
+        logits_1AV = answer_logits(loaded.model, input_1T, None, example.num_prompt)
+        answer_AV = logits_1AV[0].float().log_softmax(-1)
         top = answer_AV.topk(size)
         ids.append(top.indices.int().cpu().numpy())
         # The lowest half-precision number stands in for what is less likely than that.
@@ -279,7 +282,8 @@ def prompt_batch(
 # Receiving
 
 
-def receive(session: Session, lesson: Lesson, round_number: int) -> Received:
+@pausing
+def receive(session: Session, lesson: Lesson, round_number: int) -> Generator[None, None, Received]:
     """Read, vet and, where the protocol verifies, run what a teacher sent.
 
     Raises:
@@ -296,18 +300,23 @@ def receive(session: Session, lesson: Lesson, round_number: int) -> Received:
                 cosines_MM=_read_similarities(lesson.tensors, num_problems),
             )
         case _:
-            return _receive_text(session, lesson, round_number)
+            return (yield from _receive_text(session, lesson, round_number))
 
 
-def _receive_text(session: Session, lesson: Lesson, round_number: int) -> Received:
+def _receive_text(
+    session: Session, lesson: Lesson, round_number: int
+) -> Generator[None, None, Received]:
     protocol = session.protocol
     package = decode(lesson.text)
     taught = {problem.task_id for problem in taught_problems(session)}
     vetted = session.guardrail.vet([item for item in package.items if item.task_id in taught])
     items: Sequence[TextItem] = vetted.items
-    if protocol.verified or getattr(protocol, "verify", False):
+    if _verifies(protocol):
         problems = [session.transfer_by_id[item.task_id] for item in items]
-        outcomes = solve.execute(session, problems, [item.completion for item in items])
+        completions = [item.completion for item in items]
+        solve.begin(session, problems, completions)
+        yield
+        outcomes = solve.execute(session, problems, completions)
         items = [
             item for item, outcome in zip(items, outcomes, strict=True) if outcome is Outcome.PASSED
         ]
@@ -322,6 +331,10 @@ def _receive_text(session: Session, lesson: Lesson, round_number: int) -> Receiv
         for item, weight in zip(items, weights, strict=True)
     )
     return Received(guardrail=counts(vetted.report), items=tuple(items), texts=texts, soft=soft)
+
+
+def _verifies(protocol: Protocol) -> bool:
+    return protocol.verified or bool(getattr(protocol, "verify", False))
 
 
 def _confidence_weights(items: Sequence[TextItem]) -> list[float]:

@@ -5,6 +5,7 @@ report sees. Every draw is seeded by (run seed, phase, round, agent), so a trial
 taught i?") with the same inputs is the exchange itself, on CPUs to the last bit.
 """
 
+from collections.abc import Generator
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +17,7 @@ from knexa.agents.scoring import refuse_divergence, skills, validation_loss
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState
 from knexa.agents.training import FitReport
+from knexa.engine.pausing import pausing
 from knexa.exchange.protocols import Distillation, FedAvg
 from knexa.seeding import derive_seed
 
@@ -69,7 +71,9 @@ def update_locally(
 def _measure_privately(session: Session, state: AgentState, report: FitReport) -> AgentState:
     loss = validation_loss(session, state)
     refuse_divergence(session, state, loss, "local")
-    score = solve.measure(session, state, session.splits[state.index].validation)
+    problems = session.splits[state.index].validation
+    answers = solve.answer(session, state, problems, temperature=0.0, seed=0, is_executed=True)
+    score = solve.score(session, problems, answers)
     history = state.history
     return state.with_history(
         pass_at_1=(*history.pass_at_1[-1:], score.pass_at_1 or 0.0),
@@ -80,12 +84,19 @@ def _measure_privately(session: Session, state: AgentState, report: FitReport) -
     )
 
 
-def evaluate(session: Session, state: AgentState) -> dict[str, Any]:
+@pausing
+def evaluate(session: Session, state: AgentState) -> Generator[None, None, dict[str, Any]]:
     """Return the greedy score on the global test set, for the report alone."""
-    return asdict(solve.measure(session, state, session.benchmark.test))
+    problems = session.benchmark.test
+    answers = solve.answer(session, state, problems, temperature=0.0, seed=0, is_executed=True)
+    yield
+    return asdict(solve.score(session, problems, answers))
 
 
-def answer_finally(session: Session, state: AgentState) -> list[dict[str, Any]]:
+@pausing
+def answer_finally(
+    session: Session, state: AgentState
+) -> Generator[None, None, list[dict[str, Any]]]:
     """Return n sampled completions of every test problem with outcome and CodeBLEU."""
     settings, problems = session.evaluation, session.benchmark.test
     answers = solve.answer(
@@ -95,22 +106,24 @@ def answer_finally(session: Session, state: AgentState) -> list[dict[str, Any]]:
         temperature=settings.temperature,
         seed=derive_seed(session.seed, "final", state.index),
         num_samples=settings.num_samples,
+        is_executed=True,
     )
+    yield
     owners = [problem for problem in problems for _ in range(settings.num_samples)]
-    outcomes = solve.execute(session, owners, [a.completion for a in answers])
-    rows = []
-    for number, (problem, given, outcome) in enumerate(zip(owners, answers, outcomes, strict=True)):
-        bleu = solve.codebleu(problem, given.completion)
-        rows.append(
-            {
-                "task_id": problem.task_id,
-                "agent": state.index,
-                "sample": number % settings.num_samples,
-                "category": problem.category,
-                "outcome": str(outcome),
-                "codebleu_compat": bleu.compat,
-                "codebleu_fixed": bleu.fixed,
-                "completion": given.completion,
-            }
-        )
-    return rows
+    completions = [given.completion for given in answers]
+    bleus = [solve.codebleu(*pair) for pair in zip(owners, completions, strict=True)]
+    outcomes = solve.execute(session, owners, completions)
+    found = zip(owners, completions, bleus, outcomes, strict=True)
+    return [
+        {
+            "task_id": problem.task_id,
+            "agent": state.index,
+            "sample": number % settings.num_samples,
+            "category": problem.category,
+            "outcome": str(outcome),
+            "codebleu_compat": bleu.compat,
+            "codebleu_fixed": bleu.fixed,
+            "completion": completion,
+        }
+        for number, (problem, completion, bleu, outcome) in enumerate(found)
+    ]

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from knexa.agents import solve
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState, KeptText
-from knexa.agents.training import Example, collate, weighted_loss
+from knexa.agents.training import (
+    Example,
+    answer_logits,
+    collate,
+    first_used,
+    weighted_loss,
+)
 from knexa.data.problem import CATEGORIES, Problem
 from knexa.errors import UserError
 from knexa.exchange.package import PackageLimits, decode
@@ -153,13 +159,12 @@ def mean_log_probs(
     for part in _parts(session, loaded.model, examples):
         batch = collate([(1.0, examples[part])], loaded.tokenizer.pad_token_id)
         input_BT, mask_BT = batch["input_BT"].to(device), batch["mask_BT"].to(device)
-        logits_BTV = loaded.model(
-            input_ids=input_BT, attention_mask=mask_BT, use_cache=False
-        ).logits
+        first = first_used(batch["weight_BT"])
+        logits_BTV = answer_logits(loaded.model, input_BT, mask_BT, first)
         loss_BT = F.cross_entropy(
-            logits_BTV[:, :-1].float().transpose(1, 2), input_BT[:, 1:], reduction="none"
+            logits_BTV.float().transpose(1, 2), input_BT[:, first:], reduction="none"
         )
-        used_BT = (batch["weight_BT"][:, 1:] > 0).to(device)
+        used_BT = (batch["weight_BT"][:, first:] > 0).to(device)
         sums_B = (loss_BT * used_BT).sum(1) / used_BT.sum(1)
         scores_C[order[part]] = -sums_B.cpu().numpy()
     return scores_C

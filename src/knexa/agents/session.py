@@ -37,6 +37,7 @@ class Session:
         measure: What an exchange's reward is measured by (``matchmaking.rewards.Measure``).
         measures_skills: Whether profiles show pass rates by category on the transfer set.
         liars: Which agents lie, and how.
+        is_alone: Whether one process runs every phase of every agent.
     """
 
     seed: int
@@ -56,6 +57,7 @@ class Session:
     measure: str = "validation_loss"
     measures_skills: bool = False
     liars: Liars = field(default_factory=Liars)
+    is_alone: bool = False
     transfer_by_id: dict[str, Problem] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -44,35 +44,43 @@ def answer(
     temperature: float,
     seed: int,
     num_samples: int = 1,
+    is_executed: bool = False,
 ) -> list[Answer]:
-    """Return ``num_samples`` completions of every problem, problem by problem."""
+    """Return ``num_samples`` completions of every problem, problem by problem.
+
+    Answers that are to be executed (``is_executed``) are run as they end, while others are decoded;
+    ``execute`` finds what came of them.
+    """
     loaded = session.backbone(state)
     loaded.model.eval()
     tokenizer = loaded.tokenizer
-    prompts = [
-        session.prompt(tokenizer, problem) for problem in problems for _ in range(num_samples)
-    ]
+    owners = [problem for problem in problems for _ in range(num_samples)]
+    answers: list[Answer | None] = [None] * len(owners)
     with merged(loaded):
-        generations = generate(
+        for ended in generate(
             loaded.model,
-            prompts,
+            [session.prompt(tokenizer, problem) for problem in owners],
             eos=tokenizer.eos_token_id,
             pad=tokenizer.pad_token_id,
             max_new_tokens=session.evaluation.max_new_tokens,
             temperature=temperature,
             seed=seed,
             batch_size=session.evaluation.batch_size,
-        )
-    owners = [problem for problem in problems for _ in range(num_samples)]
-    return [
-        Answer(
-            problem.task_id,
-            decode_completion(tokenizer, generation.ids),
-            generation.mean_log_prob,
-            len(generation.ids),
-        )
-        for problem, generation in zip(owners, generations, strict=True)
-    ]
+        ):
+            for index, generation in ended:
+                completion = decode_completion(tokenizer, generation.ids)
+                task_id, num_tokens = owners[index].task_id, len(generation.ids)
+                answers[index] = Answer(task_id, completion, generation.mean_log_prob, num_tokens)
+                if is_executed:
+                    session.executor.begin(owners[index], completion)
+            session.executor.advance()
+    return [each for each in answers if each is not None]
+
+
+def begin(session: Session, problems: Sequence[Problem], completions: Sequence[str]) -> None:
+    """Have the sandbox begin with what ``execute`` will ask for."""
+    for problem, completion in zip(problems, completions, strict=True):
+        session.executor.begin(problem, completion)
 
 
 def execute(
@@ -85,7 +93,7 @@ def execute(
 
 def solved(session: Session, state: AgentState, problems: Sequence[Problem]) -> list[bool | None]:
     """Answer the problems greedily; return which are solved, None for what the sandbox lost."""
-    answers = answer(session, state, problems, temperature=0.0, seed=0)
+    answers = answer(session, state, problems, temperature=0.0, seed=0, is_executed=True)
     outcomes = execute(session, problems, [item.completion for item in answers])
     return [
         None if outcome is Outcome.INFRASTRUCTURE_ERROR else outcome is Outcome.PASSED
@@ -93,15 +101,16 @@ def solved(session: Session, state: AgentState, problems: Sequence[Problem]) -> 
     ]
 
 
-def measure(session: Session, state: AgentState, problems: Sequence[Problem]) -> Score:
-    """Answer the problems greedily and score the answers; what the sandbox lost is left out."""
-    answers = answer(session, state, problems, temperature=0.0, seed=0)
-    outcomes = execute(session, problems, [item.completion for item in answers])
+def score(session: Session, problems: Sequence[Problem], answers: Sequence[Answer]) -> Score:
+    """Score an answer to each problem; what the sandbox lost is left out."""
+    completions = [item.completion for item in answers]
+    # First, while the last programs run.
+    bleus = [codebleu(*pair) for pair in zip(problems, completions, strict=True)]
+    outcomes = execute(session, problems, completions)
     passed, compat, fixed = [], [], []
-    for problem, item, outcome in zip(problems, answers, outcomes, strict=True):
+    for bleu, outcome in zip(bleus, outcomes, strict=True):
         if outcome is Outcome.INFRASTRUCTURE_ERROR:
             continue
-        bleu = codebleu(problem, item.completion)
         passed.append(outcome is Outcome.PASSED)
         compat.append(bleu.compat)
         fixed.append(bleu.fixed)

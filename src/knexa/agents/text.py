@@ -5,6 +5,7 @@ completion: byte-level BPE merges a newline with the indentation after it, and a
 in a bare newline would be a boundary the model never saw (every completion would come out empty).
 """
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
 
 def encode_prompt(tokenizer: Any, prompt: str, max_length: int) -> list[int]:
     """Return the prompt's token ids, at most ``max_length``, the oldest dropped first."""
-    ids: list[int] = tokenizer.encode(prompt.rstrip("\n"), add_special_tokens=False)
-    return ids[-max_length:]
+    return list(_prompt_ids(tokenizer, prompt)[-max_length:])
+
+
+@lru_cache(maxsize=1 << 12)  # one model answers the same problems again and again
+def _prompt_ids(tokenizer: Any, prompt: str) -> tuple[int, ...]:
+    return tuple(tokenizer.encode(prompt.rstrip("\n"), add_special_tokens=False))
 
 
 def encode_example(

@@ -187,24 +187,40 @@ def weighted_loss(model: Any, batch: Batch) -> "torch.Tensor":
     """
     import torch.nn.functional as F
 
-    logits_BTV = model(
-        input_ids=batch["input_BT"], attention_mask=batch["mask_BT"], use_cache=False
-    ).logits
-    weight_BT = batch["weight_BT"][:, 1:]
+    first = min(first_used(batch[key]) for key in ("weight_BT", "soft_weight_BT") if key in batch)
+    input_BT = batch["input_BT"][:, first:]
+    logits_BTV = answer_logits(model, batch["input_BT"], batch["mask_BT"], first)
+    weight_BT = batch["weight_BT"][:, first:]
     used_BT = weight_BT != 0
-    loss_K = F.cross_entropy(
-        logits_BTV[:, :-1][used_BT].float(), batch["input_BT"][:, 1:][used_BT], reduction="none"
-    )
+    loss_K = F.cross_entropy(logits_BTV[used_BT].float(), input_BT[used_BT], reduction="none")
     loss = (loss_K * weight_BT[used_BT]).sum()
-    return loss + _soft_loss(logits_BTV, batch) if "soft_weight_BT" in batch else loss
+    return loss + _soft_loss(logits_BTV, batch, first) if "soft_weight_BT" in batch else loss
 
 
-def _soft_loss(logits_BTV: "torch.Tensor", batch: Batch) -> "torch.Tensor":
-    weight_BT, temperature = batch["soft_weight_BT"][:, 1:], batch["temperature"]
+def first_used(weight_BT: "torch.Tensor") -> int:
+    """Return the first place, from 1 on, whose token weighs something in any row."""
+    return 1 + int((weight_BT[:, 1:] != 0).any(0).int().argmax())
+
+
+def answer_logits(
+    model: Any, input_BT: "torch.Tensor", mask_BT: "torch.Tensor | None", first: int
+) -> "torch.Tensor":
+    """Return the logits that predict the tokens from place ``first`` >= 1 on.
+
+    Those of prompts, half of them all, are never computed: they are what takes most memory.
+    """
+    kept = input_BT.shape[1] - first + 1
+    output = model(input_ids=input_BT, attention_mask=mask_BT, use_cache=False, logits_to_keep=kept)
+    logits_BTV: torch.Tensor = output.logits[:, :-1]
+    return logits_BTV
+
+
+def _soft_loss(logits_BTV: "torch.Tensor", batch: Batch, first: int) -> "torch.Tensor":
+    weight_BT, temperature = batch["soft_weight_BT"][:, first:], batch["temperature"]
     used_BT = weight_BT != 0
-    log_probs_KV = (logits_BTV[:, :-1][used_BT].float() / temperature).log_softmax(-1)
-    student_KS = log_probs_KV.gather(1, batch["soft_ids_BTS"][:, 1:][used_BT])
-    teacher_KS = batch["soft_probabilities_BTS"][:, 1:][used_BT]
+    log_probs_KV = (logits_BTV[used_BT].float() / temperature).log_softmax(-1)
+    student_KS = log_probs_KV.gather(1, batch["soft_ids_BTS"][:, first:][used_BT])
+    teacher_KS = batch["soft_probabilities_BTS"][:, first:][used_BT]
     # A probability of 0 contributes nothing; its logarithm is kept finite.
     divergence_K = (teacher_KS * (teacher_KS.clamp(min=1e-30).log() - student_KS)).sum(-1)
     return (divergence_K * weight_BT[used_BT]).sum() * temperature**2

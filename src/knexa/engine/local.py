@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ from knexa.engine import packing
 from knexa.errors import MachineError, UserError
 
 log = logging.getLogger(__name__)
+_LONGEST_PAUSE_S = 2.0
+"""How long a task's programs may run beside other tasks before it goes on: endless ones take one
+second by default, and whoever watches wants to see tasks end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +175,29 @@ class Pool:
         if self.observer is not None and tasks:
             self.observer.begin(phase.__name__, len(tasks))
         if self._runs_here:
-            return [
-                self._record(phase, key, packing.timed(phase, self.context, task))
-                for task, key in zip(tasks, keys, strict=True)
-            ]
+            return self._run_here(phase, tasks, keys)
         order = sorted(range(len(tasks)), key=lambda i: 0.0 if sizes is None else -sizes[i])
         try:
             return self._spread(phase, tasks, keys, order)
         except BaseException:
             self._stop()  # what they are at is not wanted any more
             raise
+
+    def _run_here(
+        self, phase: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], keys: Sequence[int]
+    ) -> list[Any]:
+        """Run the tasks in their order; while one pauses, the next ones begin."""
+        results: list[Any] = []
+        paused: deque[tuple[float, tuple[Any, float]]] = deque()
+        for begun, task in enumerate(tasks, start=1):
+            timed = packing.timed_to_pause(phase, self.context, task)
+            paused.append((time.monotonic(), timed))
+            while paused and (
+                begun == len(tasks) or time.monotonic() - paused[0][0] > _LONGEST_PAUSE_S
+            ):
+                timed = packing.timed_rest(paused.popleft()[1])
+                results.append(self._record(phase, keys[len(results)], timed))
+        return results
 
     def _spread(
         self,

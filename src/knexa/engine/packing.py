@@ -9,13 +9,21 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from knexa.engine import pausing
 from knexa.errors import MachineError
 
 log = logging.getLogger(__name__)
 
 
 def timed(phase: Callable[..., Any], context: Any, task: tuple[Any, ...]) -> tuple[Any, float]:
-    """Return what a phase gives, and in how many seconds.
+    """Return what a phase gives, and in how many seconds; raises as ``timed_to_pause``."""
+    return timed_rest(timed_to_pause(phase, context, task))
+
+
+def timed_to_pause(
+    phase: Callable[..., Any], context: Any, task: tuple[Any, ...]
+) -> tuple[Any, float]:
+    """Run a phase up to where it pauses, or to its end; ``timed_rest`` goes on from there.
 
     Where the accelerator's memory runs out, and a context that can ``make_room`` did, the phase is
     run again: it is a pure function.
@@ -26,7 +34,7 @@ def timed(phase: Callable[..., Any], context: Any, task: tuple[Any, ...]) -> tup
     begin = time.perf_counter()
     while True:
         try:
-            return phase(context, *task), time.perf_counter() - begin
+            return pausing.to_pause(phase, context, *task), time.perf_counter() - begin
         except Exception as error:
             if not _is_accelerator_full(error):
                 raise
@@ -35,6 +43,13 @@ def timed(phase: Callable[..., Any], context: Any, task: tuple[Any, ...]) -> tup
         if not getattr(context, "make_room", lambda: False)():
             raise MachineError(_lower(phase)) from cause
         log.info("the GPU's memory ran out during %s: other backbones make room", phase.__name__)
+
+
+def timed_rest(begun: tuple[Any, float]) -> tuple[Any, float]:
+    """Return what a phase gives that was run to its pause, and in how many seconds of its own."""
+    found, seconds = begun
+    begin = time.perf_counter()
+    return pausing.resumed(found), seconds + time.perf_counter() - begin
 
 
 def _is_accelerator_full(error: Exception) -> bool:

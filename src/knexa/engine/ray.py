@@ -24,6 +24,7 @@ from pydantic import Field
 
 from knexa.engine import packing, parcels
 from knexa.engine.local import Observer, Pool, WorkerDiedError, Workers, num_cores
+from knexa.engine.process import prepare
 from knexa.errors import MachineError, UserError
 
 # A result below this size would be handed to the main process itself and not to the store.
@@ -170,9 +171,8 @@ class _Actor:
 
     def __init__(self, context: list[Any], engine: Ray) -> None:
         import ray
-        import torch
 
-        torch.set_num_threads(engine.num_threads)
+        prepare(engine.num_threads)
         self._shares_gpu = 0 < engine.num_gpus < 1
         self._context = pickle.loads(ray.get(context[0]))
 

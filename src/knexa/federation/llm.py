@@ -1,7 +1,9 @@
 """``federation=llm``: the settings; ``llm_stage`` brings them to life."""
 
+import gc
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from knexa.federation.federation import Federation
@@ -19,7 +21,20 @@ class LLM(Federation):
         """Load what the run needs; ``stack`` closes it again."""
         from knexa.federation.metric_gate import gating
 
-        gating(settings)  # goes on while the next line imports torch
+        gating(settings)  # goes on while torch is imported
+        return _llm_stage()(settings, stack)
+
+
+@cache
+def _llm_stage() -> "type[LLMStage]":
+    """Import torch and all, without looking for garbage: what is there afterwards stays anyhow."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
         from knexa.federation.llm_stage import LLMStage
 
-        return LLMStage(settings, stack)
+        gc.freeze()
+    finally:
+        if was_enabled:
+            gc.enable()
+    return LLMStage

@@ -19,6 +19,7 @@ from knexa.data.partition import AgentData
 from knexa.data.problem import CATEGORIES
 from knexa.data.skew import category_histogram, measure_skew
 from knexa.engine.local import Observer, Workers, num_cores
+from knexa.engine.process import prepare
 from knexa.errors import UserError
 from knexa.evaluation import Executor
 from knexa.evaluation.codebleu import floors
@@ -45,9 +46,6 @@ class LLMStage:
     """
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
-        import torch
-
-        torch.set_num_threads(settings.engine.num_threads)
         check_available(settings.roster)
         self.settings, self._stack = settings, stack
         self.checkpoint_every = 1
@@ -124,6 +122,7 @@ def build_session(
     Raises:
         UserError: Something that the config asks for is not to be had here.
     """
+    prepare(settings.engine.num_threads)
     _check_precision(settings, workers)
     _check_compiler(settings, workers)
     checking = gating(settings)
@@ -171,6 +170,7 @@ def build_session(
         measure=settings.reward.measure,
         measures_skills=settings.profile.measures_skills,
         liars=Liars.of(settings.roster.byzantine, settings.seed, num_agents),
+        is_alone=workers.num_workers == 1 and not workers.remote and only is None,
     )
     return session, report
 

@@ -242,15 +242,15 @@ def send(channel: socket.socket, message: Any, limit: int = 1 << 31) -> None:
     channel.sendall(_HEADER.pack(len(payload)) + payload)
 
 
-def receive(channel: socket.socket, limit: int = 1 << 31) -> Any:
-    """Read the one message that is on its way.
+def receive(channel: socket.socket, limit: int = 1 << 31, *, more_may_follow: bool = False) -> Any:
+    """Read the one message that is on its way, or the first of several.
 
     Raises:
         CodecError: Larger than ``limit`` bytes, or not one message.
         EOFError: The other side closed.
         TimeoutError: The channel's timeout passed.
     """
-    payload = _read(channel, limit)
+    payload = _read(channel, limit, _HEADER.size if more_may_follow else _FIRST_READ)
     try:
         return json.loads(payload)
     except (ValueError, RecursionError) as error:
@@ -281,8 +281,8 @@ def hear(channel: socket.socket) -> dict[str, Any]:
     return request
 
 
-def _read(channel: socket.socket, limit: int) -> bytes:
-    data = channel.recv(_FIRST_READ)
+def _read(channel: socket.socket, limit: int, first_read: int = _FIRST_READ) -> bytes:
+    data = channel.recv(first_read)
     while len(data) < _HEADER.size:
         data += _more(channel, _HEADER.size - len(data))
     (size,) = _HEADER.unpack_from(data)

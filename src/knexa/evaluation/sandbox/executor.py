@@ -9,17 +9,11 @@ import hashlib
 import json
 import logging
 import os
-import selectors
-import signal
-import socket
-import subprocess
-import tempfile
-import time
+import select
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,55 +22,22 @@ from knexa.errors import UserError
 from knexa.evaluation import protection
 from knexa.evaluation.known import cpu_limit
 
-from . import codec, scratch, session
+from . import codec
 from .outcome import Execution, Limits, Outcome, program
+from .verifier import Job, Reply, Verifier, lost
 
 __all__ = ["Execution", "Executor", "Limits", "Outcome", "program"]
 
 _log = logging.getLogger(__name__)
-_GRACE_S = 6.0
 _WORTH_A_VERIFIER = 16  # programs: starting its processes takes as long as running some
-_START_S = 20.0
-
-
-class _Verifier:
-    """One trusted verifier process and the job it works on."""
-
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        self._folder = tempfile.mkdtemp(prefix="knexa-")
-        Path(self._folder).chmod(0o711)
-        self.process: subprocess.Popen[bytes] = session.start("trusted", theirs, self._folder)
-        theirs.close()
-        ours.settimeout(60)
-        self.channel = ours
-        self.is_warm = False
-        self.index = -1
-        self.deadline = 0.0
-
-    def kill(self) -> None:
-        """End it at once; its sandbox server ends with it."""
-        self.channel.close()
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        with suppress(OSError):
-            scratch.remove(self._folder)
-
-    def close(self) -> None:
-        """Let it end and remove its scratch directory; kill it if it does not."""
-        self.channel.close()
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.kill()
 
 
 class Executor:
     """Runs programs; a context manager that starts its processes when first used.
 
     An executor that finds itself in a forked worker starts its own verifiers there. Results are
-    kept by the hash of (problem, program, limits), so the same program is run once.
+    kept by the hash of (problem, program, limits), so the same program is run once. Its processes
+    work while the caller does: what was begun is handed out whenever the caller comes by.
     """
 
     def __init__(
@@ -91,8 +52,11 @@ class Executor:
         self.limits = limits or Limits()
         self.num_workers = num_workers
         self.is_strict = is_strict
-        self._verifiers: list[_Verifier] = []
+        self._verifiers: list[Verifier] = []
         self._cache: dict[bytes, Execution] = {}
+        self._jobs: dict[bytes, Job] = {}  # begun, and not asked for since they ended
+        self._waiting: deque[bytes] = deque()
+        self._replies: dict[bytes, Reply] = {}
         self._layers: tuple[str, ...] | None = None
         self._refused: dict[str, str] = {}
         self._pid = os.getpid()
@@ -121,6 +85,7 @@ class Executor:
         self._forget_if_forked()
         while self._verifiers:
             self._verifiers.pop().close()
+        self._forget_programs()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -129,8 +94,9 @@ class Executor:
         Raises:
             UserError: A layer is missing, and the executor is strict.
         """
+        self._forget_if_forked()
+        self._wait_for(list(self._jobs))
         if self._layers is None:
-            self._forget_if_forked()
             verifier = self._verifier(0)
             codec.send(verifier.channel, {})
             self._note_layers(codec.receive(verifier.channel))
@@ -142,6 +108,25 @@ class Executor:
         _ = self.layers
         return dict(self._refused)
 
+    def begin(self, problem: Problem, completion: str) -> None:
+        """Have a program run beside what the caller does next; ``run`` finds what came of it.
+
+        Raises:
+            UserError: A layer is missing, and the executor is strict.
+        """
+        self._forget_if_forked()
+        self._add(problem, completion)
+        self._advance(timeout_s=0.0)
+
+    def advance(self) -> None:
+        """Keep the programs that were begun going; returns at once.
+
+        Raises:
+            UserError: A layer is missing, and the executor is strict.
+        """
+        self._forget_if_forked()
+        self._advance(timeout_s=0.0)
+
     def run(self, candidates: Sequence[tuple[Problem, str]]) -> list[Execution]:
         """Return one execution for each (problem, completion), in order.
 
@@ -149,26 +134,21 @@ class Executor:
             UserError: A layer is missing, and the executor is strict.
         """
         self._forget_if_forked()
-        keys: list[bytes] = []
-        jobs: dict[bytes, dict[str, Any]] = {}
-        for problem, completion in candidates:
-            job = self._job(problem, completion)
-            key = hashlib.sha256(json.dumps(job).encode()).digest()
-            keys.append(key)
-            if key not in self._cache:
-                jobs[key] = job
-        names, todo = list(jobs), list(jobs.values())
-        replies = self._map(todo)
-        again = [index for index, reply in enumerate(replies) if _undecided(reply)]
-        for index in again:  # alone: nothing else of ours runs beside it
-            replies[index] = self._map([todo[index]])[0]
-        fresh = {key: _execution(reply) for key, reply in zip(names, replies, strict=True)}
-        for key, execution in fresh.items():
-            if execution.outcome is not Outcome.INFRASTRUCTURE_ERROR:
-                self._cache[key] = execution
-        return [self._cache.get(key) or fresh[key] for key in keys]
+        keys = [self._add(problem, completion) for problem, completion in candidates]
+        self._advance(timeout_s=0.0)
+        self._wait_for(keys)
+        fresh: dict[bytes, Execution] = {}
+        for key in dict.fromkeys(keys):
+            if key in self._replies and _undecided(self._replies[key]):
+                self._once_more(key)
+            if key in self._replies:
+                fresh[key] = _execution(self._replies.pop(key))
+                del self._jobs[key]
+                if fresh[key].outcome is not Outcome.INFRASTRUCTURE_ERROR:
+                    self._cache[key] = fresh[key]
+        return [fresh.get(key) or self._cache[key] for key in keys]
 
-    def _job(self, problem: Problem, completion: str) -> dict[str, Any]:
+    def _job(self, problem: Problem, completion: str) -> Job:
         limits = asdict(self.limits)
         cpu_s = cpu_limit(problem.task_id, self.limits.cpu_s)
         limits |= {"cpu_s": cpu_s, "wall_s": self.limits.wall_s * cpu_s / self.limits.cpu_s}
@@ -181,76 +161,88 @@ class Executor:
             "limits": limits,
         }
 
-    def _map(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the verifiers' replies; a verifier that is lost gives its job an error reply."""
-        replies: list[dict[str, Any]] = [{} for _ in jobs]
-        waiting = deque(range(len(jobs)))
-        with selectors.DefaultSelector() as selector:
-            for slot in range(min(self.num_workers, -(-len(jobs) // _WORTH_A_VERIFIER))):
-                self._hand_out(slot, jobs, waiting, replies, selector)
-            while selector.get_map():
-                ready = {key.data for key, _ in selector.select(timeout=0.25)}
-                now = time.monotonic()
-                for slot in [key.data for key in list(selector.get_map().values())]:
-                    verifier = self._verifiers[slot]
-                    if slot not in ready and now < verifier.deadline:
-                        continue
-                    selector.unregister(verifier.channel)
-                    replies[verifier.index] = self._collect(verifier, slot in ready)
-                    self._hand_out(slot, jobs, waiting, replies, selector)
-        return replies
+    def _add(self, problem: Problem, completion: str) -> bytes:
+        """Note a program that is to run, unless it ran or is on its way; return its key."""
+        job = self._job(problem, completion)
+        key = hashlib.sha256(json.dumps(job).encode()).digest()
+        if key not in self._cache and key not in self._jobs:
+            self._jobs[key] = job
+            self._waiting.append(key)
+        return key
 
-    def _hand_out(
-        self,
-        slot: int,
-        jobs: list[dict[str, Any]],
-        waiting: "deque[int]",
-        replies: list[dict[str, Any]],
-        selector: selectors.BaseSelector,
-    ) -> None:
-        while waiting:
-            index = waiting.popleft()
-            verifier = self._verifier(slot)
+    def _advance(self, timeout_s: float) -> None:
+        """Take what verifiers answer within the time, then give work to those that have room."""
+        busy = [verifier for verifier in self._verifiers if verifier.keys]
+        poll = select.poll()
+        for verifier in busy:
+            poll.register(verifier.channel, select.POLLIN)
+        ready = {number for number, _ in poll.poll(timeout_s * 1000)} if busy else set()
+        for verifier in busy:
+            is_answered = verifier.channel.fileno() in ready
+            if is_answered or verifier.is_overdue:
+                self._take(verifier, is_answered=is_answered)
+        for slot in range(self.num_workers):
+            self._hand_out(slot)
+        self._hand_out_ahead()
+
+    def _take(self, verifier: Verifier, *, is_answered: bool) -> None:
+        key, reply = verifier.take(is_answered=is_answered)
+        if verifier.process.returncode is not None:
+            self._waiting.extendleft(reversed(verifier.keys))
+            verifier.keys.clear()
+        self._waiting.append(key)  # unless the reply counts
+        self._note_layers(reply)
+        self._waiting.pop()
+        self._replies[key] = reply
+
+    def _hand_out(self, slot: int) -> None:
+        """Give the slot's verifier what waits, if it is idle or worth starting."""
+        if slot == len(self._verifiers):
+            if len(self._jobs) - len(self._replies) <= slot * _WORTH_A_VERIFIER:
+                return
+        elif slot > len(self._verifiers):
+            return
+        while self._waiting and (slot == len(self._verifiers) or not self._verifiers[slot].keys):
+            key, verifier = self._waiting.popleft(), self._verifier(slot)
             try:
-                codec.send(verifier.channel, jobs[index])
+                verifier.give(key, self._jobs[key])
             except OSError as error:
                 verifier.kill()
-                replies[index] = _lost(f"the verifier is gone: {error}")
-                continue
-            verifier.index = index
-            limits = jobs[index]["limits"]
-            # Checking an answer takes CPU time of its own, which a busy machine grants slowly.
-            allowance = limits["wall_s"] + limits["cpu_s"] + _GRACE_S
-            allowance += 0 if verifier.is_warm else _START_S
-            verifier.deadline = time.monotonic() + allowance
-            selector.register(verifier.channel, selectors.EVENT_READ, slot)
-            return
+                self._replies[key] = lost(f"the verifier is gone: {error}")
 
-    def _collect(self, verifier: _Verifier, answered: bool) -> dict[str, Any]:
-        if not answered:
-            verifier.kill()
-            return {"outcome": "timeout", "detail": "the check did not end", "again": True}
-        try:
-            reply = codec.receive(verifier.channel)
-        except (EOFError, OSError, codec.CodecError) as error:
-            verifier.kill()
-            if verifier.process.returncode == -signal.SIGVTALRM:  # its own limit, not load
-                return {"outcome": "timeout", "detail": "checking the answer took too long"}
-            return _lost(f"the verifier is gone: {error!r}")
-        verifier.is_warm = bool(reply.get("warm"))
-        self._note_layers(reply)
-        return dict(reply)
+    def _hand_out_ahead(self) -> None:
+        """Give busy verifiers the next one too, as long as there is more for those that are not."""
+        for verifier in self._verifiers:
+            if len(self._waiting) <= self.num_workers:
+                return
+            key = self._waiting[0]
+            if verifier.takes_ahead(self._jobs[key]):
+                with suppress(OSError):  # its death is told by what it works on
+                    verifier.give(key, self._jobs[key])
+                    self._waiting.popleft()
 
-    def _verifier(self, slot: int) -> _Verifier:
+    def _wait_for(self, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            while key not in self._cache and key not in self._replies:
+                self._advance(timeout_s=0.25)
+
+    def _once_more(self, key: bytes) -> None:
+        """Run a program again, alone: nothing else of ours runs beside it."""
+        self._wait_for(list(self._jobs))
+        del self._replies[key]
+        self._waiting.append(key)
+        self._wait_for([key])
+
+    def _verifier(self, slot: int) -> Verifier:
         """Return the slot's verifier, started if it is not running."""
         while len(self._verifiers) <= slot:
-            self._verifiers.append(_Verifier())
+            self._verifiers.append(Verifier())
         if self._verifiers[slot].process.poll() is not None:
             self._verifiers[slot].kill()
-            self._verifiers[slot] = _Verifier()
+            self._verifiers[slot] = Verifier()
         return self._verifiers[slot]
 
-    def _note_layers(self, reply: dict[str, Any]) -> None:
+    def _note_layers(self, reply: Reply) -> None:
         """Say once what is missing; strict, refuse whatever came from a server that lacks it."""
         if not reply.get("layers") or (self._layers is not None and not self.is_strict):
             return
@@ -278,18 +270,20 @@ class Executor:
             verifier.channel.close()
             verifier.process.returncode = 0  # the parent's child: not ours to wait for
         self._verifiers = []
+        self._forget_programs()
         self._pid = os.getpid()
 
+    def _forget_programs(self) -> None:
+        self._jobs.clear()
+        self._waiting.clear()
+        self._replies.clear()
 
-def _undecided(reply: dict[str, Any]) -> bool:
+
+def _undecided(reply: Reply) -> bool:
     return bool(reply.get("again")) or reply.get("outcome") == Outcome.INFRASTRUCTURE_ERROR
 
 
-def _lost(detail: str) -> dict[str, Any]:
-    return {"outcome": Outcome.INFRASTRUCTURE_ERROR, "detail": detail}
-
-
-def _execution(reply: dict[str, Any]) -> Execution:
+def _execution(reply: Reply) -> Execution:
     used = {name: float(reply.get(name, 0.0)) for name in ("cpu_s", "wall_s")}
     return Execution(Outcome(reply["outcome"]), str(reply.get("detail", "")), **used)
 

@@ -225,7 +225,7 @@ def main(channel_fd: int, folder: str) -> None:
     gc.freeze()
     try:
         while True:
-            job = codec.receive(channel)
+            job = codec.receive(channel, more_may_follow=True)
             try:
                 server.control()
                 reply = _answer(server, job) if "program" in job else {}
