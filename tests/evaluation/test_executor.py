@@ -5,8 +5,10 @@ import re
 import select
 import signal
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.evaluation.conftest import QUICK, make_problem
@@ -26,6 +28,7 @@ from knexa.evaluation.known import CANONICAL_CPU_S
 from knexa.evaluation.sandbox import executor as executor_module
 from knexa.evaluation.sandbox import outcome as outcome_module
 from knexa.evaluation.sandbox import scratch
+from knexa.evaluation.sandbox import session as session_module
 from knexa.evaluation.sandbox.verifier import Verifier
 
 
@@ -233,8 +236,9 @@ def test_what_a_lost_verifier_never_began_goes_to_the_next(
             never_begun.append(self.keys[1])
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-            while self.channel.recv(1 << 16):  # the reply that was on its way
-                pass
+            with suppress(ConnectionResetError):
+                while self.channel.recv(1 << 16):  # the reply that was on its way
+                    pass
         return take(self, is_answered=is_answered)
 
     monkeypatch.setattr(Verifier, "give", note)
@@ -245,6 +249,30 @@ def test_what_a_lost_verifier_never_began_goes_to_the_next(
     assert outcomes == [Outcome.PASSED, *[Outcome.FAILED] * 3]
     assert [given.count(key) for key in dict.fromkeys(given)] == [2, 2, 1, 1]
     assert given.index(never_begun[0]) == 1
+
+
+@pytest.mark.parametrize("where", ["send", "receive", "start"])
+def test_what_an_interrupt_left_undone_is_done_when_asked_again(
+    double: Problem, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    pairs = [(double, f"    return x * {factor}\n") for factor in (2, 3, 4, 5)]
+    is_interrupted = [False]
+
+    def interrupt(*args: Any, **options: Any) -> Any:
+        if not is_interrupted[0]:
+            is_interrupted[0] = True
+            raise OSError("too many files") if where == "start" else KeyboardInterrupt
+        return plain(*args, **options)
+
+    owner = session_module if where == "start" else executor_module.codec
+    plain = getattr(owner, where)
+    monkeypatch.setattr(owner, where, interrupt)
+    with Executor(limits=QUICK) as executor:
+        with pytest.raises((KeyboardInterrupt, OSError)):
+            executor.run(pairs)
+        outcomes = [each.outcome for each in executor.run(pairs)]
+    assert is_interrupted == [True]
+    assert outcomes == [Outcome.PASSED, *[Outcome.FAILED] * 3]
 
 
 def test_closing_ends_what_was_begun_and_the_executor_works_on(double: Problem) -> None:

@@ -5,8 +5,8 @@ completion: byte-level BPE merges a newline with the indentation after it, and a
 in a bare newline would be a boundary the model never saw (every completion would come out empty).
 """
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from knexa.data.problem import Problem
 
 
+_PROMPTS: WeakKeyDictionary[Any, dict[str, tuple[int, ...]]] = WeakKeyDictionary()
+"""The tokens of every prompt: an agent answers the same problems again and again."""
+
+
 def encode_prompt(tokenizer: Any, prompt: str, max_length: int) -> list[int]:
     """Return the prompt's token ids, at most ``max_length``, the oldest dropped first."""
-    return list(_prompt_ids(tokenizer, prompt)[-max_length:])
-
-
-@lru_cache(maxsize=1 << 12)  # one model answers the same problems again and again
-def _prompt_ids(tokenizer: Any, prompt: str) -> tuple[int, ...]:
-    return tuple(tokenizer.encode(prompt.rstrip("\n"), add_special_tokens=False))
+    known = _PROMPTS.setdefault(tokenizer, {})
+    if prompt not in known:
+        known[prompt] = tuple(tokenizer.encode(prompt.rstrip("\n"), add_special_tokens=False))
+    return list(known[prompt][-max_length:])
 
 
 def encode_example(

@@ -199,7 +199,8 @@ def weighted_loss(model: Any, batch: Batch) -> "torch.Tensor":
 
 def first_used(weight_BT: "torch.Tensor") -> int:
     """Return the first place, from 1 on, whose token weighs something in any row."""
-    return 1 + int((weight_BT[:, 1:] != 0).any(0).int().argmax())
+    is_used_T = (weight_BT[:, 1:] != 0).any(0)
+    return 1 + int(is_used_T.int().argmax()) if len(is_used_T) else 1
 
 
 def answer_logits(

@@ -54,9 +54,9 @@ class Executor:
         self.is_strict = is_strict
         self._verifiers: list[Verifier] = []
         self._cache: dict[bytes, Execution] = {}
-        self._jobs: dict[bytes, Job] = {}  # begun, and not asked for since they ended
+        self._jobs: dict[bytes, Job] = {}  # begun, without an outcome
         self._waiting: deque[bytes] = deque()
-        self._replies: dict[bytes, Reply] = {}
+        self._replies: dict[bytes, Reply] = {}  # that decide nothing
         self._layers: tuple[str, ...] | None = None
         self._refused: dict[str, str] = {}
         self._pid = os.getpid()
@@ -94,9 +94,9 @@ class Executor:
         Raises:
             UserError: A layer is missing, and the executor is strict.
         """
-        self._forget_if_forked()
-        self._wait_for(list(self._jobs))
         if self._layers is None:
+            self._forget_if_forked()
+            self._wait_for(list(self._jobs))  # a verifier answers in turn
             verifier = self._verifier(0)
             codec.send(verifier.channel, {})
             self._note_layers(codec.receive(verifier.channel))
@@ -139,9 +139,9 @@ class Executor:
         self._wait_for(keys)
         fresh: dict[bytes, Execution] = {}
         for key in dict.fromkeys(keys):
-            if key in self._replies and _undecided(self._replies[key]):
-                self._once_more(key)
             if key in self._replies:
+                self._once_more(key)
+            if key in self._replies:  # twice undecided
                 fresh[key] = _execution(self._replies.pop(key))
                 del self._jobs[key]
                 if fresh[key].outcome is not Outcome.INFRASTRUCTURE_ERROR:
@@ -186,14 +186,31 @@ class Executor:
         self._hand_out_ahead()
 
     def _take(self, verifier: Verifier, *, is_answered: bool) -> None:
-        key, reply = verifier.take(is_answered=is_answered)
+        try:
+            key, reply = verifier.take(is_answered=is_answered)
+        except BaseException:  # half a message may have been read
+            self._abandon(verifier)
+            raise
         if verifier.process.returncode is not None:
-            self._waiting.extendleft(reversed(verifier.keys))
-            verifier.keys.clear()
+            self._put_back(verifier.keys)
         self._waiting.append(key)  # unless the reply counts
         self._note_layers(reply)
         self._waiting.pop()
-        self._replies[key] = reply
+        if _undecided(reply):
+            self._replies[key] = reply
+        else:
+            self._cache[key] = _execution(reply)
+            del self._jobs[key]
+
+    def _abandon(self, verifier: Verifier) -> None:
+        verifier.kill()
+        self._put_back(verifier.keys)
+
+    def _put_back(self, keys: deque[bytes]) -> None:
+        """Let programs wait again, first of all."""
+        while keys:
+            if (key := keys.pop()) not in self._waiting:
+                self._waiting.appendleft(key)
 
     def _hand_out(self, slot: int) -> None:
         """Give the slot's verifier what waits, if it is idle or worth starting."""
@@ -203,12 +220,16 @@ class Executor:
         elif slot > len(self._verifiers):
             return
         while self._waiting and (slot == len(self._verifiers) or not self._verifiers[slot].keys):
-            key, verifier = self._waiting.popleft(), self._verifier(slot)
+            verifier, key = self._verifier(slot), self._waiting[0]
             try:
                 verifier.give(key, self._jobs[key])
             except OSError as error:
                 verifier.kill()
                 self._replies[key] = lost(f"the verifier is gone: {error}")
+            except BaseException:  # half a message may have been sent
+                self._abandon(verifier)
+                raise
+            self._waiting.popleft()
 
     def _hand_out_ahead(self) -> None:
         """Give busy verifiers the next one too, as long as there is more for those that are not."""

@@ -28,11 +28,16 @@ class Verifier:
     """
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
         self._folder = tempfile.mkdtemp(prefix="knexa-")
         Path(self._folder).chmod(0o711)
-        self.process: subprocess.Popen[bytes] = session.start("trusted", theirs, self._folder)
-        theirs.close()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self.process = session.start("trusted", theirs, self._folder)
+            except BaseException:
+                ours.close()
+                scratch.remove(self._folder)
+                raise
         ours.settimeout(60)
         self.channel = ours
         self.is_warm = False
@@ -70,9 +75,10 @@ class Verifier:
 
         ``keys`` are then of what it never began.
         """
-        key, self._since = self.keys.popleft(), time.monotonic()
+        reply = self._reply() if is_answered else self._overdue()
+        self._since = time.monotonic()
         self._allowances_s.popleft()
-        return key, self._reply() if is_answered else self._overdue()
+        return self.keys.popleft(), reply
 
     def _overdue(self) -> Reply:
         self.kill()
