@@ -225,13 +225,13 @@ def test_what_a_lost_verifier_never_began_goes_to_the_next(
 ) -> None:
     given: list[bytes] = []
     never_begun: list[bytes] = []
-    give, take = Verifier.give, Verifier.take
+    give, take = Verifier.give, Verifier.reply
 
     def note(self: Verifier, key: bytes, job: dict[str, object]) -> None:
         given.append(key)
         give(self, key, job)
 
-    def lose_one(self: Verifier, *, is_answered: bool) -> tuple[bytes, dict[str, object]]:
+    def lose_one(self: Verifier, *, is_answered: bool) -> dict[str, object]:
         if len(self.keys) == 2 and not never_begun:
             never_begun.append(self.keys[1])
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -242,7 +242,7 @@ def test_what_a_lost_verifier_never_began_goes_to_the_next(
         return take(self, is_answered=is_answered)
 
     monkeypatch.setattr(Verifier, "give", note)
-    monkeypatch.setattr(Verifier, "take", lose_one)
+    monkeypatch.setattr(Verifier, "reply", lose_one)
     pairs = [(double, f"    return x * {factor}\n") for factor in (2, 3, 4, 5)]
     with Executor(limits=QUICK) as executor:
         outcomes = [each.outcome for each in executor.run(pairs)]

@@ -413,24 +413,25 @@ def test_verdicts_near_the_limits_hold_beside_four_busy_processes(double: Proble
 def test_what_only_waited_for_a_core_runs_once_more_alone(
     double: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    reply, give = Verifier.reply, Verifier.give
+    replies: list[dict[str, object]] = []
     beside: list[int] = []  # how many others ran as a program was handed out
-    take, give = Verifier.take, Verifier.give
 
-    def starve_first(self: Verifier, *, is_answered: bool) -> tuple[bytes, dict[str, object]]:
-        key, reply = take(self, is_answered=is_answered)
-        starved.append(reply)
-        return key, {"outcome": "timeout", "again": True} if len(starved) == 1 else reply
+    def starve_first(self: Verifier, *, is_answered: bool) -> dict[str, object]:
+        replies.append(reply(self, is_answered=is_answered))
+        return {"outcome": "timeout", "again": True} if len(replies) == 1 else replies[-1]
 
-    def note(self: Verifier, *job: Any) -> object:
+    def note(self: Verifier, *job: Any) -> None:
         beside.append(sum(bool(each.keys) for each in executor._verifiers))
-        return give(self, *job)
+        give(self, *job)
 
-    starved: list[object] = []
-    monkeypatch.setattr(Verifier, "take", starve_first)
-    monkeypatch.setattr(Verifier, "give", note)
     with Executor(limits=QUICK, num_workers=2) as executor:
-        results = executor.run([(double, f"{RIGHT}# {number}\n") for number in range(20)])
-    assert all(each.passed for each in results)
-    assert len(beside) == 21
-    assert max(beside) > 0
-    assert beside[-1] == 0
+        executor.run([(double, f"{RIGHT}# {number}\n") for number in range(20)])
+        assert len(executor._verifiers) == 2
+        monkeypatch.setattr(Verifier, "reply", starve_first)
+        monkeypatch.setattr(Verifier, "give", note)
+        executor.begin(double, "    while True: pass\n")  # nobody asks for it
+        (result,) = executor.run([(double, RIGHT)])
+    assert result.passed
+    assert beside == [0, 1, 0]
+    assert [each["outcome"] for each in replies] == ["passed", "timeout", "passed"]

@@ -25,31 +25,26 @@ def pausing(phase: Callable[P, Generator[None, None, R]]) -> Callable[P, R]:
 
 
 def to_pause(phase: Callable[..., Any], *args: Any) -> Any:
-    """Run a phase; return its result, or what ``resumed`` takes where it paused before."""
+    """Run a phase; return its result, or the generator that ``resumed`` takes where it paused."""
     pauses = getattr(phase, "pauses", None)
     return phase(*args) if pauses is None else begun(pauses(*args))
 
 
 def begun(work: Generator[None, None, Any]) -> Any:
-    """Run a generator up to its pause, or to its result."""
+    """Run a generator; return it where it paused, else its result."""
     try:
         next(work)
     except StopIteration as end:
         return end.value
-    return _Paused(work)
+    return work
 
 
 def resumed(found: Any) -> Any:
     """Return the result of a phase that may have paused."""
-    if not isinstance(found, _Paused):
+    if not isinstance(found, Generator):
         return found
     try:
-        next(found.work)
+        next(found)
     except StopIteration as end:
         return end.value
     raise RuntimeError("a phase pauses once")
-
-
-class _Paused:
-    def __init__(self, work: Generator[None, None, Any]) -> None:
-        self.work = work

@@ -187,15 +187,14 @@ class Executor:
 
     def _take(self, verifier: Verifier, *, is_answered: bool) -> None:
         try:
-            key, reply = verifier.take(is_answered=is_answered)
-        except BaseException:  # half a message may have been read
+            reply = verifier.reply(is_answered=is_answered)
+            self._note_layers(reply)
+        except BaseException:  # half a message may have been read, or a layer is missing
             self._abandon(verifier)
             raise
+        key = verifier.end_job()
         if verifier.process.returncode is not None:
             self._put_back(verifier.keys)
-        self._waiting.append(key)  # unless the reply counts
-        self._note_layers(reply)
-        self._waiting.pop()
         if _undecided(reply):
             self._replies[key] = reply
         else:
@@ -220,27 +219,30 @@ class Executor:
         elif slot > len(self._verifiers):
             return
         while self._waiting and (slot == len(self._verifiers) or not self._verifiers[slot].keys):
-            verifier, key = self._verifier(slot), self._waiting[0]
-            try:
-                verifier.give(key, self._jobs[key])
-            except OSError as error:
-                verifier.kill()
-                self._replies[key] = lost(f"the verifier is gone: {error}")
-            except BaseException:  # half a message may have been sent
-                self._abandon(verifier)
-                raise
-            self._waiting.popleft()
+            self._give(self._verifier(slot))
 
     def _hand_out_ahead(self) -> None:
         """Give busy verifiers the next one too, as long as there is more for those that are not."""
         for verifier in self._verifiers:
             if len(self._waiting) <= self.num_workers:
                 return
-            key = self._waiting[0]
-            if verifier.takes_ahead(self._jobs[key]):
-                with suppress(OSError):  # its death is told by what it works on
-                    verifier.give(key, self._jobs[key])
-                    self._waiting.popleft()
+            if verifier.takes_ahead(self._jobs[self._waiting[0]]):
+                self._give(verifier)
+
+    def _give(self, verifier: Verifier) -> None:
+        """Give a verifier what waits first; what a busy one cannot take goes on waiting."""
+        key = self._waiting[0]
+        try:
+            verifier.give(key, self._jobs[key])
+        except OSError as error:
+            if verifier.keys:  # its death is told by what it works on
+                return
+            verifier.kill()
+            self._replies[key] = lost(f"the verifier is gone: {error}")
+        except BaseException:  # half a message may have been sent
+            self._abandon(verifier)
+            raise
+        self._waiting.popleft()
 
     def _wait_for(self, keys: Iterable[bytes]) -> None:
         for key in keys:

@@ -70,21 +70,11 @@ class Verifier:
             self._since = time.monotonic()
         self.keys.append(key)
 
-    def take(self, *, is_answered: bool) -> tuple[bytes, Reply]:
-        """Return its job's key and reply; one that is overdue, or lost, is killed.
-
-        ``keys`` are then of what it never began.
-        """
-        reply = self._reply() if is_answered else self._overdue()
-        self._since = time.monotonic()
-        self._allowances_s.popleft()
-        return self.keys.popleft(), reply
-
-    def _overdue(self) -> Reply:
-        self.kill()
-        return {"outcome": "timeout", "detail": "the check did not end", "again": True}
-
-    def _reply(self) -> Reply:
+    def reply(self, *, is_answered: bool) -> Reply:
+        """Return the reply to its job; a verifier that is overdue, or lost, is killed."""
+        if not is_answered:
+            self.kill()
+            return {"outcome": "timeout", "detail": "the check did not end", "again": True}
         try:
             reply = dict(codec.receive(self.channel, more_may_follow=True))
         except (EOFError, OSError, codec.CodecError) as error:
@@ -94,6 +84,12 @@ class Verifier:
             return lost(f"the verifier is gone: {error!r}")
         self.is_warm = bool(reply.get("warm"))
         return reply
+
+    def end_job(self) -> bytes:
+        """Go on to the next job; return the key of the one that was replied to."""
+        self._since = time.monotonic()
+        self._allowances_s.popleft()
+        return self.keys.popleft()
 
     def kill(self) -> None:
         """End it at once; its sandbox server ends with it."""
