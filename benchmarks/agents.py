@@ -31,9 +31,9 @@ ROSTER = Path(__file__).parents[1] / "conf" / "roster" / "tiny6.yaml"
 NUM_TRAIN, NUM_VALIDATION = 8, 2
 
 
-def session(num_agents: int, num_rounds: int) -> Any:
-    """Return a session of agents that draw their problems from one pool, with replacement."""
-    from knexa.agents.session import Session
+def runtime(num_agents: int, num_rounds: int) -> Any:
+    """Return a runtime of agents that draw their problems from one pool, with replacement."""
+    from knexa.agents.runtime import Runtime
     from knexa.agents.training import Training
     from knexa.backbones.pool import BackbonePool
     from knexa.backbones.roster import Agent
@@ -43,7 +43,7 @@ def session(num_agents: int, num_rounds: int) -> Any:
     from knexa.evaluation import Executor
     from knexa.evaluation.settings import Evaluation
     from knexa.exchange.guardrail import Guardrail
-    from knexa.exchange.protocols import AKDVerified
+    from knexa.protocols.akd_verified import AKDVerified
 
     roster = instantiate(yaml.safe_load(ROSTER.read_text()), key="roster")
     names = list(roster.backbones)
@@ -56,7 +56,7 @@ def session(num_agents: int, num_rounds: int) -> Any:
         # Copies, as if every agent had read its own file.
         own = pickle.loads(pickle.dumps([benchmark.train[i] for i in chosen]))
         splits.append(AgentData(train=tuple(own[:NUM_TRAIN]), validation=tuple(own[NUM_TRAIN:])))
-    return Session(
+    return Runtime(
         seed=0,
         num_rounds=num_rounds,
         roster=replace(roster, agents=tuple(agents)),
@@ -113,7 +113,7 @@ def live(num_agents: int, num_rounds: int, num_workers: int) -> dict[str, Any]:
     from knexa.matchmaking.rewards import LocalLoss
 
     torch.set_num_threads(1)
-    made, meter = session(num_agents, num_rounds), Meter()
+    made, meter = runtime(num_agents, num_rounds), Meter()
     for name in made.roster.used_backbones:
         made.pool.get(name)
     begin, main_s = time.perf_counter(), time.process_time()
@@ -134,7 +134,7 @@ def live(num_agents: int, num_rounds: int, num_workers: int) -> dict[str, Any]:
             deciding = time.process_time()
             plan = cpm.propose(number, world.profiles(), rng=np.random.default_rng(number))
             steps["decide"] = steps.get("decide", 0.0) + time.process_time() - deciding
-            exchanges = world.exchange(number, plan)
+            exchanges = world.commit(number, world.try_learning(number, plan))
             from knexa.matchmaking.base import Feedback
 
             cpm.receive([Feedback(directive_id=e.directive.id, reward=e.reward) for e in exchanges])

@@ -9,7 +9,7 @@ from knexa import composition, multirun
 from knexa.config_folders import config_folder, options_of, sweep_folder
 from knexa.engine.local import Workers
 from knexa.errors import UserError
-from knexa.federation.llm_stage import build_session
+from knexa.federation.llm_stage import build_runtime
 from knexa.party import party_settings
 from knexa.settings_builder import COMPONENT_GROUPS, build_components
 
@@ -85,7 +85,7 @@ def test_paper_experiment_is_the_published_one() -> None:
 def test_a_precision_that_needs_a_gpu_is_one_line_without() -> None:
     settings = party_settings(["training.precision=16-mixed"])
     with pytest.raises(UserError, match=r"precision=16-mixed needs a GPU.*bf16-mixed") as caught:
-        build_session(settings, Workers(1, "cpu", "test"))
+        build_runtime(settings, Workers(1, "cpu", "test"))
     assert "\n" not in str(caught.value)
 
 
@@ -96,7 +96,7 @@ def test_compiling_where_nothing_compiles_is_one_line(monkeypatch, tmp_path) -> 
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"training\.compile=true.*compiler") as caught:
-        build_session(settings, Workers(1, "cpu", "test"))
+        build_runtime(settings, Workers(1, "cpu", "test"))
     assert "\n" not in str(caught.value)
 
 

@@ -74,7 +74,7 @@ def moments(num_kills: int, rng: random.Random) -> list[Moment]:
         *_checkpoint(1),
     ]
     for number in range(1, NUM_ROUNDS + 1):
-        for phase in ("update_locally", "teach", "receive", "gauge", "learn"):
+        for phase in ("update_locally", "teach", "receive", "measure", "learn"):
             catalogue.append(_phase(phase, number, rng))
         catalogue.append(Moment(group="rows", kind="row", detail="exchanges.jsonl", round=number))
         if number == 1:  # the probed round

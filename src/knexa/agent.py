@@ -114,7 +114,7 @@ def _work(
     from knexa.agents.private_training import agent_spent
     from knexa.agents.training import DPTraining
     from knexa.backbones.load import check_available
-    from knexa.federation.llm_stage import build_session
+    from knexa.federation.llm_stage import build_runtime
     from knexa.network.llm_work import LLMWork
     from knexa.network.terms import agreement
 
@@ -123,16 +123,16 @@ def _work(
     workers = settings.engine.choose(1)
     if workers.remote or workers.num_workers > 1:
         raise UserError("an agent is one process: leave engine= and engine.num_workers= out")
-    session, _ = build_session(settings, workers, only=index)
-    session.secret_noise = True
+    runtime, _ = build_runtime(settings, workers, only=index)
+    runtime.secret_noise = True
     with ExitStack() as stack:
-        stack.callback(session.executor.close)
+        stack.callback(runtime.executor.close)
         if problems is not None:
-            session.splits[index] = _own(settings, session.executor, problems)
+            runtime.splits[index] = _own(settings, runtime.executor, problems)
         if isinstance(settings.training, DPTraining):
-            agent_spent(session, index, 0)  # a budget that no noise meets is told now
+            agent_spent(runtime, index, 0)  # a budget that no noise meets is told now
         work = LLMWork(
-            session,
+            runtime,
             index,
             profile=settings.profile,
             reward=settings.reward,

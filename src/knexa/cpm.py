@@ -108,8 +108,8 @@ def _coordinator(
     given: argparse.Namespace, settings: "Settings", folder: Any, clock: "Clock"
 ) -> "Coordinator":
     """Return the rounds as the folder's checkpoint left them."""
-    from knexa.federation.dispatch import Sync
     from knexa.federation.experiment import build_cpm
+    from knexa.federation.scheduler import Sync
     from knexa.network.coordinator import Coordinator
     from knexa.network.errands import Terms
     from knexa.network.terms import Population, agreement, own_terms

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from knexa.agents import learning, phases
-from knexa.agents.scoring import Gauge
+from knexa.agents.exchange_protocol import ExchangeContext, Measurement
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import Example, FitReport
-from knexa.exchange.protocols import AKD, Adapter, AKDVerified, FedAvg
+from knexa.protocols.adapter import Adapter
+from knexa.protocols.akd import AKD
+from knexa.protocols.akd_verified import AKDVerified
+from knexa.protocols.fedavg import AdapterAveraging
 from knexa.seeding import derive_seed
 
 BACKBONES = ("red", "blue", "red")
@@ -22,20 +25,20 @@ def seeds(monkeypatch):
     monkeypatch.setattr("knexa.backbones.load.initial_adapter", lambda _, seed: {"seed": seed})
 
     def of(protocol):
-        session = SimpleNamespace(
+        runtime = SimpleNamespace(
             seed=5,
             protocol=protocol,
             members=[SimpleNamespace(backbone=name) for name in BACKBONES],
             pool={name: name for name in BACKBONES},
         )
-        return [phases.start(session, index).adapter["seed"] for index in range(len(BACKBONES))]
+        return [phases.start(runtime, index).adapter["seed"] for index in range(len(BACKBONES))]
 
     return of
 
 
 def test_agents_whose_adapters_are_averaged_start_alike(seeds):
     """McMahan et al. 2017: the mean of models that never shared a start is no better than one."""
-    first, other, again = seeds(FedAvg())
+    first, other, again = seeds(AdapterAveraging())
     assert first == again != other
 
 
@@ -72,13 +75,13 @@ def test_without_a_teacher_a_student_rehearses_what_it_would_rehearse_with_one(
 ):
     given = []
 
-    def train(session, state, terms, **_):
+    def train(runtime, state, terms, **_):
         given.extend(text for _, texts in terms for text in texts)
         return state, FitReport(None, 0, 0)
 
     monkeypatch.setattr(learning, "train", train)
-    monkeypatch.setattr(learning, "gauge", lambda *_: Gauge(None, None))
-    session = SimpleNamespace(
+    monkeypatch.setattr("knexa.agents.scoring.measure", lambda *_: Measurement(None, None))
+    runtime = SimpleNamespace(
         protocol=protocol,
         num_rounds=2,
         backbone=lambda _: SimpleNamespace(tokenizer=None),
@@ -87,6 +90,6 @@ def test_without_a_teacher_a_student_rehearses_what_it_would_rehearse_with_one(
         liars=SimpleNamespace(does=lambda *_: False),
     )
     state = AgentState(index=0, adapter={}, replay=(KEPT,))
-    same, _ = learning.learn(session, state, None, 1, before=None)
+    same, _ = protocol.learn(ExchangeContext(runtime, 1), state, None, Measurement(None, None))
     assert given == rehearsed
     assert same.replay == (KEPT,)

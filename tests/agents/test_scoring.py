@@ -8,12 +8,15 @@ import pytest
 import torch
 import yaml
 
-from knexa.agents import lessons, scoring
+from knexa.agents import scoring
+from knexa.agents.exchange_protocol import ExchangeContext
 from knexa.agents.scoring import mean_log_probs, mean_loss, text_loss
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import Example
 from knexa.backbones.load import load_backbone
 from knexa.components import instantiate
+from knexa.exchange.package import KnowledgePackage, TextItem
+from knexa.protocols.logits import Logits
 
 CONF = Path(__file__).parents[2] / "conf"
 ROSTER = instantiate(yaml.safe_load((CONF / "roster" / "tiny6.yaml").read_text()), key="roster")
@@ -35,7 +38,7 @@ def examples():
 
 
 @pytest.fixture
-def session(loaded, examples):
+def runtime(loaded, examples):
     return SimpleNamespace(
         backbone=lambda state: loaded,
         evaluation=SimpleNamespace(batch_size=5),
@@ -53,31 +56,33 @@ def outputs(loaded):
 
 
 @pytest.mark.parametrize("rows", [1, 2])
-def test_logits_stay_within_the_limit(loaded, session, examples, outputs, monkeypatch, rows):
-    whole = mean_loss(session, STATE, examples), mean_log_probs(session, STATE, TEXTS)
+def test_logits_stay_within_the_limit(loaded, runtime, examples, outputs, monkeypatch, rows):
+    whole = mean_loss(runtime, STATE, examples), mean_log_probs(runtime, STATE, TEXTS)
     assert [len(output.logits) for output in outputs] == [5, 2, 5, 2]
     outputs.clear()
     longest = max(len(example.ids) for example in examples)
     row_bytes = 4 * longest * loaded.model.config.vocab_size
     monkeypatch.setattr(scoring, "MOST_LOGIT_BYTES", rows * row_bytes if rows > 1 else 1)
-    parts = mean_loss(session, STATE, examples), mean_log_probs(session, STATE, TEXTS)
+    parts = mean_loss(runtime, STATE, examples), mean_log_probs(runtime, STATE, TEXTS)
     assert max(output.logits.nbytes for output in outputs) <= rows * row_bytes
     assert len(outputs) == (14 if rows == 1 else 8)
     assert parts[0] == pytest.approx(whole[0], rel=1e-5)
     assert parts[1] == pytest.approx(whole[1], rel=1e-4)
 
 
-def test_measuring_keeps_no_keys_and_values(session, examples, outputs):
-    mean_loss(session, STATE, examples)
-    mean_log_probs(session, STATE, TEXTS)
-    lessons._top_log_probs(session, STATE, TEXTS, 2)
+def test_measuring_keeps_no_keys_and_values(runtime, examples, outputs):
+    mean_loss(runtime, STATE, examples)
+    mean_log_probs(runtime, STATE, TEXTS)
+    items = tuple(TextItem(task_id=t.task_id, completion=t.completion) for t in TEXTS)
+    package = KnowledgePackage(sender="a", round=1, items=items)
+    Logits(top_k=2).attachment(ExchangeContext(runtime, 1), STATE, package)
     assert outputs
     assert all(output.past_key_values is None for output in outputs)
 
 
 def test_the_loss_on_text_is_a_mean_over_tokens_however_sure_its_teacher_was(model):
     answers = {"a": [5, 6, 7], "b": [5, 6, 7, 8, 9, 10, 11, 12]}
-    session = SimpleNamespace(
+    runtime = SimpleNamespace(
         backbone=lambda _: SimpleNamespace(model=model, tokenizer=SimpleNamespace(pad_token_id=0)),
         kept_example=lambda _, text: Example(answers[text.task_id], 1, weight=text.weight),
         evaluation=SimpleNamespace(batch_size=4),
@@ -87,5 +92,5 @@ def test_the_loss_on_text_is_a_mean_over_tokens_however_sure_its_teacher_was(mod
         [KeptText(task_id=i, completion="", weight=w) for i, w in zip("ab", weights, strict=True)]
         for weights in ((1.0, 1.0), (0.2, 1.8))
     )
-    assert text_loss(session, state, weighed) == pytest.approx(text_loss(session, state, plain))
-    assert text_loss(session, state, []) == float("inf")
+    assert text_loss(runtime, state, weighed) == pytest.approx(text_loss(runtime, state, plain))
+    assert text_loss(runtime, state, []) == float("inf")

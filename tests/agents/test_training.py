@@ -8,11 +8,10 @@ from knexa.agents.training import (
     Example,
     SoftTargets,
     collate,
-    cosines,
     objective,
-    pooled_states,
     weighted_loss,
 )
+from knexa.protocols.similarity import cosines, pooled_states, similarity_loss
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=1, max_size=4)
 
@@ -104,7 +103,7 @@ def test_the_similarity_term_is_the_mean_squared_difference(model):
             "cosines_PP": torch.full((3, 3), 0.2),
             "similarity_weight": torch.tensor(0.5),
         }
-        loss = objective(model, batch)
+        loss = objective(model, batch, similarity_loss)
     assert torch.allclose(states[1], alone[0], atol=1e-5)  # padding is no part of the mean
     assert torch.allclose(own.diagonal(), torch.ones(3), atol=1e-6)
     assert float(loss) == pytest.approx(expected, rel=1e-5)

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from knexa.components import instantiate
-from knexa.exchange.protocols import AKD, Logits
+from knexa.protocols.akd import AKD
+from knexa.protocols.logits import Logits
 
 
 def test_schedules_run_from_the_papers_start_to_its_end():

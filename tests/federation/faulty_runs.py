@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from knexa.agents.profile import Paper32
-from knexa.federation.dispatch import Dispatch, Sync
 from knexa.federation.faults import Faults
 from knexa.federation.rounds import restore, run_rounds
+from knexa.federation.scheduler import EventScheduler, Sync
 from knexa.federation.skill_world import SkillWorld
 from knexa.federation.synthetic import Synthetic
 from knexa.matchmaking.contexts import Interaction
@@ -95,17 +95,17 @@ def run(
         )
 
     cpm = rebuild()
-    dispatch = Dispatch(faults=faults, sync=sync, seed=SEED, num_agents=num_agents)
+    scheduler = EventScheduler(faults=faults, sync=sync, seed=SEED, num_agents=num_agents)
     with RunDirectory(path) as run_dir:
         checkpoint = run_dir.rewind()
         if checkpoint:
-            restore(world, cpm, dispatch, checkpoint[1])
+            restore(world, cpm, scheduler, checkpoint[1])
         tracker = KilledTracker(run_dir)
         tracker.kill_in = kill_in
         run_rounds(
             world,
             cpm,
-            dispatch,
+            scheduler,
             tracker,
             seed=SEED,
             num_rounds=num_rounds,

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+from carrying_out import carry_out
 
 from knexa.agents.profile import Paper32
 from knexa.federation.linear_world import LinearWorld
@@ -52,7 +53,7 @@ def cumulative_regret(world, policy, num_rounds: int, context=None) -> np.ndarra
         cpm.receive(
             [
                 Feedback(directive_id=e.directive.id, reward=e.reward)
-                for e in world.exchange(number, plan)
+                for e in carry_out(world, number, plan)
             ]
         )
     return np.cumsum(regret)

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from carrying_out import carry_out
 
+from knexa.agents.exchange_protocol import ExchangeProtocol
 from knexa.agents.profile import Paper32
-from knexa.agents.session import Session
+from knexa.agents.runtime import Runtime
 from knexa.agents.training import Training
 from knexa.backbones.pool import BackbonePool
 from knexa.backbones.roster import Agent
@@ -21,7 +23,6 @@ from knexa.engine.local import Pool, Workers
 from knexa.evaluation import Executor
 from knexa.evaluation.settings import Evaluation
 from knexa.exchange.guardrail import Guardrail
-from knexa.exchange.protocols import Protocol
 from knexa.federation.llm_stage import admissible_pairs
 from knexa.federation.llm_world import LLMWorld
 from knexa.matchmaking.base import Matchmaker
@@ -36,8 +37,8 @@ SEED = 5
 
 
 @cache
-def session(num_servers: int = 0) -> Session:
-    """A session that lasts as long as the test process, so that backbones are loaded once."""
+def runtime(num_servers: int = 0) -> Runtime:
+    """A runtime that lasts as long as the test process, so that backbones are loaded once."""
     torch.set_num_threads(1)
     node = yaml.safe_load((CONF / "roster" / "tiny6.yaml").read_text())
     roster = instantiate(node, key="roster")
@@ -49,7 +50,7 @@ def session(num_servers: int = 0) -> Session:
         AgentData(train=problems[begin : begin + 6 + i], validation=problems[begin + 12 :][:3])
         for i, begin in enumerate((0, 16, 32))
     ]
-    return Session(
+    return Runtime(
         seed=SEED,
         num_rounds=2,
         roster=roster,
@@ -59,16 +60,16 @@ def session(num_servers: int = 0) -> Session:
         executor=Executor(),
         training=Training(local_learning_rate=3e-3, kd_learning_rate=3e-3, batch_size=4),
         evaluation=Evaluation(max_new_tokens=24, num_samples=1, ks=(1,), every=0),
-        protocol=Protocol(),
+        protocol=ExchangeProtocol(),
         guardrail=Guardrail(),
         accelerator="cpu",
     )
 
 
-def world(protocol: Protocol, *, reward: Reward | None = None, **changes: Any) -> LLMWorld:
+def world(protocol: ExchangeProtocol, *, reward: Reward | None = None, **changes: Any) -> LLMWorld:
     """Return a world of the three agents that exchange by ``protocol``."""
     reward = reward or LocalLoss()
-    changed = replace(session(), protocol=protocol, measure=reward.measure, **changes)
+    changed = replace(runtime(), protocol=protocol, measure=reward.measure, **changes)
     pool = Pool(Workers(1, "cpu", "a test"), changed)
     return LLMWorld(changed, pool, reward, Paper32(), admissible_pairs(changed))
 
@@ -93,4 +94,4 @@ def one_round(matchmaker: Matchmaker, of: LLMWorld, *, mutual: bool = False) -> 
     plan = cpm(matchmaker, of, mutual=mutual).propose(
         1, of.profiles(), rng=np.random.default_rng(SEED)
     )
-    return of.exchange(1, plan)
+    return carry_out(of, 1, plan)

@@ -7,6 +7,7 @@ import formula_runs as formulas
 import numpy as np
 import pytest
 import small_worlds as small
+from carrying_out import carry_out
 
 from knexa.agents.byzantine import Liars
 from knexa.agents.solve import execute
@@ -16,7 +17,6 @@ from knexa.composition import compose, parse_arguments
 from knexa.errors import UserError
 from knexa.evaluation import Outcome
 from knexa.exchange.package import decode
-from knexa.exchange.protocols import AKD, AKDVerified
 from knexa.federation.honesty import honest_samples, shunned_after, teaching_of
 from knexa.matchmaking.base import Directive
 from knexa.matchmaking.contexts import Interaction
@@ -25,6 +25,8 @@ from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.random import Random
+from knexa.protocols.akd import AKD
+from knexa.protocols.akd_verified import AKDVerified
 from knexa.settings_builder import build_components
 
 SHORT = ("federation=synthetic", "logger=none", "regret=none", "federation.num_rounds=12")
@@ -42,7 +44,7 @@ def taught(protocol, liars: Liars, *pairs: tuple[int, int]):
         Directive(id=f"r1-{k}", teachers=(j,), students=(i,), protocol=protocol.name)
         for k, (j, i) in enumerate(pairs)
     )
-    return world, world.exchange(1, plan)
+    return world, carry_out(world, 1, plan)
 
 
 # Language models
@@ -53,11 +55,11 @@ def taught(protocol, liars: Liars, *pairs: tuple[int, int]):
 def test_verification_lets_no_failing_answer_of_a_liar_through(attack):
     world, (exchange,) = taught(AKDVerified(num_steps=1), liars(attack), (0, 1))
     texts = world.states[1].replay
-    assert exchange.items_sent == len(world.session.benchmark.transfer)
+    assert exchange.items_sent == len(world.runtime.benchmark.transfer)
     assert len(texts) == exchange.items_kept < exchange.items_sent / 3
     assert exchange.items_kept == 0 or attack == "wrong"
-    problems = [world.session.transfer_by_id[text.task_id] for text in texts]
-    outcomes = execute(world.session, problems, [text.completion for text in texts])
+    problems = [world.runtime.transfer_by_id[text.task_id] for text in texts]
+    outcomes = execute(world.runtime, problems, [text.completion for text in texts])
     assert all(outcome is Outcome.PASSED for outcome in outcomes)
 
 
@@ -77,7 +79,7 @@ def test_a_liar_lies_in_its_report_alone_and_is_trained_as_usual():
 @pytest.mark.slow
 def test_sybils_send_one_text_under_their_names():
     world = small.world(AKD(num_steps=1), liars=liars("sybil", members=(2, 0)))
-    packages = [decode(world.lessons(1, [0, 1, 2])[agent][0].text) for agent in (0, 1, 2)]
+    packages = [decode(world.taught(1, [agent])[0][0].text) for agent in (0, 1, 2)]
     assert packages[0].items == packages[2].items != packages[1].items
     assert [package.sender for package in packages] == ["a0", "a1", "a2"]
     profiles_NF = world.profiles()
@@ -87,13 +89,13 @@ def test_sybils_send_one_text_under_their_names():
 @pytest.mark.slow
 def test_a_copier_passes_on_what_it_was_taught_also_after_an_interruption(tmp_path):
     world, _ = taught(AKD(num_steps=1), liars("copied"), (1, 0))
-    copied = decode(world.lessons(1, [1])[1][0].text).items
+    copied = decode(world.taught(1, [1])[0][0].text).items
     world.save(tmp_path)
     resumed = small.world(AKD(num_steps=1), liars=liars("copied"))
     resumed.load(tmp_path)
     world.begin_round(2)
-    sent = decode(world.lessons(2, [0])[0][0].text)
-    assert decode(resumed.lessons(2, [0])[0][0].text) == sent
+    sent = decode(world.taught(2, [0])[0][0].text)
+    assert decode(resumed.taught(2, [0])[0][0].text) == sent
     assert sent.sender == "a0"
     assert [(item.task_id, item.completion) for item in sent.items] == [
         (item.task_id, item.completion) for item in copied
@@ -106,13 +108,13 @@ def test_what_a_sybil_said_outlives_an_interruption_and_its_speakers_next_update
     plan = (Directive(id="r1-0", teachers=(1,), students=(2,), protocol="akd"),)
     world = small.world(AKD(num_steps=1), liars=sybils)
     world.begin_round(1)
-    world.learning_tokens(1, plan)
+    world.try_learning(1, plan)
     world.save(tmp_path)
     resumed = small.world(AKD(num_steps=1), liars=sybils)
     resumed.load(tmp_path)
     for each in (world, resumed):  # the exchange goes on, and the speaker is not part of it
         each.begin_round(2, np.array([True, False, False]))
-    assert resumed.exchange(1, plan) == world.exchange(1, plan)
+    assert carry_out(resumed, 1, plan) == carry_out(world, 1, plan)
     adapters = resumed.states[2].adapter, world.states[2].adapter
     assert all((adapters[0][name] == adapters[1][name]).all() for name in adapters[0])
 
@@ -208,12 +210,12 @@ def test_a_world_of_liars_goes_on_from_a_checkpoint(attack, tmp_path):
     plan = (Directive(id="d", teachers=(0,), students=(1,), protocol="formula"),)
     for number in (1, 2):
         whole.begin_round(number)
-        whole.exchange(number, plan)
+        carry_out(whole, number, plan)
     whole.save(tmp_path)
     again.load(tmp_path)
     for world in (whole, again):
         world.begin_round(3)
-        world.exchange(3, plan)
+        carry_out(world, 3, plan)
     assert np.array_equal(whole.skills_NC, again.skills_NC)
     assert np.array_equal(whole.profiles(), again.profiles())
 

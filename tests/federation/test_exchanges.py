@@ -6,37 +6,37 @@ import numpy as np
 import pytest
 import small_worlds as small
 import torch
+from carrying_out import carry_out
 
 from knexa.agents import learning
-from knexa.agents.lessons import query_problems, receive, teach
+from knexa.agents.phases import receive, teach
 from knexa.agents.solve import Answer
 from knexa.agents.training import FitReport
 from knexa.errors import UserError
 from knexa.exchange.ensemble import confident_votes, mean_one, pool
 from knexa.exchange.guardrail import Guardrail
-from knexa.exchange.package import PackageError
-from knexa.exchange.protocols import (
-    AKD,
-    Adapter,
-    AKDConfident,
-    AKDVerified,
-    Ensemble,
-    FedAvg,
-    FedID,
-    Logits,
-    Similarity,
-)
-from knexa.federation import deliveries
-from knexa.federation.dispatch import Dispatch, Sync
+from knexa.exchange.package import PackageError, decode
 from knexa.federation.faults import Faults
 from knexa.federation.rounds import restore, run_rounds
+from knexa.federation.scheduler import EventScheduler, Sync
 from knexa.federation.summary import summarize
 from knexa.matchmaking import central_kd, fedavg, fedid, fedskd
+from knexa.matchmaking.base import Directive
 from knexa.matchmaking.local_only import LocalOnly
 from knexa.matchmaking.pens import PENS
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.regret import Regret, regret_row
 from knexa.matchmaking.rewards import TransferLoss, TransferPass
+from knexa.protocols import fedid as fedid_protocol
+from knexa.protocols.adapter import Adapter
+from knexa.protocols.akd import AKD
+from knexa.protocols.akd_confident import AKDConfident
+from knexa.protocols.akd_verified import AKDVerified
+from knexa.protocols.ensemble import Ensemble
+from knexa.protocols.fedavg import AdapterAveraging
+from knexa.protocols.fedid import CentralStudent
+from knexa.protocols.logits import Logits
+from knexa.protocols.similarity import Similarity
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tracker import Tracker
 
@@ -45,8 +45,8 @@ EVERYONE = (0, 1, 2)
 
 
 def fedid_world(**settings):
-    protocol = FedID(num_steps=1, alpha_start=0.5, alpha_end=0.5, **settings)
-    return small.world(protocol, servers=small.session().roster.servers(1))
+    protocol = CentralStudent(num_steps=1, alpha_start=0.5, alpha_end=0.5, **settings)
+    return small.world(protocol, servers=small.runtime().roster.servers(1))
 
 
 def received_kilobytes(world):
@@ -54,11 +54,11 @@ def received_kilobytes(world):
 
 
 def test_training_that_diverges_ends_with_the_learning_rate_to_lower():
-    training = replace(small.session().training, local_learning_rate=1e30)
+    training = replace(small.runtime().training, local_learning_rate=1e30)
     world = small.world(AKD(), training=training)
     with pytest.raises(UserError, match=r"training.local_learning_rate=1e\+30: .* a0 diverges"):
         world.begin_round(1)
-    training = replace(small.session().training, kd_learning_rate=1e30)
+    training = replace(small.runtime().training, kd_learning_rate=1e30)
     world = small.world(AKD(), training=training)
     with pytest.raises(UserError, match=r"training.kd_learning_rate=1e\+30: .* diverges"):
         small.one_round(Random(), world)
@@ -114,16 +114,18 @@ def test_only_agents_with_enough_in_common_pair_where_that_is_needed(protocol):
     assert set(exchange.directive.pair) == {0, 2}
     stranger = replace(exchange.directive, teachers=(1,), students=(0,))
     with pytest.raises(ValueError, match="cannot serve agents 1 and 0"):
-        world.exchange(1, (stranger,))
+        carry_out(world, 1, (stranger,))
     row = regret_row(1, world.probe(1), (exchange.directive,))
     assert row["rewards"][0][1] is None
     assert row["random"] is None
     assert row["best"] >= row["chosen"] == pytest.approx(exchange.reward)
 
 
-@pytest.mark.parametrize("protocol", [Logits(), Adapter(), FedAvg()], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "protocol", [Logits(), Adapter(), AdapterAveraging()], ids=lambda p: p.name
+)
 def test_a_roster_without_any_admissible_pair_is_refused(protocol):
-    roster = small.session().roster
+    roster = small.runtime().roster
     with pytest.raises(UserError, match=f"exchange={protocol.name} serves agents with the same"):
         small.world(protocol, roster=replace(roster, agents=roster.agents[:2]))
 
@@ -133,7 +135,7 @@ def test_an_adapter_moves_by_its_share_and_keeps_its_moments():
     world.begin_round(1)
     before = world.states
     plan = small.cpm(Random(), world).propose(1, world.profiles(), rng=np.random.default_rng(0))
-    world.exchange(1, plan)
+    carry_out(world, 1, plan)
     ((teacher, student),) = [directive.pair for directive in plan]
     for name, tensor in world.states[student].adapter.items():
         expected = 0.75 * before[student].adapter[name] + 0.25 * before[teacher].adapter[name]
@@ -151,21 +153,83 @@ def test_both_of_a_pair_learn_from_the_snapshot():
     ]
     alone = small.world(AKD(num_steps=1))
     alone.begin_round(1)
-    (one,) = alone.exchange(1, (both[1].directive,))
+    (one,) = carry_out(alone, 1, (both[1].directive,))
     assert one.reward == both[1].reward
 
 
-def test_nobody_learns_twice_in_a_round():
+def directives(protocol, *triples):
+    return tuple(
+        Directive(
+            id=f"r1-{index}",
+            teachers=(teacher,),
+            students=(student,),
+            protocol=protocol.name,
+            topics=topics,
+        )
+        for index, (teacher, student, topics) in enumerate(triples)
+    )
+
+
+@pytest.mark.parametrize(
+    ("protocol", "teachers"),
+    [
+        (AKD(num_steps=1), (1, 2)),
+        (Similarity(num_steps=1), (1, 2)),
+        (Logits(num_steps=1), (2, 2)),
+        (Adapter(alpha=0.5), (2, 2)),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_student_of_several_directives_learns_once_from_all_of_them(protocol, teachers):
+    world = small.world(protocol)
+    world.begin_round(1)
+    # Two directives of one teacher are two arms: the whole of it, and all twelve topics by name.
+    first, second = directives(protocol, (teachers[0], 0, None), (teachers[1], 0, tuple(range(12))))
+    steps = world.states[0].optimizer_steps
+    both = carry_out(world, 1, (first, second))
+    assert both[0].reward == both[1].reward
+    assert world.states[0].optimizer_steps - steps == protocol.steps_per_exchange
+    assert received_kilobytes(world)[0] == pytest.approx(sum(e.kilobytes for e in both))
+    alone = small.world(protocol)
+    alone.begin_round(1)
+    (one,) = carry_out(alone, 1, (first,))
+    if teachers[0] != teachers[1]:
+        assert one.reward != both[0].reward
+    learned = world.rows(1, both)[0]["learn_loss"]
+    assert (learned is None) == (protocol.steps_per_exchange == 0)
+
+
+def test_a_directive_with_topics_asks_for_these_alone():
+    protocol = AKD(num_steps=1)
+    world = small.world(protocol)
+    world.begin_round(1)
+    topics = (world.runtime.benchmark.transfer[0].category,)
+    (plan,) = [directives(protocol, (1, 0, topics))]
+    (sent,) = world.packages(1, plan).values()
+    asked = {p.task_id for p in world.runtime.benchmark.transfer if p.category in topics}
+    answered = {item.task_id for item in decode(sent[1].parts[0]).items}
+    assert answered
+    assert answered <= asked
+    (one,) = carry_out(world, 1, plan)
+    assert one.items_sent == len(answered)
+    assert one.kilobytes < world.taught(1, [1])[0][0].kilobytes
+
+
+def test_trying_to_learn_changes_no_state():
     world = small.world(AKD(num_steps=1))
-    (exchange,) = small.one_round(Random(), world)
-    again = replace(exchange.directive, id="r1-9")
-    with pytest.raises(ValueError, match="teaches an agent twice"):
-        world.exchange(1, (exchange.directive, again))
+    world.begin_round(1)
+    before = list(world.states)
+    (plan,) = [directives(world.runtime.protocol, (1, 0, None))]
+    trials = world.try_learning(1, plan)
+    assert world.states == before
+    assert trials[0].learning_tokens[0] > 0
+    world.commit(1, trials)
+    assert world.states[0] is not before[0]
 
 
 def test_the_best_of_several_answers_is_the_first_that_passes(monkeypatch):
     world = small.world(AKDVerified(num_steps=1, num_candidates=3))
-    problems = world.session.benchmark.transfer
+    problems = world.runtime.benchmark.transfer
 
     def answers(*_, **__):
         return [
@@ -174,15 +238,15 @@ def test_the_best_of_several_answers_is_the_first_that_passes(monkeypatch):
             for completion in ("    pass\n", problem.canonical_solution, "    return 0\n")
         ]
 
-    monkeypatch.setattr("knexa.agents.lessons.solve.answer", answers)
-    lesson = teach(world.session, world.states[0], 1)
-    assert len(receive(world.session, lesson, 1).texts) == lesson.items_sent == len(problems)
+    monkeypatch.setattr("knexa.agents.solve.answer", answers)
+    lesson = teach(world.runtime, world.states[0], 1, 0)
+    assert len(receive(world.runtime, lesson, 1).texts) == lesson.items_sent == len(problems)
     assert lesson.tokens_generated == 9 * len(problems)
 
 
 def test_confident_answers_weigh_more():
     world = small.world(AKDConfident(num_steps=1))
-    received = receive(world.session, teach(world.session, world.states[0], 1), 1)
+    received = receive(world.runtime, teach(world.runtime, world.states[0], 1, 0), 1)
     weights = np.array([text.weight for text in received.texts])
     confidences = np.array([item.confidence for item in received.items])
     assert weights.mean() == pytest.approx(1.0)
@@ -191,12 +255,12 @@ def test_confident_answers_weigh_more():
 
 def test_logits_of_another_text_are_refused():
     world = small.world(Logits(num_steps=1))
-    lessons = [teach(world.session, world.states[0], 1) for _ in range(2)]
-    shorter = replace(lessons[0], tensors=lessons[0].tensors[:-64])
+    lessons = [teach(world.runtime, world.states[0], 1, 0) for _ in range(2)]
+    shorter = replace(lessons[0], payload=lessons[0].payload[:-64])
     with pytest.raises(PackageError):
-        receive(world.session, shorter, 1)
-    swapped = teach(replace(world.session, num_rounds=1), world.states[0], 1)
-    received = receive(world.session, swapped, 1)
+        receive(world.runtime, shorter, 1)
+    swapped = teach(replace(world.runtime, num_rounds=1), world.states[0], 1, 0)
+    received = receive(world.runtime, swapped, 1)
     assert len(received.soft) == len(received.texts) > 0
     for soft in received.soft:
         assert soft.probabilities_AS.sum(1) == pytest.approx(np.ones(len(soft.ids_AS)), rel=1e-4)
@@ -211,10 +275,9 @@ def test_peers_find_the_text_of_others_hard_and_pay_for_reading_it():
     plan = small.cpm(PENS(), world).propose(
         1, world.profiles(), rng=np.random.default_rng(0), peer_losses_NN=losses_NN
     )
-    exchanges = world.exchange(1, plan)
+    exchanges = carry_out(world, 1, plan)
     rows = world.rows(1, exchanges)
-    lessons = world.lessons(1, EVERYONE)
-    sent = sum(lesson.kilobytes for lesson, _ in lessons.values()) * (len(EVERYONE) - 1)
+    sent = sum(package.kilobytes for package, _ in world.taught(1, EVERYONE)) * (len(EVERYONE) - 1)
     total = summarize([row | {"round": 1} for row in rows], [vars_of(e) for e in exchanges], [])
     assert total["kilobytes"] == pytest.approx(sent)
     assert all(row["tokens_generated"] > 0 for row in rows)
@@ -235,7 +298,8 @@ def test_rewards_measure_what_they_are_named_after(reward, monkeypatch):
         monkeypatch.setattr("knexa.agents.scoring.solve.solved", lambda *_: next(solved))
     (exchange,) = small.one_round(Random(), world)
     student = exchange.directive.students[0]
-    learned = world._trials[exchange.directive.teachers, student][1]
+    arm = (((exchange.directive.teachers, None),), student)
+    learned = world._cache.trials[arm][1]
     assert exchange.reward == reward.reward(
         before=learned.before.value, after=learned.after.value, kilobytes=0.0
     )
@@ -247,11 +311,11 @@ def test_rewards_measure_what_they_are_named_after(reward, monkeypatch):
 
 def test_skills_are_measured_where_profiles_show_them(monkeypatch):
     world = small.world(AKD(num_steps=1), measures_skills=True)
-    problems = world.session.benchmark.transfer
+    problems = world.runtime.benchmark.transfer
     known = {problems[0].category, problems[5].category}
     monkeypatch.setattr(
         "knexa.agents.scoring.solve.solved",
-        lambda session, state, asked: [problem.category in known for problem in asked],
+        lambda runtime, state, asked: [problem.category in known for problem in asked],
     )
     world.begin_round(1)
     skills = world.states[0].history.skills
@@ -272,13 +336,13 @@ def test_central_kd_teaches_everybody_as_one(settings):
     world = small.world(Ensemble(num_steps=1, **settings))
     (exchange,) = small.one_round(central_kd.CentralKD(), world)
     assert exchange.directive.teachers == exchange.directive.students == EVERYONE
-    lessons = [lesson for lesson, _ in world.lessons(1, EVERYONE).values()]
+    packages = [package for package, _ in world.taught(1, EVERYONE)]
     down = received_kilobytes(world)
-    uploads = sum(lesson.kilobytes for lesson in lessons)
+    uploads = sum(package.kilobytes for package in packages)
     scores = exchange.kilobytes - uploads - sum(down)
     assert len(set(down)) == 1
     assert scores == pytest.approx(0.0) if settings.get("vote") else scores > 0
-    delivery = world._deliveries[EVERYONE]
+    delivery = world._cache.transfers[EVERYONE, None]
     weights = [text.weight for text in delivery.received.texts]
     assert not weights or np.mean(weights) == pytest.approx(1.0)
     if settings.get("vote"):
@@ -289,15 +353,15 @@ def test_central_kd_teaches_everybody_as_one(settings):
 
 
 def test_fedavg_averages_inside_a_group_by_training_set_size():
-    world = small.world(FedAvg())
+    world = small.world(AdapterAveraging())
     world.begin_round(1)
     before = world.states
     plan = small.cpm(fedavg.FedAvg(), world).propose(
         1, world.profiles(), rng=np.random.default_rng(0)
     )
-    (exchange,) = world.exchange(1, plan)
+    (exchange,) = carry_out(world, 1, plan)
     assert exchange.directive.students == (0, 2)
-    sizes = [len(split.train) for split in world.session.splits]
+    sizes = [len(split.train) for split in world.runtime.splits]
     share = sizes[0] / (sizes[0] + sizes[2])
     for name, tensor in world.states[0].adapter.items():
         expected = share * before[0].adapter[name] + (1 - share) * before[2].adapter[name]
@@ -305,7 +369,7 @@ def test_fedavg_averages_inside_a_group_by_training_set_size():
         assert torch.equal(tensor, world.states[2].adapter[name])
     assert world.states[1] is before[1]
     assert world.states[0].optimizer == before[0].optimizer
-    uploads = sum(lesson.kilobytes for lesson, _ in world.lessons(1, (0, 2)).values())
+    uploads = sum(package.kilobytes for package, _ in world.taught(1, (0, 2)))
     down = received_kilobytes(world)
     assert exchange.kilobytes == pytest.approx(uploads + down[0] + down[2])
 
@@ -326,15 +390,15 @@ def test_fedid_trains_on_its_published_losses(monkeypatch):
 
     losses = iter([2.0, 1.5])  # the server's, on the query split
     monkeypatch.setattr(learning, "fit", record)
-    monkeypatch.setattr(learning, "mean_loss", lambda *_: next(losses))
+    monkeypatch.setattr("knexa.agents.scoring.mean_loss", lambda *_: next(losses))
     (exchange,) = small.one_round(fedid.FedID(), world)
     assert exchange.server["delta"] == 0.5
-    lessons = world.lessons(1, EVERYONE)
-    sizes = np.array([len(split.train) for split in world.session.splits], dtype=float)
+    lessons = world.taught(1, EVERYONE)
+    sizes = np.array([len(split.train) for split in world.runtime.splits], dtype=float)
     shares = sizes / sizes.sum()
     for client in EVERYONE:
         own = lessons[client][1].texts
-        expected = 0.5 + 0.5 * bool(world._deliveries[EVERYONE].received.texts)
+        expected = 0.5 + 0.5 * bool(world._cache.transfers[EVERYONE, None].received.texts)
         expected += 0.5 * shares[client] * 0.5 * bool(own)
         assert float(weight_of(fitted[client]).sum()) == pytest.approx(expected, rel=1e-4)
     candidates = pool([lessons[client][1].items for client in EVERYONE])
@@ -345,19 +409,19 @@ def test_fedid_trains_on_its_published_losses(monkeypatch):
 def what_the_server_learns(world):
     texts = []
 
-    class Hall:
-        session, states = world.session, world.states
+    class RoundContext:
+        runtime, states, round_number = world.runtime, world.states, 1
 
         def map(self, phase, tasks, keys):
-            if phase is deliveries.learn_centrally:
+            if phase is fedid_protocol.learn_centrally:
                 texts.extend(tasks[0][1])
                 return [(tasks[0][0], FitReport(1.0, 1, 1), 0.0)]
-            return world.map(phase, tasks, keys)
+            return world.pool.map(phase, tasks, keys)
 
-        def lessons(self, round_number, teachers):
-            return world.lessons(round_number, teachers)
+        def taught(self, teachers):
+            return world.taught(1, teachers)
 
-    deliveries.deliver_together(Hall(), 1, EVERYONE, (3, *EVERYONE))
+    world.runtime.protocol.deliver(RoundContext(), EVERYONE, (3, *EVERYONE))
     return texts
 
 
@@ -368,11 +432,13 @@ def test_fedids_server_learns_and_its_queries_are_never_taught(target):
     (exchange,) = small.one_round(fedid.FedID(), world)
     assert exchange.directive.students == (3, *EVERYONE)
     assert any(not torch.equal(t, untrained[n]) for n, t in world.states[3].adapter.items())
-    queries = {problem.task_id for problem in query_problems(world.session)}
+    queries = {problem.task_id for problem in world.runtime.protocol.query_problems(world.runtime)}
     assert len(queries) == 3
-    for _, received in world.lessons(1, EVERYONE).values():
+    for _, received in world.taught(1, EVERYONE):
         assert not queries & {item.task_id for item in received.items}
-    assert not queries & {text.task_id for text in world._deliveries[EVERYONE].received.texts}
+    assert not queries & {
+        text.task_id for text in world._cache.transfers[EVERYONE, None].received.texts
+    }
     assert exchange.server["optimizer_steps"] == 1
     assert (exchange.server["tokens_generated"] > 0) == (target == "server")
     assert len(world.rows(1, [exchange])) == len(world.final_samples()) // 12 == 3
@@ -403,13 +469,13 @@ def run(folder, last_round):
         checkpoint = run_dir.latest_checkpoint()
         run_dir.truncate_after(checkpoint[0] if checkpoint else -1)
         cpm = small.cpm(fedid.FedID(), world)
-        dispatch = Dispatch(faults=Faults(), sync=Sync(), seed=small.SEED, num_agents=3)
+        scheduler = EventScheduler(faults=Faults(), sync=Sync(), seed=small.SEED, num_agents=3)
         if checkpoint:
-            restore(world, cpm, dispatch, checkpoint[1])
+            restore(world, cpm, scheduler, checkpoint[1])
         run_rounds(
             world,
             cpm,
-            dispatch,
+            scheduler,
             Tracker(run_dir),
             seed=small.SEED,
             num_rounds=last_round,

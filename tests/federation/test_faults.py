@@ -14,17 +14,18 @@ from hypothesis import strategies as st
 
 from knexa.app import EXIT_USER_ERROR, run_command_line
 from knexa.exchange.package import KnowledgePackage, PackageError, TextItem, decode, encode
-from knexa.exchange.protocols import AKD, FedAvg
-from knexa.federation.dispatch import Dispatch, Sync
 from knexa.federation.envelope import seal, unseal
 from knexa.federation.faults import Copy, Faults, Schedule
+from knexa.federation.in_flight import AwaitedPackages, send
 from knexa.federation.rounds import restore, run_rounds
+from knexa.federation.scheduler import EventScheduler, Sync
 from knexa.federation.summary import summarize
-from knexa.federation.transit import Inbox, send
 from knexa.federation.world import Package
 from knexa.matchmaking import fedavg
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.regret import Regret
+from knexa.protocols.akd import AKD
+from knexa.protocols.fedavg import AdapterAveraging
 from knexa.tracking.run_directory import RunDirectory
 
 # The schedule
@@ -142,11 +143,11 @@ PACKAGE = Package(
 )
 
 
-def sent(*copies: Copy, inbox: Inbox | None = None):
+def sent(*copies: Copy, awaited: AwaitedPackages | None = None):
     return send(
         PACKAGE,
         copies,
-        Inbox() if inbox is None else inbox,
+        AwaitedPackages() if awaited is None else awaited,
         directive_id="r1-0",
         teacher=2,
         student=1,
@@ -177,14 +178,14 @@ def test_a_package_comes_with_its_first_sound_copy(copies, arrived, known, fault
 
 
 def test_a_copy_is_taken_once_and_never_after_its_directive_is_over():
-    inbox = Inbox()
-    outcome = sent(Copy(), Copy(delay_s=9.0, duplicate=True), inbox=inbox)
-    (stray,) = outcome.strays
+    awaited = AwaitedPackages()
+    outcome = sent(Copy(), Copy(delay_s=9.0, duplicate=True), awaited=awaited)
+    (stray,) = outcome.late_copies
     assert stray.arrives_s == 20.0
-    assert not inbox.take(stray.address, stray.digest)
-    inbox.close("r1-0")
-    assert not inbox.take(stray.address, stray.digest)
-    assert inbox.awaited == {}
+    assert not awaited.take(stray.address, stray.digest)
+    awaited.close("r1-0")
+    assert not awaited.take(stray.address, stray.digest)
+    assert awaited.awaited == {}
 
 
 # Language models
@@ -218,16 +219,16 @@ def run_models(folder: Path, seed: int, kill_in: int | None = None) -> list[Any]
     with RunDirectory(folder) as run_dir:
         world = small.world(AKD(num_steps=1))
         cpm = small.cpm(LinUCB(), world)
-        dispatch = Dispatch(faults=TORTURE, sync=ASYNC, seed=seed, num_agents=3)
+        scheduler = EventScheduler(faults=TORTURE, sync=ASYNC, seed=seed, num_agents=3)
         checkpoint = run_dir.rewind()
         if checkpoint:
-            restore(world, cpm, dispatch, checkpoint[1])
+            restore(world, cpm, scheduler, checkpoint[1])
         tracker = KilledTracker(run_dir)
         tracker.kill_in = kill_in
         run_rounds(
             world,
             cpm,
-            dispatch,
+            scheduler,
             tracker,
             seed=small.SEED,
             num_rounds=NUM_ROUNDS,
@@ -286,24 +287,25 @@ def test_language_models_resume_with_an_exchange_under_way(tmp_path, whole_run):
 
 @pytest.mark.slow
 def test_what_a_lost_package_weighed_is_counted_where_the_others_of_its_directive_came(tmp_path):
-    world = small.world(FedAvg())
+    world = small.world(AdapterAveraging())
     sent, came = {}, []
-    packages, exchange = world.packages, world.exchange
+    packages, commit = world.packages, world.commit
 
     def noting_packages(round_number, plan):
-        sent.update(packages(round_number, plan))
-        return sent
+        made = packages(round_number, plan)
+        sent.update(made[plan[0].id])
+        return made
 
-    def noting_exchange(round_number, plan):
-        came.extend(exchange(round_number, plan))
+    def noting_commit(round_number, trials):
+        came.extend(commit(round_number, trials))
         return came
 
-    world.packages, world.exchange = noting_packages, noting_exchange
+    world.packages, world.commit = noting_packages, noting_commit
     with RunDirectory(tmp_path / "run") as run_dir:
         run_rounds(
             world,
             small.cpm(fedavg.FedAvg(), world),
-            Dispatch(faults=Faults(lost=0.5), sync=Sync(), seed=1, num_agents=3),
+            EventScheduler(faults=Faults(lost=0.5), sync=Sync(), seed=1, num_agents=3),
             KilledTracker(run_dir),
             seed=small.SEED,
             num_rounds=1,

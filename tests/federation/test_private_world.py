@@ -6,20 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from carrying_out import carry_out
 from small_worlds import BACKBONES, SEED, world
 
+from knexa.agents.exchange_protocol import ReceivedKnowledge
 from knexa.agents.learning import learn
-from knexa.agents.lessons import Received
 from knexa.agents.privacy import Gaussian
 from knexa.agents.private_training import budget, training_spent
 from knexa.agents.profile import Paper32
-from knexa.agents.scoring import gauge
+from knexa.agents.scoring import measure
 from knexa.agents.state import KeptText
 from knexa.agents.training import DPTraining
-from knexa.exchange.protocols import AKDVerified, Similarity
 from knexa.federation.llm_world import LLMWorld
 from knexa.federation.summary import privacy_summary
 from knexa.matchmaking.base import Directive
+from knexa.protocols.akd_verified import AKDVerified
+from knexa.protocols.similarity import Similarity
 
 TRAINING = DPTraining(local_learning_rate=3e-3, kd_learning_rate=3e-3, batch_size=4)
 ROUNDS = 2
@@ -40,7 +42,7 @@ def private_world() -> LLMWorld:
 def live(made: LLMWorld, round_number: int) -> np.ndarray:
     made.begin_round(round_number)
     profiles_NF = made.profiles()
-    made.exchange(round_number, PLAN)
+    carry_out(made, round_number, PLAN)
     return profiles_NF
 
 
@@ -72,7 +74,7 @@ def test_both_budgets_compose_over_the_rounds_and_are_never_exceeded(lived):
     costs = []
     for number in range(ROUNDS + 1):
         seen = [row for row in rows if row["round"] <= number]
-        spent = privacy_summary(made.privacy, seen, training_spent(made.session, seen))
+        spent = privacy_summary(made.privacy, seen, training_spent(made.runtime, seen))
         assert spent["profiles"] is not None
         assert spent["training"] is not None
         assert spent["profiles"]["releases"] == number
@@ -85,23 +87,25 @@ def test_both_budgets_compose_over_the_rounds_and_are_never_exceeded(lived):
 
 def test_only_who_learned_has_paid_for_it(lived):
     made, _, rows, _ = lived
-    spent = training_spent(made.session, rows)
+    spent = training_spent(made.runtime, rows)
     assert spent is not None
     steps = [agent["steps"] for agent in spent["per_agent"]]
-    planned = [budget(made.session, agent).num_steps for agent in range(len(BACKBONES))]
+    planned = [budget(made.runtime, agent).num_steps for agent in range(len(BACKBONES))]
     assert steps[1] == planned[1]  # it was taught in both rounds
     assert steps[0] == planned[0] - 2 * ROUNDS
     assert made.states[0].optimizer_steps == steps[0]
 
 
 def test_what_a_student_is_taught_reaches_its_adapter(lived):
-    session = replace(lived[0].session, num_rounds=ROUNDS + 1)
-    state, task = lived[0].states[1], session.benchmark.transfer[0].task_id
+    runtime = replace(lived[0].runtime, num_rounds=ROUNDS + 1)
+    state, task = lived[0].states[1], runtime.benchmark.transfer[0].task_id
     text = KeptText(task_id=task, completion="    return 1\n")
-    before = gauge(session, state)
+    before = measure(runtime, state)
     none = {"blocked": 0, "redacted": 0, "counted": 0}
-    taught, report = learn(session, state, Received(guardrail=none, texts=(text,)), 3, before)
-    alone, _ = learn(session, state, None, 3, before)
+    taught, report = learn(
+        runtime, state, ReceivedKnowledge(guardrail=none, texts=(text,)), 3, before
+    )
+    alone, _ = learn(runtime, state, None, 3, before)
     assert report.fit.optimizer_steps == 2
     assert any(not torch.equal(taught.adapter[name], alone.adapter[name]) for name in alone.adapter)
 
@@ -110,9 +114,9 @@ def test_similarities_are_learnt_beside_private_noise():
     made = world(Similarity(num_problems=4, num_steps=2), training=TRAINING)
     plan = (Directive(id=1, teachers=(0,), students=(1,), protocol="similarity"),)
     made.begin_round(1)
-    (exchange,) = made.exchange(1, plan)
+    (exchange,) = carry_out(made, 1, plan)
     assert np.isfinite(exchange.reward)
 
 
 def test_without_private_training_nothing_is_promised():
-    assert training_spent(world(AKDVerified()).session, []) is None
+    assert training_spent(world(AKDVerified()).runtime, []) is None

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from knexa.federation.dispatch import Dispatch, Sync
 from knexa.federation.faults import Faults
 from knexa.federation.rounds import restore, run_rounds
-from knexa.federation.world import Exchange, Package
+from knexa.federation.scheduler import EventScheduler, Sync
+from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.base import Probe
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
@@ -63,16 +63,16 @@ class FormulaWorld:
         package = Package(
             parts=(b"formula",), kilobytes=1.5, tokens_generated=7, items_sent=3, guardrail={}
         )
-        return {directive.teachers[0]: package for directive in plan}
+        return {each.id: {each.teachers[0]: package} for each in plan}
 
-    def learning_tokens(self, round_number, plan):
-        return {directive.students[0]: 100 for directive in plan}
+    def try_learning(self, round_number, plan):
+        return [Trial(directive=each, learning_tokens={each.students[0]: 100}) for each in plan]
 
-    def exchange(self, round_number, plan):
+    def commit(self, round_number, trials):
         if round_number == self.fail_in_round:
             raise RoundKilledError
         gains, exchanges = self._gains(), []
-        for directive in plan:
+        for directive in [trial.directive for trial in trials]:
             teacher, student = directive.pair
             self.skills[student] += gains[teacher, student]
             exchanges.append(
@@ -83,7 +83,6 @@ class FormulaWorld:
                     items_sent=3,
                     items_kept=2,
                     guardrail={"blocked": 0, "redacted": 0, "counted": 1},
-                    tokens_generated=7,
                 )
             )
         return exchanges
@@ -119,15 +118,15 @@ def _cpm(policy, num_pairs=None):
 def _run(path, world, *, policy=None, regret=2, num_pairs=None):
     with RunDirectory(path) as run_dir:
         cpm = _cpm(policy or LinUCB(), num_pairs)
-        dispatch = Dispatch(faults=Faults(), sync=Sync(), seed=SEED, num_agents=NUM_AGENTS)
+        scheduler = EventScheduler(faults=Faults(), sync=Sync(), seed=SEED, num_agents=NUM_AGENTS)
         checkpoint = run_dir.latest_checkpoint()
         run_dir.truncate_after(checkpoint[0] if checkpoint else -1)
         if checkpoint:
-            restore(world, cpm, dispatch, checkpoint[1])
+            restore(world, cpm, scheduler, checkpoint[1])
         run_rounds(
             world,
             cpm,
-            dispatch,
+            scheduler,
             Tracker(run_dir),
             seed=SEED,
             num_rounds=NUM_ROUNDS,

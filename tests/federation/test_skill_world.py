@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from carrying_out import carry_out
 from formula_runs import cumulative_regret, skill_world
 
 from knexa.data.divergence import jensen_shannon
@@ -20,8 +21,8 @@ def test_methods_meet_the_same_agents_and_the_same_noise():
     first.begin_round(1)
     second.begin_round(1)
     np.testing.assert_array_equal(first.profiles(), second.profiles())
-    alone = first.exchange(1, plan((2, 5)))
-    among_others = second.exchange(1, plan((0, 1), (2, 5), (3, 4)))
+    alone = carry_out(first, 1, plan((2, 5)))
+    among_others = carry_out(second, 1, plan((0, 1), (2, 5), (3, 4)))
     assert alone[0].reward == among_others[1].reward
     assert skill_world(4).skills_NC.tolist() != skill_world(3).skills_NC.tolist()
 
@@ -33,7 +34,7 @@ def test_an_observed_reward_is_the_true_mean_plus_noise_of_the_stated_size():
         world.round = number
         means_NN = world.probe(number).rewards_NN
         skills = world.skills_NC.copy()
-        (exchange,) = world.exchange(number, plan((1, 2)))
+        (exchange,) = carry_out(world, number, plan((1, 2)))
         world.skills_NC = skills
         residuals.append(exchange.reward - means_NN[1, 2])
     assert np.mean(residuals) == pytest.approx(0.0, abs=0.01)
@@ -45,7 +46,7 @@ def test_without_noise_a_reward_is_what_the_students_own_error_falls_by():
     world.begin_round(1)
     expected = world.probe(1).rewards_NN[4, 0]
     before = 1 - (world.weights_NC[0] * world.skills_NC[0]).sum()
-    (exchange,) = world.exchange(1, plan((4, 0)))
+    (exchange,) = carry_out(world, 1, plan((4, 0)))
     after = 1 - (world.weights_NC[0] * world.skills_NC[0]).sum()
     assert exchange.reward == pytest.approx(expected)
     assert exchange.reward == pytest.approx(before - after - 1e-4 * exchange.kilobytes)
@@ -55,7 +56,7 @@ def test_a_lesson_helps_where_the_teacher_is_better_and_costs_where_it_is_worse(
     world = skill_world(harm=0.3)
     world.begin_round(1)
     before_C, teacher_C = world.skills_NC[1].copy(), world.skills_NC[0].copy()
-    world.exchange(1, plan((0, 1)))
+    carry_out(world, 1, plan((0, 1)))
     change_C = world.skills_NC[1] - before_C
     better_C = teacher_C > before_C
     assert better_C.any()
@@ -102,7 +103,7 @@ def test_saved_agents_go_on_as_if_never_stopped(tmp_path):
     whole = skill_world(5)
     for number in (1, 2):
         whole.begin_round(number)
-        whole.exchange(number, plan((0, 1), (2, 3)))
+        carry_out(whole, number, plan((0, 1), (2, 3)))
     whole.save(tmp_path)
     resumed = skill_world(5)
     resumed.load(tmp_path)

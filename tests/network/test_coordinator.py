@@ -3,7 +3,7 @@
 import pytest
 from rounds import Town, expected_rows, profile, reward, told
 
-from knexa.federation.dispatch import Sync
+from knexa.federation.scheduler import Sync
 from knexa.network.errands import Answer
 from knexa.network.refusals import RefusedError
 

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from carrying_out import carry_out
 
 from knexa.agents.profile import Paper32
 from knexa.agents.state import AgentState, save_state
 from knexa.agents.training import DPTraining
 from knexa.errors import UserError
-from knexa.exchange.protocols import AKD
 from knexa.matchmaking.base import Directive
 from knexa.matchmaking.rewards import LocalLoss
 from knexa.network.llm_work import LLMWork
 from knexa.network.packages import Assignment
+from knexa.protocols.akd import AKD
 from knexa.tracking.run_directory import RunDirectory
 
 LESSON = Assignment(id="r1-0", teacher="a0", student="a1", address="", round=1)
@@ -39,7 +40,7 @@ class Party:
 
     def __getattr__(self, step: str) -> Any:
         work = LLMWork(
-            self._world.session,
+            self._world.runtime,
             self._index,
             profile=Paper32(),
             reward=LocalLoss(),
@@ -76,7 +77,7 @@ def test_teacher_and_student_end_as_in_one_process(world: Any, tmp_path: Path) -
     teacher.finish(results)
     teacher.finish(results)
 
-    (exchange,) = world.exchange(1, (directive,))
+    (exchange,) = carry_out(world, 1, (directive,))
     assert (answer.reward, answer.kilobytes) == (exchange.reward, exchange.kilobytes)
     assert (answer.items_sent, answer.items_kept) == (exchange.items_sent, exchange.items_kept)
     assert answer.guardrail == exchange.guardrail
@@ -131,9 +132,9 @@ def test_a_repeated_lesson_is_of_the_state_before_learning(world: Any, tmp_path:
 @pytest.fixture
 def private_world(world: Any) -> Any:
     """The same with DP training."""
-    training = world.session.training
+    training = world.runtime.training
     rates = {name: getattr(training, name) for name in ("local_learning_rate", "kd_learning_rate")}
-    world.session.training = DPTraining(**rates, batch_size=training.batch_size)
+    world.runtime.training = DPTraining(**rates, batch_size=training.batch_size)
     return world
 
 
@@ -141,7 +142,7 @@ def private_world(world: Any) -> Any:
 def test_what_hides_private_data_is_known_to_the_agent_alone(
     private_world: Any, tmp_path: Path, is_secret: bool
 ) -> None:
-    private_world.session.secret_noise = is_secret
+    private_world.runtime.secret_noise = is_secret
     parties = [Party(private_world, 0, tmp_path / name) for name in "ab"]
     for party in parties:
         party.prepare(1, {})
@@ -155,7 +156,7 @@ def test_what_hides_private_data_is_known_to_the_agent_alone(
 
 def test_lessons_beyond_the_budget_are_refused(private_world: Any, tmp_path: Path) -> None:
     teacher, student = (Party(private_world, index, tmp_path / str(index)) for index in (0, 1))
-    session = private_world.session
+    session = private_world.runtime
     assert session.protocol.num_steps == 1
     package = teacher.teach(LESSON)
     most = session.num_rounds * (session.local_batches(1) + 1)
@@ -194,11 +195,11 @@ def test_a_folder_of_another_is_refused(world: Any, tmp_path: Path, what: str) -
 
 
 def _move_to_another_backbone(world: Any) -> None:
-    session, roster = world.session, world.session.roster
+    session, roster = world.runtime, world.runtime.roster
     agents = (replace(roster.agents[0], backbone="another"), *roster.agents[1:])
     backbones = roster.backbones | {"another": roster.backbone_of(0)}
     moved = replace(roster, agents=agents, backbones=backbones)
-    world.session = replace(session, roster=moved)
+    world.runtime = replace(session, roster=moved)
 
 
 def test_a_folder_that_is_no_agents_is_refused(world: Any, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.utils.data import DataLoader
 
 from knexa.agents.state import AgentState
-from knexa.agents.training import Batch, FitReport, Training, objective
+from knexa.agents.training import Batch, ExtraLoss, FitReport, Training, objective
 from knexa.backbones.load import LoadedBackbone
 
 FIRST_LOSS_SCALE = 2.0**10
@@ -34,11 +34,13 @@ class AdapterModule(L.LightningModule):
         state: AgentState,
         *,
         num_batches: int,
+        extra_loss: ExtraLoss | None = None,
     ) -> None:
         super().__init__()
         self.model = loaded.model
         # In a function, not an attribute: Lightning would take the compiled model for a second one.
-        self.objective = partial(objective, loaded.compiled if training.compile else loaded.model)
+        model = loaded.compiled if training.compile else loaded.model
+        self.objective = partial(objective, model, extra_loss=extra_loss)
         self.parameters_by_name = loaded.adapter_parameters
         self.training_config = training
         self.learning_rate = learning_rate
@@ -164,9 +166,8 @@ def trained_state(
 
 
 def num_tokens(batches: Iterable[Batch]) -> int:
-    """Return how many tokens the batches hold, prompts included and padding not."""
-    masks = ("mask_BT", "prompt_mask_PT")
-    return sum(int(batch[mask].sum()) for batch in batches for mask in masks if mask in batch)
+    """Return how many tokens the batches' masks hold, prompts included and padding not."""
+    return sum(int(t.sum()) for batch in batches for name, t in batch.items() if "mask" in name)
 
 
 @contextmanager
@@ -188,6 +189,7 @@ def fit(
     learning_rate: float,
     accelerator: str,
     seed: int,
+    extra_loss: ExtraLoss | None = None,
 ) -> tuple[AgentState, FitReport]:
     """Train the adapter in the backbone's slot (``state``'s) on ``batches``, once over.
 
@@ -196,7 +198,14 @@ def fit(
     if not batches:
         return state, FitReport(None, 0, 0)
     loaded.model.train()
-    module = AdapterModule(loaded, training, learning_rate, state, num_batches=len(batches))
+    module = AdapterModule(
+        loaded,
+        training,
+        learning_rate,
+        state,
+        num_batches=len(batches),
+        extra_loss=extra_loss,
+    )
     with seeded(loaded.model, seed), quiet_lightning():
         run_trainer(module, batches, training, accelerator)
     optimizer = module.optimizers(use_pl_optimizer=False)

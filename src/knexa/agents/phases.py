@@ -1,4 +1,4 @@
-"""An agent's phases: pure functions of (session, state, inputs), run wherever the engine likes.
+"""An agent's phases: pure functions of (runtime, state, inputs), run wherever the engine likes.
 
 None reads the global test set but ``evaluate`` and ``answer_finally``, whose results only the
 report sees. Every draw is seeded by (run seed, phase, round, agent), so a trial ("what if j had
@@ -12,99 +12,141 @@ from typing import Any
 import numpy as np
 
 from knexa.agents import solve
+from knexa.agents.exchange_protocol import (
+    ExchangeContext,
+    Learned,
+    Measurement,
+    OutgoingPackage,
+    ReceivedKnowledge,
+    Topics,
+)
 from knexa.agents.learning import train
+from knexa.agents.runtime import Runtime
 from knexa.agents.scoring import refuse_divergence, skills, validation_loss
-from knexa.agents.session import Session
 from knexa.agents.state import AgentState
 from knexa.agents.training import FitReport
 from knexa.engine.pausing import pausing
-from knexa.exchange.protocols import Distillation, FedAvg
 from knexa.seeding import derive_seed
 
 
-def start(session: Session, index: int) -> AgentState:
+def start(runtime: Runtime, index: int) -> AgentState:
     """Return agent ``index`` before any training: a fresh adapter, an empty history.
 
-    Under FedAvg a group begins with one adapter, the first member's (McMahan et al. 2017: clients
-    start from one model): the mean of B and that of A make the mean of B A where A began alike.
+    Where the protocol ``shares_start``, agents with equal backbones begin with the first's adapter.
     """
     from knexa.backbones.load import initial_adapter
 
-    backbones = [member.backbone for member in session.members]
-    loaded = session.pool.get(backbones[index])
-    shared = isinstance(session.protocol, FedAvg)
-    draw = backbones.index(backbones[index]) if shared else index
-    seed = derive_seed(session.seed, "adapter", draw)
+    backbones = [member.backbone for member in runtime.members]
+    loaded = runtime.pool.get(backbones[index])
+    draw = backbones.index(backbones[index]) if runtime.protocol.shares_start else index
+    seed = derive_seed(runtime.seed, "adapter", draw)
     return AgentState(index=index, adapter=initial_adapter(loaded, seed))
 
 
 def update_locally(
-    session: Session, state: AgentState, round_number: int
+    runtime: Runtime, state: AgentState, round_number: int
 ) -> tuple[AgentState, FitReport]:
     """Train on the private data for E epochs, then measure the agent on its validation split.
 
-    Where the protocol rehearses, every batch also carries text from the replay store, weighed as in
+    Where the protocol rehearses, every batch also carries text that the agent kept, weighed as in
     Eq. 2. The measurements go into the state's history, which profiles are made from.
 
     Raises:
         UserError: The learning rate makes training diverge.
     """
-    protocol = session.protocol
-    terms, alpha = [], 0.0
-    if isinstance(protocol, Distillation) and protocol.rehearses:
-        tokenizer = session.backbone(state).tokenizer
-        alpha = protocol.alpha(round_number, session.num_rounds)
-        terms = [(alpha, [session.kept_example(tokenizer, text) for text in state.replay])]
+    context = ExchangeContext(runtime, round_number)
+    alpha, terms = runtime.protocol.rehearsal(context, state)
     trained, report = train(
-        session,
+        runtime,
         state,
         terms,
         alpha=alpha,
-        num_batches=session.local_batches(state.index),
-        learning_rate=session.training.local_learning_rate,
+        num_batches=runtime.local_batches(state.index),
+        learning_rate=runtime.training.local_learning_rate,
         purpose="local",
         round_number=round_number,
     )
-    return _measure_privately(session, trained, report), report
+    return _measure_privately(runtime, trained, report), report
 
 
-def _measure_privately(session: Session, state: AgentState, report: FitReport) -> AgentState:
-    loss = validation_loss(session, state)
-    refuse_divergence(session, state, loss, "local")
-    problems = session.splits[state.index].validation
-    answers = solve.answer(session, state, problems, temperature=0.0, seed=0, is_executed=True)
-    score = solve.score(session, problems, answers)
+def teach(
+    runtime: Runtime,
+    state: AgentState,
+    round_number: int,
+    sender: int,
+    topics: Topics = None,
+) -> OutgoingPackage:
+    """Return what the agent sends in the round, under the name of ``sender``."""
+    context = ExchangeContext(runtime, round_number, topics)
+    return runtime.protocol.teach(context, state, sender)
+
+
+@pausing
+def receive(
+    runtime: Runtime, package: OutgoingPackage, round_number: int, topics: Topics = None
+) -> Generator[None, None, ReceivedKnowledge]:
+    """Return what anybody keeps of a package: it depends on no student.
+
+    Raises:
+        PackageError: The package is not valid.
+    """
+    received = runtime.protocol.receive(ExchangeContext(runtime, round_number, topics), package)
+    return (yield from received) if isinstance(received, Generator) else received
+
+
+def learn(
+    runtime: Runtime,
+    state: AgentState,
+    received: ReceivedKnowledge | None,
+    round_number: int,
+    before: Measurement,
+) -> tuple[AgentState, Learned]:
+    """Return the student after learning; without ``received`` this is the no-teacher arm.
+
+    Raises:
+        UserError: The learning rate makes training diverge.
+    """
+    context = ExchangeContext(runtime, round_number)
+    return runtime.protocol.learn(context, state, received, before)
+
+
+def _measure_privately(runtime: Runtime, state: AgentState, report: FitReport) -> AgentState:
+    loss = validation_loss(runtime, state)
+    refuse_divergence(runtime, state, loss, "local")
+    problems = runtime.splits[state.index].validation
+    answers = solve.answer(runtime, state, problems, temperature=0.0, seed=0, is_executed=True)
+    score = solve.score(runtime, problems, answers)
     history = state.history
     return state.with_history(
         pass_at_1=(*history.pass_at_1[-1:], score.pass_at_1 or 0.0),
         codebleu=(*history.codebleu[-1:], score.codebleu_fixed or 0.0),
         perplexity=(*history.perplexity[-1:], float(np.exp(min(loss, 50.0)))),
         train_loss=report.loss if report.loss is not None else history.train_loss,
-        skills=skills(session, state) if session.measures_skills else history.skills,
+        skills=skills(runtime, state) if runtime.measures_skills else history.skills,
     )
 
 
 @pausing
-def evaluate(session: Session, state: AgentState) -> Generator[None, None, dict[str, Any]]:
+def evaluate(runtime: Runtime, state: AgentState) -> Generator[None, None, dict[str, Any]]:
     """Return the greedy score on the global test set, for the report alone."""
-    problems = session.benchmark.test
-    answers = solve.answer(session, state, problems, temperature=0.0, seed=0, is_executed=True)
+    problems = runtime.benchmark.test
+    answers = solve.answer(runtime, state, problems, temperature=0.0, seed=0, is_executed=True)
     yield
-    return asdict(solve.score(session, problems, answers))
+    return asdict(solve.score(runtime, problems, answers))
 
 
 @pausing
 def answer_finally(
-    session: Session, state: AgentState
+    runtime: Runtime, state: AgentState
 ) -> Generator[None, None, list[dict[str, Any]]]:
     """Return n sampled completions of every test problem with outcome and CodeBLEU."""
-    settings, problems = session.evaluation, session.benchmark.test
+    settings, problems = runtime.evaluation, runtime.benchmark.test
     answers = solve.answer(
-        session,
+        runtime,
         state,
         problems,
         temperature=settings.temperature,
-        seed=derive_seed(session.seed, "final", state.index),
+        seed=derive_seed(runtime.seed, "final", state.index),
         num_samples=settings.num_samples,
         is_executed=True,
     )
@@ -112,7 +154,7 @@ def answer_finally(
     owners = [problem for problem in problems for _ in range(settings.num_samples)]
     completions = [given.completion for given in answers]
     bleus = [solve.codebleu(*pair) for pair in zip(owners, completions, strict=True)]
-    outcomes = solve.execute(session, owners, completions)
+    outcomes = solve.execute(runtime, owners, completions)
     found = zip(owners, completions, bleus, outcomes, strict=True)
     return [
         {

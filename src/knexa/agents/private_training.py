@@ -10,7 +10,7 @@ that AdamW does after is post-processing.
 problem, added or removed, over the whole run; sizes of the training sets count as public. It does
 not cover what is measured on private data beside training: profiles (see ``privacy``), validation
 losses and the rewards made of them, training losses. Draws and noise come from the run's seed, so
-whoever knows it can take the noise off, or from the system's entropy (``Session.secret_noise``);
+whoever knows it can take the noise off, or from the system's entropy (``Runtime.secret_noise``);
 their generators are not made for secrets. Probes try many exchanges and are not counted: they are
 the experimenter's, not the agents'.
 """
@@ -27,12 +27,19 @@ import torch
 
 from knexa.agents.accounting import calibrated_noise, epsilon_spent, require_opacus
 from knexa.agents.lightning_module import adamw, num_tokens, seeded, trained_state
-from knexa.agents.session import Session
+from knexa.agents.runtime import Runtime
 from knexa.agents.state import AgentState
-from knexa.agents.training import Batch, DPTraining, Example, FitReport, collate, objective
+from knexa.agents.training import (
+    Batch,
+    DPTraining,
+    Example,
+    ExtraLoss,
+    FitReport,
+    collate,
+    objective,
+)
 from knexa.backbones.load import LoadedBackbone
 from knexa.errors import UserError
-from knexa.exchange.protocols import Distillation
 from knexa.seeding import derive_rng, derive_seed
 
 
@@ -51,19 +58,17 @@ class Budget:
     noise_multiplier: float
 
 
-def budget(session: Session, agent: int) -> Budget:
+def budget(runtime: Runtime, agent: int) -> Budget:
     """Return the sampling and noise that keep the agent within the configured budget.
 
     Raises:
         UserError: Opacus is missing, or the budget is too small.
     """
-    training, size = session.training, len(session.private(agent))
+    training, size = runtime.training, len(runtime.private(agent))
     assert isinstance(training, DPTraining)
     sample_rate = min(1.0, training.batch_size * training.accumulate / size)
-    local = -(-session.local_batches(agent) // training.accumulate)
-    protocol = session.protocol
-    exchange = protocol.num_steps if isinstance(protocol, Distillation) else 0
-    num_steps = session.num_rounds * (local + exchange)
+    local = -(-runtime.local_batches(agent) // training.accumulate)
+    num_steps = runtime.num_rounds * (local + runtime.protocol.steps_per_exchange)
     noise_multiplier = calibrated_noise(
         epsilon=training.epsilon,
         delta=training.delta,
@@ -73,21 +78,21 @@ def budget(session: Session, agent: int) -> Budget:
     return Budget(sample_rate=sample_rate, num_steps=num_steps, noise_multiplier=noise_multiplier)
 
 
-def training_spent(session: Session, rounds: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def training_spent(runtime: Runtime, rounds: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Return what the steps in ``rounds`` have cost each agent; None without DP training.
 
     Steps without private data count too: they only cost less.
     """
-    training = session.training
+    training = runtime.training
     if not isinstance(training, DPTraining):
         return None
     agents = [
         agent_spent(
-            session,
+            runtime,
             agent,
             sum(row["optimizer_steps"] for row in rounds if row["agent"] == agent),
         )
-        for agent in range(len(session.roster.agents))
+        for agent in range(len(runtime.roster.agents))
     ]
     return {
         "epsilon": max(agent["epsilon"] for agent in agents),
@@ -98,13 +103,13 @@ def training_spent(session: Session, rounds: Sequence[dict[str, Any]]) -> dict[s
     }
 
 
-def agent_spent(session: Session, agent: int, num_steps: int) -> dict[str, Any]:
+def agent_spent(runtime: Runtime, agent: int, num_steps: int) -> dict[str, Any]:
     """Return what so many steps have cost an agent under DP training.
 
     Raises:
         UserError: Opacus is missing, or the budget is too small.
     """
-    training, its = session.training, budget(session, agent)
+    training, its = runtime.training, budget(runtime, agent)
     assert isinstance(training, DPTraining)
     epsilon = epsilon_spent(
         noise_multiplier=its.noise_multiplier,
@@ -134,7 +139,7 @@ class PrivateStep:
 
 
 def train_privately(
-    session: Session,
+    runtime: Runtime,
     state: AgentState,
     loaded: LoadedBackbone,
     own: Sequence[Example],
@@ -145,22 +150,23 @@ def train_privately(
     learning_rate: float,
     purpose: str,
     round_number: int,
+    extra_loss: ExtraLoss | None,
 ) -> tuple[AgentState, FitReport]:
     """Train on Poisson draws of ``own`` beside the public batches (empty ones hold nothing).
 
     Raises:
         UserError: The agent's steps are used up: a matchmaker asked for more lessons than rounds.
     """
-    training = session.training
+    training = runtime.training
     assert isinstance(training, DPTraining)
-    its, group = budget(session, state.index), training.accumulate
+    its, group = budget(runtime, state.index), training.accumulate
     if state.optimizer_steps + -(-num_batches // group) > its.num_steps:
         raise UserError(
-            f"training=dp: agent {session.members[state.index].name} has spent its budget, "
-            f"{its.num_steps} steps in {session.num_rounds} rounds, and trains no further"
+            f"training=dp: agent {runtime.members[state.index].name} has spent its budget, "
+            f"{its.num_steps} steps in {runtime.num_rounds} rounds, and trains no further"
         )
     keys = (round_number, state.index)
-    secret = secrets.randbits(62) if session.secret_noise else session.seed
+    secret = secrets.randbits(62) if runtime.secret_noise else runtime.seed
     rng = derive_rng(secret, f"{purpose}-poisson", *keys)
     steps = [
         PrivateStep(
@@ -181,6 +187,7 @@ def train_privately(
         noise_multiplier=its.noise_multiplier,
         learning_rate=learning_rate,
         seed=derive_seed(secret, purpose, *keys),
+        extra_loss=extra_loss,
     )
 
 
@@ -208,6 +215,7 @@ def fit_privately(
     noise_multiplier: float,
     learning_rate: float,
     seed: int,
+    extra_loss: ExtraLoss | None = None,
 ) -> tuple[AgentState, FitReport]:
     """Train the adapter in the backbone's slot (``state``'s), one optimizer step a ``PrivateStep``.
 
@@ -223,6 +231,7 @@ def fit_privately(
         noise_multiplier: z; 0 adds no noise.
         learning_rate: AdamW's rate.
         seed: Of dropout and noise.
+        extra_loss: The exchange protocol's own loss of the public batches.
     """
     if not steps:
         return state, FitReport(None, 0, 0)
@@ -245,7 +254,7 @@ def fit_privately(
             for parameter in parameters.values():
                 assert parameter.grad is not None
                 parameter.grad.mul_(scale)
-            loss += _add_public_gradient(hooked, step.public, training.accumulate)
+            loss += _add_public_gradient(hooked, step.public, training.accumulate, extra_loss)
             torch.nn.utils.clip_grad_norm_(parameters.values(), training.gradient_clip)
             optimizer.step()
             schedule.step()
@@ -273,12 +282,14 @@ def _noisy_gradient(hooked: Any, mechanism: Any, batches: Sequence[Batch]) -> fl
     return total
 
 
-def _add_public_gradient(hooked: Any, batches: Sequence[Batch], accumulate: int) -> float:
+def _add_public_gradient(
+    hooked: Any, batches: Sequence[Batch], accumulate: int, extra_loss: ExtraLoss | None
+) -> float:
     """Add the exact gradient of the public objective, a mean over batches; return its value."""
     total = 0.0
     hooked.disable_hooks()
     for batch in batches:
-        loss = objective(hooked, _moved(batch, hooked)) / accumulate
+        loss = objective(hooked, _moved(batch, hooked), extra_loss) / accumulate
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     hooked.enable_hooks()

@@ -1,7 +1,7 @@
 """What an agent measures without being trained: its losses, its scores of text, its skills."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from knexa.agents import solve
-from knexa.agents.session import Session
+from knexa.agents.exchange_protocol import Measurement
+from knexa.agents.runtime import Runtime
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import (
     Example,
@@ -21,40 +22,26 @@ from knexa.agents.training import (
 )
 from knexa.data.problem import CATEGORIES, Problem
 from knexa.errors import UserError
-from knexa.exchange.package import PackageLimits, decode
-from knexa.exchange.tensors import pack
 
 MOST_LOGIT_BYTES = 4 << 30
 """What the logits of sequences that are measured together may take in 32 bits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gauge:
-    """An agent measured before or after an exchange.
-
-    Attributes:
-        loss: Mean token cross-entropy on its validation split, in nats; None without one.
-        value: What the reward is measured by; None where it is a loss that the agent has not.
-    """
-
-    loss: float | None
-    value: float | None
-
-
-def gauge(session: Session, state: AgentState) -> Gauge:
+def measure(runtime: Runtime, state: AgentState) -> Measurement:
     """Return the agent's validation loss and what the configured reward asks for."""
-    loss = validation_loss(session, state) if state.index < len(session.splits) else None
-    match session.measure:
+    loss = validation_loss(runtime, state) if state.index < len(runtime.splits) else None
+    match runtime.measure:
         case "transfer_loss":
-            return Gauge(loss, mean_loss(session, state, _references(session, state)))
+            return Measurement(loss, mean_loss(runtime, state, _references(runtime, state)))
         case "transfer_pass":
-            return Gauge(loss, pass_rate(solve.solved(session, state, session.benchmark.transfer)))
+            solved = solve.solved(runtime, state, runtime.benchmark.transfer)
+            return Measurement(loss, pass_rate(solved))
         case _:
-            return Gauge(loss, loss)
+            return Measurement(loss, loss)
 
 
 def refuse_divergence(
-    session: Session, state: AgentState, loss: float | None, rate: Literal["local", "kd"]
+    runtime: Runtime, state: AgentState, loss: float | None, rate: Literal["local", "kd"]
 ) -> None:
     """Check the validation loss that training at that learning rate has led to.
 
@@ -64,46 +51,46 @@ def refuse_divergence(
     if loss is not None and not np.isfinite(loss):
         key = f"{rate}_learning_rate"
         raise UserError(
-            f"training.{key}={getattr(session.training, key):g}: training of agent "
-            f"{session.members[state.index].name} diverges (validation loss {loss:g}); lower it"
+            f"training.{key}={getattr(runtime.training, key):g}: training of agent "
+            f"{runtime.members[state.index].name} diverges (validation loss {loss:g}); lower it"
         )
 
 
-def _references(session: Session, state: AgentState) -> list[Example]:
-    return reference_examples(session, state, session.benchmark.transfer)
+def _references(runtime: Runtime, state: AgentState) -> list[Example]:
+    return reference_examples(runtime, state, runtime.benchmark.transfer)
 
 
 def reference_examples(
-    session: Session, state: AgentState, problems: Sequence[Problem]
+    runtime: Runtime, state: AgentState, problems: Sequence[Problem]
 ) -> list[Example]:
     """Return the problems with their canonical solutions in the agent's tokens."""
-    tokenizer = session.backbone(state).tokenizer
-    return [session.example(tokenizer, problem) for problem in problems]
+    tokenizer = runtime.backbone(state).tokenizer
+    return [runtime.example(tokenizer, problem) for problem in problems]
 
 
-def validation_loss(session: Session, state: AgentState) -> float:
+def validation_loss(runtime: Runtime, state: AgentState) -> float:
     """Return L_i of Eq. 3: the mean token cross-entropy on the validation split, in nats."""
-    problems = session.splits[state.index].validation
-    return mean_loss(session, state, reference_examples(session, state, problems))
+    problems = runtime.splits[state.index].validation
+    return mean_loss(runtime, state, reference_examples(runtime, state, problems))
 
 
-def text_loss(session: Session, state: AgentState, texts: Sequence[KeptText]) -> float:
+def text_loss(runtime: Runtime, state: AgentState, texts: Sequence[KeptText]) -> float:
     """Return the mean token cross-entropy on somebody's text, in nats; infinite without any.
 
     Every token counts alike, whatever its text weighs in a lesson.
     """
-    tokenizer = session.backbone(state).tokenizer
-    examples = [session.kept_example(tokenizer, replace(text, weight=1.0)) for text in texts]
-    return mean_loss(session, state, examples) if examples else float("inf")
+    tokenizer = runtime.backbone(state).tokenizer
+    examples = [runtime.kept_example(tokenizer, replace(text, weight=1.0)) for text in texts]
+    return mean_loss(runtime, state, examples) if examples else float("inf")
 
 
-def mean_loss(session: Session, state: AgentState, examples: Sequence[Example]) -> float:
+def mean_loss(runtime: Runtime, state: AgentState, examples: Sequence[Example]) -> float:
     """Return the mean cross-entropy over the examples' answer tokens, in nats."""
-    loaded = session.backbone(state)
+    loaded = runtime.backbone(state)
     loaded.model.eval()
     device = next(loaded.model.parameters()).device
     total, tokens = 0.0, 0
-    for part in _parts(session, loaded.model, examples):
+    for part in _parts(runtime, loaded.model, examples):
         chunk = examples[part]
         count = sum(len(example.ids) - example.num_prompt for example in chunk)
         batch = collate([(1.0, chunk)], loaded.tokenizer.pad_token_id)
@@ -115,9 +102,9 @@ def mean_loss(session: Session, state: AgentState, examples: Sequence[Example]) 
     return total / max(tokens, 1)
 
 
-def _parts(session: Session, model: Any, examples: Sequence[Example]) -> Iterator[slice]:
+def _parts(runtime: Runtime, model: Any, examples: Sequence[Example]) -> Iterator[slice]:
     """Yield which examples are measured together, in order: at most a batch, as logits allow."""
-    size = session.evaluation.batch_size
+    size = runtime.evaluation.batch_size
     for begin in range(0, len(examples), size):
         end = min(begin + size, len(examples))
         longest = max(len(example.ids) for example in examples[begin:end])
@@ -126,37 +113,19 @@ def _parts(session: Session, model: Any, examples: Sequence[Example]) -> Iterato
             yield slice(first, min(first + rows, end))
 
 
-def score_pool(
-    session: Session, state: AgentState, package: bytes, num_teachers: int, round_number: int
-) -> bytes:
-    """Return the package of the agent's mean log-probability of every pooled answer, in order."""
-    items = decode(package, limits=pool_limits(num_teachers)).items
-    texts = [KeptText(task_id=item.task_id, completion=item.completion) for item in items]
-    scores_C = mean_log_probs(session, state, texts)
-    return pack("scores", session.members[state.index].name, round_number, {"scores": scores_C})
-
-
-def pool_limits(num_teachers: int) -> PackageLimits:
-    """Return what a pool of so many teachers' text may hold: as much as their packages together."""
-    one = PackageLimits()
-    return PackageLimits(
-        max_bytes=one.max_bytes * num_teachers, max_items=one.max_items * num_teachers
-    )
-
-
 @torch.inference_mode()
 def mean_log_probs(
-    session: Session, state: AgentState, texts: Sequence[KeptText]
+    runtime: Runtime, state: AgentState, texts: Sequence[KeptText]
 ) -> NDArray[np.float32]:
     """Return the mean log-probability of each text's tokens, in nats."""
-    loaded = session.backbone(state)
+    loaded = runtime.backbone(state)
     loaded.model.eval()
     device = next(loaded.model.parameters()).device
-    unsorted = [session.kept_example(loaded.tokenizer, text) for text in texts]
+    unsorted = [runtime.kept_example(loaded.tokenizer, text) for text in texts]
     order = sorted(range(len(unsorted)), key=lambda index: (len(unsorted[index].ids), index))
     examples = [unsorted[index] for index in order]
     scores_C = np.zeros(len(examples), dtype=np.float32)
-    for part in _parts(session, loaded.model, examples):
+    for part in _parts(runtime, loaded.model, examples):
         batch = collate([(1.0, examples[part])], loaded.tokenizer.pad_token_id)
         input_BT, mask_BT = batch["input_BT"].to(device), batch["mask_BT"].to(device)
         first = first_used(batch["weight_BT"])
@@ -176,10 +145,10 @@ def pass_rate(solved: Sequence[bool | None]) -> float:
     return sum(known) / len(known) if known else 0.0
 
 
-def skills(session: Session, state: AgentState) -> tuple[float, ...]:
+def skills(runtime: Runtime, state: AgentState) -> tuple[float, ...]:
     """Return the greedy pass rate on the transfer problems of each category, 0 where none is."""
-    problems = session.benchmark.transfer
-    solved = solve.solved(session, state, problems)
+    problems = runtime.benchmark.transfer
+    solved = solve.solved(runtime, state, problems)
     return tuple(
         pass_rate([p for problem, p in zip(problems, solved, strict=True) if problem.category == c])
         for c in range(len(CATEGORIES))

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from knexa.agents.generate import generate
-from knexa.agents.session import Session
+from knexa.agents.runtime import Runtime
 from knexa.agents.state import AgentState
 from knexa.agents.text import decode_completion
 from knexa.backbones.merged import merged
@@ -37,7 +37,7 @@ class Score:
 
 
 def answer(
-    session: Session,
+    runtime: Runtime,
     state: AgentState,
     problems: Sequence[Problem],
     *,
@@ -51,7 +51,7 @@ def answer(
     Answers that are to be executed (``is_executed``) are run as they end, while others are decoded;
     ``execute`` finds what came of them.
     """
-    loaded = session.backbone(state)
+    loaded = runtime.backbone(state)
     loaded.model.eval()
     tokenizer = loaded.tokenizer
     owners = [problem for problem in problems for _ in range(num_samples)]
@@ -59,54 +59,54 @@ def answer(
     with merged(loaded):
         for ended in generate(
             loaded.model,
-            [session.prompt(tokenizer, problem) for problem in owners],
+            [runtime.prompt(tokenizer, problem) for problem in owners],
             eos=tokenizer.eos_token_id,
             pad=tokenizer.pad_token_id,
-            max_new_tokens=session.evaluation.max_new_tokens,
+            max_new_tokens=runtime.evaluation.max_new_tokens,
             temperature=temperature,
             seed=seed,
-            batch_size=session.evaluation.batch_size,
+            batch_size=runtime.evaluation.batch_size,
         ):
             for index, generation in ended:
                 completion = decode_completion(tokenizer, generation.ids)
                 task_id, num_tokens = owners[index].task_id, len(generation.ids)
                 answers[index] = Answer(task_id, completion, generation.mean_log_prob, num_tokens)
                 if is_executed:
-                    session.executor.begin(owners[index], completion)
-            session.executor.advance()
+                    runtime.executor.begin(owners[index], completion)
+            runtime.executor.advance()
     return [each for each in answers if each is not None]
 
 
-def begin(session: Session, problems: Sequence[Problem], completions: Sequence[str]) -> None:
+def begin(runtime: Runtime, problems: Sequence[Problem], completions: Sequence[str]) -> None:
     """Have the sandbox begin with what ``execute`` will ask for."""
     for problem, completion in zip(problems, completions, strict=True):
-        session.executor.begin(problem, completion)
+        runtime.executor.begin(problem, completion)
 
 
 def execute(
-    session: Session, problems: Sequence[Problem], completions: Sequence[str]
+    runtime: Runtime, problems: Sequence[Problem], completions: Sequence[str]
 ) -> list[Outcome]:
     """Return the outcome of each completion of the problem beside it."""
-    executions = session.executor.run(list(zip(problems, completions, strict=True)))
+    executions = runtime.executor.run(list(zip(problems, completions, strict=True)))
     return [execution.outcome for execution in executions]
 
 
-def solved(session: Session, state: AgentState, problems: Sequence[Problem]) -> list[bool | None]:
+def solved(runtime: Runtime, state: AgentState, problems: Sequence[Problem]) -> list[bool | None]:
     """Answer the problems greedily; return which are solved, None for what the sandbox lost."""
-    answers = answer(session, state, problems, temperature=0.0, seed=0, is_executed=True)
-    outcomes = execute(session, problems, [item.completion for item in answers])
+    answers = answer(runtime, state, problems, temperature=0.0, seed=0, is_executed=True)
+    outcomes = execute(runtime, problems, [item.completion for item in answers])
     return [
         None if outcome is Outcome.INFRASTRUCTURE_ERROR else outcome is Outcome.PASSED
         for outcome in outcomes
     ]
 
 
-def score(session: Session, problems: Sequence[Problem], answers: Sequence[Answer]) -> Score:
+def score(runtime: Runtime, problems: Sequence[Problem], answers: Sequence[Answer]) -> Score:
     """Score an answer to each problem; what the sandbox lost is left out."""
     completions = [item.completion for item in answers]
     # First, while the last programs run.
     bleus = [codebleu(*pair) for pair in zip(problems, completions, strict=True)]
-    outcomes = execute(session, problems, completions)
+    outcomes = execute(runtime, problems, completions)
     passed, compat, fixed = [], [], []
     for bleu, outcome in zip(bleus, outcomes, strict=True):
         if outcome is Outcome.INFRASTRUCTURE_ERROR:

@@ -5,7 +5,7 @@ every completion token alike, AKD (Eq. 2) gives the private half 1 - alpha and t
 alpha. Shapes: B sequences, T tokens, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 Batch = dict[str, "torch.Tensor"]
+ExtraLoss = Callable[[Any, Batch], "torch.Tensor"]
+"""A loss of an exchange protocol's own: of the model and a batch that holds what it needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,11 @@ class Example:
     soft: SoftTargets | None = None
 
 
-def collate(groups: Sequence[tuple[float, Sequence[Example]]], pad: int) -> Batch:
+Term = tuple[float, Sequence[Example]]
+"""A weight, and the sequences that share it: one term of the objective."""
+
+
+def collate(groups: Sequence[Term], pad: int) -> Batch:
     """Return one right-padded batch of ``input_BT``, ``mask_BT`` and ``weight_BT``.
 
     Args:
@@ -227,45 +233,13 @@ def _soft_loss(logits_BTV: "torch.Tensor", batch: Batch, first: int) -> "torch.T
     return (divergence_K * weight_BT[used_BT]).sum() * temperature**2
 
 
-def pooled_states(model: Any, input_BT: "torch.Tensor", mask_BT: "torch.Tensor") -> "torch.Tensor":
-    """Return the mean of the last hidden states over each prompt's tokens, states_BH."""
-    output = model(
-        input_ids=input_BT,
-        attention_mask=mask_BT,
-        output_hidden_states=True,
-        logits_to_keep=1,
-        use_cache=False,
-    )
-    weight_BT1 = mask_BT[..., None].float()
-    states_BTH: torch.Tensor = output.hidden_states[-1].float()
-    return (states_BTH * weight_BT1).sum(1) / weight_BT1.sum(1)
-
-
-def cosines(states_BH: "torch.Tensor") -> "torch.Tensor":
-    """Return the cosine similarities of all rows, cosines_BB, in 32 bits whatever the precision."""
-    import torch
-    import torch.nn.functional as F
-
-    with torch.autocast(states_BH.device.type, enabled=False):
-        unit_BH = F.normalize(states_BH, dim=-1)
-        return unit_BH @ unit_BH.T
-
-
-def objective(model: Any, batch: Batch) -> "torch.Tensor":
-    """Return what one batch trains: ``weighted_loss``, and similarities where it carries any.
-
-    ``cosines_PP`` are a teacher's for the P prompts in ``prompt_PT`` and ``prompt_mask_PT``; the
-    mean squared difference of the student's own weighs ``similarity_weight``.
-    """
+def objective(model: Any, batch: Batch, extra_loss: ExtraLoss | None = None) -> "torch.Tensor":
+    """Return what one batch trains: ``weighted_loss``, and the protocol's own loss beside it."""
     import torch
 
-    # Public prompts may come without text.
+    # A batch may hold no sequences, only what the extra loss is of.
     loss = weighted_loss(model, batch) if "input_BT" in batch else torch.zeros(())
-    if "cosines_PP" not in batch:
-        return loss
-    own_PP = cosines(pooled_states(model, batch["prompt_PT"], batch["prompt_mask_PT"]))
-    difference = ((own_PP - batch["cosines_PP"]) ** 2).mean()
-    return loss + batch["similarity_weight"] * difference
+    return loss if extra_loss is None else loss + extra_loss(model, batch)
 
 
 @dataclass(frozen=True, slots=True)

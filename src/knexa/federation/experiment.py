@@ -38,9 +38,9 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
         progress = Progress(tracker, settings.federation.num_rounds)
         world = stage.world(progress)
         cpm = build_cpm(settings, world)
-        dispatch = settings.federation.dispatch(settings.seed, world.num_agents)
+        scheduler = settings.federation.scheduler(settings.seed, world.num_agents)
         if checkpoint:
-            restore(world, cpm, dispatch, checkpoint[1])
+            restore(world, cpm, scheduler, checkpoint[1])
         overview = _overview(settings, stage, run_dir, last_round)
         if settings.dry_run:
             tracker.console.start(overview)
@@ -53,7 +53,7 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
             run_rounds(
                 world,
                 cpm,
-                dispatch,
+                scheduler,
                 tracker,
                 seed=settings.seed,
                 num_rounds=settings.federation.num_rounds,

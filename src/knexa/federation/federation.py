@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from knexa.federation.dispatch import Dispatch, Sync
 from knexa.federation.faults import Faults
+from knexa.federation.scheduler import EventScheduler, Sync
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Federation:
         most = num_agents // 2
         return most if self.num_pairs is None else min(self.num_pairs, most)
 
-    def dispatch(self, seed: int, num_agents: int) -> Dispatch:
-        """Return what tells a run when things happen."""
+    def scheduler(self, seed: int, num_agents: int) -> EventScheduler:
+        """Return the event scheduler of a run."""
         sync = Sync(mode=self.sync, quorum=self.quorum, timer_s=self.timer_s)
-        return Dispatch(faults=self.faults, sync=sync, seed=seed, num_agents=num_agents)
+        return EventScheduler(faults=self.faults, sync=sync, seed=seed, num_agents=num_agents)

@@ -5,6 +5,7 @@ which a method asks, so that methods meet the same world (common random numbers)
 lessons; matrices are ``[teacher, student]``.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,8 @@ import numpy as np
 from knexa.agents.byzantine import Liars
 from knexa.agents.privacy import Mechanism, NoPrivacy
 from knexa.agents.profile_layout import DYNAMIC_FEATURES
-from knexa.federation.world import Exchange, Package
-from knexa.matchmaking.base import Plan, Probe
+from knexa.federation.world import Exchange, Package, Trial
+from knexa.matchmaking.base import Directive, Plan, Probe
 from knexa.matchmaking.pair_scores import Array, Indices, Mask
 from knexa.seeding import derive_rng
 from knexa.tracking.tree_file import load_tree, save_tree
@@ -98,24 +99,6 @@ class FormulaWorld:
         """Return what an update would take; formulas train on nothing."""
         return [_UPDATE_TOKENS] * self.num_agents
 
-    def packages(self, round_number: int, plan: Plan) -> dict[int, Package]:
-        """Return packages that stand for text."""
-        teachers = {teacher for directive in plan for teacher in directive.teachers}
-        return {
-            teacher: Package(
-                parts=(f"formula {round_number} {teacher}".encode(),),
-                kilobytes=self.kilobytes(teacher),
-                tokens_generated=_LESSON_TOKENS,
-                items_sent=1,
-                guardrail=dict(_NO_GUARDRAIL),
-            )
-            for teacher in sorted(teachers)
-        }
-
-    def learning_tokens(self, round_number: int, plan: Plan) -> dict[int, int]:
-        """Return what learning would take."""
-        return {student: _LESSON_TOKENS for directive in plan for student in directive.students}
-
     def profiles(self) -> Array:
         """Return profiles_NF as the CPM sees them."""
         shown_NF = self.privacy.release(self.true_profiles(), self.round)
@@ -149,17 +132,40 @@ class FormulaWorld:
         """Refuse: agents that are formulas write no text that could have a loss."""
         raise NotImplementedError("formulas have no text")
 
-    def exchange(self, round_number: int, plan: Plan) -> list[Exchange]:
-        """Carry the plan out from the round's snapshot; rewards are the true means plus noise."""
-        if not plan:
+    def packages(self, round_number: int, plan: Plan) -> dict[str, dict[int, Package]]:
+        """Return packages that stand for text."""
+        return {
+            directive.id: {
+                teacher: Package(
+                    parts=(f"formula {round_number} {teacher}".encode(),),
+                    kilobytes=self.kilobytes(teacher),
+                    tokens_generated=_LESSON_TOKENS,
+                    items_sent=1,
+                    guardrail=dict(_NO_GUARDRAIL),
+                )
+                for teacher in directive.teachers
+            }
+            for directive in plan
+        }
+
+    def try_learning(self, round_number: int, plan: Plan) -> list[Trial]:
+        """Return what learning would take; what it gives is computed when it takes effect."""
+        return [
+            Trial(directive=each, learning_tokens=dict.fromkeys(each.students, _LESSON_TOKENS))
+            for each in plan
+        ]
+
+    def commit(self, round_number: int, trials: Sequence[Trial]) -> list[Exchange]:
+        """Let the students learn from the round's snapshot; rewards are true means plus noise."""
+        if not trials:
             return []
         now, self.round = self.round, round_number  # what a late lesson was worth when it began
         try:
-            return self._exchange(round_number, plan)
+            return self._commit(round_number, [trial.directive for trial in trials])
         finally:
             self.round = now
 
-    def _exchange(self, round_number: int, plan: Plan) -> list[Exchange]:
+    def _commit(self, round_number: int, plan: Sequence[Directive]) -> list[Exchange]:
         pairs = [directive.pair for directive in plan]
         assert None not in pairs
         teachers_K, students_K = np.array(pairs, dtype=np.int64).T
@@ -180,7 +186,6 @@ class FormulaWorld:
                 items_sent=1,
                 items_kept=1,
                 guardrail=dict(_NO_GUARDRAIL),
-                tokens_generated=0,
             )
             for directive, reward, size in zip(plan, rewards_K, kilobytes, strict=True)
         ]

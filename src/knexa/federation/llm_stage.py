@@ -11,7 +11,7 @@ import numpy as np
 
 from knexa.agents.byzantine import Liars
 from knexa.agents.private_training import training_spent
-from knexa.agents.session import Session
+from knexa.agents.runtime import Runtime
 from knexa.backbones.load import LoadedBackbone, check_available
 from knexa.backbones.pool import BackbonePool
 from knexa.data.benchmark import Benchmark
@@ -50,8 +50,8 @@ class LLMStage:
         self.settings, self._stack = settings, stack
         self.checkpoint_every = 1
         self.workers = settings.engine.choose(settings.roster.num_agents)
-        self.session, self.report = build_session(settings, self.workers)
-        stack.callback(self.session.executor.close)
+        self.runtime, self.report = build_runtime(settings, self.workers)
+        stack.callback(self.runtime.executor.close)
         self.privacy = settings.privacy.mechanism(
             families=[
                 settings.roster.backbone_of(agent).family
@@ -61,59 +61,59 @@ class LLMStage:
             seed=settings.seed,
             num_rounds=settings.federation.num_rounds,
         )
-        training_spent(self.session, [])  # a budget that no noise meets is told now
+        training_spent(self.runtime, [])  # a budget that no noise meets is told now
 
     @property
     def liars(self) -> Liars:
         """Who lies."""
-        return self.session.liars
+        return self.runtime.liars
 
     def world(self, observer: Observer) -> LLMWorld:
         """Start the workers and the agents."""
         engine = self.settings.engine
-        pool = self._stack.enter_context(engine.pool(self.workers, self.session, observer))
-        admissible_NN = admissible_pairs(self.session)
+        pool = self._stack.enter_context(engine.pool(self.workers, self.runtime, observer))
+        admissible_NN = admissible_pairs(self.runtime)
         world = LLMWorld(
-            self.session, pool, self.settings.reward, self.settings.profile, admissible_NN
+            self.runtime, pool, self.settings.reward, self.settings.profile, admissible_NN
         )
         world.privacy = self.privacy
         return world
 
     def overview(self) -> Row:
         """Return what the start tree shows of the agents and their data (see ``StartInfo``)."""
-        session, choices = self.session, self.settings.choices
-        skew, benchmark = measure_skew(session.splits), session.benchmark
+        runtime, choices = self.runtime, self.settings.choices
+        skew, benchmark = measure_skew(runtime.splits), runtime.benchmark
         return {
-            "agents": [_agent_info(session, index) for index in range(session.roster.num_agents)],
+            "agents": [_agent_info(runtime, index) for index in range(runtime.roster.num_agents)],
             "data": (
                 f"{benchmark.name}: {len(benchmark.train)} train, {len(benchmark.test)} test, "
                 f"{len(benchmark.transfer)} transfer"
             ),
             "partition": choices.get("partition", type(self.settings.partition).__name__),
             "mean_js": skew.mean_js,
-            "exchange": session.protocol.name,
+            "exchange": runtime.protocol.name,
             "sandbox": self.report.layers,
             "excluded": tuple(sorted(self.report.excluded)),
         }
 
     def summary(self, rounds: list[Row], samples: list[Row]) -> Row:
         """Return the scores of summary.json and what they rest on."""
-        settings, session = self.settings, self.session
+        settings, runtime = self.settings, self.runtime
         drawn: Row = {"ks": settings.evaluation.kept_ks(), "seed": settings.seed}
         measured = summarize_samples(samples, **drawn)
         measured |= honest_samples(self.liars, samples, **drawn)
         return measured | {
             "excluded": sorted(self.report.excluded),
-            "floors": floors(session.benchmark.test),
-            "privacy": privacy_summary(self.privacy, rounds, training_spent(session, rounds)),
-            "skew": measure_skew(session.splits).to_dict(),
-            "data_shares": [category_histogram(data.train).tolist() for data in session.splits],
+            "floors": floors(runtime.benchmark.test),
+            "privacy": privacy_summary(self.privacy, rounds, training_spent(runtime, rounds)),
+            "skew": measure_skew(runtime.splits).to_dict(),
+            "data_shares": [category_histogram(data.train).tolist() for data in runtime.splits],
         }
 
 
-def build_session(
+def build_runtime(
     settings: Settings, workers: Workers, only: int | None = None
-) -> tuple[Session, GateReport]:
+) -> tuple[Runtime, GateReport]:
     """Return what the phases need, and what the metric's gate found.
 
     ``only`` is for a process that is one agent: it loads that agent's backbone and keeps nobody
@@ -148,7 +148,7 @@ def build_session(
         log.warning(
             "pass@k for k in %s is left out: n is %d", dropped, settings.evaluation.num_samples
         )
-    session = Session(
+    runtime = Runtime(
         seed=settings.seed,
         num_rounds=settings.federation.num_rounds,
         roster=settings.roster,
@@ -172,26 +172,26 @@ def build_session(
         liars=Liars.of(settings.roster.byzantine, settings.seed, num_agents),
         is_alone=workers.num_workers == 1 and not workers.remote and only is None,
     )
-    return session, report
+    return runtime, report
 
 
-def admissible_pairs(session: Session) -> Mask | None:
+def admissible_pairs(runtime: Runtime) -> Mask | None:
     """Return which ordered pairs the protocol can serve; None is all.
 
     Raises:
         UserError: It can serve none.
     """
-    common, roster = session.protocol.common, session.roster
+    common, roster = runtime.protocol.common, runtime.roster
     if common == "nothing":
         return None
     kinds = [agent.backbone for agent in roster.agents]
     if common == "tokenizer":
-        kinds = [_tokenizer_of(session.pool.get(name)) for name in kinds]
+        kinds = [_tokenizer_of(runtime.pool.get(name)) for name in kinds]
     kinds_N = np.array(kinds, dtype=object)
     admissible_NN = (kinds_N[:, None] == kinds_N[None, :]) & ~np.eye(len(kinds), dtype=bool)
     if not admissible_NN.any():
         raise UserError(
-            f"exchange={session.protocol.name} serves agents with the same {common} only, and no "
+            f"exchange={runtime.protocol.name} serves agents with the same {common} only, and no "
             f"two of the {roster.num_agents} agents have one: choose another exchange or roster"
         )
     return np.asarray(admissible_NN, dtype=np.bool_)
@@ -267,9 +267,9 @@ def _without(benchmark: Benchmark, excluded: set[str]) -> Benchmark:
     return replace(benchmark, **kept)
 
 
-def _agent_info(session: Session, index: int) -> AgentInfo:
-    agent, data = session.roster.agents[index], session.splits[index]
-    loaded = session.pool.get(agent.backbone)
+def _agent_info(runtime: Runtime, index: int) -> AgentInfo:
+    agent, data = runtime.roster.agents[index], runtime.splits[index]
+    loaded = runtime.pool.get(agent.backbone)
     histogram = category_histogram(data.train)
     top = sorted(range(len(CATEGORIES)), key=lambda c: (-histogram[c], c))[:3]
     return AgentInfo(

@@ -1,13 +1,12 @@
 """The federation of LoRA agents: what a round means when the agents are language models.
 
-Data flow of a round: states -> local update (all agents) -> profiles -> the plan -> what each group
-of teachers delivers -> learning -> states. A probe delivers and learns for every ordered pair from
-the same snapshot; an exchange that was probed is not computed again, since a phase is a pure
-function and the trial is the exchange.
+Data flow of a round: states -> local update (all agents) -> profiles -> the plan -> packages ->
+trials of learning (``round_cache``) -> commit -> states. A probe tries every ordered pair from the
+same snapshot.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,19 @@ from typing import Any
 import numpy as np
 
 from knexa.agents import phases
-from knexa.agents.learning import Learned, learn
-from knexa.agents.lessons import Lesson, Received, receive, teach
+from knexa.agents.exchange_protocol import Learned, OutgoingPackage, Taught
 from knexa.agents.privacy import Mechanism, NoPrivacy
-from knexa.agents.scoring import Gauge, gauge, text_loss
-from knexa.agents.session import Session
+from knexa.agents.runtime import Runtime
+from knexa.agents.scoring import text_loss
 from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import FitReport
 from knexa.engine.local import Pool
 from knexa.engine.parcels import opened, stand_in
-from knexa.exchange.package import decode
-from knexa.federation.deliveries import Delivery, deliver_together, of_lesson
-from knexa.federation.world import Exchange, Package
+from knexa.federation.round_cache import Arm, Asked, RoundCache, Source, in_order
+from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.base import Directive, Plan, Probe
 from knexa.matchmaking.pair_scores import Array, Mask
 from knexa.tracking.tree_file import load_tree, save_tree
-
-Teachers = tuple[int, ...]
 
 _SPOKEN = "spoken.safetensors"
 _AT_ONCE = 32
@@ -47,41 +42,26 @@ class LLMWorld:
 
     def __init__(
         self,
-        session: Session,
+        runtime: Runtime,
         pool: Pool,
         reward: Any,
         profile: Any,
         admissible_NN: Mask | None = None,
     ) -> None:
-        self.session, self.pool, self.reward, self.profile = session, pool, reward, profile
-        self.num_agents = len(session.roster.agents)
-        self.protocol_name = session.protocol.name
+        self.runtime, self.pool, self.reward, self.profile = runtime, pool, reward, profile
+        self.num_agents = len(runtime.roster.agents)
+        self.protocol_name = runtime.protocol.name
         self.admissible_NN = admissible_NN
         self.privacy: Mechanism = NoPrivacy()
-        members = range(len(session.members))
+        members = range(len(runtime.members))
         self.states: list[AgentState] = pool.map(phases.start, [(i,) for i in members], members)
-        self._lessons: dict[int, tuple[Lesson, Received]] = {}
-        self._deliveries: dict[Teachers, Delivery] = {}
-        self._gauges: dict[int, Gauge] = {}
-        self._trials: dict[tuple[Teachers, int], tuple[AgentState, Learned]] = {}
+        self._cache = RoundCache(runtime, pool, self.states)
         self._begin(0, range(self.num_agents))
 
     def _begin(self, round_number: int, active: Sequence[int]) -> None:
-        """Forget the round before, but for what rests on agents that are not active now.
-
-        Their states stay as they are, so an exchange that ends later need not be computed again
-        (after a resume it is, and gives the same).
-        """
+        """Forget what the round before counted, and what was computed from states that change."""
         self._round, self._active = round_number, list(active)
-        idle = set(range(self.num_agents)).difference(active)
-        self._lessons = {j: made for j, made in self._lessons.items() if j in idle}
-        self._deliveries = {t: made for t, made in self._deliveries.items() if idle.issuperset(t)}
-        self._gauges = {i: made for i, made in self._gauges.items() if i in idle}
-        self._trials = {
-            (teachers, i): made
-            for (teachers, i), made in self._trials.items()
-            if idle.issuperset((*teachers, i))
-        }
+        self._cache.begin_round(set(range(self.num_agents)).difference(active))
         nothing = [0.0] * self.num_agents
         self._updates: list[FitReport | None] = [None] * self.num_agents
         self._learned: dict[int, Learned] = {}
@@ -99,7 +79,7 @@ class LLMWorld:
         for begin in range(0, len(active), _AT_ONCE):
             some = active[begin : begin + _AT_ONCE]
             tasks = [(self.states[i], round_number) for i in some]
-            sizes = [len(self.session.splits[i].train) for i in some]
+            sizes = [len(self.runtime.splits[i].train) for i in some]
             results = self.pool.map(phases.update_locally, tasks, some, sizes)
             for i, (state, report) in zip(some, results, strict=True):
                 self.states[i], self._updates[i] = state, report
@@ -108,61 +88,35 @@ class LLMWorld:
         """Return how many tokens each agent trained on in this round's update."""
         return [0 if update is None else update.tokens for update in self._updates]
 
-    def packages(self, round_number: int, plan: Plan) -> dict[int, Package]:
-        """Return what the plan's teachers send; what they generated for it counts from here on."""
-        teachers = sorted({teacher for directive in plan for teacher in directive.teachers})
-        lessons = {j: lesson for j, (lesson, _) in self.lessons(round_number, teachers).items()}
-        for teacher in teachers:
-            self._generated[teacher] = lessons[teacher].tokens_generated
-        return {
-            teacher: Package(
-                parts=(stand_in(lessons[teacher].text), stand_in(lessons[teacher].tensors)),
-                kilobytes=lessons[teacher].kilobytes,
-                tokens_generated=lessons[teacher].tokens_generated,
-                items_sent=lessons[teacher].items_sent,
-                guardrail=lessons[teacher].guardrail,
-            )
-            for teacher in teachers
-        }
-
-    def learning_tokens(self, round_number: int, plan: Plan) -> dict[int, int]:
-        """Return how many tokens learning takes, by trying it."""
-        trials = [(directive.teachers, i) for directive in plan for i in directive.students]
-        self._try(round_number, trials)
-        return {i: self._trials[teachers, i][1].fit.tokens for teachers, i in trials}
-
     def profiles(self) -> Array:
         """Return profiles_NF of the states as they stand, or as liars have them."""
         profiles_NF = np.stack(
             [
                 self.profile.build(
                     state,
-                    family=self.session.roster.backbone_of(state.index).family,
-                    train=self.session.private(state.index),
+                    family=self.runtime.roster.backbone_of(state.index).family,
+                    train=self.runtime.private(state.index),
                 )
                 for state in self.states[: self.num_agents]
             ]
         )
         shown_NF = self.privacy.release(profiles_NF, self._round)
-        return self.session.liars.show(shown_NF, self.profile.feature_names)
+        return self.runtime.liars.show(shown_NF, self.profile.feature_names)
 
     def probe(self, round_number: int) -> Probe:
         """Try every admissible ordered pair and the no-teacher arm from the round's snapshot."""
-        everyone = self._active
+        cache, everyone = self._cache, self._active
         pairs = [(j, i) for i in everyone for j in everyone if i != j and self._admits(j, i)]
-        trials = [((j,), i) for j, i in pairs]
-        self._deliver(round_number, trials)
-        self._gauge(everyone)
-        alone = self.pool.map(
-            learn,
-            [(self.states[i], None, round_number, self._gauges[i]) for i in everyone],
-            everyone,
-        )
-        self._try(round_number, trials)
+        arms: list[Arm] = [((((j,), None),), i) for j, i in pairs]
+        cache.deliver(round_number, arms)
+        cache.measure(everyone)
+        tasks = [(self.states[i], None, round_number, cache.measured[i]) for i in everyone]
+        alone = self.pool.map(phases.learn, tasks, everyone)
+        cache.learn(round_number, arms)
         rewards_NN = np.full((self.num_agents, self.num_agents), -np.inf)
         np.fill_diagonal(rewards_NN, np.nan)
-        for teacher, student in pairs:
-            rewards_NN[teacher, student] = self._reward((teacher,), student)
+        for pair, arm in zip(pairs, arms, strict=True):
+            rewards_NN[pair] = self._reward(arm)
         no_teacher_N = np.zeros(self.num_agents)
         no_teacher_N[everyone] = [self._raw(learned, kilobytes=0.0) for _, learned in alone]
         return Probe(rewards_NN=rewards_NN, no_teacher_N=no_teacher_N)
@@ -170,52 +124,83 @@ class LLMWorld:
     def peer_losses(self, round_number: int) -> Array:
         """Return every student's loss on every teacher's text, diagonal NaN.
 
-        All agents send their lesson to all others, which the round's rows count as scouting.
+        All agents send their text to all others, which the round's rows count as scouting.
         """
         everyone = self._active
-        lessons = self.lessons(round_number, everyone)
+        taught = dict(zip(everyone, self.taught(round_number, everyone), strict=True))
         pairs = [(j, i) for i in everyone for j in everyone if i != j]
-        tasks = [(self.states[i], lessons[j][1].texts) for j, i in pairs]
+        tasks = [(self.states[i], taught[j][1].texts) for j, i in pairs]
         losses_NN = np.full((self.num_agents, self.num_agents), np.nan)
         for (teacher, student), loss in zip(
             pairs, self.pool.map(text_loss, tasks, [i for _, i in pairs]), strict=True
         ):
             losses_NN[teacher, student] = loss
-            self._scouted[student] += lessons[teacher][0].kilobytes
-        for teacher in everyone:
-            self._generated[teacher] = lessons[teacher][0].tokens_generated
-            self._sier[teacher] = lessons[teacher][0].sier
+            self._scouted[student] += taught[teacher][0].kilobytes
+        for teacher, (package, _) in taught.items():
+            self._generated[teacher] = package.tokens_generated
+            self._sier[teacher] = package.sier
         return losses_NN
 
-    def exchange(self, round_number: int, plan: Plan) -> list[Exchange]:
-        """Carry the plan out; students learn from the snapshot, so the order does not matter.
+    def taught(self, round_number: int, teachers: Iterable[int]) -> list[Taught]:
+        """Return what these teachers send about all topics, and what anybody keeps of it."""
+        asked: list[Asked] = [(teacher, None) for teacher in teachers]
+        self._cache.receive(round_number, asked)
+        return [(self._cache.packages[each], self._cache.received[each]) for each in asked]
+
+    def packages(self, round_number: int, plan: Plan) -> dict[str, dict[int, Package]]:
+        """Return what the plan's teachers send; what they generated for it counts from here on."""
+        asked = sorted({(j, each.topics) for each in plan for j in each.teachers}, key=in_order)
+        self._cache.make_packages(round_number, asked)
+        generated = dict.fromkeys((teacher for teacher, _ in asked), 0)
+        for each in asked:
+            generated[each[0]] += self._cache.packages[each].tokens_generated
+        for teacher, tokens in generated.items():
+            self._generated[teacher] = tokens
+        return {
+            directive.id: {
+                teacher: _as_sent(self._cache.packages[teacher, directive.topics])
+                for teacher in directive.teachers
+            }
+            for directive in plan
+        }
+
+    def try_learning(self, round_number: int, plan: Plan) -> list[Trial]:
+        """Let the students learn from the snapshot, each once, from all that the plan brings it.
 
         Raises:
-            ValueError: The plan teaches an agent twice, or the protocol cannot serve a directive.
+            ValueError: The protocol cannot serve a directive.
         """
         self._check(plan)
-        late = round_number < self._round  # its plan's round has counted what was generated
-        trials = [(directive.teachers, i) for directive in plan for i in directive.students]
-        self._try(round_number, trials)
-        states = list(self.states)
-        for teachers, student in trials:
-            sier = states[student].history.sier  # what was noted of a student that was busy
-            state, learned = self._trials[teachers, student]
-            states[student] = state.with_history(sier=sier)
+        arms = _arms(plan)
+        self._cache.learn(round_number, list(arms.values()))
+        return [
+            Trial(
+                directive=directive,
+                learning_tokens={
+                    i: self._cache.trials[arms[i]][1].fit.tokens for i in directive.students
+                },
+            )
+            for directive in plan
+        ]
+
+    def commit(self, round_number: int, trials: Sequence[Trial]) -> list[Exchange]:
+        """Make the students what they learned; the order does not matter."""
+        plan = tuple(trial.directive for trial in trials)
+        arms = _arms(plan)
+        for student, arm in arms.items():
+            sier = self.states[student].history.sier  # what was noted of a student that was busy
+            state, learned = self._cache.trials[arm]
+            self.states[student] = state.with_history(sier=sier)
             if student < self.num_agents:
                 self._learned[student] = learned
-                self._count_received(teachers, student)
-        exchanges = [self._exchange(directive, late=late) for directive in plan]
-        self.states = states
-        self._remember(exchanges)
+                self._count_received(arm)
+        exchanges = [self._exchange(directive, arms) for directive in plan]
+        self._remember(exchanges, arms)
         return exchanges
 
     def _check(self, plan: Plan) -> None:
-        students = [student for directive in plan for student in directive.students]
-        if len(set(students)) < len(students):
-            raise ValueError("the plan teaches an agent twice in one round")
         for directive in plan:
-            if directive.pair is None and self.session.protocol.pairs:
+            if directive.pair is None and self.runtime.protocol.pairs:
                 raise ValueError(f"{self.protocol_name} teaches in pairs only")
             for teacher in directive.teachers:
                 for student in directive.students:
@@ -227,91 +212,36 @@ class LLMWorld:
     def _admits(self, teacher: int, student: int) -> bool:
         return self.admissible_NN is None or bool(self.admissible_NN[teacher, student])
 
-    def _count_received(self, teachers: Teachers, student: int) -> None:
-        kilobytes = self._deliveries[teachers].kilobytes
+    def _count_received(self, arm: Arm) -> None:
+        sources, student = arm
+        kilobytes = self._cache.kilobytes(sources)
         self._received[student] += kilobytes
         if self._scouted[student]:
             self._scouted[student] -= kilobytes  # the package that came already is not sent again
 
-    def _exchange(self, directive: Directive, *, late: bool) -> Exchange:
+    def _exchange(self, directive: Directive, arms: dict[int, Arm]) -> Exchange:
         """Return the record of a directive whose students have learned."""
-        teachers = directive.teachers
-        delivery = self._deliveries[teachers]
+        transfer = self._cache.transfers[_source(directive)]
         agents = [i for i in directive.students if i < self.num_agents]
-        for teacher, tokens in delivery.tokens_generated.items():
-            if not late:
-                self._generated[teacher] = tokens
-            self._sier[teacher] = self._lessons[teacher][0].sier
+        for teacher in directive.teachers:
+            self._sier[teacher] = self._cache.packages[teacher, directive.topics].sier
         return Exchange(
             directive=directive,
-            reward=float(np.mean([self._report(teachers, student) for student in agents])),
-            kilobytes=delivery.shared_kilobytes + delivery.kilobytes * len(agents),
-            items_sent=delivery.items_sent,
-            items_kept=delivery.items_kept,
-            guardrail=delivery.guardrail,
-            tokens_generated=sum(delivery.tokens_generated.values()),
-            server=delivery.server,
+            reward=float(np.mean([self._report(directive, arms[i]) for i in agents])),
+            kilobytes=transfer.shared_kilobytes + transfer.kilobytes * len(agents),
+            items_sent=transfer.items_sent,
+            items_kept=transfer.received.items_kept,
+            guardrail=dict(transfer.guardrail),
+            server=transfer.server,
         )
 
-    # Lessons, deliveries and trials: made once a round, whoever asks
+    def _reward(self, arm: Arm) -> float:
+        """Return what the student earned, by all that it was taught together."""
+        return self._raw(self._cache.trials[arm][1], self._cache.kilobytes(arm[0]))
 
-    def map(self, phase: Callable[..., Any], tasks: Sequence[Any], keys: Sequence[int]) -> Any:
-        """Run a phase of the exchange over agents."""
-        return self.pool.map(phase, tasks, keys)
-
-    def lessons(
-        self, round_number: int, teachers: Iterable[int]
-    ) -> dict[int, tuple[Lesson, Received]]:
-        """Return every lesson of the round so far, these teachers' among them."""
-        missing = [teacher for teacher in teachers if teacher not in self._lessons]
-        speaker = self.session.liars.speaker
-        tasks = [(self.states[speaker(j)], round_number, j) for j in missing]
-        lessons = self.pool.map(teach, tasks, missing)
-        received = self.pool.map(receive, [(lesson, round_number) for lesson in lessons], missing)
-        self._lessons.update(zip(missing, zip(lessons, received, strict=True), strict=True))
-        return self._lessons
-
-    def _gauge(self, students: Iterable[int]) -> None:
-        missing = [student for student in students if student not in self._gauges]
-        results = self.pool.map(gauge, [(self.states[i],) for i in missing], missing)
-        self._gauges.update(zip(missing, results, strict=True))
-
-    def _deliver(self, round_number: int, trials: Sequence[tuple[Teachers, int]]) -> None:
-        missing: dict[Teachers, list[int]] = {}
-        for teachers, student in trials:
-            if teachers not in self._deliveries:
-                missing.setdefault(teachers, []).append(student)
-        if not self.session.protocol.pairs:
-            for teachers, students in missing.items():
-                self._deliveries[teachers] = deliver_together(
-                    self, round_number, teachers, students
-                )
-            return
-        lessons = self.lessons(round_number, sorted({teacher for (teacher,) in missing}))
-        for (teacher,) in missing:
-            self._deliveries[teacher,] = of_lesson(*lessons[teacher])
-
-    def _try(self, round_number: int, trials: Sequence[tuple[Teachers, int]]) -> None:
-        """Let every student learn from its teachers, unless a trial of this round has done so."""
-        missing = [trial for trial in trials if trial not in self._trials]
-        self._deliver(round_number, missing)
-        learned = [(t, self._deliveries[t[0]].learned.get(t[1])) for t in missing]
-        self._trials.update({trial: done for trial, done in learned if done is not None})
-        missing = [trial for trial in missing if trial not in self._trials]
-        students = [student for _, student in missing]
-        self._gauge(dict.fromkeys(students))
-        tasks = [
-            (self.states[i], self._deliveries[t].for_student(i), round_number, self._gauges[i])
-            for t, i in missing
-        ]
-        self._trials.update(zip(missing, self.pool.map(learn, tasks, students), strict=True))
-
-    def _reward(self, teachers: Teachers, student: int) -> float:
-        return self._raw(self._trials[teachers, student][1], self._deliveries[teachers].kilobytes)
-
-    def _report(self, teachers: Teachers, student: int) -> float:
+    def _report(self, directive: Directive, arm: Arm) -> float:
         """Return what the student says that it earned: the reward, where it does not lie."""
-        return self.session.liars.report(teachers, student, self._reward(teachers, student))
+        return self.runtime.liars.report(directive.teachers, arm[1], self._reward(arm))
 
     def _raw(self, learned: Learned, kilobytes: float) -> float:
         return float(
@@ -320,23 +250,23 @@ class LLMWorld:
             )
         )
 
-    def _remember(self, exchanges: list[Exchange]) -> None:
+    def _remember(self, exchanges: list[Exchange], arms: dict[int, Arm]) -> None:
         """Write the exchanges into the histories that the next profiles are made from."""
         for agent, sier in enumerate(self._sier):
             if sier is not None:
                 self.states[agent] = self.states[agent].with_history(sier=sier)
         for exchange in exchanges:
-            teachers = exchange.directive.teachers
-            if exchange.directive.pair is not None:
-                taught = self.states[teachers[0]]
-                self.states[teachers[0]] = taught.with_lesson_taught(
+            directive = exchange.directive
+            if directive.pair is not None:
+                teacher, _ = directive.pair
+                self.states[teacher] = self.states[teacher].with_lesson_taught(
                     items_kept=exchange.items_kept,
                     items_sent=exchange.items_sent,
                     reward=exchange.reward,
                 )
-            for student in exchange.directive.students:
+            for student in directive.students:
                 if student < self.num_agents:
-                    pupil, reward = self.states[student], self._report(teachers, student)
+                    pupil, reward = self.states[student], self._report(directive, arms[student])
                     self.states[student] = pupil.with_lesson_learned(reward)
 
     # What the run records
@@ -344,13 +274,13 @@ class LLMWorld:
     def rows(self, round_number: int, exchanges: list[Exchange]) -> list[dict[str, Any]]:
         """Return one row an agent for rounds.jsonl, measured on the test set where that is due."""
         everyone = range(self.num_agents)
-        due = self.session.evaluation.due(round_number, self.session.num_rounds)
+        due = self.runtime.evaluation.due(round_number, self.runtime.num_rounds)
         tasks = [(self.states[i],) for i in everyone]
         scores = self.pool.map(phases.evaluate, tasks, everyone) if due else [{}] * self.num_agents
         return [self._row(round_number, index, scores[index]) for index in everyone]
 
     def _row(self, round_number: int, index: int, score: dict[str, Any]) -> dict[str, Any]:
-        agent, update = self.session.roster.agents[index], self._updates[index]
+        agent, update = self.runtime.roster.agents[index], self._updates[index]
         learned = self._learned.get(index)
         fits = [fit for fit in (update, learned.fit if learned else None) if fit is not None]
         perplexity = self.states[index].history.perplexity
@@ -392,38 +322,60 @@ class LLMWorld:
         (folder / "agents").mkdir()
         for state in self.states:
             save_state(folder / "agents" / f"{state.index}.safetensors", opened(state))
-        speaker = self.session.liars.speaker
+        speaker = self.runtime.liars.speaker
+        made = sorted(self._cache.packages.items(), key=lambda item: in_order(item[0]))
         spoken = {
-            str(agent): _plain(opened(lesson))
-            for agent, (lesson, _) in sorted(self._lessons.items())
-            if speaker(agent) != agent
+            str(place): _plain(asked, opened(package))
+            for place, (asked, package) in enumerate(made)
+            if speaker(asked[0]) != asked[0]
         }
         if spoken:
             save_tree(folder / _SPOKEN, spoken)
 
     def load(self, folder: Path) -> None:
         """Restore what ``save`` wrote."""
-        self.states = [
+        self.states[:] = [
             replace(load_state(folder / "agents" / f"{index}.safetensors"), index=index)
-            for index in range(len(self.session.members))
+            for index in range(len(self.runtime.members))
         ]
         self._begin(0, range(self.num_agents))
-        spoken = load_tree(folder / _SPOKEN) if (folder / _SPOKEN).exists() else {}
-        lessons = {int(agent): _lesson(fields) for agent, fields in spoken.items()}
-        tasks = [(lesson, decode(lesson.text).round) for lesson in lessons.values()]
-        received = self.pool.map(receive, tasks, list(lessons))
-        self._lessons = dict(
-            zip(lessons, zip(lessons.values(), received, strict=True), strict=True)
-        )
+        if (folder / _SPOKEN).exists():
+            spoken = load_tree(folder / _SPOKEN)
+            self._cache.packages.put(dict(_spoken(fields) for fields in spoken.values()))
 
 
-def _plain(lesson: Lesson) -> dict[str, Any]:
-    """Return a lesson of text as plain values."""
-    fields = {field.name: getattr(lesson, field.name) for field in dataclasses.fields(lesson)}
-    del fields["tensors"]
-    return fields | {"text": lesson.text.decode()}
+def _source(directive: Directive) -> Source:
+    return directive.teachers, directive.topics
 
 
-def _lesson(fields: dict[str, Any]) -> Lesson:
+def _arms(plan: Plan) -> dict[int, Arm]:
+    """Return by student all that the plan teaches it."""
+    sources: dict[int, tuple[Source, ...]] = {}
+    for directive in plan:
+        for student in directive.students:
+            sources[student] = (*sources.get(student, ()), _source(directive))
+    return {student: (taught, student) for student, taught in sources.items()}
+
+
+def _as_sent(package: OutgoingPackage) -> Package:
+    return Package(
+        parts=(stand_in(package.text), stand_in(package.payload)),
+        kilobytes=package.kilobytes,
+        tokens_generated=package.tokens_generated,
+        items_sent=package.items_sent,
+        guardrail=dict(package.guardrail),
+    )
+
+
+def _plain(asked: Asked, package: OutgoingPackage) -> dict[str, Any]:
+    """Return a package of text, and what was asked for, as plain values."""
+    fields = {field.name: getattr(package, field.name) for field in dataclasses.fields(package)}
+    del fields["payload"]
+    return {"topics": asked[1], "fields": fields | {"text": package.text.decode()}}
+
+
+def _spoken(plain: dict[str, Any]) -> tuple[Asked, OutgoingPackage]:
     """Return what ``_plain`` was given."""
-    return Lesson(**fields | {"text": fields["text"].encode()})
+    fields, topics = plain["fields"], plain["topics"]
+    package = OutgoingPackage(**fields | {"text": fields["text"].encode()})
+    return (package.teacher, None if topics is None else tuple(topics)), package

@@ -9,11 +9,13 @@ _LABELS = {
     "text_loss": "scoring answers",
     "score_pool": "scoring answers",
     "learn_centrally": "the server learns",
-    "gauge": "measuring",
+    "measure": "measuring",
     "learn": "learning",
     "evaluate": "evaluation",
 }
 """The phases of a round in their order, as the progress bar names them."""
+
+_LAST = "answer_finally"
 
 
 class Progress:
@@ -30,9 +32,12 @@ class Progress:
         if not self.live:
             return
         label, index, total = "final evaluation", 0, 1
-        if phase in _LABELS:
-            label = f"round {self.tracker.round}/{self.num_rounds}: {_LABELS[phase]}"
-            index, total = list(_LABELS).index(phase), len(_LABELS)
+        if phase != _LAST:
+            known = list(_LABELS)
+            what = _LABELS.get(phase, phase.replace("_", " "))  # a protocol may have its own phases
+            label = f"round {self.tracker.round}/{self.num_rounds}: {what}"
+            index = known.index(phase) if phase in _LABELS else known.index("learn")
+            total = len(known)
         self.tracker.console.phase(self.tracker.round, label, index=index, total=total)
 
     def done(self, phase: str, key: int, seconds: float) -> None:

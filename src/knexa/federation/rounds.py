@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from knexa.errors import UserError
-from knexa.federation.dispatch import Arrivals, Attendance, Dispatch
-from knexa.federation.transit import Transit
+from knexa.federation.in_flight import InFlight, arriving
+from knexa.federation.scheduler import Arrivals, Attendance, EventScheduler
 from knexa.federation.world import Exchange, World
 from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.cpm import CPM
@@ -18,7 +18,7 @@ from knexa.tracking.tracker import Tracker
 from knexa.tracking.tree_file import load_tree, save_tree
 
 _CPM_FILE = "cpm.safetensors"
-_DISPATCH_FILE = "dispatch.safetensors"
+_SCHEDULER_FILE = "scheduler.safetensors"
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 def run_rounds(
     world: World,
     cpm: CPM,
-    dispatch: Dispatch,
+    scheduler: EventScheduler,
     tracker: Tracker,
     *,
     seed: int,
@@ -45,13 +45,13 @@ def run_rounds(
     thrown away; needed where ``faults.restarts`` says so.
     """
     if last_round is None:
-        start = Arrivals(ended=(), clock_s=dispatch.clock_s)
-        tracker.log_rounds(_round_rows(world.rows(0, []), dispatch.attendance(0), start))
+        start = Arrivals(ended=(), clock_s=scheduler.clock_s)
+        tracker.log_rounds(_round_rows(world.rows(0, []), scheduler.attendance(0), start))
         tracker.end_round(0)
-        _checkpoint(world, cpm, dispatch, tracker, 0)
+        _checkpoint(world, cpm, scheduler, tracker, 0)
         last_round = 0
     for round_number in range(last_round + 1, num_rounds + 1):
-        attendance = dispatch.begin_round(round_number)
+        attendance = scheduler.begin_round(round_number)
         active_N = attendance.active
         if attendance.free_N.sum() < 2:
             log.info("round %d: fewer than two agents are there and free", round_number)
@@ -66,8 +66,15 @@ def run_rounds(
             peer_losses_NN=world.peer_losses(round_number) if "peer losses" in needs else None,
             available_N=active_N,
         )
-        dispatch.issue(round_number, plan, world, attendance)
-        arrivals = dispatch.end_round(attendance, last=round_number == num_rounds)
+        sent = scheduler.send(
+            round_number,
+            plan,
+            attendance,
+            packages=world.packages(round_number, plan),
+            update_tokens=world.update_tokens(),
+        )
+        scheduler.schedule(sent, world.try_learning(round_number, arriving(sent)))
+        arrivals = scheduler.end_round(attendance, last=round_number == num_rounds)
         exchanges, rows = _take_effect(world, cpm, arrivals, round_number)
         tracker.log_exchanges(rows)
         if due:
@@ -77,18 +84,18 @@ def run_rounds(
         round_rows = world.rows(round_number, exchanges)
         tracker.log_rounds(_round_rows(round_rows, attendance, arrivals))
         tracker.end_round(round_number)
-        if round_number in dispatch.faults.restarts:
+        if round_number in scheduler.faults.restarts:
             assert rebuild is not None
             cpm = _restarted(cpm, rebuild)
         if round_number % checkpoint_every == 0 or round_number == num_rounds:
-            _checkpoint(world, cpm, dispatch, tracker, round_number)
+            _checkpoint(world, cpm, scheduler, tracker, round_number)
 
 
-def restore(world: World, cpm: CPM, dispatch: Dispatch, folder: Path) -> None:
+def restore(world: World, cpm: CPM, scheduler: EventScheduler, folder: Path) -> None:
     """Put the world, the CPM and what was under way back to where a checkpoint found them."""
     world.load(folder)
     cpm.load_state_dict(load_tree(folder / _CPM_FILE))
-    dispatch.load_state_dict(load_tree(folder / _DISPATCH_FILE))
+    scheduler.load_state_dict(load_tree(folder / _SCHEDULER_FILE))
 
 
 def _take_effect(
@@ -97,22 +104,22 @@ def _take_effect(
     """Let students learn what arrived, and the matchmaker what came of its directives."""
     exchanges = [
         exchange
-        for issued_round, transits in arrivals.delivered()
-        for exchange in world.exchange(issued_round, tuple(t.directive for t in transits))
+        for issued_round, plan in arrivals.delivered()
+        for exchange in world.commit(issued_round, world.try_learning(issued_round, plan))
     ]
     feedbacks = [Feedback(directive_id=e.directive.id, reward=e.reward) for e in exchanges]
     normalised = cpm.receive(feedbacks)
     taken = {e.directive.id: (e, r) for e, r in zip(exchanges, normalised, strict=True)}
     rows = []
-    for transit in arrivals.ended:
-        id_ = transit.directive.id
+    for flight in arrivals.ended:
+        id_ = flight.directive.id
         if id_ in taken:
             row = _exchange_row(round_number, *taken[id_])
-            row["kilobytes"] += transit.kilobytes_missed
+            row["kilobytes"] += flight.kilobytes_missed
         else:
-            cpm.expire(id_, transit.outcome)
-            row = _failed_row(round_number, transit)
-        rows.append(row | _transit_columns(round_number, transit))
+            cpm.expire(id_, flight.outcome)
+            row = _failed_row(round_number, flight)
+        rows.append(row | _flight_columns(round_number, flight))
     return exchanges, rows
 
 
@@ -127,12 +134,12 @@ def _restarted(cpm: CPM, rebuild: Callable[[], CPM]) -> CPM:
 
 
 def _checkpoint(
-    world: World, cpm: CPM, dispatch: Dispatch, tracker: Tracker, round_number: int
+    world: World, cpm: CPM, scheduler: EventScheduler, tracker: Tracker, round_number: int
 ) -> None:
     def write(folder: Path) -> None:
         world.save(folder)
         _save_cpm(cpm, folder / _CPM_FILE)
-        save_tree(folder / _DISPATCH_FILE, dispatch.state_dict())
+        save_tree(folder / _SCHEDULER_FILE, scheduler.state_dict())
 
     tracker.run_dir.sync()
     tracker.run_dir.write_checkpoint(round_number, write)
@@ -181,33 +188,33 @@ def _exchange_row(round_number: int, exchange: Exchange, normalised: float) -> R
     }
 
 
-def _failed_row(round_number: int, transit: Transit) -> Row:
+def _failed_row(round_number: int, flight: InFlight) -> Row:
     """Return the row of a directive that nobody learned from: no reward, but what was sent."""
     return {
-        "id": transit.directive.id,
+        "id": flight.directive.id,
         "round": round_number,
-        "teachers": list(transit.directive.teachers),
-        "students": list(transit.directive.students),
-        "protocol": transit.directive.protocol,
-        "score": transit.directive.score,
+        "teachers": list(flight.directive.teachers),
+        "students": list(flight.directive.students),
+        "protocol": flight.directive.protocol,
+        "score": flight.directive.score,
         "reward_raw": None,
         "reward_normalised": None,
-        "kilobytes": transit.kilobytes,
-        "items_sent": transit.items_sent,
+        "kilobytes": flight.kilobytes,
+        "items_sent": flight.items_sent,
         "items_kept": 0,
-        "guardrail": transit.guardrail,
+        "guardrail": flight.guardrail,
         "server": None,
     }
 
 
-def _transit_columns(round_number: int, transit: Transit) -> Row:
+def _flight_columns(round_number: int, flight: InFlight) -> Row:
     """Return what became of the directive; ``round`` is when, ``issued_round`` whose plan's."""
-    is_late = transit.outcome == "delivered" and transit.issued_round < round_number
+    is_late = flight.outcome == "delivered" and flight.issued_round < round_number
     return {
-        "outcome": "late" if is_late else transit.outcome,
-        "issued_round": transit.issued_round,
-        "issued_s": transit.issued_s,
-        "arrived_s": transit.arrived_s,
-        "finished_s": transit.finished_s,
-        "faults": transit.faults,
+        "outcome": "late" if is_late else flight.outcome,
+        "issued_round": flight.issued_round,
+        "issued_s": flight.issued_s,
+        "arrived_s": flight.arrived_s,
+        "finished_s": flight.finished_s,
+        "faults": flight.faults,
     }

@@ -1,5 +1,6 @@
 """What the round loop asks of a federation, be its agents language models or formulas."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,8 +24,21 @@ class Exchange:
     items_sent: int
     items_kept: int
     guardrail: dict[str, int]
-    tokens_generated: int
     server: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A directive tried on its round's snapshot; nothing has changed.
+
+    Attributes:
+        directive: Who teaches whom.
+        learning_tokens: How many tokens learning takes each student; a student of several
+            directives learns once, from all of them.
+    """
+
+    directive: Directive
+    learning_tokens: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +76,6 @@ class World(Protocol):
     def update_tokens(self) -> list[int]:
         """Return how many tokens each agent trained on in this round's update."""
 
-    def packages(self, round_number: int, plan: Plan) -> dict[int, Package]:
-        """Return what the plan's teachers send, by teacher; no state changes."""
-
-    def learning_tokens(self, round_number: int, plan: Plan) -> dict[int, int]:
-        """Return how many tokens learning takes, by student; no state changes."""
-
     def profiles(self) -> Array:
         """Return profiles_NF, all that the CPM learns of the agents."""
 
@@ -77,11 +85,20 @@ class World(Protocol):
     def peer_losses(self, round_number: int) -> Array:
         """Return peer_losses_NN, every student's loss on every teacher's text, diagonal NaN."""
 
-    def exchange(self, round_number: int, plan: Plan) -> list[Exchange]:
-        """Carry a plan of this round out, or of an earlier one whose agents were busy until now.
+    def packages(self, round_number: int, plan: Plan) -> dict[str, dict[int, Package]]:
+        """Return what the plan's teachers send, by directive and teacher; no state changes."""
 
-        One result a directive, in its order.
+    def try_learning(self, round_number: int, plan: Plan) -> list[Trial]:
+        """Let the plan's students learn from the snapshot of that round; no state changes.
+
+        The round may be an earlier one, whose agents have been busy until now.
+
+        Returns:
+            A trial for each directive, in the plan's order.
         """
+
+    def commit(self, round_number: int, trials: Sequence[Trial]) -> list[Exchange]:
+        """Apply the trials: the students become what they learned; one result a trial, in order."""
 
     def rows(self, round_number: int, exchanges: list[Exchange]) -> list[dict[str, Any]]:
         """Return the round's rows of rounds.jsonl."""

@@ -31,13 +31,23 @@ NEEDS = frozenset({"probes", "peer losses"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directive:
-    """Who teaches whom and how; ``id`` is ``r<round>-<index>``, agents are roster indices."""
+    """Who teaches whom, how, and what.
+
+    Attributes:
+        id: ``r<round>-<index>``.
+        teachers: Roster indices.
+        students: Roster indices.
+        protocol: Name of the exchange protocol.
+        score: What the policy chose it by.
+        topics: Categories of transfer problems that the teachers are asked for; None is all.
+    """
 
     id: str
     teachers: tuple[int, ...]
     students: tuple[int, ...]
     protocol: str
     score: float | None = None
+    topics: tuple[int, ...] | None = None
 
     @property
     def pair(self) -> tuple[int, int] | None:

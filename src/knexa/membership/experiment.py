@@ -73,7 +73,7 @@ def packages(settings: Settings) -> tuple[list[AgentData], Sent]:
         sent: list[list[Tokens]] = [[] for _ in range(world.num_agents)]
         for number in range(1, settings.federation.num_rounds + 1):
             _live(settings, world, cpm, number, sent)
-        return stage.session.splits, [tuple(texts) for texts in sent]
+        return stage.runtime.splits, [tuple(texts) for texts in sent]
 
 
 def _live(
@@ -88,10 +88,9 @@ def _live(
         probe=world.probe(number) if "probes" in needs else None,
         peer_losses_NN=world.peer_losses(number) if "peer losses" in needs else None,
     )
-    for teacher, (lesson, _) in world.lessons(number, range(world.num_agents)).items():
-        if teacher < len(sent):
-            sent[teacher] += [tokens(item.completion) for item in decode(lesson.text).items]
-    exchanges = world.exchange(number, plan)
+    for texts, (package, _) in zip(sent, world.taught(number, range(len(sent))), strict=True):
+        texts += [tokens(item.completion) for item in decode(package.text).items]
+    exchanges = world.commit(number, world.try_learning(number, plan))
     cpm.receive([Feedback(directive_id=e.directive.id, reward=e.reward) for e in exchanges])
 
 

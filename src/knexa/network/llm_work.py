@@ -14,11 +14,10 @@ from typing import Any, Final
 import numpy as np
 
 from knexa.agents import phases
-from knexa.agents.learning import learn
-from knexa.agents.lessons import Lesson, receive, teach
+from knexa.agents.exchange_protocol import OutgoingPackage
 from knexa.agents.private_training import agent_spent
-from knexa.agents.scoring import gauge
-from knexa.agents.session import Session
+from knexa.agents.runtime import Runtime
+from knexa.agents.scoring import measure
 from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import DPTraining
 from knexa.errors import UserError
@@ -42,7 +41,7 @@ class LLMWork:
     """One agent's side of the rounds; implements ``work.Work``.
 
     Args:
-        session: The run's, with this agent's private problems and nobody else's.
+        runtime: The run's, with this agent's private problems and nobody else's.
         index: The agent's place in the roster.
         profile: What profiles are made of.
         reward: What an exchange's reward is.
@@ -56,7 +55,7 @@ class LLMWork:
 
     def __init__(
         self,
-        session: Session,
+        runtime: Runtime,
         index: int,
         *,
         profile: Any,
@@ -65,16 +64,16 @@ class LLMWork:
         agreement: str,
         folder: RunDirectory,
     ) -> None:
-        self._session, self._index, self._folder = session, index, folder
+        self._runtime, self._index, self._folder = runtime, index, folder
         self._profile, self._reward, self._release = profile, reward, release
-        self._indices = {agent.name: i for i, agent in enumerate(session.roster.agents)}
+        self._indices = {agent.name: i for i, agent in enumerate(runtime.roster.agents)}
         self._pending: tuple[str, Answer, AgentState | None] | None = None
         self._taught: dict[str, dict[str, Any]] = {}
         self._packages: dict[str, bytes] = {}
         self._noted: list[str] = []
         self._shown: list[float] = []
         self.prepared_round = 0
-        member = session.roster.agents[index]
+        member = runtime.roster.agents[index]
         self._owner = {
             "agent": member.name,
             "backbone": member.backbone,
@@ -82,7 +81,7 @@ class LLMWork:
         }
         checkpoint = folder.rewind()
         if checkpoint is None:
-            self.state = phases.start(session, index)
+            self.state = phases.start(runtime, index)
             self._shown = self._features(0)
             self._save()
         else:
@@ -109,7 +108,7 @@ class LLMWork:
         elif self.prepared_round < round_number:
             self._note(results)
             self._packages.clear()
-            self.state, report = phases.update_locally(self._session, self.state, round_number)
+            self.state, report = phases.update_locally(self._runtime, self.state, round_number)
             self._shown, self.prepared_round = self._features(round_number), round_number
             history = self.state.history
             self._folder.append(
@@ -132,24 +131,24 @@ class LLMWork:
 
     def _spent(self) -> dict[str, Any]:
         """Return what the agent's training has cost so far; nothing without DP training."""
-        training = self._session.training
+        training = self._runtime.training
         if not isinstance(training, DPTraining):
             return {}
-        spent = agent_spent(self._session, self._index, self.state.optimizer_steps)
+        spent = agent_spent(self._runtime, self._index, self.state.optimizer_steps)
         return {"privacy": {"delta": training.delta, **spent}}
 
     def teach(self, assignment: Assignment) -> bytes:
         """Return the lesson of the state before this round's learning, the same at every asking."""
         if assignment.id in self._packages:
             return self._packages[assignment.id]
-        lesson = teach(self._session, self.state, assignment.round, self._index)
-        self._taught[assignment.id] = {"items_sent": lesson.items_sent, "sier": lesson.sier}
+        outgoing = phases.teach(self._runtime, self.state, assignment.round, self._index)
+        self._taught[assignment.id] = {"items_sent": outgoing.items_sent, "sier": outgoing.sier}
         package = messages.Package(
-            text=lesson.text,
-            tensors=lesson.tensors,
-            items_sent=lesson.items_sent,
-            guardrail=lesson.guardrail,
-            tokens_generated=lesson.tokens_generated,
+            text=outgoing.text,
+            tensors=outgoing.payload,
+            items_sent=outgoing.items_sent,
+            guardrail=dict(outgoing.guardrail),
+            tokens_generated=outgoing.tokens_generated,
         )
         self._packages[assignment.id] = package.SerializeToString()
         self._save()
@@ -165,26 +164,26 @@ class LLMWork:
         round_number = assignment.round
         learned_state: AgentState | None = None
         try:
-            lesson = self._lesson(assignment, package)
-            received = receive(self._session, lesson, round_number)
+            outgoing = self._lesson(assignment, package)
+            received = phases.receive(self._runtime, outgoing, round_number)
         except (PackageError, RefusedError):
             answer = Answer(outcome="refused", kilobytes=len(package) / 1024)
         else:
-            before = gauge(self._session, self.state)
-            learned_state, learned = learn(
-                self._session, self.state, received, round_number, before
+            before = measure(self._runtime, self.state)
+            learned_state, learned = phases.learn(
+                self._runtime, self.state, received, round_number, before
             )
             reward = self._reward.reward(
-                before=before.value, after=learned.after.value, kilobytes=lesson.kilobytes
+                before=before.value, after=learned.after.value, kilobytes=outgoing.kilobytes
             )
             answer = Answer(
                 outcome="learned",
                 reward=float(reward),
-                kilobytes=lesson.kilobytes,
-                items_sent=lesson.items_sent,
+                kilobytes=outgoing.kilobytes,
+                items_sent=outgoing.items_sent,
                 items_kept=received.items_kept,
                 guardrail={
-                    kind: lesson.guardrail[kind] + received.guardrail[kind]
+                    kind: outgoing.guardrail[kind] + received.guardrail[kind]
                     for kind in GUARDRAIL_KINDS
                 },
             )
@@ -224,14 +223,14 @@ class LLMWork:
                 reward=float(result["reward"]),
             )
 
-    def _lesson(self, assignment: Assignment, package: bytes) -> Lesson:
+    def _lesson(self, assignment: Assignment, package: bytes) -> OutgoingPackage:
         """Return a teacher's package, its counts held to what an honest one can have."""
         read = read_package(package)
         most = DEFAULT_LIMITS.max_items
-        return Lesson(
+        return OutgoingPackage(
             teacher=self._indices[assignment.teacher],
             text=read.text,
-            tensors=read.tensors,
+            payload=read.tensors,
             items_sent=min(read.items_sent, most),
             guardrail={k: min(read.guardrail.get(k, 0), most) for k in GUARDRAIL_KINDS},
             tokens_generated=min(read.tokens_generated, _MOST_TOKENS),
@@ -239,11 +238,11 @@ class LLMWork:
 
     def _features(self, round_number: int) -> list[float]:
         """Return the agent's profile as others may see it."""
-        index, roster = self._index, self._session.roster
+        index, roster = self._index, self._runtime.roster
         own_F = self._profile.build(
             self.state,
             family=roster.backbone_of(index).family,
-            train=self._session.private(index),
+            train=self._runtime.private(index),
         )
         profiles_NF = np.zeros((roster.num_agents, len(own_F)))
         profiles_NF[index] = own_F

@@ -1,4 +1,4 @@
-"""One directive on its way: which packages arrive, when, and what becomes of the directive.
+"""A directive in flight: which packages arrive, when, and what becomes of the directive.
 
 Times are seconds of the virtual clock. A directive of several teachers is carried out with those
 whose packages arrive; one whose students or teachers all fall out is not carried out at all.
@@ -13,13 +13,13 @@ from knexa.exchange.package import PackageError
 from knexa.federation.envelope import seal, unseal
 from knexa.federation.faults import Copy
 from knexa.federation.world import Package
-from knexa.matchmaking.base import Directive
+from knexa.matchmaking.base import Directive, Plan
 
 Outcome = Literal["delivered", "lost", "refused", "dropped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transit:
+class InFlight:
     """A directive between being issued and taking effect, or failing to.
 
     Attributes:
@@ -54,23 +54,24 @@ class Transit:
     kilobytes_missed: float = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the transit as plain values."""
+        """Return it as plain values."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         directive = {name: getattr(self.directive, name) for name in Directive.__slots__}
         return fields | {"directive": directive}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "Transit":
+    def from_state(cls, state: Mapping[str, Any]) -> "InFlight":
         """Return what ``state_dict`` was made of."""
-        directive = dict(state["directive"])
-        for role in ("teachers", "students"):
-            directive[role] = tuple(directive[role])
+        directive: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in state["directive"].items()
+        }
         fields = {**state, "directive": Directive(**directive), "agents": tuple(state["agents"])}
         return cls(**fields)
 
 
 @dataclass(frozen=True, slots=True)
-class Stray:
+class LateCopy:
     """A copy that is still under way after its package has come."""
 
     arrives_s: float
@@ -80,32 +81,32 @@ class Stray:
 
 
 @dataclass
-class Inbox:
+class AwaitedPackages:
     """What students wait for. A copy of what came already, or that nobody awaits, is ignored.
 
     Attributes:
-        awaited: By directive, the digest of what came from each teacher, None where nothing has.
+        digests: By directive, the digest of what came from each teacher, None where nothing has.
     """
 
-    awaited: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    digests: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
     def expect(self, directive_id: str, teacher: int) -> str:
         """Wait for a teacher's package; return the address that it will bear."""
-        self.awaited.setdefault(directive_id, {})[str(teacher)] = None
+        self.digests.setdefault(directive_id, {})[str(teacher)] = None
         return f"{directive_id}/{teacher}"
 
     def take(self, address: str, digest: str) -> bool:
         """Return whether the package is the first to answer ``address``, and remember it."""
         directive_id, _, teacher = address.rpartition("/")
-        digests = self.awaited.get(directive_id, {})
-        if digests.get(teacher, digest) is not None:
+        by_teacher = self.digests.get(directive_id, {})
+        if by_teacher.get(teacher, digest) is not None:
             return False
-        digests[teacher] = digest
+        by_teacher[teacher] = digest
         return True
 
     def close(self, directive_id: str) -> None:
         """Wait for the directive's packages no longer."""
-        self.awaited.pop(directive_id, None)
+        self.digests.pop(directive_id, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class Sent:
 
     arrived_s: float | None
     known_s: float
-    strays: tuple[Stray, ...]
+    late_copies: tuple[LateCopy, ...]
     faults: Counter[str]
 
     @property
@@ -126,7 +127,7 @@ class Sent:
 def send(
     package: Package,
     copies: Sequence[Copy],
-    inbox: Inbox,
+    awaited: AwaitedPackages,
     *,
     directive_id: str,
     teacher: int,
@@ -136,10 +137,10 @@ def send(
     timeout_s: float,
 ) -> Sent:
     """Send a package through the network and let the receiver open every copy that arrives."""
-    address = inbox.expect(directive_id, teacher)
+    address = awaited.expect(directive_id, teacher)
     sealed, faults = seal(address, package.parts), Counter[str]()
     arrived_s: float | None = None
-    refused_s, strays = sent_s, []
+    refused_s, late_copies = sent_s, []
     for copy in sorted(copies, key=lambda copy: copy.delay_s):
         faults.update(copy.faults)
         if copy.lost:
@@ -152,11 +153,16 @@ def send(
             refused_s = max(refused_s, here_s)
             continue
         if arrived_s is not None:
-            strays.append(Stray(here_s, student, opened.address, opened.digest))
-        elif opened.address == address and inbox.take(address, opened.digest):
+            late_copies.append(LateCopy(here_s, student, opened.address, opened.digest))
+        elif opened.address == address and awaited.take(address, opened.digest):
             arrived_s = here_s
     known_s = refused_s if faults["refused"] else sent_s + timeout_s
-    return Sent(arrived_s, known_s if arrived_s is None else arrived_s, tuple(strays), faults)
+    return Sent(arrived_s, known_s if arrived_s is None else arrived_s, tuple(late_copies), faults)
+
+
+def arriving(flights: Sequence[InFlight]) -> Plan:
+    """Return the directives of which at least one package arrives, with the teachers of these."""
+    return tuple(flight.directive for flight in flights if flight.outcome == "delivered")
 
 
 def without(directive: Directive, gone: frozenset[int]) -> Directive:

@@ -1,13 +1,13 @@
-"""When things happen: the virtual clock, who is free, what is under way, and what has come of it.
+"""The event scheduler: a virtual clock, who is free, which directives are in flight.
 
-Nothing here measures time. An update, a lesson and a package take as long as their tokens and
+Nothing here measures time. An update, learning and a package take as long as their tokens and
 kilobytes take at the agents' speeds and links, so equal runs have equal clocks. An agent is busy
-from its update to the end of its exchange; what is under way holds no results, since the states it
-is computed from stay as they are until it ends. Axes: N agents.
+from its update to the end of its exchange. A directive in flight holds no results: the states that
+they are computed from stay as they are until it ends. Axes: N agents.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from math import ceil
 from typing import Any, Literal
@@ -15,8 +15,16 @@ from typing import Any, Literal
 import numpy as np
 
 from knexa.federation.faults import Faults, Schedule
-from knexa.federation.transit import Inbox, Outcome, Sent, Stray, Transit, send, without
-from knexa.federation.world import Package, World
+from knexa.federation.in_flight import (
+    AwaitedPackages,
+    InFlight,
+    LateCopy,
+    Outcome,
+    Sent,
+    send,
+    without,
+)
+from knexa.federation.world import Package, Trial
 from knexa.matchmaking.base import Directive, Plan
 from knexa.matchmaking.pair_scores import Array, Mask
 
@@ -52,93 +60,114 @@ class Attendance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrivals:
-    """What ended in a round: transits in the order of their plans, and copies that were ignored."""
+    """What ended in a round: directives in their plans' order, and copies that were ignored."""
 
-    ended: tuple[Transit, ...]
+    ended: tuple[InFlight, ...]
     ignored: dict[int, int] = field(default_factory=dict)
     clock_s: float
 
-    def delivered(self) -> list[tuple[int, list[Transit]]]:
-        """Return the transits that take effect, by the round whose plan they are from."""
-        by_round: dict[int, list[Transit]] = defaultdict(list)
-        for transit in self.ended:
-            if transit.outcome == "delivered":
-                by_round[transit.issued_round].append(transit)
-        return sorted(by_round.items())
+    def delivered(self) -> list[tuple[int, Plan]]:
+        """Return the directives that take effect, by the round whose plan they are from."""
+        by_round: dict[int, list[Directive]] = defaultdict(list)
+        for flight in self.ended:
+            if flight.outcome == "delivered":
+                by_round[flight.issued_round].append(flight.directive)
+        return [(number, tuple(plan)) for number, plan in sorted(by_round.items())]
 
 
-class Dispatch:
-    """Sends plans out and says what has come back, round by round.
+class EventScheduler:
+    """Sends the packages of plans, and says when directives take effect, round by round.
 
-    A round is: ``begin_round``, ``issue``, ``end_round``.
+    A round is: ``begin_round``, ``send``, ``schedule``, ``end_round``.
     """
 
     def __init__(self, *, faults: Faults, sync: Sync, seed: int, num_agents: int) -> None:
         self.faults, self.sync, self.num_agents = faults, sync, num_agents
-        self.schedule = Schedule(faults, seed, num_agents)
-        self._speeds_N, self._links_N = self.schedule.speeds(), self.schedule.links()
+        self.fault_schedule = Schedule(faults, seed, num_agents)
+        self._speeds_N, self._links_N = self.fault_schedule.speeds(), self.fault_schedule.links()
         self.clock_s = 0.0
         self._ready_N: Array = np.zeros(num_agents)
-        self._flights: list[list[Transit]] = []
-        self._inbox, self._strays = Inbox(), list[Stray]()
-        self._dropped: list[Transit] = []
+        self._groups: list[list[InFlight]] = []
+        self._awaited, self._late_copies = AwaitedPackages(), list[LateCopy]()
+        self._dropped: list[InFlight] = []
 
     def attendance(self, round_number: int) -> Attendance:
         """Return who is there and free; busy agents that have left are neither."""
-        present_N = self.schedule.present(round_number)
+        present_N = self.fault_schedule.present(round_number)
         return Attendance(present_N=present_N, free_N=present_N & (self._ready_N <= self.clock_s))
 
     def begin_round(self, round_number: int) -> Attendance:
         """Give up what agents that have left were busy with, and return who takes part."""
-        present_N = self.schedule.present(round_number)
+        present_N = self.fault_schedule.present(round_number)
         absent = frozenset(np.flatnonzero(~present_N).tolist())
         self._dropped = []
-        for flight in self._flights:
-            for place, transit in enumerate(flight):
-                if self._is_broken(transit, absent):
-                    flight[place] = replace(
-                        transit,
+        for group in self._groups:
+            for place, flight in enumerate(group):
+                if self._is_broken(flight, absent):
+                    group[place] = replace(
+                        flight,
                         outcome="dropped",
                         finished_s=self.clock_s,
-                        faults={**transit.faults, "left": 1},
+                        faults={**flight.faults, "left": 1},
                     )
         self._dropped = self._land(self.clock_s)
         released = self._agents_of(self._dropped)
         self._ready_N[released] = np.minimum(self._ready_N[released], self.clock_s)
         # Who left while its package was being learned from stays busy: the lesson is not over.
         idle_N = ~present_N
-        idle_N[self._agents_of([t for flight in self._flights for t in flight])] = False
+        idle_N[self._agents_of([flight for group in self._groups for flight in group])] = False
         self._ready_N[idle_N] = self.clock_s
         return self.attendance(round_number)
 
-    def _is_broken(self, transit: Transit, absent: frozenset[int]) -> bool:
-        """Return whether the transit needs somebody who is absent: a teacher until it has sent."""
-        directive = transit.directive
+    def _is_broken(self, flight: InFlight, absent: frozenset[int]) -> bool:
+        """Return whether the flight needs somebody who is absent: a teacher until it has sent."""
+        directive = flight.directive
         still_needed = set(directive.students)
-        if transit.arrived_s is None or transit.arrived_s > self.clock_s:
+        if flight.arrived_s is None or flight.arrived_s > self.clock_s:
             still_needed.update(directive.teachers)
         return bool(still_needed & absent)
 
     # Sending
 
-    def issue(self, round_number: int, plan: Plan, world: World, attendance: Attendance) -> None:
-        """Send the round's plan out; virtual time passes in ``end_round``."""
-        seconds_N = np.array(world.update_tokens()) / (self.faults.train_tokens_s * self._speeds_N)
+    def send(
+        self,
+        round_number: int,
+        plan: Plan,
+        attendance: Attendance,
+        *,
+        packages: Mapping[str, Mapping[int, Package]],
+        update_tokens: Sequence[int],
+    ) -> list[InFlight]:
+        """Send the plan's packages once the agents have updated; no virtual time passes yet.
+
+        Args:
+            round_number: The round.
+            plan: Its plan.
+            attendance: As ``begin_round`` gave it.
+            packages: By directive and teacher, what is sent.
+            update_tokens: How many tokens each agent trained on in its update.
+
+        Returns:
+            Every directive with what becomes of its packages, without the end of its learning.
+        """
+        seconds_N = np.array(update_tokens) / (self.faults.train_tokens_s * self._speeds_N)
         free_N = attendance.free_N
         self._ready_N[free_N] = self.clock_s + seconds_N[free_N]
-        packages, leaving = world.packages(round_number, plan), self.schedule.leaving(round_number)
+        leaving = self.fault_schedule.leaving(round_number)
         sent_before: Counter[int] = Counter()
-        transits = []
-        for index, directive in enumerate(plan):
-            transit = self._send(round_number, index, directive, packages, leaving, sent_before)
-            transits.append(transit)
-        going = [transit for transit in transits if transit.outcome == "delivered"]
-        tokens = world.learning_tokens(round_number, tuple(t.directive for t in going))
-        for flight in _together(transits):
-            timed = [self._timed(transit, tokens) for transit in flight]
-            self._flights.append(timed)
+        return [
+            self._send(round_number, index, directive, packages, leaving, sent_before)
+            for index, directive in enumerate(plan)
+        ]
+
+    def schedule(self, sent: Sequence[InFlight], trials: Sequence[Trial]) -> None:
+        """Put what was sent under way; learning takes as long as the trials of it took tokens."""
+        tokens = {i: count for trial in trials for i, count in trial.learning_tokens.items()}
+        for group in _together(sent):
+            timed = [self._timed(flight, tokens) for flight in group]
+            self._groups.append(timed)
             busy = self._agents_of(timed)
-            end = max(t.finished_s for t in timed)
+            end = max(flight.finished_s for flight in timed)
             self._ready_N[busy] = np.maximum(self._ready_N[busy], end)
 
     def _send(
@@ -146,23 +175,26 @@ class Dispatch:
         round_number: int,
         index: int,
         directive: Directive,
-        packages: dict[int, Package],
+        packages: Mapping[str, Mapping[int, Package]],
         leaving: frozenset[int],
         sent_before: Counter[int],
-    ) -> Transit:
+    ) -> InFlight:
         """Return the directive with what became of its packages; when it ends is not known yet."""
-        carried = without(directive, leaving)
+        carried, packages_by_teacher = without(directive, leaving), packages[directive.id]
         sent: dict[int, Sent] = {}
         student = min((i for i in carried.students if i < self.num_agents), default=None)
         for teacher in carried.teachers if student is not None else ():
-            package, rate = packages[teacher], self.faults.generate_tokens_s * self._speed(teacher)
-            copies = self.schedule.copies(round_number, teacher, sent_before[teacher])
+            package, rate = (
+                packages_by_teacher[teacher],
+                self.faults.generate_tokens_s * self._speed(teacher),
+            )
+            copies = self.fault_schedule.copies(round_number, teacher, sent_before[teacher])
             sent_before[teacher] += 1
             link = min(self._link(teacher), min(self._link(i) for i in carried.students))
             sent[teacher] = send(
                 package,
                 copies,
-                self._inbox,
+                self._awaited,
                 directive_id=directive.id,
                 teacher=teacher,
                 student=student if student is not None else teacher,
@@ -170,14 +202,14 @@ class Dispatch:
                 travel_s=self.faults.latency_s + package.kilobytes / link,
                 timeout_s=self.faults.timeout_s,
             )
-            self._strays += sent[teacher].strays
+            self._late_copies += sent[teacher].late_copies
         missing = frozenset(t for t, outcome in sent.items() if outcome.arrived_s is None)
         faults = sum((outcome.faults for outcome in sent.values()), Counter[str]())
         involved = {*directive.teachers, *directive.students}
         faults["left"] += len(involved & leaving)
         arrivals = [s.arrived_s for s in sent.values() if s.arrived_s is not None]
-        uploads = [packages[teacher] for teacher in sent]
-        return Transit(
+        uploads = [packages_by_teacher[teacher] for teacher in sent]
+        return InFlight(
             directive=replace(
                 carried, teachers=tuple(t for t in carried.teachers if t not in missing)
             )
@@ -193,26 +225,28 @@ class Dispatch:
                 (s.known_s for s in sent.values()), default=self.clock_s + self.faults.timeout_s
             ),
             kilobytes=sum(package.kilobytes for package in uploads),
-            kilobytes_missed=sum(packages[teacher].kilobytes for teacher in sorted(missing)),
+            kilobytes_missed=sum(
+                packages_by_teacher[teacher].kilobytes for teacher in sorted(missing)
+            ),
             items_sent=sum(package.items_sent for package in uploads),
             guardrail=_summed(uploads),
             faults={kind: count for kind, count in sorted(faults.items()) if count},
         )
 
-    def _timed(self, transit: Transit, tokens: dict[int, int]) -> Transit:
-        """Return the transit with the time at which its last student has learned."""
-        if transit.arrived_s is None or transit.outcome != "delivered":
-            return transit
-        arrived_s, rate = transit.arrived_s, self.faults.train_tokens_s
+    def _timed(self, flight: InFlight, tokens: dict[int, int]) -> InFlight:
+        """Return the flight with the time at which its last student has learned."""
+        if flight.arrived_s is None or flight.outcome != "delivered":
+            return flight
+        arrived_s, rate = flight.arrived_s, self.faults.train_tokens_s
         ends = [
             max(arrived_s, self._ready(i)) + tokens.get(i, 0) / (rate * self._speed(i))
-            for i in transit.directive.students
+            for i in flight.directive.students
         ]
-        return replace(transit, finished_s=max(ends))
+        return replace(flight, finished_s=max(ends))
 
-    def _agents_of(self, transits: Sequence[Transit]) -> list[int]:
-        """Return the agents that the transits keep busy; servers are never too busy."""
-        return sorted({i for t in transits for i in t.agents if i < self.num_agents})
+    def _agents_of(self, flights: Sequence[InFlight]) -> list[int]:
+        """Return the agents that the flights keep busy; servers are never too busy."""
+        return sorted({i for t in flights for i in t.agents if i < self.num_agents})
 
     # Servers follow the agents, are always there, and are as fast as a machine at full speed.
 
@@ -234,17 +268,17 @@ class Dispatch:
             [*self._dropped, *self._land(self.clock_s)], key=lambda t: (t.issued_round, t.index)
         )
         self._dropped = []
-        here = [stray for stray in self._strays if stray.arrives_s <= self.clock_s]
-        self._strays = [stray for stray in self._strays if stray.arrives_s > self.clock_s]
+        here = [copy for copy in self._late_copies if copy.arrives_s <= self.clock_s]
+        self._late_copies = [copy for copy in self._late_copies if copy.arrives_s > self.clock_s]
         ignored = Counter(
-            stray.student for stray in here if not self._inbox.take(stray.address, stray.digest)
+            copy.student for copy in here if not self._awaited.take(copy.address, copy.digest)
         )
-        for transit in ended:
-            self._inbox.close(transit.directive.id)
+        for flight in ended:
+            self._awaited.close(flight.directive.id)
         return Arrivals(ended=tuple(ended), ignored=dict(ignored), clock_s=self.clock_s)
 
     def _round_end(self, attendance: Attendance, last: bool) -> float:
-        ends = sorted((max(t.finished_s for t in flight), len(flight)) for flight in self._flights)
+        ends = sorted((max(f.finished_s for f in group), len(group)) for group in self._groups)
         if last or self.sync.mode == "lockstep":
             idle = [float(at) for at in self._ready_N[attendance.free_N]]
             return max([*idle, *(end for end, _ in ends)], default=self.clock_s)
@@ -260,49 +294,50 @@ class Dispatch:
                 return min(end, timer)
         return timer
 
-    def _land(self, until_s: float) -> list[Transit]:
-        """Take the flights that have ended out of the air."""
-        landed: list[Transit] = []
-        flying: list[list[Transit]] = []
-        for flight in self._flights:
-            if max(transit.finished_s for transit in flight) <= until_s:
-                landed += flight
+    def _land(self, until_s: float) -> list[InFlight]:
+        """Remove and return the directives whose whole group has ended."""
+        landed: list[InFlight] = []
+        flying: list[list[InFlight]] = []
+        for group in self._groups:
+            if max(flight.finished_s for flight in group) <= until_s:
+                landed += group
             else:
-                flying.append(flight)
-        self._flights = flying
+                flying.append(group)
+        self._groups = flying
         return landed
 
     # Checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the clock and what is under way."""
+        """Return the clock and what is in flight."""
         return {
             "clock_s": self.clock_s,
             "ready": self._ready_N,
-            "flights": [[transit.state_dict() for transit in f] for f in self._flights],
-            "awaited": self._inbox.awaited,
-            "strays": [list(astuple(stray)) for stray in self._strays],
+            "groups": [[flight.state_dict() for flight in group] for group in self._groups],
+            "awaited": self._awaited.digests,
+            "late_copies": [list(astuple(copy)) for copy in self._late_copies],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self.clock_s = float(state["clock_s"])
         self._ready_N = np.array(state["ready"], dtype=np.float64)
-        self._flights = [[Transit.from_state(t) for t in flight] for flight in state["flights"]]
-        self._inbox = Inbox({id_: dict(digests) for id_, digests in state["awaited"].items()})
-        self._strays = [Stray(*stray) for stray in state["strays"]]
+        self._groups = [[InFlight.from_state(f) for f in group] for group in state["groups"]]
+        awaited = {id_: dict(digests) for id_, digests in state["awaited"].items()}
+        self._awaited = AwaitedPackages(awaited)
+        self._late_copies = [LateCopy(*copy) for copy in state["late_copies"]]
         self._dropped = []
 
 
-def _together(transits: Sequence[Transit]) -> list[list[Transit]]:
-    """Group the transits that share agents: two peers that teach each other end as one.
+def _together(flights: Sequence[InFlight]) -> list[list[InFlight]]:
+    """Group the flights that share agents: two peers that teach each other end as one.
 
     Otherwise the first of the two exchanges would change what the second is computed from.
     """
-    groups: list[tuple[set[int], list[Transit]]] = []
+    groups: list[tuple[set[int], list[InFlight]]] = []
     group_of: dict[int, int] = {}
-    for transit in transits:
-        known = [group_of[agent] for agent in transit.agents if agent in group_of]
+    for flight in flights:
+        known = [group_of[agent] for agent in flight.agents if agent in group_of]
         place = known[0] if known else len(groups)
         if not known:
             groups.append((set(), []))
@@ -312,9 +347,9 @@ def _together(transits: Sequence[Transit]) -> list[list[Transit]]:
             groups[place][1].extend(moved)
             group_of.update(dict.fromkeys(agents, place))
             groups[other] = (set(), [])
-        groups[place][0].update(transit.agents)
-        groups[place][1].append(transit)
-        group_of.update(dict.fromkeys(transit.agents, place))
+        groups[place][0].update(flight.agents)
+        groups[place][1].append(flight)
+        group_of.update(dict.fromkeys(flight.agents, place))
     return [members for _, members in groups if members]
 
 

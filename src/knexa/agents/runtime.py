@@ -1,6 +1,6 @@
 """What a process needs to run phases: the frozen backbones, the data and the components.
 
-A session is built once per process, before workers are forked, so that they share its backbones; it
+A runtime is built once per process, before workers are forked, so that they share its backbones; it
 holds nothing that a phase changes (an adapter is loaded into the backbone's slot at the start of
 every phase).
 """
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from knexa.agents.byzantine import Liars
+from knexa.agents.exchange_protocol import ExchangeProtocol
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.text import encode_example, encode_prompt
 from knexa.agents.training import Example, Training
 from knexa.data.problem import Problem
 from knexa.evaluation.settings import Evaluation
-from knexa.exchange.protocols import Protocol
 
 if TYPE_CHECKING:
     from knexa.backbones.load import LoadedBackbone
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Session:
+class Runtime:
     """The unchanging surroundings of every phase of one run.
 
     Attributes:
@@ -49,7 +49,7 @@ class Session:
     executor: "Executor"
     training: Training
     evaluation: Evaluation
-    protocol: Protocol
+    protocol: ExchangeProtocol
     guardrail: "Guardrail"
     accelerator: str
     secret_noise: bool = False

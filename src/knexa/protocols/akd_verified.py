@@ -1,0 +1,64 @@
+"""``exchange=akd_verified``: AKD on answers that pass the transfer problems' public tests. Ours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from knexa.agents.exchange_protocol import ExchangeContext, ReceivedKnowledge
+from knexa.agents.state import AgentState, KeptText
+from knexa.agents.training import Term
+from knexa.protocols.akd import AKD
+from knexa.protocols.distillation import text_examples
+
+
+@dataclass(frozen=True, kw_only=True)
+class AKDVerified(AKD):
+    """A student keeps an answer only if it passes, and rehearses what it keeps.
+
+    Kept text goes into a store that the student rehearses in later exchanges and local updates, so
+    that what one teacher taught is not forgotten while another teaches.
+
+    Attributes:
+        replay_size: Completions that an agent keeps at most; the oldest go first.
+        num_candidates: Answers that a teacher draws to each problem; it runs the public tests
+            itself and sends the first answer that passes, or the first of all where none does.
+    """
+
+    name: ClassVar[str] = "akd_verified"
+    rehearses: ClassVar[bool] = True
+
+    replay_size: Annotated[int, Field(ge=1)] = 512
+    num_candidates: Annotated[int, Field(ge=1)] = 1
+
+    @property
+    def verifies(self) -> bool:
+        """Whether an answer counts only where it passes the problem's public tests."""
+        return True
+
+    @property
+    def answers_per_problem(self) -> int:
+        """How many answers a teacher draws to each problem; it sends the best of them."""
+        return self.num_candidates
+
+    def remembered(
+        self, store: tuple[KeptText, ...], texts: Sequence[KeptText]
+    ) -> tuple[KeptText, ...]:
+        """Return the newest ``replay_size`` texts of the store with the new ones behind the old."""
+        return super().remembered(store, texts)[-self.replay_size :]
+
+    def terms(
+        self, context: ExchangeContext, state: AgentState, received: ReceivedKnowledge | None
+    ) -> list[Term]:
+        """Return the whole store, in which what was just received is."""
+        return [self.rehearsed(context, state)]
+
+    def rehearsal(self, context: ExchangeContext, state: AgentState) -> tuple[float, list[Term]]:
+        """Return what a local update trains on beside private data: (its weight, its terms)."""
+        alpha, examples = self.rehearsed(context, state)
+        return alpha, [(alpha, examples)]
+
+    def rehearsed(self, context: ExchangeContext, state: AgentState) -> Term:
+        """Return the store as a term of Eq. 2."""
+        return self._alpha(context), text_examples(context, state, state.replay)

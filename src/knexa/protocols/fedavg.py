@@ -1,0 +1,50 @@
+"""``exchange=fedavg``: adapters of equal backbones become their mean (McMahan et al. 2017)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from knexa.agents.exchange_protocol import GroupTransfer, RoundContext
+from knexa.exchange.ensemble import average_tensors
+from knexa.exchange.tensors import pack, schema_of, unpack
+from knexa.protocols.adapters import AdapterExchange, ReceivedAdapter
+from knexa.protocols.groups import SERVER, common_fields, opened_packages, upload_kilobytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterAveraging(AdapterExchange):
+    """A group's adapters become their mean, weighted by training set size.
+
+    A group begins with one adapter: the mean of B and that of A make the mean of B A where A began
+    alike.
+    """
+
+    name: ClassVar[str] = "fedavg"
+    pairs: ClassVar[bool] = False
+    shares_start: ClassVar[bool] = True
+
+    @property
+    def share(self) -> float:
+        """1: what is handed down is the mean already, the student's own share included."""
+        return 1.0
+
+    def deliver(
+        self, context: RoundContext, teachers: Sequence[int], students: Sequence[int]
+    ) -> GroupTransfer:
+        """Return the members' mean adapter."""
+        taught = opened_packages(context, teachers)
+        sizes_K = np.array([len(context.runtime.private(j)) for j in teachers], dtype=np.float64)
+        adapters = [r.adapter for _, r in taught if isinstance(r, ReceivedAdapter)]
+        mean = average_tensors(adapters, sizes_K)
+        sent = pack("adapter", SERVER, context.round_number, mean)
+        received = ReceivedAdapter(
+            guardrail=taught[0][1].guardrail, adapter=unpack(sent, "adapter", schema_of(mean))
+        )
+        return GroupTransfer(
+            received=received,
+            kilobytes=len(sent) / 1024,
+            shared_kilobytes=upload_kilobytes(taught),
+            **common_fields(taught),
+        )

@@ -1,0 +1,97 @@
+"""What protocols of many teachers share: a server puts their packages together.
+
+Everything that travels is counted where it is made. Axes: K teachers, C candidate answers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knexa.agents.exchange_protocol import ReceivedKnowledge, RoundContext, Taught, summed
+from knexa.agents.state import KeptText
+from knexa.engine.parcels import opened
+from knexa.exchange.ensemble import mean_one
+from knexa.exchange.package import KnowledgePackage, PackageLimits, TextItem, encode
+
+if TYPE_CHECKING:
+    from knexa.agents.runtime import Runtime
+
+SERVER = "server"
+"""The sender of what a server puts together."""
+
+_NEGLIGIBLE = 0.01
+"""An answer with a smaller share of its problem's ensemble is not worth a place in a batch."""
+
+
+class CommonFields(TypedDict):
+    """The fields of a ``GroupTransfer`` that follow from the packages alone."""
+
+    items_sent: int
+    guardrail: dict[str, int]
+
+
+def opened_packages(context: RoundContext, teachers: Sequence[int]) -> list[Taught]:
+    """Return the teachers' packages, what is kept of them fetched to this process."""
+    return [(package, opened(received)) for package, received in context.taught(teachers)]
+
+
+def common_fields(taught: Sequence[Taught]) -> CommonFields:
+    """Return what was sent, and what all gateways did."""
+    reports = [report for package, r in taught for report in (package.guardrail, r.guardrail)]
+    return {
+        "items_sent": sum(package.items_sent for package, _ in taught),
+        "guardrail": summed(reports),
+    }
+
+
+def upload_kilobytes(taught: Sequence[Taught]) -> float:
+    """Return what the teachers sent to the server."""
+    return sum(package.kilobytes for package, _ in taught)
+
+
+def pool_limits(num_teachers: int) -> PackageLimits:
+    """Return what a pool of so many teachers' text may hold: as much as their packages together."""
+    one = PackageLimits()
+    return PackageLimits(
+        max_bytes=one.max_bytes * num_teachers, max_items=one.max_items * num_teachers
+    )
+
+
+def pool_package(context: RoundContext, texts: Sequence[KeptText], num_teachers: int) -> bytes:
+    """Return the package in which a server sends texts of many teachers."""
+    package = KnowledgePackage(
+        sender=SERVER, round=context.round_number, items=tuple(map(_item, texts)), kind="pool"
+    )
+    return encode(package, limits=pool_limits(num_teachers))
+
+
+def weighed(texts: Sequence[KeptText], weights_C: NDArray[np.float64]) -> list[KeptText]:
+    """Return the texts worth learning, their weights scaled to a mean of 1."""
+    kept = [index for index in range(len(texts)) if weights_C[index] >= _NEGLIGIBLE]
+    scaled = mean_one(weights_C[kept])
+    return [
+        replace(texts[index], weight=float(weight))
+        for index, weight in zip(kept, scaled, strict=True)
+    ]
+
+
+def vetted(runtime: "Runtime", texts: Sequence[KeptText]) -> ReceivedKnowledge:
+    """Return what a student's own gateway lets in of text that the server put together."""
+    reports = [runtime.guardrail.vet([_item(text)]) for text in texts]
+    passed = [
+        replace(text, completion=report.items[0].completion)
+        for text, report in zip(texts, reports, strict=True)
+        if report.items
+    ]
+    kinds = ("blocked", "redacted", "counted")
+    return ReceivedKnowledge(
+        texts=tuple(passed),
+        guardrail={kind: sum(getattr(each.report, kind) for each in reports) for kind in kinds},
+    )
+
+
+def _item(text: KeptText) -> TextItem:
+    return TextItem(task_id=text.task_id, completion=text.completion)
