@@ -15,14 +15,14 @@ from collections.abc import Callable
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy starts its threads
 
 import numpy as np
+from knexa.matchmaking.pair_scores import Array, Context
 
 from knexa.agents import profile_layout
 from knexa.matchmaking.base import Matching, RoundView
 from knexa.matchmaking.contexts import Concat, Interaction
+from knexa.matchmaking.large.prefilter import Prefiltered
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Auto, Exact, Greedy
-from knexa.matchmaking.pair_scores import Array, Context
-from knexa.matchmaking.prefilter import Prefiltered
 
 BETA = 1.0
 

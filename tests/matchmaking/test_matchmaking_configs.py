@@ -14,7 +14,8 @@ GROUPS = ("matchmaker", "context", "matching", "reward", "regret", "profile")
 FILES = [
     f"{group}/{path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))
 ]
-MODULES = sorted((Path(__file__).parents[2] / "src" / "knexa" / "matchmaking").glob("[!_]*.py"))
+SOURCE = Path(__file__).parents[2] / "src"
+MODULES = sorted((SOURCE / "knexa" / "matchmaking").rglob("[!_]*.py"))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -79,7 +80,8 @@ def test_wrong_values_and_unknown_keys_are_one_line(name, change):
 
 
 def test_the_room_imports_no_heavy_library_until_it_matches():
-    imports = ", ".join(f"knexa.matchmaking.{path.stem}" for path in MODULES)
+    names = (path.relative_to(SOURCE).with_suffix("").parts for path in MODULES)
+    imports = ", ".join(".".join(parts) for parts in names)
     heavy = ["torch", "transformers", "scipy", "rustworkx", "matplotlib", "lightning"]
     code = f"import sys, {imports}; print([m for m in {heavy} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

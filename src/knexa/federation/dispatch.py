@@ -17,8 +17,8 @@ import numpy as np
 from knexa.federation.faults import Faults, Schedule
 from knexa.federation.transit import Inbox, Outcome, Sent, Stray, Transit, send, without
 from knexa.federation.world import Package, World
+from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Plan
-from knexa.matchmaking.pair_scores import Array, Mask
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,8 +27,8 @@ from knexa.engine.parcels import opened, stand_in
 from knexa.exchange.package import decode
 from knexa.federation.deliveries import Delivery, deliver_together, of_lesson
 from knexa.federation.world import Exchange, Package
+from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
-from knexa.matchmaking.pair_scores import Array, Mask
 from knexa.tracking.tree_file import load_tree, save_tree
 
 Teachers = tuple[int, ...]

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from knexa.errors import UserError
+from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Feedback, Matching, Matchmaker, Plan, Probe, RoundView
+from knexa.matchmaking.contexts import Context
 from knexa.matchmaking.ledger import Ledger
-from knexa.matchmaking.pair_scores import Array, Context, Mask, ScoresError
 from knexa.matchmaking.rewards import Reward
+from knexa.matchmaking.weights import ScoresError
 
 MAX_FEATURE = 10.0
 """Largest magnitude of a profile feature. Writers scale theirs to about [0, 1]; from about 100 on,

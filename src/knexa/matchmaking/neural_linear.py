@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from knexa.matchmaking.arrays import Array
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
-from knexa.matchmaking.pair_scores import Array
 from knexa.matchmaking.ridge import RidgeRegression
 from knexa.seeding import derive_rng
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Plan, Probe
 from knexa.matchmaking.matchings import max_weight_pairs
-from knexa.matchmaking.pair_scores import Array, Mask
 
 MAX_RECORDED_AGENTS = 32
 """Beyond it a round's reward matrix is not written: 64 agents would make 40 kB of every round."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from knexa.matchmaking.pair_scores import Array
+from knexa.matchmaking.arrays import Array
 
 Normalization = Literal["zscore", "none"]
 

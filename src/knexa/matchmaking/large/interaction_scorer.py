@@ -14,7 +14,8 @@ import numpy as np
 
 from knexa.agents import profile_layout
 from knexa.data.divergence import divergence, entropy_bits, normalised_bins
-from knexa.matchmaking.pair_scores import Array, Indices, Span
+from knexa.matchmaking.arrays import Array, Indices
+from knexa.matchmaking.large.pair_scores import Span
 
 _BLOCK = 1 << 11
 """Ordered pairs whose y is held at once: their features, about 70 a pair, stay in the cache."""
