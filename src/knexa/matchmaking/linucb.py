@@ -1,7 +1,7 @@
 """LinUCB over ordered pairs (paper, Algorithm 1, step 2): the learned matchmaker.
 
-Also what every policy with one linear model of reward shares. Axes: N agents, K observations, d
-context features.
+``LinearMatchmaker`` has what all policies with one linear model of reward share. Axes: N agents, n
+ordered pairs, K observations, d context features.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from knexa.matchmaking.ridge import RidgeRegression
 class LinearMatchmaker(Matchmaker):
     """Base of the policies that fit one ridge regression on all ordered pairs' contexts.
 
-    They differ in ``scoring`` alone: in the model and in how much they explore.
+    A policy overrides ``scoring``: which model scores the pairs, and how much it explores.
 
     Attributes:
         regularization: lambda, the ridge penalty; below 1e-6 doubles lose the inverse.
@@ -45,25 +45,23 @@ class LinearMatchmaker(Matchmaker):
         self._ridge = RidgeRegression(num_features, self.regularization)
 
     def scoring(self, view: RoundView) -> tuple[Array, float]:
-        """Return (theta_d, beta), which the round's pairs are scored by: see ``scores``."""
+        """Return (theta_d, beta) of this round's ``scores``: the model and the bonus's weight."""
         raise NotImplementedError
 
     def scores(self, view: RoundView) -> Array:
         """Return scores_NN = theta^T x + beta sqrt(x^T A^-1 x) of all ordered pairs' contexts x."""
         theta_d, beta = self.scoring(view)
-        contexts_NNd = view.contexts()
-        x_nd = contexts_NNd.reshape(-1, len(theta_d))
+        x_nd = view.contexts().reshape(-1, len(theta_d))
         estimates_n = x_nd @ theta_d
         squares_n = np.einsum("nd,nd->n", x_nd @ self.model.inverse_dd, x_nd)
-        bonuses_n = beta * np.sqrt(np.maximum(squares_n, 0.0))
-        return np.asarray((estimates_n + bonuses_n).reshape(contexts_NNd.shape[:2]))
+        bonuses_n = beta * np.sqrt(np.maximum(squares_n, 0.0))  # rounding may leave them below 0
+        return np.asarray((estimates_n + bonuses_n).reshape(view.num_agents, view.num_agents))
 
     def propose(self, view: RoundView) -> Plan:
-        """Match by the scores."""
-        if plans_in_blocks(view):  # the same plan without N^2 contexts in memory
+        """Match the pairs by their scores."""
+        if plans_in_blocks(view):  # the same, faster and without N^2 contexts in memory
             theta_d, beta = self.scoring(view)
-            inverse_dd = self.model.inverse_dd
-            return propose_linear(view, theta_d, inverse_dd, beta, abstain=self.abstain)
+            return propose_linear(view, theta_d, self.model.inverse_dd, beta, abstain=self.abstain)
         return view.match(self.scores(view), abstain=self.abstain)
 
     def learn(self, contexts_Kd: Array, rewards_K: Array) -> None:

@@ -1,8 +1,9 @@
-"""Matchmaking of large federations: the same scores and matchings, in blocks and in few passes.
+"""Matchmaking of large federations: the same scores and matchings, without N^2 contexts in memory.
 
-Nothing here defines a result. The definitions are the plain ones: ``linucb.py`` for scores and
-``matchings.py`` for the greedy matching; tests hold the two equal but for rounding.
+Nothing here defines a result: ``linucb.py`` has the scores and ``matchings.py`` the greedy matching
+as formulas, and tests compare the two. The factored scores of two contexts (``scorers.py``) serve
+small federations as well.
 """
 
 LARGE = 512
-"""Up to so many agents, the plain code is fast enough and N^2 contexts fit into memory."""
+"""Up to this many agents the plain code is fast enough, and N^2 contexts fit into memory."""
