@@ -71,7 +71,7 @@ class Matching:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What the round's snapshot says each directive would earn, by counterfactual trials.
+    """What each pair would earn this round, by counterfactual trials on the agents' snapshot.
 
     ``rewards_NN[teacher, student]`` is the raw reward of the ordered pair, diagonal NaN, ``-inf``
     where the protocol cannot serve the pair;
@@ -96,10 +96,10 @@ class RoundView:
         protocol: Name of the exchange protocol that directives carry.
         rng: The round's generator, for every draw the matchmaker makes.
         ledger: The CPM's record of past exchanges.
-        admissible_NN: Which ordered pairs the protocol can serve (``exchange=logits`` needs equal
-            tokenizers) and whose agents are both available; None is all of them.
-        available_N: Which agents are there and free; None is all of them. Nobody else may be in the
-            plan.
+        admissible_NN: Which ordered pairs may be matched: the protocol can serve them
+            (``exchange=logits`` needs equal tokenizers) and both agents are available; None is all.
+        available_N: Which agents are present and not busy; None is all of them. A plan may name no
+            others.
         mutual: Each pair teaches both ways: two directives a pair, matched by the sum of both
             scores.
         probe: Counterfactual rewards; only for matchmakers that declare ``needs = {"probes"}``.
@@ -128,7 +128,7 @@ class RoundView:
 
     @property
     def available(self) -> list[int]:
-        """The agents that are there and free, for plans that are not pairings."""
+        """The agents that are present and not busy, for plans that are not pairings."""
         everyone = range(self.num_agents)
         return [i for i in everyone if self.available_N is None or self.available_N[i]]
 
@@ -238,14 +238,19 @@ class Matchmaker:
     num_servers: ClassVar[int] = 0
 
     def start(self, num_features: int) -> None:
-        """Called once before the first round with d, the number of context features."""
+        """Prepare for contexts of d = ``num_features``; called once, before the first round."""
 
     def propose(self, view: RoundView) -> Plan:
         """Return the round's plan."""
         raise NotImplementedError
 
     def learn(self, contexts_Kd: Array, rewards_K: Array) -> None:
-        """Take rewards (normalised as configured) with the contexts the choices were made on."""
+        """Learn from K rewards (normalised as configured) and the contexts of their pairs.
+
+        Args:
+            contexts_Kd: The context of each pair in the round that chose it.
+            rewards_K: What the pair earned.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Return the learned state as arrays, numbers and strings (for the checkpoint)."""

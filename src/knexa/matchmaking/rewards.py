@@ -25,6 +25,12 @@ own validation split or on the transfer set, or the share of transfer problems t
 class Reward:
     """What a receiver reports after an exchange: an improvement, less the cost of the package.
 
+    Base of every option of ``reward=``: override ``measure`` and, where more is better, ``rises``.
+
+    Class attributes:
+        measure: What the student measures before and after the exchange, one number.
+        rises: Whether an improvement makes the measure larger; False for losses.
+
     Attributes:
         gamma: Worth of one unit of improvement.
         delta: Cost of one kilobyte received.
