@@ -1,6 +1,8 @@
+import ast
 import inspect
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,16 @@ def test_the_room_imports_no_heavy_library_until_it_matches():
     code = f"import sys, {imports}; print([m for m in {heavy} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_the_room_s_files_import_each_other_without_a_circle():
+    names = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in MODULES}
+    imports = {
+        name: {
+            node.module
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module in names
+        }
+        for name, path in names.items()
+    }
+    assert len(tuple(TopologicalSorter(imports).static_order())) == len(MODULES)

@@ -59,7 +59,7 @@ class LinearMatchmaker(Matchmaker):
 
     def propose(self, view: RoundView) -> Plan:
         """Match the pairs by their scores."""
-        if plans_in_blocks(view):  # the same, faster and without N^2 contexts in memory
+        if plans_in_blocks(view):  # the same without N^2 contexts in memory
             theta_d, beta = self.scoring(view)
             return propose_linear(view, theta_d, self.model.inverse_dd, beta, abstain=self.abstain)
         return view.match(self.scores(view), abstain=self.abstain)

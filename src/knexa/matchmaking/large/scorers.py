@@ -25,8 +25,8 @@ _BLOCK = 1 << 22
 def scores_in_blocks(context: Context, num_agents: int) -> bool:
     """Return whether scores are computed here: for a large federation, or by a context's factors.
 
-    Factors are faster at every size. They add in another order than the plain formula does, which
-    changes a score by about 1e-13 of the largest.
+    Factors are faster from some 64 agents on. They add in another order than the plain formula
+    does, which changes a score by about 1e-13 of the largest.
     """
     return num_agents > LARGE or type(context) in _FACTORED
 
