@@ -17,12 +17,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy starts its threads
 import numpy as np
 
 from knexa.agents import profile_layout
+from knexa.matchmaking.arrays import Array
 from knexa.matchmaking.base import Matching, RoundView
-from knexa.matchmaking.contexts import Concat, Interaction
+from knexa.matchmaking.contexts import Concat, Context, Interaction
+from knexa.matchmaking.large.pair_scores import PairScores
+from knexa.matchmaking.large.prefilter import Prefiltered
+from knexa.matchmaking.large.scorers import linear_pair_scores
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Auto, Exact, Greedy
-from knexa.matchmaking.pair_scores import Array, Context
-from knexa.matchmaking.prefilter import Prefiltered
 
 BETA = 1.0
 
@@ -83,6 +85,17 @@ def trained(
         context_1d = view.contexts_of([pair])
         policy.learn(context_1d, context_1d @ theta_d + 0.3 * rng.normal(size=1))
     return policy, view
+
+
+class RowByRow(Interaction):
+    """The interaction context without its factors, which are known of the class itself alone."""
+
+
+def pair_scores(policy: LinUCB, view: RoundView, context: Context | None = None) -> PairScores:
+    """Return the policy's scores, to be computed on demand."""
+    theta_d, beta = policy.scoring(view)
+    known = (context or view.context, view.profiles_NF, view.ledger)
+    return linear_pair_scores(*known, theta_d, policy.model.inverse_dd, beta)
 
 
 def decide(policy: LinUCB, view: RoundView) -> None:
@@ -146,20 +159,18 @@ def scoring() -> None:
         np.sqrt(product_NN, out=product_NN)
 
     policy, view = trained(Concat(), num_agents, Greedy())
-    rivals = {"floor: matrix product, one pass": floor, "concat": lambda: policy.scores(view)}
+    rivals = {
+        "floor: matrix product, one pass": floor,
+        "concat": lambda: pair_scores(policy, view).dense(),
+    }
     show("All scores, N = 4,096 (concat: d = 64)", interleaved(rivals, 12), next(iter(rivals)))
     other, other_view = trained(Interaction(), num_agents, Greedy())
     rivals = {
-        "concat": lambda: policy.scores(view),
-        "interaction, factored": lambda: other.scores(other_view),
-        "interaction, row by row": lambda: Context.scorer(
-            other_view.context,
-            other_view.profiles_NF,
-            other_view.ledger,
-            other.model.theta_d,
-            other.model.inverse_dd,
-            BETA,
-        )(slice(0, 64), slice(0, num_agents), np.empty((64, num_agents))),
+        "concat": lambda: pair_scores(policy, view).dense(),
+        "interaction, factored": lambda: pair_scores(other, other_view).dense(),
+        "interaction, row by row": lambda: pair_scores(other, other_view, RowByRow()).block(
+            np.arange(64), np.arange(num_agents)
+        ),
     }
     seconds = interleaved(rivals, 2)
     seconds["interaction, row by row"] *= num_agents / 64  # 64 teachers of 4,096 were timed
@@ -170,7 +181,7 @@ def greedy() -> None:
     """Greedy matching at N = 4,096 against a sort of the scores."""
     for context in (Concat(), Interaction()):
         policy, view = trained(context, 4096, Greedy())
-        scores_NN = policy.scores(view)
+        scores_NN = pair_scores(policy, view).dense()
         rivals = {
             "np.argsort of the scores": lambda s=scores_NN: np.argsort(s, axis=None),
             "knexa": lambda s=scores_NN: Greedy().match(s, 2048, np.random.default_rng(0)),
@@ -185,7 +196,7 @@ def exact() -> None:
     for context in (Concat(), Interaction()):
         for num_agents in (16, 64, 128, 256, 512, 1024):
             policy, view = trained(context, num_agents, Greedy())
-            scores_NN, num_pairs = policy.scores(view), num_agents // 2
+            scores_NN, num_pairs = pair_scores(policy, view).dense(), num_agents // 2
             pairs: dict[str, list[tuple[int, int]]] = {}
 
             def run(name: str, matching: Matching) -> None:
@@ -194,7 +205,7 @@ def exact() -> None:
             rivals = {
                 "exact": lambda: run("exact", Exact()),
                 "greedy": lambda: run("greedy", Greedy()),
-                "scoring": lambda: policy.scores(view),  # noqa: B023
+                "scoring": lambda: pair_scores(policy, view).dense(),  # noqa: B023
             }
             seconds = interleaved(rivals, 3 if num_agents < 1024 else 1)
             show(f"{type(context).__name__.lower()}, N = {num_agents}", seconds, "greedy")
@@ -228,7 +239,7 @@ def large() -> None:
 
 def kept_by_window(policy: LinUCB, view: RoundView, name: str) -> None:
     """Print what windows keep of the greedy total and of its gain over random pairs."""
-    scores_NN = policy.scores(view)
+    scores_NN = pair_scores(policy, view).dense()
     best = Greedy().match(scores_NN, view.num_pairs, view.rng)
     print(f"\nShare of the greedy total kept, N = 4,096, {name}")
     for window in (84, 256, 1024, 2048):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from knexa.data.partition import AgentData
     from knexa.evaluation import Executor
     from knexa.federation.settings import Settings
-    from knexa.matchmaking.pair_scores import Array
+    from knexa.matchmaking.arrays import Array
     from knexa.network.identity import Identity
     from knexa.network.work import Work
 

@@ -13,7 +13,7 @@ from knexa.composition import Job
 from knexa.config_folders import options_of
 from knexa.errors import UserError
 from knexa.federation.settings import Settings
-from knexa.matchmaking.duties import check_matchmaker
+from knexa.matchmaking.policy_check import check_matchmaker
 from knexa.recipe import RECIPE
 
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"

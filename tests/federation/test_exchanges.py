@@ -133,7 +133,7 @@ def test_a_roster_without_any_admissible_pair_is_refused(protocol):
 def test_an_adapter_moves_by_its_share_and_keeps_its_moments():
     world = small.world(Adapter(alpha=0.25))
     world.begin_round(1)
-    before = world.states
+    before = list(world.states)
     plan = small.cpm(Random(), world).propose(1, world.profiles(), rng=np.random.default_rng(0))
     carry_out(world, 1, plan)
     ((teacher, student),) = [directive.pair for directive in plan]
@@ -355,7 +355,7 @@ def test_central_kd_teaches_everybody_as_one(settings):
 def test_fedavg_averages_inside_a_group_by_training_set_size():
     world = small.world(AdapterAveraging())
     world.begin_round(1)
-    before = world.states
+    before = list(world.states)
     plan = small.cpm(fedavg.FedAvg(), world).propose(
         1, world.profiles(), rng=np.random.default_rng(0)
     )

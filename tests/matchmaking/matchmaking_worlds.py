@@ -3,11 +3,11 @@
 import numpy as np
 
 from knexa.agents import profile_layout
+from knexa.matchmaking.arrays import Array
 from knexa.matchmaking.base import Feedback, RoundView
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.matchings import Exact, max_weight_pairs
-from knexa.matchmaking.pair_scores import Array
 from knexa.matchmaking.regret import pairs_total
 from knexa.matchmaking.rewards import LocalLoss
 

@@ -11,8 +11,8 @@ from knexa.components import instantiate
 from knexa.matchmaking.base import Matchmaker, Probe
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
+from knexa.matchmaking.large.prefilter import Prefiltered
 from knexa.matchmaking.matchings import Exact, Greedy
-from knexa.matchmaking.prefilter import Prefiltered
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.regret import regret_row
 from knexa.matchmaking.rewards import LocalLoss

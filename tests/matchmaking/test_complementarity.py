@@ -5,6 +5,7 @@ from matchmaking_worlds import view_of
 from knexa.agents import profile_layout
 from knexa.agents.profile import Paper32, Skills, Trust
 from knexa.matchmaking.complementarity import FEATURES, Complementarity
+from knexa.matchmaking.large.scorers import linear_pair_scores
 from knexa.matchmaking.ledger import Ledger
 
 NUM_FEATURES = len(Skills.feature_names)
@@ -106,8 +107,11 @@ def test_scores_of_all_pairs_agree_with_the_rows():
     view = view_of(profiles(), rng, context=Complementarity(), ledger=ledger)
     contexts_NNd = view.contexts()
     np.testing.assert_allclose(view.estimates(theta_d), contexts_NNd @ theta_d, rtol=1e-12)
+    known = (view.context, view.profiles_NF, view.ledger)
+    scores = linear_pair_scores(*known, theta_d, inverse_dd, 0.5)
     squares_NN = np.einsum("ijd,de,ije->ij", contexts_NNd, inverse_dd, contexts_NNd)
-    np.testing.assert_allclose(view.widths(inverse_dd), np.sqrt(squares_NN), rtol=1e-12)
+    expected_NN = contexts_NNd @ theta_d + 0.5 * np.sqrt(squares_NN)
+    np.testing.assert_allclose(scores.dense(), expected_NN, rtol=1e-12)
 
 
 def test_only_profiles_with_skills_will_do():

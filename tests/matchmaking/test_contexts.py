@@ -1,16 +1,12 @@
-import tracemalloc
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matchmaking_worlds import random_profiles, view_of
+from matchmaking_worlds import random_profiles
 from scipy.spatial.distance import jensenshannon
 
 from knexa.agents import profile_layout
 from knexa.matchmaking.contexts import Concat, Interaction
-from knexa.matchmaking.pair_scores import linear_scores
-from knexa.matchmaking.ridge import RidgeRegression
 
 
 def test_profile_layout_is_eight_static_twelve_dynamic_and_twelve_data_features():
@@ -77,79 +73,3 @@ def test_permuting_the_agents_permutes_the_contexts(context):
 def test_interaction_refuses_profiles_too_short_for_it():
     with pytest.raises(ValueError, match="context=concat"):
         Interaction().num_features(10)
-
-
-def trained_model(context, rng, num_observations: int = 300) -> RidgeRegression:
-    """A regression that has seen pairs of profiles like the ones it will score."""
-    num_features = context.num_features(32)
-    model = RidgeRegression(num_features, 0.01)
-    if num_observations:
-        rows_nd = context.build(random_profiles(rng, 20)).reshape(-1, num_features)
-        seen_Kd = rows_nd[rng.choice(len(rows_nd), num_observations)]
-        model.update(seen_Kd, rng.normal(size=num_observations))
-    return model
-
-
-@pytest.mark.parametrize("context", [Concat(), Interaction()])
-@pytest.mark.parametrize("num_observations", [0, 5, 300])
-@pytest.mark.parametrize("num_agents", [1, 6, 50])
-def test_factored_scores_equal_those_of_the_rows(context, num_observations, num_agents):
-    rng = np.random.default_rng(5)
-    model = trained_model(context, rng, num_observations)
-    theta_d, inverse_dd = model.theta_d, model.inverse_dd
-    view = view_of(random_profiles(rng, num_agents), rng, context=context)
-    rows_NNd = view.contexts()
-    rows_nd = rows_NNd.reshape(-1, rows_NNd.shape[2])
-    for expected_n, scores in [
-        (linear_scores(rows_nd, theta_d), view.pair_scores(theta_d)),
-        (
-            linear_scores(rows_nd, theta_d, inverse_dd, 1.7),
-            view.pair_scores(theta_d, inverse_dd, 1.7),
-        ),
-        (
-            linear_scores(rows_nd, theta_d, inverse_dd, 0.0),
-            view.pair_scores(theta_d, inverse_dd, 0.0),
-        ),
-    ]:
-        expected_NN = expected_n.reshape(num_agents, num_agents)
-        np.testing.assert_allclose(scores.dense(), expected_NN, rtol=1e-9, atol=1e-9)
-        teachers_T, students_S = rng.permutation(num_agents)[:7], rng.permutation(num_agents)[:4]
-        block_TS = scores.block(teachers_T, students_S)
-        np.testing.assert_allclose(
-            block_TS, expected_NN[np.ix_(teachers_T, students_S)], rtol=1e-9, atol=1e-9
-        )
-        np.testing.assert_allclose(
-            scores.of(teachers_T[:1], students_S[:1]), block_TS[0, :1], rtol=1e-9, atol=1e-9
-        )
-
-
-@pytest.mark.parametrize("context", [Concat(), Interaction()])
-def test_factored_width_of_the_first_round_is_the_norm_over_root_lambda(context):
-    rng = np.random.default_rng(6)
-    view = view_of(random_profiles(rng, 9), rng, context=context)
-    widths_NN = view.widths(trained_model(context, rng, 0).inverse_dd)
-    np.testing.assert_allclose(widths_NN, np.linalg.norm(view.contexts(), axis=2) * 10, rtol=1e-12)
-
-
-@pytest.mark.parametrize("context", [Concat(), Interaction()])
-def test_factored_scores_of_a_well_explored_model_are_finite(context):
-    rng = np.random.default_rng(7)
-    profiles_NF = random_profiles(rng, 12)
-    view = view_of(profiles_NF, rng, context=context)
-    rows_nd = view.contexts().reshape(144, -1)
-    model = RidgeRegression(rows_nd.shape[1], 1e-6)
-    model.update(np.repeat(rows_nd, 2000, axis=0), np.zeros(288_000))
-    widths_NN = view.widths(model.inverse_dd)
-    assert np.isfinite(widths_NN).all()
-    assert (widths_NN < 0.05).all()
-
-
-def test_concat_scores_hold_little_beside_the_result():
-    rng = np.random.default_rng(8)
-    model = trained_model(Concat(), rng)
-    view = view_of(random_profiles(rng, 1024), rng, context=Concat())
-    tracemalloc.start()
-    scores_NN = view.pair_scores(model.theta_d, model.inverse_dd, 1.0).dense()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 1.5 * scores_NN.nbytes

@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 from matchmaking_worlds import directed_matchings
 from scipy.stats import chisquare
 
-from knexa.matchmaking.matchings import Auto, Exact, Greedy, greedy_pairs, max_weight_pairs
+from knexa.matchmaking.large.greedy import greedy_pairs
+from knexa.matchmaking.matchings import Auto, Exact, Greedy, max_weight_pairs
 
 finite_scores = st.floats(-1e6, 1e6, allow_nan=False)
 scores_with_gaps = st.one_of(finite_scores, finite_scores, st.just(-np.inf))
@@ -202,10 +203,18 @@ def large_scores(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(problem=large_scores(), seed=st.integers(0, 100))
-def test_greedy_by_passes_equals_the_plain_one(problem, seed):
+def test_greedy_and_its_passes_equal_the_definition(problem, seed):
     scores_NN, num_pairs = problem
     pairs = Greedy().match(scores_NN, num_pairs, np.random.default_rng(seed))
     assert pairs == plain_greedy(scores_NN, num_pairs, np.random.default_rng(seed))
+    agents_N, rng = np.arange(len(scores_NN)), np.random.default_rng(seed)
+    assert pairs == greedy_pairs(scores_NN, agents_N, agents_N, num_pairs, rng)
+
+
+def test_greedy_of_more_agents_than_one_block_of_weights_equals_the_definition():
+    scores_NN = np.random.default_rng(14).normal(size=(600, 600))
+    pairs = Greedy().match(scores_NN, 100, np.random.default_rng(15))
+    assert pairs == plain_greedy(scores_NN, 100, np.random.default_rng(15))
 
 
 def test_greedy_of_some_teachers_and_students_never_pairs_an_agent_with_itself():

@@ -1,6 +1,8 @@
+import ast
 import inspect
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ GROUPS = ("matchmaker", "context", "matching", "reward", "regret", "profile")
 FILES = [
     f"{group}/{path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))
 ]
-MODULES = sorted((Path(__file__).parents[2] / "src" / "knexa" / "matchmaking").glob("[!_]*.py"))
+SOURCE = Path(__file__).parents[2] / "src"
+MODULES = sorted((SOURCE / "knexa" / "matchmaking").rglob("[!_]*.py"))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -79,8 +82,22 @@ def test_wrong_values_and_unknown_keys_are_one_line(name, change):
 
 
 def test_the_room_imports_no_heavy_library_until_it_matches():
-    imports = ", ".join(f"knexa.matchmaking.{path.stem}" for path in MODULES)
+    names = (path.relative_to(SOURCE).with_suffix("").parts for path in MODULES)
+    imports = ", ".join(".".join(parts) for parts in names)
     heavy = ["torch", "transformers", "scipy", "rustworkx", "matplotlib", "lightning"]
     code = f"import sys, {imports}; print([m for m in {heavy} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_the_room_s_files_import_each_other_without_a_circle():
+    names = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in MODULES}
+    imports = {
+        name: {
+            node.module
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module in names
+        }
+        for name, path in names.items()
+    }
+    assert len(tuple(TopologicalSorter(imports).static_order())) == len(MODULES)

@@ -14,8 +14,8 @@ from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.settings import Settings
 from knexa.federation.stage import Stage
 from knexa.federation.summary import summarize
+from knexa.matchmaking.arrays import Mask
 from knexa.matchmaking.cpm import CPM
-from knexa.matchmaking.pair_scores import Mask
 from knexa.recipe import RECIPE
 from knexa.tracking.console import Console
 from knexa.tracking.info import RunInfo, StartInfo

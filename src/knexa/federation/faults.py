@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from knexa.matchmaking.pair_scores import Array, Mask
+from knexa.matchmaking.arrays import Array, Mask
 from knexa.seeding import derive_rng
 
 Rate = Annotated[float, Field(ge=0, le=1)]

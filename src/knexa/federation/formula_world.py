@@ -15,8 +15,8 @@ from knexa.agents.byzantine import Liars
 from knexa.agents.privacy import Mechanism, NoPrivacy
 from knexa.agents.profile_layout import DYNAMIC_FEATURES
 from knexa.federation.world import Exchange, Package, Trial
+from knexa.matchmaking.arrays import Array, Indices, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
-from knexa.matchmaking.pair_scores import Array, Indices, Mask
 from knexa.seeding import derive_rng
 from knexa.tracking.tree_file import load_tree, save_tree
 

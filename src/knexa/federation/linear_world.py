@@ -13,9 +13,9 @@ from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.federation.formula_world import FormulaWorld
 from knexa.federation.skill_world import CONCENTRATIONS, NUM_FAMILIES
+from knexa.matchmaking.arrays import Array, Indices
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.ledger import Ledger
-from knexa.matchmaking.pair_scores import Array, Indices
 from knexa.seeding import derive_rng
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from knexa.federation.llm_world import LLMWorld
 from knexa.federation.metric_gate import gating, limits_of
 from knexa.federation.settings import Settings
 from knexa.federation.summary import privacy_summary, summarize_samples
-from knexa.matchmaking.pair_scores import Mask
+from knexa.matchmaking.arrays import Mask
 from knexa.seeding import derive_rng
 from knexa.tracking.info import AgentInfo
 

@@ -24,8 +24,8 @@ from knexa.engine.local import Pool
 from knexa.engine.parcels import opened, stand_in
 from knexa.federation.round_cache import Arm, Asked, RoundCache, Source, in_order
 from knexa.federation.world import Exchange, Package, Trial
+from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
-from knexa.matchmaking.pair_scores import Array, Mask
 from knexa.tracking.tree_file import load_tree, save_tree
 
 _SPOKEN = "spoken.safetensors"

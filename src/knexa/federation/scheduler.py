@@ -25,8 +25,8 @@ from knexa.federation.in_flight import (
     without,
 )
 from knexa.federation.world import Package, Trial
+from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Plan
-from knexa.matchmaking.pair_scores import Array, Mask
 
 
 @dataclass(frozen=True, kw_only=True)

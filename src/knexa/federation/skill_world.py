@@ -14,7 +14,7 @@ from knexa.agents.profile_layout import SKILL_FEATURES
 from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.federation.formula_world import FormulaWorld
-from knexa.matchmaking.pair_scores import Array, Indices, Mask
+from knexa.matchmaking.arrays import Array, Indices, Mask
 from knexa.seeding import derive_rng
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
-from knexa.matchmaking.pair_scores import Array, Mask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,22 +8,16 @@ ordered pairs are indexed ``[teacher, student]``.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 
+from knexa.matchmaking.arrays import Array, Mask
+from knexa.matchmaking.contexts import Context
+from knexa.matchmaking.large import LARGE
+from knexa.matchmaking.large.scorers import linear_pair_scores
 from knexa.matchmaking.ledger import Ledger
-from knexa.matchmaking.pair_scores import (
-    Array,
-    Context,
-    Indices,
-    Mask,
-    PairScores,
-    Scorer,
-    ScoresError,
-    Span,
-    linear_scores,
-)
+from knexa.matchmaking.weights import ScoresError
 
 NEEDS = frozenset({"probes", "peer losses"})
 """What a policy may ask to see beyond profiles and rewards."""
@@ -60,32 +54,35 @@ class Directive:
 Plan = tuple[Directive, ...]
 
 
-class Matching(Protocol):
-    """Chooses disjoint ordered pairs by their scores."""
+class Matching:
+    """Chooses disjoint ordered pairs by their scores. Base of every option of ``matching=``.
+
+    Class attributes:
+        is_lazy: Asks for the scores of few pairs where it may (``large.prefilter.LazyMatching``).
+    """
+
+    is_lazy: ClassVar[bool] = False
 
     def match(
         self, scores_NN: Array, num_pairs: int, rng: np.random.Generator
     ) -> list[tuple[int, int]]:
-        """Return up to ``num_pairs`` disjoint (teacher, student) pairs.
+        """Return up to ``num_pairs`` disjoint (teacher, student) pairs, in descending score.
 
-        A score of ``-inf`` is inadmissible; the diagonal is ignored. Ties are broken by ``rng``,
-        without bias towards low indices. Pairs come in descending score.
+        Args:
+            scores_NN: Scores ``[teacher, student]``; ``-inf`` is inadmissible, the diagonal is
+                ignored.
+            num_pairs: The largest number of pairs.
+            rng: Breaks ties, without bias towards low indices.
+
+        Raises:
+            ScoresError: When the scores are not a square matrix, or one is NaN or +inf.
         """
-
-
-@runtime_checkable
-class LazyMatching(Protocol):
-    """A matching that asks for the scores of few pairs, so that N^2 of them are never held."""
-
-    def match_lazily(
-        self, scores: PairScores, num_pairs: int, rng: np.random.Generator
-    ) -> list[tuple[int, int]]:
-        """Return up to ``num_pairs`` disjoint (teacher, student) pairs, as ``Matching.match``."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What the round's snapshot says each directive would earn, by counterfactual trials.
+    """What each pair would earn this round, by counterfactual trials on the agents' snapshot.
 
     ``rewards_NN[teacher, student]`` is the raw reward of the ordered pair, diagonal NaN, ``-inf``
     where the protocol cannot serve the pair;
@@ -110,10 +107,10 @@ class RoundView:
         protocol: Name of the exchange protocol that directives carry.
         rng: The round's generator, for every draw the matchmaker makes.
         ledger: The CPM's record of past exchanges.
-        admissible_NN: Which ordered pairs the protocol can serve (``exchange=logits`` needs equal
-            tokenizers) and whose agents are both available; None is all of them.
-        available_N: Which agents are there and free; None is all of them. Nobody else may be in the
-            plan.
+        admissible_NN: Which ordered pairs may be matched: the protocol can serve them
+            (``exchange=logits`` needs equal tokenizers) and both agents are available; None is all.
+        available_N: Which agents are present and not busy; None is all of them. A plan may name no
+            others.
         mutual: Each pair teaches both ways: two directives a pair, matched by the sum of both
             scores.
         probe: Counterfactual rewards; only for matchmakers that declare ``needs = {"probes"}``.
@@ -142,7 +139,7 @@ class RoundView:
 
     @property
     def available(self) -> list[int]:
-        """The agents that are there and free, for plans that are not pairings."""
+        """The agents that are present and not busy, for plans that are not pairings."""
         everyone = range(self.num_agents)
         return [i for i in everyone if self.available_N is None or self.available_N[i]]
 
@@ -159,103 +156,49 @@ class RoundView:
         teachers_K, students_K = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         return self.context.rows(self.profiles_NF, self.ledger, teachers_K, students_K)
 
-    def pair_scores(
-        self, theta_d: Array, inverse_dd: Array | None = None, beta: float = 0.0
-    ) -> PairScores:
-        """Return theta^T x + beta sqrt(x^T A^-1 x) of all ordered pairs, to be computed on demand.
-
-        ``inverse_dd`` is A^-1; without it there is no second term.
-        """
-        known = (self.profiles_NF, self.ledger)
-
-        def of(teachers_K: Indices, students_K: Indices) -> Array:
-            rows_Kd = self.context.rows(*known, teachers_K, students_K)
-            return linear_scores(rows_Kd, theta_d, inverse_dd, beta)
-
-        fill = self.context.scorer(*known, theta_d, inverse_dd, beta)
-        return PairScores(num_agents=self.num_agents, fill=fill, of=of)
-
     def estimates(self, theta_d: Array) -> Array:
-        """Return theta^T x of all ordered pairs, without holding their contexts."""
-        return self.pair_scores(theta_d).dense()
+        """Return estimates_NN = theta^T x of all ordered pairs."""
+        if self.num_agents > LARGE:
+            known = (self.context, self.profiles_NF, self.ledger)
+            return linear_pair_scores(*known, theta_d).dense()
+        return np.asarray(self.contexts() @ theta_d)
 
-    def widths(self, inverse_dd: Array) -> Array:
-        """Return sqrt(x^T A^-1 x) of all ordered pairs, without holding their contexts."""
-        return self.pair_scores(np.zeros(len(inverse_dd)), inverse_dd, 1.0).dense()
-
-    def match(self, scores: Array | PairScores, *, abstain: bool = False) -> Plan:
-        """Return the plan of disjoint pairs that the configured matching picks by ``scores``.
+    def match(self, scores_NN: Array, *, abstain: bool = False) -> Plan:
+        """Return the plan of disjoint pairs that the configured matching picks by the scores.
 
         With ``abstain`` a pair whose score is not positive is left out, so that agents may stay
-        unpaired. ``PairScores`` are computed in full where the matching needs them all.
+        unpaired.
 
         Raises:
-            ScoresError: When the scores are not one real number an ordered pair, one that counts
+            ScoresError: When the scores are not one real number an ordered pair, or one that counts
                 is NaN or +inf.
         """
-        if isinstance(scores, PairScores):
-            if isinstance(self.matching, LazyMatching):
-                weights = PairScores(
-                    num_agents=self.num_agents, fill=self._weigher(scores, abstain), of=scores.of
-                )
-                return self.plan(
-                    self.matching.match_lazily(weights, self.num_pairs, self.rng), scores
-                )
-            scores = scores.dense()
-        self._check_scores(scores)
-        weights_NN = scores + scores.T if self.mutual else scores
-        weights_NN = self._allowed(weights_NN, self.admissible_NN, abstain)
-        return self.plan(self.matching.match(weights_NN, self.num_pairs, self.rng), scores)
+        self._check_scores(scores_NN)
+        weights_NN = scores_NN + scores_NN.T if self.mutual else scores_NN
+        weights_NN = matchable(weights_NN, self.admissible_NN, abstain=abstain)
+        return self.plan(self.matching.match(weights_NN, self.num_pairs, self.rng), scores_NN)
 
-    def _check_scores(self, scores: Any) -> None:
+    def _check_scores(self, scores: object) -> None:
         shape = (self.num_agents, self.num_agents)
         if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "fiu":
-            kind = getattr(scores, "dtype", type(scores).__name__)
+            kind = scores.dtype if isinstance(scores, np.ndarray) else type(scores).__name__
             raise ScoresError(f"scores are {kind}, expected is an array of real numbers {shape}")
         if scores.shape != shape:
             raise ScoresError(
                 f"scores have the shape {scores.shape}, expected is {shape}, [teacher, student]"
             )
 
-    def _weigher(self, scores: PairScores, abstain: bool) -> Scorer:
-        """Return what fills blocks of the weights that pairs are matched by."""
-
-        def fill(teachers: Span, students: Span, out_TS: Array) -> None:
-            scores.fill(teachers, students, out_TS)
-            if self.mutual:
-                swapped_ST = np.empty(out_TS.shape[::-1])
-                scores.fill(students, teachers, swapped_ST)
-                out_TS += swapped_ST.T
-            mask_NN = self.admissible_NN
-            mask_TS = None if mask_NN is None else mask_NN[teachers][:, students]
-            out_TS[:] = self._allowed(out_TS, mask_TS, abstain)
-
-        return fill
-
-    @staticmethod
-    def _allowed(weights_TS: Array, admissible_TS: Mask | None, abstain: bool) -> Array:
-        """Return the weights with ``-inf`` where a pair must not be chosen."""
-        if admissible_TS is not None:
-            weights_TS = np.where(admissible_TS, weights_TS, -np.inf)
-        if abstain:
-            weights_TS = np.where(weights_TS > 0.0, weights_TS, -np.inf)
-        return weights_TS
-
-    def plan(
-        self, pairs: Sequence[tuple[int, int]], scores: Array | PairScores | None = None
-    ) -> Plan:
+    def plan(self, pairs: Sequence[tuple[int, int]], scores_NN: Array | None = None) -> Plan:
         """Return the plan of these (teacher, student) pairs, with their scores if given."""
         ordered = [both for i, j in pairs for both in ((i, j), (j, i))] if self.mutual else pairs
-        values: Sequence[float | None] = [None] * len(ordered)
-        if scores is not None and ordered:
-            teachers_K, students_K = np.array(ordered, dtype=np.int64).T
-            if isinstance(scores, PairScores):
-                values = scores.of(teachers_K, students_K).tolist()
-            else:
-                values = scores[teachers_K, students_K].tolist()
         return tuple(
-            self.directive(index, (teacher,), (student,), value)
-            for index, ((teacher, student), value) in enumerate(zip(ordered, values, strict=True))
+            self.directive(
+                index,
+                (teacher,),
+                (student,),
+                None if scores_NN is None else scores_NN[teacher, student].item(),
+            )
+            for index, (teacher, student) in enumerate(ordered)
         )
 
     def directive(
@@ -275,6 +218,21 @@ class RoundView:
         )
 
 
+def matchable(weights_TS: Array, admissible_TS: Mask | None, *, abstain: bool) -> Array:
+    """Return the weights with ``-inf`` where a pair must not be chosen.
+
+    Args:
+        weights_TS: What pairs are matched by.
+        admissible_TS: Which pairs may be chosen; None is all.
+        abstain: Whether pairs whose weight is not positive may not.
+    """
+    if admissible_TS is not None:
+        weights_TS = np.where(admissible_TS, weights_TS, -np.inf)
+    if abstain:
+        weights_TS = np.where(weights_TS > 0.0, weights_TS, -np.inf)
+    return weights_TS
+
+
 class Matchmaker:
     """Base of every matchmaker: override ``propose``; override the rest where the policy learns.
 
@@ -291,14 +249,19 @@ class Matchmaker:
     num_servers: ClassVar[int] = 0
 
     def start(self, num_features: int) -> None:
-        """Called once before the first round with d, the number of context features."""
+        """Prepare for contexts of d = ``num_features``; called once, before the first round."""
 
     def propose(self, view: RoundView) -> Plan:
         """Return the round's plan."""
         raise NotImplementedError
 
     def learn(self, contexts_Kd: Array, rewards_K: Array) -> None:
-        """Take rewards (normalised as configured) with the contexts the choices were made on."""
+        """Learn from K rewards (normalised as configured) and the contexts of their pairs.
+
+        Args:
+            contexts_Kd: The context of each pair in the round that chose it.
+            rewards_K: What the pair earned.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Return the learned state as arrays, numbers and strings (for the checkpoint)."""

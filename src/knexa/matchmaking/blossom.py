@@ -8,9 +8,9 @@ leave out before it asks. Axes: N agents, V nodes (agents and dummies), E edges.
 import numpy as np
 from numpy.typing import NDArray
 
-from knexa.matchmaking.pair_scores import Array, Mask
+from knexa.matchmaking.arrays import Array, Mask
+from knexa.matchmaking.weights import Weights
 
-Weights = NDArray[np.int64]
 _Edges = NDArray[np.int64]
 
 _FIRST_DEGREE = 4

@@ -6,9 +6,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from knexa.matchmaking.arrays import Array
 from knexa.matchmaking.base import RoundView
 from knexa.matchmaking.linucb import LinearMatchmaker
-from knexa.matchmaking.pair_scores import PairScores
 
 
 @dataclass(kw_only=True)
@@ -42,6 +42,6 @@ class C2UCB(LinearMatchmaker):
         radius = float(np.sqrt(2.0 * np.log(1.0 / self.failure_probability) + log_det))
         return self.noise * radius + float(np.sqrt(self.regularization)) * self.model_norm
 
-    def pair_scores(self, view: RoundView) -> PairScores:
-        """Return the upper confidence bounds of all ordered pairs, to be computed on demand."""
-        return view.pair_scores(self.model.theta_d, self.model.inverse_dd, self.beta())
+    def scoring(self, view: RoundView) -> tuple[Array, float]:
+        """Return the estimate and the radius."""
+        return self.model.theta_d, self.beta()

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from knexa.agents import profile_layout
+from knexa.matchmaking.arrays import Array, Indices
+from knexa.matchmaking.contexts import Context
 from knexa.matchmaking.ledger import Ledger
-from knexa.matchmaking.pair_scores import Array, Context, Indices
 
 FEATURES: tuple[str, ...] = (
     "constant",

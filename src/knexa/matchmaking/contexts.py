@@ -1,7 +1,7 @@
 """Contexts: one feature vector per ordered pair of agents, from their profiles.
 
-Axes: N agents, K ordered pairs, T teachers, S students, F profile features, H histogram bins, d
-context features, g columns of factors; matrices are ``[teacher, student]``.
+Axes: N agents, K ordered pairs, F profile features, H histogram bins, d context features; matrices
+are ``[teacher, student]``.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,44 @@ from pydantic import Field
 
 from knexa.agents import profile_layout
 from knexa.data.divergence import divergence, entropy_bits, normalised_bins
-from knexa.matchmaking.interaction_scorer import InteractionScorer
+from knexa.matchmaking.arrays import Array, Indices
 from knexa.matchmaking.ledger import Ledger
-from knexa.matchmaking.pair_scores import Array, Context, Indices, Scorer, Span
+
+
+class Context:
+    """Turns what the CPM knows into one feature vector x_d per ordered pair.
+
+    Base of every option of ``context=``: override ``num_features`` and ``rows``.
+    """
+
+    def num_features(self, num_profile_features: int) -> int:
+        """Return d for profiles of that many features.
+
+        Raises:
+            ValueError: When the context needs features that such profiles do not have.
+        """
+        raise NotImplementedError
+
+    def rows(
+        self, profiles_NF: Array, ledger: Ledger, teachers_K: Indices, students_K: Indices
+    ) -> Array:
+        """Return contexts_Kd of the K ordered pairs.
+
+        Args:
+            profiles_NF: Profiles, one row an agent, features in about [0, 1].
+            ledger: The CPM's record of past exchanges.
+            teachers_K: Each pair's teacher, an index of an agent.
+            students_K: Each pair's student.
+        """
+        raise NotImplementedError
+
+    def build(self, profiles_NF: Array, ledger: Ledger | None = None) -> Array:
+        """Return contexts_NNd of all ordered pairs; the diagonal's content is unused."""
+        num_agents = len(profiles_NF)
+        teachers_n, students_n = np.divmod(np.arange(num_agents**2), num_agents)
+        known = Ledger() if ledger is None else ledger
+        rows_nd = self.rows(profiles_NF, known, teachers_n, students_n)
+        return rows_nd.reshape(num_agents, num_agents, rows_nd.shape[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,56 +69,6 @@ class Concat(Context):
     ) -> Array:
         """Return contexts_Kd."""
         return np.concatenate([profiles_NF[students_K], profiles_NF[teachers_K]], axis=1)
-
-    def scorer(
-        self,
-        profiles_NF: Array,
-        ledger: Ledger,
-        theta_d: Array,
-        inverse_dd: Array | None = None,
-        beta: float = 0.0,
-    ) -> Scorer:
-        """Return the scorer of blocks (see ``Context.scorer``): one matrix product each.
-
-        With A^-1 = [[P, Q], [Q^T, R]], x^T A^-1 x = s^T P s + t^T R t + 2 t^T Q^T s; the two
-        squares are appended to the factors of the last term.
-        """
-        num_features = profiles_NF.shape[1]
-        student_N, teacher_N = (profiles_NF @ half for half in np.split(theta_d, 2))
-
-        def add_estimates(teachers: Span, students: Span, out_TS: Array) -> None:
-            out_TS += student_N[students]
-            out_TS += teacher_N[teachers][:, None]
-
-        if inverse_dd is None:
-
-            def fill_estimates(teachers: Span, students: Span, out_TS: Array) -> None:
-                out_TS[:] = 0.0
-                add_estimates(teachers, students, out_TS)
-
-            return fill_estimates
-
-        # beta sqrt(y) = sqrt(beta^2 y) for beta >= 0, and needs no pass of its own.
-        metric_dd = beta**2 * inverse_dd
-        p_FF, q_FF = (
-            metric_dd[:num_features, :num_features],
-            metric_dd[:num_features, num_features:],
-        )
-        r_FF = metric_dd[num_features:, num_features:]
-        ones_N = np.ones(len(profiles_NF))
-        squares_N = np.einsum("nf,nf->n", profiles_NF @ p_FF, profiles_NF)
-        students_gN = np.vstack([profiles_NF.T, ones_N, squares_N])
-        squares_N = np.einsum("nf,nf->n", profiles_NF @ r_FF, profiles_NF)
-        teachers_Ng = np.column_stack([2.0 * profiles_NF @ q_FF.T, squares_N, ones_N])
-
-        def fill(teachers: Span, students: Span, out_TS: Array) -> None:
-            np.matmul(teachers_Ng[teachers], students_gN[:, students], out=out_TS)
-            # Rounding can push the square of a well-explored direction just below zero.
-            np.maximum(out_TS, 0.0, out=out_TS)
-            np.sqrt(out_TS, out=out_TS)
-            add_estimates(teachers, students, out_TS)
-
-        return fill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,17 +133,3 @@ class Interaction(Context):
             ],
             axis=1,
         )
-
-    def scorer(
-        self,
-        profiles_NF: Array,
-        ledger: Ledger,
-        theta_d: Array,
-        inverse_dd: Array | None = None,
-        beta: float = 0.0,
-    ) -> Scorer:
-        """Return the scorer of blocks (see ``Context.scorer``), with what factors as products."""
-        self.num_features(profiles_NF.shape[1])
-        # beta sqrt(y) = sqrt(beta^2 y) for beta >= 0.
-        metric_dd = None if inverse_dd is None else beta**2 * inverse_dd
-        return InteractionScorer(profiles_NF, self.num_histogram, theta_d, metric_dd)

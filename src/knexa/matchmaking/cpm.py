@@ -1,7 +1,7 @@
-"""The Central Profiler/Matchmaker: the only party that sees everybody, and how little it sees.
+"""The Central Profiler/Matchmaker (CPM): the one party that hears from every agent.
 
-It takes profiles and scalar rewards. Data, adapters and knowledge packages never reach it. Axes: N
-agents, F profile features, K feedbacks, d context features.
+It receives profiles and scalar rewards; data, adapters and knowledge packages never reach it. Axes:
+N agents, F profile features, K feedbacks, d context features.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from knexa.errors import UserError
+from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Feedback, Matching, Matchmaker, Plan, Probe, RoundView
+from knexa.matchmaking.contexts import Context
 from knexa.matchmaking.ledger import Ledger
-from knexa.matchmaking.pair_scores import Array, Context, Mask, ScoresError
 from knexa.matchmaking.rewards import Reward
+from knexa.matchmaking.weights import ScoresError
 
 MAX_FEATURE = 10.0
 """Largest magnitude of a profile feature. Writers scale theirs to about [0, 1]; from about 100 on,
@@ -23,7 +25,7 @@ products of features cost ridge regression the digits that it rests on."""
 
 
 def check_profiles(profiles_NF: Array, num_features: int) -> None:
-    """Refuse profiles that no honest agent writes; a server checks a peer's alone as [1, F].
+    """Refuse implausible profiles; a network server checks a single agent's as [1, F].
 
     Raises:
         ValueError: Not a matrix of numbers of ``num_features`` columns, or a feature that is not a
@@ -48,10 +50,10 @@ def check_profiles(profiles_NF: Array, num_features: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A directive without feedback yet: its pair, and the context that it was chosen on.
+    """A directive that waits for feedback: its pair, and the context that it was chosen by.
 
-    ``pair`` is None where the directive is no pair; ``context_d`` also where the policy does not
-    learn.
+    ``pair`` is None where the directive is not a pair; ``context_d`` is None there too, and where
+    the policy does not learn.
     """
 
     pair: tuple[int, int] | None
@@ -134,13 +136,13 @@ class CPM:
             rng: The round's generator.
             probe: Shown only to a policy that declares ``needs = {"probes"}``.
             peer_losses_NN: Shown only to a policy that declares ``needs = {"peer losses"}``.
-            available_N: Which agents are there and free; None is all.
+            available_N: Which agents are present and not busy; None is all.
 
         Raises:
-            ValueError: When a profile is one to refuse (``check_profiles``), when the policy needs
-                what is not there, when a directive's id is already waiting for feedback, or when
-                the plan names an agent that is not available.
-            UserError: When the policy's scores or its plan are none that can be followed.
+            ValueError: When a profile is implausible (``check_profiles``), when something that the
+                policy needs is missing, when a directive's id is already waiting for feedback, or
+                when the plan names an agent that is not available.
+            UserError: When the policy returns unusable scores or an unusable plan.
         """
         check_profiles(profiles_NF, self._num_profile_features)
         if available_N is not None and available_N.sum() < 2:
@@ -168,13 +170,13 @@ class CPM:
     def receive(self, feedbacks: Sequence[Feedback]) -> list[float]:
         """Teach the policy these rewards, of this round or any earlier, and return them normalised.
 
-        Each reward meets the context that its directive was chosen on. The batch is checked whole
-        and then taken whole, in its order.
+        Each reward is learned with the context that its directive was chosen by. The whole batch is
+        checked before any of it is applied, in order.
 
         Raises:
             ValueError: When a reward is not a finite number of at most ``Reward.largest`` in
                 magnitude, or an id was never issued, was answered already, or comes twice; nothing
-                is taken then.
+                is applied then.
         """
         if not feedbacks:
             return []
@@ -192,7 +194,7 @@ class CPM:
         return [float(reward) for reward in rewards_K]
 
     def expire(self, directive_id: str, outcome: str) -> None:
-        """Give a directive up that will have no feedback, and count why (``expired``).
+        """Stop waiting for a directive's feedback, and count the ``outcome`` that ended it.
 
         Nothing is learned from it: that a package was lost says nothing about its pair.
 
@@ -205,7 +207,7 @@ class CPM:
         self.expired[outcome] = self.expired.get(outcome, 0) + 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the policy's state, the reward statistics, the ledger and what is unanswered.
+        """Return the state of policy, reward statistics and ledger, and the unanswered directives.
 
         Dictionaries, lists, arrays, numbers, strings and None only.
         """
@@ -286,7 +288,7 @@ class CPM:
         return both_NN if self.admissible_NN is None else both_NN & self.admissible_NN
 
     def _trusted(self, admissible_NN: Mask | None, num_agents: int) -> Mask | None:
-        """Return the pairs that may meet without the distrusted agents' lessons."""
+        """Return the admissible pairs without those whose teacher is distrusted."""
         if self.trust_gate is None:
             return admissible_NN
         distrusted_N = self.ledger.distrusted(num_agents, self.trust_gate)
@@ -299,7 +301,7 @@ class CPM:
         return allowed_NN if admissible_NN is None else allowed_NN & admissible_NN
 
     def _check_plan(self, plan: Any, num_agents: int) -> None:
-        """Raise UserError where a plan is none, names nobody, or lets an agent teach itself."""
+        """Raise UserError where a plan is malformed, or names agents that cannot do as it says."""
         name = type(self.matchmaker).__name__
         if not isinstance(plan, tuple) or not all(isinstance(each, Directive) for each in plan):
             raise UserError(
@@ -332,7 +334,7 @@ class CPM:
                     )
 
     def _check(self, feedbacks: Sequence[Feedback]) -> None:
-        """Raise ValueError where a feedback cannot be taken."""
+        """Raise ValueError where a feedback cannot be accepted."""
         seen: set[str] = set()
         for feedback in feedbacks:
             # A peer may have written it: of any type, and of any length in a message.

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from knexa.agents import profile_layout
 from knexa.data.divergence import jensen_shannon
+from knexa.matchmaking.arrays import Mask
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 from knexa.matchmaking.matchings import Greedy
-from knexa.matchmaking.pair_scores import Mask
 
 
 @dataclass(frozen=True, kw_only=True)

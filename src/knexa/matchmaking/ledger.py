@@ -7,11 +7,8 @@ read off it. Axes: N agents, M exchanges, K ordered pairs, p pairs that met.
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-_Floats = NDArray[np.float64]
-_Indices = NDArray[np.int64]
-_Mask = NDArray[np.bool_]
+from knexa.matchmaking.arrays import Array, Indices, Mask
 
 
 class Ledger:
@@ -31,7 +28,7 @@ class Ledger:
         self._students.append(student)
         self._rewards.append(reward)
 
-    def trust(self, num_agents: int) -> _Floats:
+    def trust(self, num_agents: int) -> Array:
         """Return trust_N in (0, 1): how often learning from the agent paid.
 
         The share of the agent's lessons that earned a positive reward, with one success and one
@@ -40,7 +37,7 @@ class Ledger:
         successes_N, failures_N = self._counts(num_agents)
         return np.asarray((successes_N + 1.0) / (successes_N + failures_N + 2.0))
 
-    def distrusted(self, num_agents: int, gate: float) -> _Mask:
+    def distrusted(self, num_agents: int, gate: float) -> Mask:
         """Return which agents are surely less trusted as teachers than ``gate`` of the median.
 
         Two standard deviations of the Beta posterior behind ``trust`` are granted to everybody, so
@@ -54,7 +51,7 @@ class Ledger:
         trust_N = alpha_N / total_N
         return np.asarray(trust_N + 2.0 * deviation_N < gate * np.median(trust_N))
 
-    def _counts(self, num_agents: int) -> tuple[_Floats, _Floats]:
+    def _counts(self, num_agents: int) -> tuple[Array, Array]:
         """Return how many lessons of each teacher paid, and how many did not."""
         teachers_M = np.asarray(self._teachers, dtype=np.int64)
         paid_M = np.asarray(self._rewards) > 0.0
@@ -65,7 +62,7 @@ class Ledger:
         successes_N, failures_N = counts
         return successes_N, failures_N
 
-    def pair_means(self, teachers_K: _Indices, students_K: _Indices) -> tuple[_Floats, _Floats]:
+    def pair_means(self, teachers_K: Indices, students_K: Indices) -> tuple[Array, Array]:
         """Return (means_K, counts_K) of the raw rewards of K ordered pairs; 0 where none."""
         if not self._rewards:
             return np.zeros(len(teachers_K)), np.zeros(len(teachers_K))
@@ -96,6 +93,6 @@ class Ledger:
         self._rewards = [float(reward) for reward in state["rewards"]]
 
 
-def _keys(teachers: _Indices, students: _Indices) -> _Indices:
+def _keys(teachers: Indices, students: Indices) -> Indices:
     """Return one number an ordered pair."""
     return np.asarray(teachers * np.int64(1 << 32) + students, dtype=np.int64)

@@ -1,7 +1,7 @@
 """LinUCB over ordered pairs (paper, Algorithm 1, step 2): the learned matchmaker.
 
-Also what every policy with one linear model of reward shares. Axes: N agents, K observations, d
-context features.
+``LinearMatchmaker`` has what all policies with one linear model of reward share. Axes: N agents, n
+ordered pairs, K observations, d context features.
 """
 
 from dataclasses import dataclass, field
@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from knexa.matchmaking.arrays import Array
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
-from knexa.matchmaking.pair_scores import Array, PairScores
+from knexa.matchmaking.large.propose import plans_in_blocks, propose_linear
 from knexa.matchmaking.ridge import RidgeRegression
 
 
@@ -19,7 +20,7 @@ from knexa.matchmaking.ridge import RidgeRegression
 class LinearMatchmaker(Matchmaker):
     """Base of the policies that fit one ridge regression on all ordered pairs' contexts.
 
-    They differ in ``pair_scores`` alone.
+    A policy overrides ``scoring``: which model scores the pairs, and how much it explores.
 
     Attributes:
         regularization: lambda, the ridge penalty; below 1e-6 doubles lose the inverse.
@@ -43,17 +44,25 @@ class LinearMatchmaker(Matchmaker):
         """Begin with an empty model of ``num_features`` context features."""
         self._ridge = RidgeRegression(num_features, self.regularization)
 
-    def pair_scores(self, view: RoundView) -> PairScores:
-        """Return the scores of all ordered pairs, to be computed on demand."""
+    def scoring(self, view: RoundView) -> tuple[Array, float]:
+        """Return (theta_d, beta) of this round's ``scores``: the model and the bonus's weight."""
         raise NotImplementedError
 
     def scores(self, view: RoundView) -> Array:
-        """Return scores_NN of all ordered pairs."""
-        return self.pair_scores(view).dense()
+        """Return scores_NN = theta^T x + beta sqrt(x^T A^-1 x) of all ordered pairs' contexts x."""
+        theta_d, beta = self.scoring(view)
+        x_nd = view.contexts().reshape(-1, len(theta_d))
+        estimates_n = x_nd @ theta_d
+        squares_n = np.einsum("nd,nd->n", x_nd @ self.model.inverse_dd, x_nd)
+        bonuses_n = beta * np.sqrt(np.maximum(squares_n, 0.0))  # rounding may leave them below 0
+        return np.asarray((estimates_n + bonuses_n).reshape(view.num_agents, view.num_agents))
 
     def propose(self, view: RoundView) -> Plan:
-        """Match by the scores."""
-        return view.match(self.pair_scores(view), abstain=self.abstain)
+        """Match the pairs by their scores."""
+        if plans_in_blocks(view):  # the same without N^2 contexts in memory
+            theta_d, beta = self.scoring(view)
+            return propose_linear(view, theta_d, self.model.inverse_dd, beta, abstain=self.abstain)
+        return view.match(self.scores(view), abstain=self.abstain)
 
     def learn(self, contexts_Kd: Array, rewards_K: Array) -> None:
         """Add K observations to the regression, in order."""
@@ -90,7 +99,6 @@ class LinUCB(LinearMatchmaker):
             return self.exploration
         return self.exploration / float(np.sqrt(round))
 
-    def pair_scores(self, view: RoundView) -> PairScores:
-        """Return the optimistic scores of all ordered pairs, to be computed on demand."""
-        model = self.model
-        return view.pair_scores(model.theta_d, model.inverse_dd, self.beta(view.round))
+    def scoring(self, view: RoundView) -> tuple[Array, float]:
+        """Return the estimate and the round's beta."""
+        return self.model.theta_d, self.beta(view.round)

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from knexa.matchmaking.arrays import Array
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
-from knexa.matchmaking.pair_scores import Array
 from knexa.matchmaking.ridge import RidgeRegression
 from knexa.seeding import derive_rng
 
@@ -64,8 +64,8 @@ class NeuralLinear(Matchmaker):
     After every batch of feedback the network goes on training for ``num_steps`` on the
     observations it keeps, with AdamW and squared error; a ridge regression on its last hidden layer
     is then fitted anew to the same observations, and scores pairs as LinUCB does. Rewards are
-    standardised for the network only. Needs more observations than a run of six agents has.
-    Holds the contexts of all ordered pairs at once.
+    standardised for the network only. Needs more observations than a run of six agents has, and
+    memory for the contexts of all ordered pairs at once.
 
     Attributes:
         seed: Root of the network's first weights and of its batches.

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from knexa.matchmaking.arrays import Array
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
-from knexa.matchmaking.pair_scores import Array
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""Regret from counterfactual probes: what a round's plan left on the table, in raw reward.
+"""Regret from counterfactual probes: the best matching's raw reward less that of the round's plan.
 
-Covers one round; sums over rounds are the report's. Nothing is clamped: a plan of random luck or a
-tie shows as it is. Axes: N agents; matrices are ``[teacher, student]``.
+Covers one round; the report sums over rounds. Nothing is clamped, so regret may be negative. Axes:
+N agents; matrices are ``[teacher, student]``.
 """
 
 import math
@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Plan, Probe
 from knexa.matchmaking.matchings import max_weight_pairs
-from knexa.matchmaking.pair_scores import Array, Mask
 
 MAX_RECORDED_AGENTS = 32
 """Beyond it a round's reward matrix is not written: 64 agents would make 40 kB of every round."""
@@ -89,8 +89,8 @@ def regret_row(
     The best and the random matching are of the agents that could have met (``available_N``; None is
     all) and have ``num_pairs`` pairs (K_p; None, or more than half of these agents, is half of
     them). They are as large where a policy abstains: against a plan of fewer pairs the reference is
-    a full matching, and regret is negative where the pairs left out lose. What happens to a chosen
-    pair's packages afterwards is no matter of choice.
+    a full matching, and regret is negative where the pairs left out lose. A chosen pair counts even
+    if its packages are lost afterwards.
 
     Keys: ``round``; ``rewards``, the raw reward matrix with null on the diagonal and for pairs that
     the protocol cannot serve (null as a whole beyond ``MAX_RECORDED_AGENTS``); ``no_teacher``, one

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from knexa.matchmaking.pair_scores import Array
+from knexa.matchmaking.arrays import Array
 
 Normalization = Literal["zscore", "none"]
 
@@ -24,6 +24,12 @@ own validation split or on the transfer set, or the share of transfer problems t
 @dataclass(frozen=True, kw_only=True)
 class Reward:
     """What a receiver reports after an exchange: an improvement, less the cost of the package.
+
+    Base of every option of ``reward=``: override ``measure`` and, where more is better, ``rises``.
+
+    Class attributes:
+        measure: What the student measures before and after the exchange, one number.
+        rises: Whether an improvement makes the measure larger; False for losses.
 
     Attributes:
         gamma: Worth of one unit of improvement.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from knexa.matchmaking.pair_scores import Array, norms
+from knexa.matchmaking.arrays import Array
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +19,13 @@ REFRESH_EVERY = 64
 MAX_DRIFT = 1e-6
 """Largest change, relative to the inverse's largest entry, that an exact inversion may bring
 without a warning."""
+
+
+def norms(contexts_nd: Array, inverse_dd: Array) -> Array:
+    """Return sqrt(x^T A^-1 x) of every row x."""
+    squares_n = np.einsum("nd,nd->n", contexts_nd @ inverse_dd, contexts_nd)
+    # Rounding can push the square of a well-explored direction just below zero.
+    return np.asarray(np.sqrt(np.maximum(squares_n, 0.0)))
 
 
 class RidgeRegression:

@@ -6,9 +6,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from knexa.matchmaking.arrays import Array
 from knexa.matchmaking.base import RoundView
 from knexa.matchmaking.linucb import LinearMatchmaker
-from knexa.matchmaking.pair_scores import Array, PairScores
 
 
 @dataclass(kw_only=True)
@@ -33,6 +33,6 @@ class Thompson(LinearMatchmaker):
         noise_d = np.linalg.solve(lower_dd.T, rng.standard_normal(model.num_features))
         return np.asarray(model.theta_d + self.exploration * noise_d)
 
-    def pair_scores(self, view: RoundView) -> PairScores:
-        """Return the scores of all ordered pairs under one sampled model."""
-        return view.pair_scores(self.sample(view.rng))
+    def scoring(self, view: RoundView) -> tuple[Array, float]:
+        """Return one sampled model, and no bonus: chance explores."""
+        return self.sample(view.rng), 0.0

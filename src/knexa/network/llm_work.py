@@ -22,7 +22,7 @@ from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import DPTraining
 from knexa.errors import UserError
 from knexa.exchange.package import DEFAULT_LIMITS, PackageError
-from knexa.matchmaking.pair_scores import Array
+from knexa.matchmaking.arrays import Array
 from knexa.network import messages
 from knexa.network.errands import GUARDRAIL_KINDS, Answer
 from knexa.network.packages import Assignment, read_package

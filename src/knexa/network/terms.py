@@ -14,7 +14,7 @@ from typing import Any
 from knexa.errors import UserError
 from knexa.federation.faults import Faults
 from knexa.federation.settings import Settings
-from knexa.matchmaking.pair_scores import Mask
+from knexa.matchmaking.arrays import Mask
 from knexa.network.authority import MATCHMAKER, check_name
 from knexa.network.messages import PROTOCOL_VERSION
 from knexa.recipe import RECIPE

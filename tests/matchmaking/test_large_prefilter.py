@@ -6,9 +6,9 @@ from matchmaking_worlds import random_profiles, view_of
 from scipy.stats import chisquare
 
 from knexa.matchmaking.contexts import Concat
+from knexa.matchmaking.large.prefilter import Prefiltered
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Greedy
-from knexa.matchmaking.prefilter import Prefiltered
 
 
 def total(scores_NN, pairs):

@@ -4,7 +4,7 @@ import pytest
 
 from knexa.errors import UserError
 from knexa.matchmaking.base import Matchmaker
-from knexa.matchmaking.duties import check_matchmaker
+from knexa.matchmaking.policy_check import check_matchmaker
 
 
 class Mine(Matchmaker):

@@ -1,4 +1,4 @@
-"""What the class of a matchmaker must have, checked before a run."""
+"""Checks of a matchmaker's class, made before anything runs."""
 
 import inspect
 from typing import Any

@@ -4,13 +4,15 @@ Axes: N agents, R reference agents, K pairs; scores are ``[teacher, student]``.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from knexa.matchmaking.matchings import greedy_pairs
-from knexa.matchmaking.pair_scores import Array, Indices, PairScores, Span
+from knexa.matchmaking.arrays import Array, Indices
+from knexa.matchmaking.base import Matching
+from knexa.matchmaking.large.greedy import greedy_pairs
+from knexa.matchmaking.large.pair_scores import PairScores, Span
 
 _NUM_REFERENCES = 128
 """Agents against which the main effects are measured."""
@@ -19,8 +21,24 @@ _LEVEL_BITS = 36
 """Levels are equal where they differ by less than 2^-36 of the largest, as scores are."""
 
 
+class LazyMatching(Matching):
+    """A matching that asks for the scores of few pairs, so that N^2 of them are never in memory."""
+
+    is_lazy: ClassVar[bool] = True
+
+    def match_lazily(
+        self, scores: PairScores, num_pairs: int, rng: np.random.Generator
+    ) -> list[tuple[int, int]]:
+        """Return up to ``num_pairs`` disjoint (teacher, student) pairs, as ``match`` does.
+
+        Raises:
+            ScoresError: When a score that is asked for is NaN or +inf.
+        """
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, kw_only=True)
-class Prefiltered:
+class Prefiltered(LazyMatching):
     """Greedy over windows of the likely next pairs, found by the low rank of the score matrix.
 
     The largest part of a score is of rank two: what the teacher brings to any student plus what
@@ -40,11 +58,7 @@ class Prefiltered:
     def match(
         self, scores_NN: Array, num_pairs: int, rng: np.random.Generator
     ) -> list[tuple[int, int]]:
-        """Return up to ``num_pairs`` disjoint (teacher, student) pairs (see ``Matching``).
-
-        Raises:
-            ScoresError: When a score off the diagonal is NaN or +inf.
-        """
+        """Return up to ``num_pairs`` disjoint (teacher, student) pairs (see ``Matching``)."""
 
         def fill(teachers: Span, students: Span, out_TS: Array) -> None:
             out_TS[:] = scores_NN[teachers][:, students]
@@ -58,11 +72,7 @@ class Prefiltered:
     def match_lazily(
         self, scores: PairScores, num_pairs: int, rng: np.random.Generator
     ) -> list[tuple[int, int]]:
-        """Return up to ``num_pairs`` disjoint (teacher, student) pairs (see ``LazyMatching``).
-
-        Raises:
-            ScoresError: When a score that is asked for is NaN or +inf.
-        """
+        """Return up to ``num_pairs`` disjoint (teacher, student) pairs (see ``LazyMatching``)."""
         num_agents = scores.num_agents
         teachers_N, students_N = _by_main_effect(scores, rng)
         window = self.window

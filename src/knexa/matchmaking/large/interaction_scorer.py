@@ -1,6 +1,6 @@
-"""Scores of the interaction context in blocks, with what factors done as matrix products.
+"""Scores of the interaction context in blocks; the terms that factor become matrix products.
 
-A row for each of N^2 pairs would cost d^2 a pair. Here the d = 3F + 5 features are split:
+Scoring a pair from its row of d = 3F + 5 features takes d^2 steps. Here the features are split:
 u = [1, mean, teacher solves, student solves] is affine in the student s and in the teacher t, the
 product p = t * s is bilinear, and y = [absolute difference, divergence, lead] does not factor.
 Squares of u and p are polynomials in t and s, hence one product of N x (F^2 / 2 + 5F / 2 + 2)
@@ -14,7 +14,8 @@ import numpy as np
 
 from knexa.agents import profile_layout
 from knexa.data.divergence import divergence, entropy_bits, normalised_bins
-from knexa.matchmaking.pair_scores import Array, Indices, Span
+from knexa.matchmaking.arrays import Array, Indices
+from knexa.matchmaking.large.pair_scores import Span
 
 _BLOCK = 1 << 11
 """Ordered pairs whose y is held at once: their features, about 70 a pair, stay in the cache."""
@@ -69,7 +70,7 @@ class InteractionScorer:
             out_TS += squares_TS
 
     def _parts(self, num_features: int) -> None:
-        """Say where u, p and y are in x, and how u = constant + Ut t + Us s."""
+        """Set the places of u, p and y in x, and the parts of u = constant + Ut t + Us s."""
         mean = np.arange(num_features) + 1
         difference, self._p = mean + num_features, mean + 2 * num_features
         divergence, teacher_solves, student_solves, lead = 3 * num_features + 1 + np.arange(4)
