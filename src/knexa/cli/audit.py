@@ -1,8 +1,8 @@
-"""How much better than chance packages tell whose training set a problem was in.
+"""Measures how much better than chance packages tell whose training set a problem was in.
 
-    python -m knexa.membership seed=0,1,2 guardrail=standard,none training=default,dp
+    knexa audit seed=0,1,2 guardrail=standard,none training=default,dp
 
-The overrides are those of ``python -m knexa -m``: every point is one federation, trained for
+The overrides are those of knexa -m: every point is one federation, trained for
 federation.num_rounds rounds and attacked; points that differ in their seed alone make one row, with
 95 % intervals over seeds (Student's t). guardrail and training are swept as above unless they are
 given. Rows are printed and written to outputs/<name>/membership/membership.json.
@@ -15,25 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from knexa import composition
-from knexa.components import one_line
-from knexa.errors import UserError
+from knexa.cli.parser import Parser
 from knexa.settings_builder import build_settings
 from knexa.statistics import student_mean
 
 _SWEPT = ("guardrail=standard,none", "training=default,dp")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code (2 for the user's mistake)."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if {"-h", "--help"} & set(given):
-        print(__doc__)
-        return 0
-    try:
-        _measure(given)
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+def main(arguments: Sequence[str]) -> int:
+    """Attack the federations that the overrides name; return the exit code."""
+    parser = Parser("knexa audit", __doc__)
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help=f"settings of the federations (default: {' '.join(_SWEPT)})",
+    )
+    _measure(parser.parse_args(arguments).overrides)
     return 0
 
 
@@ -100,7 +98,3 @@ def _show(rows: list[dict[str, Any]]) -> None:
         ]
         table.add_row(row["point"], row["evidence"], row["attack"], *cells)
     Console(width=None if sys.stdout.isatty() else 150).print(table)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

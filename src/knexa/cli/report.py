@@ -1,16 +1,17 @@
-"""``python -m knexa.report RUNS...``: finished runs compared, methods as rows.
+"""Compares finished runs, methods as rows.
+
+    knexa report outputs/table4 --against random --to report
 
 Every argument is a run directory or a folder of them. Without --to the tables are printed and
 nothing is written. The intervals are over seeds.
 """
 
 import argparse
-import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from knexa.cli.parser import Parser
 from knexa.errors import UserError
 from knexa.report.aggregate import group_runs
 from knexa.report.runs import read_runs, unfinished_runs
@@ -18,36 +19,28 @@ from knexa.report.table import markdown, tables
 from knexa.report.write import write_report
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables, and do what is asked; return the exit code.
-
-    2 is the user's mistake, told in one line.
-    """
-    options = _parser().parse_args(arguments)
-    try:
-        _report(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+def main(arguments: Sequence[str]) -> int:
+    """Print the tables, and do what is asked; return the exit code."""
+    _report(_parser().parse_args(arguments))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m knexa.report", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, help="run directories, or folders of them")
+def _parser() -> Parser:
+    parser = Parser("knexa report", __doc__)
     parser.add_argument(
-        "--against", metavar="METHOD", help="add paired differences to this method, e.g. random/akd"
+        "runs", nargs="+", metavar="RUNS", type=Path, help="run directories, or folders of them"
+    )
+    parser.add_argument(
+        "--against",
+        metavar="METHOD",
+        help="add paired differences to this method, e.g. random/akd (default: none)",
     )
     parser.add_argument(
         "--to",
         metavar="DIR",
         type=Path,
-        help="write index.html, and its tables (.md .csv .tex) and figures (.svg .png), there",
+        help="write index.html, and its tables (.md .csv .tex) and figures (.svg .png), there "
+        "(default: write nothing)",
     )
     parser.add_argument(
         "--slope",
@@ -57,14 +50,21 @@ def _parser() -> argparse.ArgumentParser:
         help="rounds that the log-log slope of regret is fitted over (default: the last nine "
         "tenths)",
     )
-    parser.add_argument("--wandb", action="store_true", help="push all of it as one W&B run")
+    parser.add_argument(
+        "--wandb", action="store_true", help="push all of it as one W&B run (default: do not)"
+    )
     parser.add_argument(
         "--wandb-mode",
         choices=("offline", "online"),
         default="offline",
-        help="offline (default) writes files that `wandb sync` uploads later",
+        help="offline writes files that `wandb sync` uploads later (default: %(default)s)",
     )
-    parser.add_argument("--wandb-project", metavar="NAME", default="knexa")
+    parser.add_argument(
+        "--wandb-project",
+        metavar="NAME",
+        default="knexa",
+        help="W&B's project (default: %(default)s)",
+    )
     return parser
 
 
@@ -106,7 +106,3 @@ def _report(options: argparse.Namespace) -> None:
                 project=options.wandb_project,
             )
         print(told)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,9 +1,11 @@
-"""Scores a file of completions: ``python -m knexa.evaluation SAMPLES.jsonl --data humaneval``.
+"""Scores a file of completions by executing them: pass@k.
 
-Reads lines of {"task_id", "completion"}, writes them again with ``passed`` and ``outcome`` added to
-each, and prints one JSON object last on standard output: pass@k with 95 % intervals by problem.
-Infrastructure errors are counted and left out, never scored as wrong (their ``passed`` is null).
-Mistakes in the input end with one line and exit code 2.
+    knexa score samples.jsonl --data humaneval --path DIR --k 1,10
+
+Reads lines of {"task_id", "completion"}, writes them again to SAMPLES.jsonl_results.jsonl with passed
+and outcome added to each, and prints one JSON object last on standard output: pass@k with 95 %
+intervals by problem. Infrastructure errors are counted and left out, never scored as wrong (their
+passed is null).
 """
 
 import argparse
@@ -12,8 +14,9 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from knexa.cli.parser import Parser
 from knexa.errors import UserError
 from knexa.evaluation.metrics import pass_at_k
 from knexa.evaluation.sandbox.executor import Executor
@@ -22,42 +25,53 @@ from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
 
 _DEFAULT_KS = (1, 5, 10)
-_PROGRAM = "python -m knexa.evaluation"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {_PROGRAM} --help")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Score a file; return the exit code."""
-    try:
-        report = _score(_parse(arguments))
-    except UserError as error:
-        print(f"{_PROGRAM}: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(report))
+    print(json.dumps(_score(_parse(arguments))))
     return 0
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog=_PROGRAM, description=__doc__, allow_abbrev=False)
-    parser.add_argument("samples", type=Path, metavar="SAMPLES.jsonl")
-    parser.add_argument("--data", required=True, choices=("humaneval", "mbpp", "codelets"))
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser("knexa score", __doc__)
+    parser.add_argument("samples", type=Path, metavar="SAMPLES.jsonl", help="the completions")
     parser.add_argument(
-        "--path", type=Path, help="folder with the benchmark's JSONL; without it the hub is read"
+        "--data",
+        required=True,
+        choices=("humaneval", "mbpp", "codelets"),
+        help="the benchmark whose problems they solve; required",
     )
-    parser.add_argument("--k", help="comma-separated, e.g. 1,5,10; k above n is refused")
-    parser.add_argument("--workers", type=int, default=1, help="programs run at once")
     parser.add_argument(
-        "--cpu-s", type=float, default=Limits().cpu_s, help="CPU seconds a program may use"
+        "--path",
+        type=Path,
+        metavar="DIR",
+        help="folder with the benchmark's JSONL (default: read the hub)",
+    )
+    parser.add_argument(
+        "--k",
+        help="comma-separated; one above a problem's number of samples is refused (default: those "
+        f"of {','.join(map(str, _DEFAULT_KS))} that are not)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        default=1,
+        help="programs run at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cpu-s",
+        type=float,
+        metavar="SECONDS",
+        default=Limits().cpu_s,
+        help="CPU time that a program may use (default: %(default)s)",
     )
     parser.add_argument(
         "--sandbox",
         choices=("available", "strict"),
         default="available",
-        help="strict refuses to run programs where a layer is missing",
+        help="strict refuses to run programs where a layer is missing (default: %(default)s)",
     )
     return parser.parse_args(arguments)
 
@@ -176,7 +190,3 @@ def _summarise(
     report["num_samples"] = len(executions)
     report["outcomes"] = count_outcomes(executions)
     return report
-
-
-if __name__ == "__main__":
-    sys.exit(main())
