@@ -10,7 +10,7 @@ import small_worlds as small
 
 from knexa.agents.byzantine import Liars
 from knexa.agents.solve import execute
-from knexa.app import run_command_line
+from knexa.cli.commands import run_command_line
 from knexa.backbones.roster import Byzantine
 from knexa.composition import compose, parse_arguments
 from knexa.errors import UserError

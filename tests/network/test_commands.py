@@ -9,7 +9,7 @@ import pytest
 from trial import copy_of_certificates
 
 from knexa import agent, cpm
-from knexa.party import run_party
+from knexa.cli.organisation import run_organisation
 
 AGENT = ["--name", "alice", "--certificates", "c", "--cpm", "h:1", "--listen", "h:2"]
 AGENT += ["--state", "s"]
@@ -120,7 +120,7 @@ def test_what_the_machine_does_not_grant_is_one_line(
     def fails(stop: threading.Event) -> None:
         raise error
 
-    assert run_party(fails) == code
+    assert run_organisation(fails) == code
     line = capsys.readouterr().err
     assert line.startswith("error: ")
     assert told in line

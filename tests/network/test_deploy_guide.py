@@ -8,7 +8,7 @@ import pytest
 
 from knexa import agent, certs, cpm
 from knexa.network.terms import check_servable
-from knexa.party import party_settings
+from knexa.cli.organisation import organisation_settings
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL)
@@ -29,7 +29,7 @@ def overrides() -> list[str]:
 
 
 def test_the_federation_of_the_guide_can_be_served() -> None:
-    settings = party_settings(overrides())
+    settings = organisation_settings(overrides())
     check_servable(settings)
     assert [a.name for a in settings.roster.agents] == ["alice", "bob", "carol"]
 

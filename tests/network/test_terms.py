@@ -12,14 +12,14 @@ from knexa.errors import UserError
 from knexa.network.coordinator import Coordinator
 from knexa.network.terms import agreement, check_servable
 from knexa.network.timing import MonotonicClock
-from knexa.party import party_settings
+from knexa.cli.organisation import organisation_settings
 from knexa.tracking.run_directory import RunDirectory
 
 
 def test_parties_agree_on_what_must_be_alike_and_on_nothing_else() -> None:
-    ours = agreement(party_settings(["seed=3"]))
+    ours = agreement(organisation_settings(["seed=3"]))
     own = ["seed=3", "training.batch_size=4", "evaluation.num_samples=2", "guardrail=none"]
-    assert agreement(party_settings(own)) == ours
+    assert agreement(organisation_settings(own)) == ours
     for different in (
         ["seed=4"],
         ["seed=3", "exchange=akd"],
@@ -27,7 +27,7 @@ def test_parties_agree_on_what_must_be_alike_and_on_nothing_else() -> None:
         ["seed=3", "reward=transfer_loss"],
         ["seed=3", "data.num_transfer=24"],
     ):
-        assert agreement(party_settings(different)) != ours
+        assert agreement(organisation_settings(different)) != ours
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_parties_agree_on_what_must_be_alike_and_on_nothing_else() -> None:
 )
 def test_what_organisations_cannot_do_is_refused_in_one_line(override: str, told: str) -> None:
     with pytest.raises(UserError, match=told) as caught:
-        check_servable(party_settings([override]))
+        check_servable(organisation_settings([override]))
     assert "\n" not in str(caught.value)
 
 
@@ -53,7 +53,7 @@ def test_what_organisations_cannot_do_is_refused_in_one_line(override: str, told
     "override", ["matchmaker=random", "exchange=akd", "federation.mutual=true", "training=dp"]
 )
 def test_what_they_can_do_is_not(override: str) -> None:
-    check_servable(party_settings([override]))
+    check_servable(organisation_settings([override]))
 
 
 def run_cpm(folder: Path, *changes: str) -> int:
@@ -96,7 +96,7 @@ def test_a_matchmakers_folder_is_its_own(tmp_path: Path) -> None:
 
     def opened(folder: Path, *overrides: str) -> Coordinator:
         with RunDirectory(folder) as run:
-            return cpm._coordinator(given, party_settings(overrides), run, MonotonicClock())
+            return cpm._coordinator(given, organisation_settings(overrides), run, MonotonicClock())
 
     first = opened(tmp_path / "cpm")
     with RunDirectory(tmp_path / "cpm"):
@@ -114,6 +114,6 @@ def test_a_matchmakers_folder_is_its_own(tmp_path: Path) -> None:
 def test_a_missing_library_is_named_with_its_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("knexa.party.find_spec", lambda name: None if name == "grpc" else sys)
+    monkeypatch.setattr("knexa.cli.organisation.find_spec", lambda name: None if name == "grpc" else sys)
     assert run_cpm(tmp_path) == 2
     assert "pip install 'knexa[peers]'" in capsys.readouterr().err

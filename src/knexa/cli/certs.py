@@ -38,9 +38,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser("knexa certs", __doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command, summary in _COMMANDS.items():
-        sub = commands.add_parser(command, description=summary)
+        sub = commands.add_parser(command, help=summary, description=summary)
         sub.add_argument("folder", metavar="DIR", type=Path, help="the folder that holds the files")
         if command in ("request", "sign"):
             sub.add_argument("name", metavar="NAME", help="the member's name")

@@ -2,7 +2,7 @@
 
 A command is a module of this room that bears its name and has ``main(arguments)``, which returns
 the exit code. It is imported when it is asked for, so that ``knexa --help`` answers at once. What
-it raises is told here, alike for all: a ``UserError`` or ``OSError`` in one line, Ctrl-C in another.
+it raises is told here, alike for all: a ``UserError`` or ``OSError`` in one line, and so is Ctrl-C.
 """
 
 import importlib

@@ -3,7 +3,7 @@
     knexa join --name alice --certificates DIR --cpm HOST:7450 --listen HOST:7451 --state alice
 
 Peers bring packages to --address. Of --problems (docs/data.md), those that fail the gate are left
-out by name; without it the agent takes its share of the configured data, as in a run in one process.
+out by name; without it the agent takes its share of the configured data, as in a run alone.
 The overrides (key=value) are those of knexa. --state holds the agent's adapter and its work: the
 same command goes on from there. docs/deploy.md leads from nothing to three organisations.
 """

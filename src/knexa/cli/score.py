@@ -2,10 +2,10 @@
 
     knexa score samples.jsonl --data humaneval --path DIR --k 1,10
 
-Reads lines of {"task_id", "completion"}, writes them again to SAMPLES.jsonl_results.jsonl with passed
-and outcome added to each, and prints one JSON object last on standard output: pass@k with 95 %
-intervals by problem. Infrastructure errors are counted and left out, never scored as wrong (their
-passed is null).
+Reads lines of {"task_id", "completion"}, writes them again to SAMPLES.jsonl_results.jsonl with
+passed and outcome added to each, and prints one JSON object last on standard output: pass@k with
+95 % intervals by problem. Infrastructure errors are counted and left out, never scored as wrong
+(their passed is null).
 """
 
 import argparse
@@ -50,8 +50,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--k",
-        help="comma-separated; one above a problem's number of samples is refused (default: those "
-        f"of {','.join(map(str, _DEFAULT_KS))} that are not)",
+        metavar="K,K,...",
+        help="the ks of pass@k; one above the samples that a problem has is refused (default: "
+        f"{','.join(map(str, _DEFAULT_KS))}, without those that are)",
     )
     parser.add_argument(
         "--workers",
