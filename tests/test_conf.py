@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from knexa import composition, multirun
+from knexa.cli.organisation import organisation_settings
 from knexa.config_folders import config_folder, options_of, sweep_folder
 from knexa.engine.local import Workers
 from knexa.errors import UserError
 from knexa.federation.llm_stage import build_session
-from knexa.cli.organisation import organisation_settings
 from knexa.settings_builder import COMPONENT_GROUPS, build_components
 
 WHOLE_RUNS = [

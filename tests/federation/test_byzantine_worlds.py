@@ -10,8 +10,8 @@ import small_worlds as small
 
 from knexa.agents.byzantine import Liars
 from knexa.agents.solve import execute
-from knexa.cli.commands import run_command_line
 from knexa.backbones.roster import Byzantine
+from knexa.cli.commands import run_command_line
 from knexa.composition import compose, parse_arguments
 from knexa.errors import UserError
 from knexa.evaluation import Outcome

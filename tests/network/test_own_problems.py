@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from knexa.cli.join import _own
+from knexa.cli.organisation import organisation_settings
 from knexa.data.codelets import Codelets
 from knexa.data.problem import Problem
 from knexa.errors import UserError
 from knexa.evaluation import Executor
-from knexa.cli.organisation import organisation_settings
 
 FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "test_code")
 

@@ -1,4 +1,4 @@
-"""The Central Profiler/Matchmaker: the only party that sees everybody, and how little it sees.
+"""The Central Profiler/Matchmaker: the only one that sees everybody, and how little it sees.
 
 It takes profiles and scalar rewards. Data, adapters and knowledge packages never reach it. Axes: N
 agents, F profile features, K feedbacks, d context features.
