@@ -253,8 +253,7 @@ def _authority(folder: Path, now: Now) -> tuple[x509.Certificate, ec.EllipticCur
         )
     except (OSError, TypeError, ValueError):
         raise UserError(
-            f"{folder} holds no authority (ca.pem and ca.key): make one with "
-            "knexa certs init DIR"
+            f"{folder} holds no authority (ca.pem and ca.key): make one with knexa certs init DIR"
         ) from None
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     if ca.not_valid_after_utc < now():
