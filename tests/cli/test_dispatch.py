@@ -108,6 +108,29 @@ def test_what_hydra_takes_is_no_misspelt_command(
     assert first.lstrip("+~-").partition("=")[0] in error
 
 
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("knexa ", {*COMMANDS, "matchmaker=", "seed="}),
+        ("knexa rep", {"report"}),
+        ("knexa matchmaker=lin", {"matchmaker=linucb"}),
+        ("knexa seed=1 matchmaker=lin", {"matchmaker=linucb"}),
+        ("knexa report out", set()),
+    ],
+)
+def test_tab_offers_commands_and_what_hydra_knows(
+    monkeypatch: pytest.MonkeyPatch, line: str, offered: set[str]
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    done = run_module("knexa", "-sc", "query=bash")
+    assert (done.returncode, done.stderr) == (0, "")
+    begun = "" if line.endswith(" ") else line.split()[-1]
+    found = {word for word in done.stdout.split() if word.startswith(begun)}
+    assert found >= offered
+    assert offered or not found
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_modules_are_commands_as_well(module: str) -> None:
     done = run_module(module, "--help")

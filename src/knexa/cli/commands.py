@@ -88,6 +88,11 @@ def _run(arguments: Sequence[str]) -> int:
         return EXIT_OK
     if "=" not in name and name[:1] not in ("", "-", "+", "~"):
         _refuse_misspelt(name)
+    typed = os.environ.get("COMP_LINE", "").split() if "-sc" in arguments else []
+    if COMMANDS.keys() & typed:
+        return EXIT_OK  # Tab behind a command: the shell has files to offer, Hydra nothing
+    if len(typed) in (1, 2):
+        print(*COMMANDS, sep="\n")
     from knexa.cli import experiments
 
     return experiments.main(arguments)
