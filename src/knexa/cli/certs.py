@@ -51,8 +51,7 @@ def _parser() -> Parser:
             sub.add_argument("names", metavar="NAME", nargs=count, help="a member's name")
         if command in ("init", "sign", "issue"):
             days = 365 if command == "init" else 90
-            help_text = "days that it is valid (default: %(default)s)"
-            sub.add_argument("--days", metavar="N", type=_days, default=days, help=help_text)
+            sub.option("--days", "N", "days that it is valid", _days, default=days)
     return parser
 
 

@@ -152,14 +152,8 @@ def main(arguments: Sequence[str]) -> int:
     """Write the adapter that the arguments name; return the exit code."""
     parser = Parser("knexa export", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory, of language models")
-    parser.add_argument("--agent", required=True, help="roster index (from 0) or name; required")
-    parser.add_argument(
-        "--to",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="the folder to make, or an empty one; required",
-    )
+    parser.option("--agent", "AGENT", "roster index (from 0) or name")
+    parser.option("--to", "DIR", "the folder to make, or an empty one", Path)
     parsed = parser.parse_args(arguments)
     folder = export_adapter(parsed.run, parsed.agent, parsed.to)
     print(f"wrote {folder / CONFIG} and {folder / WEIGHTS}")

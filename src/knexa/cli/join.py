@@ -47,53 +47,16 @@ def _parser() -> Parser:
         "                  [options] [key=value ...]"
     )
     parser = Parser("knexa join", __doc__, usage)
-    parser.add_argument(
-        "--name", required=True, help="the agent's name in roster and certificate; required"
-    )
-    parser.add_argument(
-        "--certificates",
-        type=Path,
-        metavar="DIR",
-        required=True,
-        help="folder of NAME.pem, NAME.key, ca.pem and revoked.crl; required",
-    )
-    parser.add_argument(
-        "--cpm",
-        type=host_port,
-        metavar="HOST:PORT",
-        required=True,
-        help="where the matchmaker serves; required",
-    )
-    parser.add_argument(
-        "--listen",
-        type=host_port,
-        metavar="HOST:PORT",
-        required=True,
-        help="where to serve peers; required",
-    )
-    parser.add_argument(
-        "--address", metavar="HOST:PORT", help="where peers reach that (default: --listen)"
-    )
-    parser.add_argument(
-        "--state",
-        type=Path,
-        metavar="DIR",
-        required=True,
-        help="the agent's own folder; required",
-    )
-    parser.add_argument(
-        "--problems",
-        type=Path,
-        metavar="FILE",
-        help="the organisation's own problems, JSONL (default: a share of data=)",
-    )
-    parser.add_argument(
-        "--package-s",
-        type=seconds(1),
-        metavar="SECONDS",
-        default=300.0,
-        help="a package is lost after so long (default: %(default)g)",
-    )
+    parser.option("--name", "NAME", "the agent's name in roster and certificate")
+    parser.option("--certificates", "DIR", "with NAME.pem, NAME.key, ca.pem, revoked.crl", Path)
+    parser.option("--cpm", "HOST:PORT", "where the matchmaker serves", host_port)
+    parser.option("--listen", "HOST:PORT", "where to serve peers", host_port)
+    parser.option("--address", "HOST:PORT", "where peers reach that", otherwise="--listen")
+    parser.option("--state", "DIR", "the agent's own folder", Path)
+    own = "the organisation's own problems, JSONL"
+    parser.option("--problems", "FILE", own, Path, otherwise="a share of the configured data")
+    lost = "a package is lost after so long"
+    parser.option("--package-s", "SECONDS", lost, seconds(1), default=300.0)
     return parser
 
 

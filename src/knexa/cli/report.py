@@ -30,18 +30,10 @@ def _parser() -> Parser:
     parser.add_argument(
         "runs", nargs="+", metavar="RUNS", type=Path, help="run directories, or folders of them"
     )
-    parser.add_argument(
-        "--against",
-        metavar="METHOD",
-        help="add paired differences to this method, e.g. random/akd (default: none)",
-    )
-    parser.add_argument(
-        "--to",
-        metavar="DIR",
-        type=Path,
-        help="write index.html, and its tables (.md .csv .tex) and figures (.svg .png), there "
-        "(default: write nothing)",
-    )
+    differences = "add paired differences to this method, e.g. random/akd"
+    parser.option("--against", "METHOD", differences, otherwise="none are shown")
+    files = "write index.html, its tables (.md .csv .tex) and figures (.svg .png) there"
+    parser.option("--to", "DIR", files, Path, otherwise="nothing is written")
     parser.add_argument(
         "--slope",
         metavar=("FIRST", "LAST"),
@@ -59,12 +51,7 @@ def _parser() -> Parser:
         default="offline",
         help="offline writes files that `wandb sync` uploads later (default: %(default)s)",
     )
-    parser.add_argument(
-        "--wandb-project",
-        metavar="NAME",
-        default="knexa",
-        help="W&B's project (default: %(default)s)",
-    )
+    parser.option("--wandb-project", "NAME", "W&B's project", default="knexa")
     return parser
 
 

@@ -42,32 +42,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         choices=("humaneval", "mbpp", "codelets"),
         help="the benchmark whose problems they solve; required",
     )
-    parser.add_argument(
-        "--path",
-        type=Path,
-        metavar="DIR",
-        help="folder with the benchmark's JSONL (default: read the hub)",
-    )
-    parser.add_argument(
-        "--k",
-        metavar="K,K,...",
-        help="the ks of pass@k; one above the samples that a problem has is refused (default: "
-        f"{','.join(map(str, _DEFAULT_KS))}, without those that are)",
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        default=1,
-        help="programs run at once (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--cpu-s",
-        type=float,
-        metavar="SECONDS",
-        default=Limits().cpu_s,
-        help="CPU time that a program may use (default: %(default)s)",
-    )
+    folder = "folder with the benchmark's JSONL"
+    parser.option("--path", "DIR", folder, Path, otherwise="the hub is read")
+    usual = ",".join(map(str, _DEFAULT_KS))
+    parser.option("--k", "K,K,...", "tries of pass@k, at most n", otherwise=f"{usual}, up to n")
+    parser.option("--workers", "N", "programs run at once", int, default=1)
+    cpu_s = Limits().cpu_s
+    parser.option("--cpu-s", "SECONDS", "CPU time that a program may use", float, default=cpu_s)
     parser.add_argument(
         "--sandbox",
         choices=("available", "strict"),

@@ -39,41 +39,13 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> Parser:
     usage = "%(prog)s --certificates DIR --listen HOST:PORT --state DIR [options] [key=value ...]"
     parser = Parser("knexa serve", __doc__, usage)
-    parser.add_argument(
-        "--certificates",
-        type=Path,
-        metavar="DIR",
-        required=True,
-        help="folder of cpm.pem, cpm.key, ca.pem and revoked.crl; required",
-    )
-    parser.add_argument(
-        "--listen",
-        type=host_port,
-        metavar="HOST:PORT",
-        required=True,
-        help="where to serve; required",
-    )
-    parser.add_argument(
-        "--state",
-        type=Path,
-        metavar="DIR",
-        required=True,
-        help="the matchmaker's own folder; required",
-    )
-    parser.add_argument(
-        "--exchange-s",
-        type=seconds(1),
-        metavar="SECONDS",
-        default=600.0,
-        help="a directive is given up after so long (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--beat-s",
-        type=seconds(0.05, 60),
-        metavar="SECONDS",
-        default=2.0,
-        help="how often agents say that they are there (default: %(default)g)",
-    )
+    parser.option("--certificates", "DIR", "with cpm.pem, cpm.key, ca.pem, revoked.crl", Path)
+    parser.option("--listen", "HOST:PORT", "where to serve", host_port)
+    parser.option("--state", "DIR", "the matchmaker's own folder", Path)
+    given_up = "a directive is given up after so long"
+    parser.option("--exchange-s", "SECONDS", given_up, seconds(1), default=600.0)
+    heard = "how often agents say that they are there"
+    parser.option("--beat-s", "SECONDS", heard, seconds(0.05, 60), default=2.0)
     return parser
 
 
