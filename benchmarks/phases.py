@@ -34,7 +34,7 @@ from typing import Any
 
 from processor import processor_seconds
 
-from knexa.app import run_command_line
+from knexa.cli.commands import run_command_line
 from knexa.engine import packing
 
 

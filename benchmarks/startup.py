@@ -21,7 +21,7 @@ import time
 IMPORTS = "import torch, transformers, peft, lightning"
 COMMAND = """
 import os, signal, sys
-from knexa.app import run_command_line
+from knexa.cli.commands import run_command_line
 from knexa.federation.llm import LLM
 
 plain = LLM.stage

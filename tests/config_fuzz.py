@@ -30,7 +30,7 @@ from typing import Any
 from unittest import mock
 
 from knexa import composition
-from knexa.app import run_job
+from knexa.cli.experiments import run_job
 from knexa.config_folders import config_folder, options_of
 from knexa.errors import UserError
 from knexa.settings_builder import build_components, build_settings

@@ -86,7 +86,7 @@ def experiments(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.fixture
 def run_app(toy_conf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Return a function that runs a command line in an empty folder and returns the exit code."""
-    from knexa.app import run_command_line
+    from knexa.cli.commands import run_command_line
 
     folder = tmp_path / "empty"
     folder.mkdir()

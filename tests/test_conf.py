@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from knexa import composition, multirun
+from knexa.cli.organisation import organisation_settings
 from knexa.config_folders import config_folder, options_of, sweep_folder
 from knexa.engine.local import Workers
 from knexa.errors import UserError
 from knexa.federation.llm_stage import build_runtime
-from knexa.party import party_settings
 from knexa.settings_builder import COMPONENT_GROUPS, build_components
 
 WHOLE_RUNS = [
@@ -83,7 +83,7 @@ def test_paper_experiment_is_the_published_one() -> None:
 
 
 def test_a_precision_that_needs_a_gpu_is_one_line_without() -> None:
-    settings = party_settings(["training.precision=16-mixed"])
+    settings = organisation_settings(["training.precision=16-mixed"])
     with pytest.raises(UserError, match=r"precision=16-mixed needs a GPU.*bf16-mixed") as caught:
         build_runtime(settings, Workers(1, "cpu", "test"))
     assert "\n" not in str(caught.value)
@@ -91,7 +91,7 @@ def test_a_precision_that_needs_a_gpu_is_one_line_without() -> None:
 
 @pytest.mark.slow
 def test_compiling_where_nothing_compiles_is_one_line(monkeypatch, tmp_path) -> None:
-    settings = party_settings(["training.compile=true"])
+    settings = organisation_settings(["training.compile=true"])
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from knexa import composition
-from knexa.app import objective
+from knexa.cli.experiments import objective
 from knexa.errors import UserError
 from knexa.settings_builder import build_components
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from knexa.agents.text import example_of
+from knexa.cli.commands import run_command_line
 from knexa.data.codelets import Codelets
 from knexa.data.partition import Dirichlet
-from knexa.membership.__main__ import main
 from knexa.membership.attacks import (
     ATTACKS,
     Evidence,
@@ -157,9 +157,9 @@ def test_a_power_needs_two_of_each():
 
 
 def test_help_and_mistakes_are_short(capsys):
-    assert main(["--help"]) == 0
+    assert run_command_line(["audit", "--help"]) == 0
     assert "seed=0,1,2" in capsys.readouterr().out
-    assert main(["guardrail=nonsense"]) == 2
+    assert run_command_line(["audit", "guardrail=nonsense"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -169,6 +169,7 @@ def test_help_and_mistakes_are_short(capsys):
 def test_the_command_attacks_real_clients(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = [
+        "audit",
         "seed=0",
         "training=default",
         "guardrail=none,standard",
@@ -183,7 +184,7 @@ def test_the_command_attacks_real_clients(tmp_path, monkeypatch, capsys):
         "partition.alpha=10",
         "engine.num_workers=1",
     ]
-    assert main(arguments) == 0, capsys.readouterr().err
+    assert run_command_line(arguments) == 0, capsys.readouterr().err
     path = tmp_path / "outputs" / "default" / "membership" / "membership.json"
     report = json.loads(path.read_text())
     assert len(report["rows"]) == 2 * 3 * len(ATTACKS)

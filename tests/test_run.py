@@ -107,7 +107,7 @@ def test_an_exported_adapter_reproduces_the_logged_pass_at_1(finished, tmp_path)
     # The agent that solves most: an adapter that solves nothing could not be told from none.
     row = max((r for r in rows if r["round"] == 2), key=lambda r: r["pass@1_greedy"])
     target = tmp_path / "adapter"
-    command = [sys.executable, "-m", "knexa.export", folder_of_run, "--agent", str(row["agent"])]
+    command = [sys.executable, "-m", "knexa", "export", folder_of_run, "--agent", str(row["agent"])]
     subprocess.run([*command, "--to", target], check=True, capture_output=True)
 
     folder = embedded_path(row["backbone"])

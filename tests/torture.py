@@ -220,7 +220,7 @@ def finish(folder: Path, child: int) -> int:
 
 
 def _live(folder: Path, num_workers: int) -> int:
-    from knexa.app import run_command_line
+    from knexa.cli.commands import run_command_line
 
     handle = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
@@ -248,7 +248,7 @@ def warm_up(folder: Path) -> None:
     import matplotlib.figure  # noqa: F401
 
     import knexa.agents.lightning_module  # noqa: F401
-    from knexa.app import run_command_line
+    from knexa.cli.commands import run_command_line
 
     os.chdir(folder)
     assert run_command_line([*OVERRIDES, "engine.num_workers=1", "dry_run=true"]) == 0

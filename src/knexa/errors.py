@@ -1,6 +1,4 @@
-"""The exceptions that mean "the user can mend this", and the line for an interrupt."""
-
-INTERRUPTED = "interrupted: type the same command again to resume"
+"""The exceptions that mean "the user can mend this"."""
 
 
 class UserError(Exception):

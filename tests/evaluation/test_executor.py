@@ -361,7 +361,7 @@ def test_missing_layers_are_said_loudly_and_once(caplog: pytest.LogCaptureFixtur
     assert caplog.text.count("CAN REACH THE NETWORK") == 1
     assert caplog.text.count("GENERATED PROGRAMS RUN without network-namespace") == 1
     assert "no such call" in caplog.text
-    assert "python -m knexa.doctor" in caplog.text
+    assert "knexa doctor" in caplog.text
     assert executor.layers == ("resource-limits", "landlock-1")
     assert executor.refused == {"seccomp": "no such call"}
 

@@ -25,7 +25,7 @@ HOME = Path.home()
 
 
 def needs(executor: Executor, *layers: str) -> None:
-    """Skip where a layer is not in force, as ``python -m knexa.doctor`` shows it."""
+    """Skip where a layer is not in force, as ``knexa doctor`` shows it."""
     lacking = {layer.name for layer in missing(executor.layers)} & set(layers)
     assert set(layers) <= {layer.name for layer in LAYERS}
     if lacking:

@@ -11,8 +11,8 @@ from carrying_out import carry_out
 
 from knexa.agents.byzantine import Liars
 from knexa.agents.solve import execute
-from knexa.app import run_command_line
 from knexa.backbones.roster import Byzantine
+from knexa.cli.commands import run_command_line
 from knexa.composition import compose, parse_arguments
 from knexa.errors import UserError
 from knexa.evaluation import Outcome

@@ -12,7 +12,7 @@ from faulty_runs import KilledError, KilledTracker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knexa.app import EXIT_USER_ERROR, run_command_line
+from knexa.cli.commands import EXIT_USER_ERROR, run_command_line
 from knexa.exchange.package import KnowledgePackage, PackageError, TextItem, decode, encode
 from knexa.federation.envelope import seal, unseal
 from knexa.federation.faults import Copy, Faults, Schedule

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from knexa.app import EXIT_USER_ERROR, run_command_line
+from knexa.cli.commands import EXIT_USER_ERROR, run_command_line
 from knexa.recipe import RECIPE
 from knexa.tracking.wandb_logger import Wandb
 

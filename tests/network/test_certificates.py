@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from trial import copy_of_certificates, days_ago, identity
 
-from knexa import certs
+from knexa.cli.commands import run_command_line
 from knexa.errors import UserError
 from knexa.network import authority
 from knexa.network.identity import load_identity
@@ -63,7 +63,7 @@ def test_nobody_starts_under_an_authority_that_has_expired(tmp_path: Path) -> No
     authority.issue(tmp_path, "a0", now=lambda: days_ago(2))
     with pytest.raises(UserError, match=r"ca\.pem is not valid at this time"):
         load_identity(tmp_path, "a0")
-    assert certs.main(["revoke", str(tmp_path)]) == 2
+    assert run_command_line(["certs", "revoke", str(tmp_path)]) == 2
     with pytest.raises(UserError, match="expired"):
         authority.issue(tmp_path, "a1")
     assert not (tmp_path / "a1.key").exists()
@@ -176,16 +176,16 @@ def test_the_command_line_makes_what_members_need(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ca, host = tmp_path / "ca", tmp_path / "host"
-    assert certs.main(["init", str(ca)]) == 0
-    assert certs.main(["request", str(host), "a0"]) == 0
-    assert certs.main(["sign", str(ca), "a0", str(host / "a0.csr")]) == 0
+    assert run_command_line(["certs", "init", str(ca)]) == 0
+    assert run_command_line(["certs", "request", str(host), "a0"]) == 0
+    assert run_command_line(["certs", "sign", str(ca), "a0", str(host / "a0.csr")]) == 0
     for file in ("a0.pem", "ca.pem", "revoked.crl"):
         (host / file).write_bytes((ca / file).read_bytes())
     assert load_identity(host, "a0").name == "a0"
     assert not (ca / "a0.key").exists()
     assert (ca / "ca.key").stat().st_mode & 0o777 == 0o600
-    assert certs.main(["revoke", str(ca), "a0"]) == 0
-    assert certs.main(["init", str(ca)]) == 2
+    assert run_command_line(["certs", "revoke", str(ca), "a0"]) == 0
+    assert run_command_line(["certs", "init", str(ca)]) == 2
     assert "never overwritten" in capsys.readouterr().err
 
 
@@ -205,7 +205,7 @@ def test_mistakes_at_the_authority_are_one_line(
         (["revoke", str(folder), "a2"], "1.pem is no certificate"),
         (["revoke", str(folder), "nobody"], "nobody.pem is not here"),
     ):
-        assert certs.main(command) == 2, command
+        assert run_command_line(["certs", *command]) == 2, command
         error = capsys.readouterr().err
         assert told in error, error
         assert error.startswith("error: ")
@@ -214,17 +214,15 @@ def test_mistakes_at_the_authority_are_one_line(
 
 def test_days_that_are_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for days in ("0", "x", "-1"):
-        with pytest.raises(SystemExit) as caught:
-            certs.main(["init", str(tmp_path), "--days", days])
-        assert caught.value.code == 2
+        assert run_command_line(["certs", "init", str(tmp_path), "--days", days]) == 2
         assert f"{days} is no number of days from 1 to 3650" in capsys.readouterr().err
 
 
 def test_what_was_asked_too_early_can_be_asked_again(tmp_path: Path) -> None:
-    issue = ["issue", str(tmp_path), "a0"]
-    assert certs.main(issue) == 2
-    assert certs.main(["init", str(tmp_path)]) == 0
-    assert certs.main(issue) == 0
+    issue = ["certs", "issue", str(tmp_path), "a0"]
+    assert run_command_line(issue) == 2
+    assert run_command_line(["certs", "init", str(tmp_path)]) == 0
+    assert run_command_line(issue) == 0
 
 
 def test_the_authority_signs_what_was_asked_for_alone(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from knexa import agent, certs, cpm
+from knexa.cli import certs, join, serve
+from knexa.cli.organisation import organisation_settings
 from knexa.network.terms import check_servable
-from knexa.party import party_settings
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL)
@@ -16,9 +16,9 @@ COMMANDS = [
     line.removesuffix("&").strip()
     for block in BLOCKS
     for line in block.splitlines()
-    if line.startswith("python -m knexa.")
+    if line.startswith("knexa ")
 ]
-PARSERS = {"knexa.agent": agent._parser, "knexa.certs": certs._parser, "knexa.cpm": cpm._parser}
+PARSERS = {"certs": certs._parser, "join": join._parser, "serve": serve._parser}
 
 
 def overrides() -> list[str]:
@@ -29,15 +29,15 @@ def overrides() -> list[str]:
 
 
 def test_the_federation_of_the_guide_can_be_served() -> None:
-    settings = party_settings(overrides())
+    settings = organisation_settings(overrides())
     check_servable(settings)
     assert [a.name for a in settings.roster.agents] == ["alice", "bob", "carol"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_of_the_guide_are_understood(command: str) -> None:
-    _, _, module, *arguments = shlex.split(command)
+    _, name, *arguments = shlex.split(command)
     arguments = [a for a in arguments if a != "${FEDERATION[@]}"]
-    given = PARSERS[module]().parse_args(arguments)
-    if module == "knexa.agent":
+    given = PARSERS[name]().parse_args(arguments)
+    if name == "join":
         assert given.name in ("alice", "bob", "carol")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from knexa.agent import _own
+from knexa.cli.join import _own
+from knexa.cli.organisation import organisation_settings
 from knexa.data.codelets import Codelets
 from knexa.data.problem import Problem
 from knexa.errors import UserError
 from knexa.evaluation import Executor
-from knexa.party import party_settings
 
 FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "test_code")
 
@@ -30,7 +30,7 @@ def test_problems_that_fail_the_gate_are_left_out_by_name(
     good = list(Codelets(num_train=24, num_test=2, num_transfer=2).load().train)
     wrong = replace(good[0], task_id="wrong", test_code="assert False\n")
     idle = replace(good[1], task_id="idle", test_code="assert True\n")
-    settings = party_settings([])
+    settings = organisation_settings([])
     with Executor() as executor, caplog.at_level(logging.WARNING):
         own = _own(settings, executor, file_of(tmp_path, [*good, wrong, idle]))
         kept = {problem.task_id for problem in (*own.train, *own.validation)}

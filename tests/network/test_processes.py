@@ -23,7 +23,7 @@ from hosts import Loopback, best
 from small_network import Forwarder
 
 import whole_runs
-from knexa import certs
+from knexa.cli.commands import run_command_line
 from knexa.network.authority import MATCHMAKER
 
 AGENTS = ("qwen2-a", "gpt2-a", "bloom", "neox", "qwen2-b", "gpt2-b")
@@ -49,15 +49,16 @@ class Parties:
         self.hosts = hosts
         self.ports = dict(zip((MATCHMAKER, *AGENTS), free_ports(7), strict=True))
         self.addresses, self.forwarders = dict[str, int](), list[Forwarder]()
-        assert certs.main(["init", str(folder / "certificates")]) == 0
-        assert certs.main(["issue", str(folder / "certificates"), MATCHMAKER, *AGENTS]) == 0
+        certificates = str(folder / "certificates")
+        assert run_command_line(["certs", "init", certificates]) == 0
+        assert run_command_line(["certs", "issue", certificates, MATCHMAKER, *AGENTS]) == 0
 
     def start(self, name: str) -> None:
         """Start a party, or start it again, with the same command."""
         address = self.hosts.addresses[name]
         command = [
             *self.hosts.command(name),
-            *(sys.executable, "-m", "knexa.cpm" if name == MATCHMAKER else "knexa.agent"),
+            *(sys.executable, "-m", "knexa", "serve" if name == MATCHMAKER else "join"),
             *("--certificates", str(self.folder / "certificates")),
             *("--listen", f"{address}:{self.ports[name]}"),
             *("--state", str(self.folder / name)),

@@ -1,4 +1,4 @@
-"""What separate parties agree on before they meet, and what they cannot do at all."""
+"""What separate organisations agree on before they meet, and what they cannot do at all."""
 
 import argparse
 import sys
@@ -7,19 +7,20 @@ from pathlib import Path
 import pytest
 from trial import certificates, copy_of_certificates
 
-from knexa import agent, cpm
+from knexa.cli import serve
+from knexa.cli.commands import run_command_line
+from knexa.cli.organisation import organisation_settings
 from knexa.errors import UserError
 from knexa.network.coordinator import Coordinator
 from knexa.network.terms import agreement, check_servable
 from knexa.network.timing import MonotonicClock
-from knexa.party import party_settings
 from knexa.tracking.run_directory import RunDirectory
 
 
-def test_parties_agree_on_what_must_be_alike_and_on_nothing_else() -> None:
-    ours = agreement(party_settings(["seed=3"]))
+def test_organisations_agree_on_what_must_be_alike_and_on_nothing_else() -> None:
+    ours = agreement(organisation_settings(["seed=3"]))
     own = ["seed=3", "training.batch_size=4", "evaluation.num_samples=2", "guardrail=none"]
-    assert agreement(party_settings(own)) == ours
+    assert agreement(organisation_settings(own)) == ours
     for different in (
         ["seed=4"],
         ["seed=3", "exchange=akd"],
@@ -27,7 +28,7 @@ def test_parties_agree_on_what_must_be_alike_and_on_nothing_else() -> None:
         ["seed=3", "reward=transfer_loss"],
         ["seed=3", "data.num_transfer=24"],
     ):
-        assert agreement(party_settings(different)) != ours
+        assert agreement(organisation_settings(different)) != ours
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_parties_agree_on_what_must_be_alike_and_on_nothing_else() -> None:
 )
 def test_what_organisations_cannot_do_is_refused_in_one_line(override: str, told: str) -> None:
     with pytest.raises(UserError, match=told) as caught:
-        check_servable(party_settings([override]))
+        check_servable(organisation_settings([override]))
     assert "\n" not in str(caught.value)
 
 
@@ -53,12 +54,12 @@ def test_what_organisations_cannot_do_is_refused_in_one_line(override: str, told
     "override", ["matchmaker=random", "exchange=akd", "federation.mutual=true", "training=dp"]
 )
 def test_what_they_can_do_is_not(override: str) -> None:
-    check_servable(party_settings([override]))
+    check_servable(organisation_settings([override]))
 
 
 def run_cpm(folder: Path, *changes: str) -> int:
     given = ["--certificates", str(folder), "--listen", "127.0.0.1:0", "--state", str(folder / "s")]
-    return cpm.main([*given, *changes])
+    return run_command_line(["serve", *given, *changes])
 
 
 @pytest.mark.parametrize("missing", ["cpm.pem", "cpm.key", "ca.pem", "revoked.crl"])
@@ -87,7 +88,8 @@ def test_mistakes_on_the_command_line_are_one_line(
         assert told in error[-1], error
     common = ["--certificates", str(certificates()), "--state", str(tmp_path / "agent")]
     rest = ["--cpm", "127.0.0.1:1", "--listen", "127.0.0.1:0"]
-    assert agent.main(["--name", "a0", *common, *rest]) == 2  # tiny6 has no agent of that name
+    # tiny6 has no agent of that name.
+    assert run_command_line(["join", "--name", "a0", *common, *rest]) == 2
     assert "not on the roster" in capsys.readouterr().err
 
 
@@ -96,7 +98,8 @@ def test_a_matchmakers_folder_is_its_own(tmp_path: Path) -> None:
 
     def opened(folder: Path, *overrides: str) -> Coordinator:
         with RunDirectory(folder) as run:
-            return cpm._coordinator(given, party_settings(overrides), run, MonotonicClock())
+            settings = organisation_settings(overrides)
+            return serve._coordinator(given, settings, run, MonotonicClock())
 
     first = opened(tmp_path / "cpm")
     with RunDirectory(tmp_path / "cpm"):
@@ -114,6 +117,8 @@ def test_a_matchmakers_folder_is_its_own(tmp_path: Path) -> None:
 def test_a_missing_library_is_named_with_its_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("knexa.party.find_spec", lambda name: None if name == "grpc" else sys)
+    monkeypatch.setattr(
+        "knexa.cli.organisation.find_spec", lambda name: None if name == "grpc" else sys
+    )
     assert run_cpm(tmp_path) == 2
     assert "pip install 'knexa[peers]'" in capsys.readouterr().err

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 from report_examples import write_run, write_study
 
+from knexa.cli.commands import run_command_line
 from knexa.report import curves, scores
-from knexa.report.__main__ import main
 from knexa.report.aggregate import group_runs
 from knexa.report.drawing import looks
 from knexa.report.figures import draw_all
@@ -53,8 +53,8 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     write_study(folder / "runs")
     arguments = [str(folder / "runs"), "--against", "random", "--to"]
-    assert main([*arguments, str(folder / "first")]) == 0
-    assert main([*arguments, str(folder / "second")]) == 0
+    assert run_command_line(["report", *arguments, str(folder / "first")]) == 0
+    assert run_command_line(["report", *arguments, str(folder / "second")]) == 0
     return folder
 
 
@@ -136,7 +136,8 @@ def test_page_says_what_is_left_out_and_who_sees_probes(outline):
 def test_bare_runs_make_a_page_that_says_why_there_are_no_figures(tmp_path, capsys):
     path = write_run(tmp_path / "runs", "linucb", 0, curve=False, summary={"data_shares": None})
     (path / "exchanges.jsonl").unlink()
-    assert main([str(tmp_path / "runs"), "--to", str(tmp_path / "report")]) == 0
+    command = ["report", str(tmp_path / "runs"), "--to", str(tmp_path / "report")]
+    assert run_command_line(command) == 0
     assert [path.stem for path in sorted((tmp_path / "report" / "figures").glob("*.svg"))] == [
         "final"
     ]
@@ -222,6 +223,7 @@ def test_no_bar_hides_a_seed(tmp_path):
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
     write_run(tmp_path / "runs")
     (tmp_path / "file").touch()
-    assert main([str(tmp_path / "runs"), "--to", str(tmp_path / "file" / "report")]) == 2
+    command = ["report", str(tmp_path / "runs"), "--to", str(tmp_path / "file" / "report")]
+    assert run_command_line(command) == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"error: {tmp_path / 'file'}")

@@ -5,7 +5,7 @@ import json
 import pytest
 from report_examples import write_run
 
-from knexa.report.__main__ import main
+from knexa.cli.commands import run_command_line
 from knexa.report.aggregate import group_runs
 from knexa.report.runs import read_runs
 from knexa.report.table import latex, markdown, tables, tidy_csv
@@ -145,7 +145,7 @@ def test_formats_agree_and_latex_escapes(tmp_path):
 def test_tables_are_printed_and_nothing_is_written_unless_asked(tmp_path, monkeypatch, capsys):
     write_run(tmp_path / "runs", "linucb", 0)
     monkeypatch.chdir(tmp_path)
-    assert main(["runs"]) == 0
+    assert run_command_line(["report", "runs"]) == 0
     assert "| linucb/akd |" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
@@ -170,7 +170,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, ar
     write_run(tmp_path / "runs", "linucb", 0)
     (write_run(tmp_path / "damaged", "linucb", 0) / "summary.json").write_text("{")
     (write_run(tmp_path / "torn", "linucb", 0) / "config.yaml").unlink()
-    assert main(arguments) == 2
+    assert run_command_line(["report", *arguments]) == 2
     captured = capsys.readouterr()
     assert len(captured.err.strip().splitlines()) == 1
     assert captured.out == ""
@@ -183,7 +183,7 @@ def test_runs_that_did_not_finish_are_left_out_by_name(tmp_path, capsys):
     (unsummed / "summary.json").unlink()
     for path in tmp_path.iterdir():
         (path / "environment.json").touch()
-    assert main([str(tmp_path)]) == 0
+    assert run_command_line(["report", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert f"left out, not finished (2): {unmarked.name}, {unsummed.name}\n" in told
     assert "| linucb/akd | nothing | 1 |" in told

@@ -13,7 +13,7 @@ def pushed(tmp_path_factory):
     """Return (folder, printed text) of a pushed report, made in a process of its own."""
     folder = tmp_path_factory.mktemp("wandb_report")
     write_study(folder / "runs", seeds=2)
-    command = [sys.executable, "-m", "knexa.report", "runs", "--against", "random", "--wandb"]
+    command = [sys.executable, "-m", "knexa", "report", "runs", "--against", "random", "--wandb"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return folder, done.stdout

@@ -59,4 +59,4 @@ def complaint(layers: Iterable[Layer], refused: Mapping[str, str]) -> str:
     text = f"without {', '.join(each.name for each in listed)}"
     if reasons:
         text += f" ({'; '.join(reasons)})"
-    return f"{text}; to have them: {'; '.join(needs)}; `python -m knexa.doctor` shows all"
+    return f"{text}; to have them: {'; '.join(needs)}; `knexa doctor` shows all"

@@ -125,7 +125,7 @@ def sign(folder: Path, name: str, wanted: bytes, *, days: int = 90, now: Now = u
     if asked != [name]:
         raise UserError(f"the request is for {asked!r:.80}, not for {name}: sign what was asked")
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise UserError("the request's key is not on P-256: make it with knexa.certs request")
+        raise UserError("the request's key is not on P-256: make it with knexa certs request")
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     start = now()
     end = min(start + timedelta(days=days), ca.not_valid_after_utc)
@@ -213,13 +213,13 @@ def read_certificate(path: Path) -> x509.Certificate:
     except OSError as error:
         raise unreadable(path, error) from None
     except ValueError:
-        raise UserError(f"{path} is no certificate: make it with python -m knexa.certs") from None
+        raise UserError(f"{path} is no certificate: make it with knexa certs") from None
 
 
 def unreadable(path: Path, error: OSError) -> UserError:
     """Return what to say of a key or certificate that cannot be read."""
     if isinstance(error, FileNotFoundError):
-        return UserError(f"{path} is missing: python -m knexa.certs makes keys and certificates")
+        return UserError(f"{path} is missing: knexa certs makes keys and certificates")
     return UserError(f"{path} cannot be read: {error.strerror}; let this user read it")
 
 
@@ -253,8 +253,7 @@ def _authority(folder: Path, now: Now) -> tuple[x509.Certificate, ec.EllipticCur
         )
     except (OSError, TypeError, ValueError):
         raise UserError(
-            f"{folder} holds no authority (ca.pem and ca.key): make one with "
-            "python -m knexa.certs init DIR"
+            f"{folder} holds no authority (ca.pem and ca.key): make one with knexa certs init DIR"
         ) from None
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     if ca.not_valid_after_utc < now():

@@ -7,15 +7,16 @@ import torch
 from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from knexa import export
 from knexa.agents.state import AgentState, save_state
 from knexa.backbones.load import initial_adapter, load_backbone
 from knexa.backbones.lora import adapter_parameters, attach, write_tensors
 from knexa.backbones.roster import Lora
+from knexa.cli import export
+from knexa.cli.commands import run_command_line
 from knexa.tracking.run_directory import RunDirectory
 
 LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.05}
-TINY6 = OmegaConf.load(Path(__file__).parents[1] / "conf" / "roster" / "tiny6.yaml")
+TINY6 = OmegaConf.load(Path(__file__).parents[2] / "conf" / "roster" / "tiny6.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,10 @@ def run(tmp_path: Path, base: Path, adapters: list[dict[str, torch.Tensor]]) -> 
     return directory.path
 
 
+def export_to(folder: Path, run: Path, agent: str) -> int:
+    return run_command_line(["export", str(run), "--agent", agent, "--to", str(folder)])
+
+
 @pytest.mark.parametrize("agent", ["1", "bob"])
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_plain_peft_loads_the_agents_adapter(
@@ -76,7 +81,7 @@ def test_plain_peft_loads_the_agents_adapter(
 ) -> None:
     from peft import PeftConfig, PeftModel
 
-    assert export.main([str(run), "--agent", agent, "--to", str(tmp_path / "out")]) == 0
+    assert export_to(tmp_path / "out", run, agent) == 0
     named = PeftConfig.from_pretrained(tmp_path / "out").base_model_name_or_path
     assert Path(named) == base.resolve()
     plain = PeftModel.from_pretrained(
@@ -93,7 +98,7 @@ def test_plain_peft_loads_the_agents_adapter(
 
 
 def test_the_note_says_where_the_adapter_comes_from(run: Path, tmp_path: Path) -> None:
-    export.main([str(run), "--agent", "0", "--to", str(tmp_path / "out")])
+    assert export_to(tmp_path / "out", run, "0") == 0
     note = (tmp_path / "out" / "README.md").read_text()
     assert "`run` after round 7" in note
     assert "agent 0, ann" in note
@@ -114,7 +119,7 @@ def test_the_notes_own_program_reads_text_as_the_agent_did(
         save_state(folder / "agents" / "0.safetensors", state)
 
     RunDirectory(run).write_checkpoint(8, write)
-    export.main([str(run), "--agent", "0", "--to", str(tmp_path / "out")])
+    assert export_to(tmp_path / "out", run, "0") == 0
     note = (tmp_path / "out" / "README.md").read_text()
     program = note.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
@@ -143,7 +148,8 @@ def test_mistakes_end_in_one_line_and_write_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    assert export.main([str(run) if word == "RUN" else word for word in arguments]) == 2
+    words = [str(run) if word == "RUN" else word for word in arguments]
+    assert run_command_line(["export", *words]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -154,5 +160,5 @@ def test_a_run_without_a_checkpoint_is_named(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / "checkpoint").rename(tmp_path / "elsewhere")
-    assert export.main([str(run), "--agent", "0", "--to", str(tmp_path / "out")]) == 2
+    assert export_to(tmp_path / "out", run, "0") == 2
     assert "no checkpoint" in capsys.readouterr().err

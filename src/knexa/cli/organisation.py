@@ -1,4 +1,4 @@
-"""What the commands of separate parties share: their settings, and an orderly end."""
+"""What the commands of separate organisations share: their settings, and an orderly end."""
 
 import argparse
 import logging
@@ -11,8 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from knexa import composition
-from knexa.components import one_line
-from knexa.errors import MachineError, UserError
+from knexa.errors import UserError
 from knexa.federation.settings import Settings
 from knexa.settings_builder import COMPONENT_GROUPS, build_components
 
@@ -35,8 +34,8 @@ def _has(module: str) -> bool:
         return False
 
 
-def party_settings(overrides: Sequence[str]) -> Settings:
-    """Return the settings of ``python -m knexa`` with these overrides; touches no files.
+def organisation_settings(overrides: Sequence[str]) -> Settings:
+    """Return the settings of ``knexa`` with these overrides; touches no files.
 
     Raises:
         UserError: They compose to nothing valid, or to more than one configuration.
@@ -85,24 +84,8 @@ def host_port(text: str) -> str:
     return text
 
 
-def say_error(error: UserError | OSError) -> int:
-    """Print what the user can mend as one line; return the exit code."""
-    told = _explained(error) if isinstance(error, OSError) else error
-    print(f"error: {one_line(told)}", file=sys.stderr)
-    return 1 if isinstance(told, MachineError) else 2
-
-
-def _explained(error: OSError) -> UserError:
-    from knexa.tracking.files import is_disk_full
-
-    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    if is_disk_full(error):
-        return MachineError(f"{what}: make room there, then type the same command again")
-    return UserError(f"{what}: check the files and folders that the command names")
-
-
-def run_party(main: Callable[[threading.Event], None]) -> int:
-    """Run a party until it is done or told to stop; return the exit code.
+def run_organisation(main: Callable[[threading.Event], None]) -> int:
+    """Run an organisation's process until it is done or told to stop; return the exit code.
 
     Args:
         main: Gets an event that SIGTERM and Ctrl-C set.
@@ -121,15 +104,10 @@ def run_party(main: Callable[[threading.Event], None]) -> int:
     try:
         check_installed()
         main(stop)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    except (UserError, OSError) as error:
-        return say_error(error)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if stop.is_set():
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped: type the same command again to resume", file=sys.stderr)
         return 143
     return 0

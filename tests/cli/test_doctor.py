@@ -2,14 +2,14 @@ import logging
 
 import pytest
 
-from knexa import doctor
+from knexa.cli.commands import run_command_line
 from knexa.evaluation import Executor, protection
 
 
 def test_doctor_agrees_with_the_sandbox(capsys: pytest.CaptureFixture[str]) -> None:
     with Executor() as executor:
         lacking = protection.missing(executor.layers)
-    assert doctor.main([]) == (1 if lacking else 0)
+    assert run_command_line(["doctor"]) == (1 if lacking else 0)
     text = capsys.readouterr().out
     for word in (*(layer.name for layer in protection.LAYERS), "Python", "torch", "W&B", "disk"):
         assert word in text
@@ -25,7 +25,7 @@ def test_doctor_names_a_missing_layer_and_why(
     monkeypatch.setattr(Executor, "layers", names)
     monkeypatch.setattr(Executor, "refused", {"landlock": "Not implemented"})
     with caplog.at_level(logging.CRITICAL):
-        assert doctor.main([]) == 1
+        assert run_command_line(["doctor"]) == 1
     text = " ".join(capsys.readouterr().out.split())
     assert "missing: Not" in text
     assert f"1 of {len(protection.LAYERS)} layers are missing (landlock)" in text

@@ -1,22 +1,22 @@
 """Serves the matchmaker of a federation of separate organisations.
 
-    python -m knexa.cpm --certificates DIR --listen HOST:PORT --state DIR [overrides ...]
+    knexa serve --certificates DIR --listen HOST:7450 --state cpm matchmaker=linucb
 
-The overrides are those of ``python -m knexa``; all parties give the same ones where it matters, and
-a party that does not is refused. --state holds the matchmaker's checkpoint and exchanges.jsonl:
-the same command goes on from there. docs/deploy.md leads from nothing to three organisations.
+The overrides (key=value) are those of knexa; all organisations give the same ones where it matters,
+and one that does not is refused. --state holds the matchmaker's checkpoint and exchanges.jsonl: the
+same command goes on from there. docs/deploy.md leads from nothing to three organisations.
 """
 
 import argparse
 import logging
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knexa.cli.organisation import host_port, organisation_settings, run_organisation, seconds
+from knexa.cli.parser import Parser
 from knexa.errors import UserError
-from knexa.party import host_port, party_settings, run_party, seconds
 
 if TYPE_CHECKING:
     from knexa.federation.settings import Settings
@@ -30,35 +30,22 @@ _TICK_S = 0.2
 _LINGER_S = 2.0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
+def main(arguments: Sequence[str]) -> int:
+    """Serve until the last round is over; return the exit code."""
     given, overrides = _parser().parse_known_args(arguments)
-    return run_party(lambda stop: _serve(given, overrides, stop))
+    return run_organisation(lambda stop: _serve(given, overrides, stop))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m knexa.cpm",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--certificates", type=Path, required=True, help="cpm.pem, cpm.key, ca.pem, revoked.crl"
-    )
-    parser.add_argument("--listen", type=host_port, required=True, help="host:port to serve on")
-    parser.add_argument("--state", type=Path, required=True, help="the matchmaker's own folder")
-    parser.add_argument(
-        "--exchange-s",
-        type=seconds(1),
-        default=600.0,
-        help="a directive is given up after so long",
-    )
-    parser.add_argument(
-        "--beat-s",
-        type=seconds(0.05, 60),
-        default=2.0,
-        help="how often agents say that they are there",
-    )
+def _parser() -> Parser:
+    usage = "%(prog)s --certificates DIR --listen HOST:PORT --state DIR [options] [key=value ...]"
+    parser = Parser("knexa serve", __doc__, usage)
+    parser.option("--certificates", "DIR", "with cpm.pem, cpm.key, ca.pem, revoked.crl", Path)
+    parser.option("--listen", "HOST:PORT", "where to serve", host_port)
+    parser.option("--state", "DIR", "the matchmaker's own folder", Path)
+    given_up = "a directive is given up after so long"
+    parser.option("--exchange-s", "SECONDS", given_up, seconds(1), default=600.0)
+    heard = "how often agents say that they are there"
+    parser.option("--beat-s", "SECONDS", heard, seconds(0.05, 60), default=2.0)
     return parser
 
 
@@ -74,7 +61,7 @@ def _serve(given: argparse.Namespace, overrides: list[str], stop: threading.Even
     from knexa.tracking.run_directory import RunDirectory
 
     identity = load_identity(given.certificates, MATCHMAKER)
-    settings = party_settings(overrides)
+    settings = organisation_settings(overrides)
     check_servable(settings)
     clock = MonotonicClock()
     with RunDirectory(given.state) as folder:
@@ -152,7 +139,3 @@ def _coordinator(
         coordinator.load_state_dict(tree)
         log.info("going on in round %d", coordinator.round)
     return coordinator
-
-
-if __name__ == "__main__":
-    sys.exit(main())

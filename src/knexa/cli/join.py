@@ -1,29 +1,26 @@
-"""One organisation's agent: its own data, backbone and adapter, in a federation of others.
+"""Takes part in a federation of organisations with one's own agent: its data, backbone, adapter.
 
-    python -m knexa.agent --name NAME --certificates DIR --cpm HOST:PORT --listen HOST:PORT
-                          --state DIR [--address HOST:PORT] [--problems FILE] [overrides ...]
+    knexa join --name alice --certificates DIR --cpm HOST:7450 --listen HOST:7451 --state alice
 
-NAME is the agent's name in the roster and in its certificate. Peers bring packages to --address
-(by default --listen). --problems is a JSONL file (docs/data.md) with the organisation's own
-problems, of which those that fail the gate are left out by name; without it the agent takes its
-share of the configured data, as in a run in one process.
-The overrides are those of ``python -m knexa``. --state holds the agent's adapter and its work: the
-same command goes on from there.
+Peers bring packages to --address. Of --problems (docs/data.md), those that fail the gate are left
+out by name; without it the agent takes its share of the configured data, as in a run alone.
+The overrides (key=value) are those of knexa. --state holds the agent's adapter and its work: the
+same command goes on from there. docs/deploy.md leads from nothing to three organisations.
 """
 
 import argparse
 import logging
 import os
 import secrets
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knexa.cli.organisation import host_port, organisation_settings, run_organisation, seconds
+from knexa.cli.parser import Parser
 from knexa.errors import UserError
-from knexa.party import host_port, party_settings, run_party, seconds
 
 if TYPE_CHECKING:
     from knexa.data.partition import AgentData
@@ -36,34 +33,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
+def main(arguments: Sequence[str]) -> int:
+    """Take part until the last round is over; return the exit code."""
     # The sandbox forks; gRPC's own handling of forks would stop the world for each.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     given, overrides = _parser().parse_known_args(arguments)
-    return run_party(lambda stop: _join(given, overrides, stop))
+    return run_organisation(lambda stop: _join(given, overrides, stop))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m knexa.agent",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _parser() -> Parser:
+    usage = (
+        "%(prog)s --name NAME --certificates DIR --cpm HOST:PORT --listen HOST:PORT --state DIR\n"
+        "                  [options] [key=value ...]"
     )
-    parser.add_argument("--name", required=True, help="the agent's name in the roster")
-    parser.add_argument(
-        "--certificates", type=Path, required=True, help="NAME.pem, NAME.key, ca.pem, revoked.crl"
-    )
-    parser.add_argument("--cpm", type=host_port, required=True, help="host:port of the matchmaker")
-    parser.add_argument(
-        "--listen", type=host_port, required=True, help="host:port to serve peers on"
-    )
-    parser.add_argument("--address", help="host:port where peers reach it; default: --listen")
-    parser.add_argument("--state", type=Path, required=True, help="the agent's own folder")
-    parser.add_argument("--problems", type=Path, help="the organisation's own problems, JSONL")
-    parser.add_argument(
-        "--package-s", type=seconds(1), default=300.0, help="a package is lost after so long"
-    )
+    parser = Parser("knexa join", __doc__, usage)
+    parser.option("--name", "NAME", "the agent's name in roster and certificate")
+    parser.option("--certificates", "DIR", "with NAME.pem, NAME.key, ca.pem, revoked.crl", Path)
+    parser.option("--cpm", "HOST:PORT", "where the matchmaker serves", host_port)
+    parser.option("--listen", "HOST:PORT", "where to serve peers", host_port)
+    parser.option("--address", "HOST:PORT", "where peers reach that", otherwise="--listen")
+    parser.option("--state", "DIR", "the agent's own folder", Path)
+    own = "the organisation's own problems, JSONL"
+    parser.option("--problems", "FILE", own, Path, otherwise="a share of the configured data")
+    lost = "a package is lost after so long"
+    parser.option("--package-s", "SECONDS", lost, seconds(1), default=300.0)
     return parser
 
 
@@ -73,7 +66,7 @@ def _join(given: argparse.Namespace, overrides: list[str], stop: threading.Event
     from knexa.tracking.run_directory import RunDirectory
 
     identity = load_identity(given.certificates, given.name)
-    settings = party_settings(overrides)
+    settings = organisation_settings(overrides)
     check_servable(settings)
     names = [agent.name for agent in settings.roster.agents]
     if given.name not in names:
@@ -233,7 +226,3 @@ def _take_part(
             beats.join()
             door.stop()
             log.info("refused: %s", door.counts() or "nothing")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

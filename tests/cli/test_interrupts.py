@@ -7,7 +7,7 @@ import pytest
 
 LISTENING = """
 import signal, sys, threading, weakref
-from knexa.interrupts import listen
+from knexa.cli.interrupts import listen
 signal.signal(signal.SIGINT, signal.default_int_handler)
 listen()
 class Thing: pass
@@ -29,8 +29,8 @@ except KeyboardInterrupt:
     print("heard")
 """
 LATER = """
-import knexa.interrupts
-knexa.interrupts.GRACE_S = 0.0
+import knexa.cli.interrupts
+knexa.cli.interrupts.GRACE_S = 0.0
 try:
     try:
         signal.raise_signal(signal.SIGINT)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from knexa.cli.commands import run_command_line
 from knexa.data import load_problems
 from knexa.data.problem import Problem
-from knexa.evaluation import Execution, Executor, Outcome, __main__, protection
+from knexa.evaluation import Execution, Executor, Outcome, protection
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_command_scores_a_file_in_a_process_of_its_own(
     path = write(tmp_path / "samples.jsonl", samples)
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "knexa.evaluation", str(path), "--data", "codelets"),
+            *(sys.executable, "-m", "knexa", "score", str(path), "--data", "codelets"),
             *("--k", "1,2,4", "--workers", "2"),
         ],
         capture_output=True,
@@ -93,7 +94,7 @@ def test_mistake_ends_with_one_line_and_code_two(
     path = tmp_path / "samples.jsonl"
     if content is not None:
         path.write_text(content.replace("ID", problems[0].task_id))
-    assert __main__.main([str(path), "--data", "codelets", *arguments]) == 2
+    assert run_command_line(["score", str(path), "--data", "codelets", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert message in captured.err
@@ -107,7 +108,7 @@ def test_default_ks_above_n_are_dropped_saying_so(
     tmp_path: Path, problems: list[Problem], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "s.jsonl", [sample(problems[0], problems[0].canonical_solution)] * 5)
-    assert __main__.main([str(path), "--data", "codelets"]) == 0
+    assert run_command_line(["score", str(path), "--data", "codelets"]) == 0
     captured = capsys.readouterr()
     assert "k up to 5 only" in captured.err
     report = json.loads(captured.out)
@@ -128,7 +129,7 @@ def test_infrastructure_errors_are_counted_and_never_scored(
     samples = [sample(problems[0], text) for text in ("lost", "right")]
     samples += [sample(problems[1], "lost")] * 2
     path = write(tmp_path / "s.jsonl", samples)
-    assert __main__.main([str(path), "--data", "codelets", "--k", "1,2"]) == 0
+    assert run_command_line(["score", str(path), "--data", "codelets", "--k", "1,2"]) == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out)
     assert report["pass@1"]["mean"] == 1.0
@@ -148,9 +149,9 @@ def test_strict_sandbox_scores_nothing_where_a_layer_is_missing(
     imaginary = protection.Layer("moat", "swimming", "a castle")
     monkeypatch.setattr(protection, "LAYERS", (*protection.LAYERS, imaginary))
     path = write(tmp_path / "samples.jsonl", [sample(problems[0], "    pass\n")])
-    arguments = [str(path), "--data", "codelets", "--k", "1"]
-    assert __main__.main([*arguments, "--sandbox", "strict"]) == 2
+    arguments = ["score", str(path), "--data", "codelets", "--k", "1"]
+    assert run_command_line([*arguments, "--sandbox", "strict"]) == 2
     error = capsys.readouterr().err
     assert "moat" in error
     assert error.count("\n") == 1
-    assert __main__.main(arguments) == 0
+    assert run_command_line(arguments) == 0

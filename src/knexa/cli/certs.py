@@ -1,56 +1,57 @@
 """Makes a federation's certificate authority and its members' certificates.
 
-    python -m knexa.certs init DIR              a new authority in DIR
-    python -m knexa.certs request DIR NAME      on the member's host: its key, and DIR/NAME.csr
-    python -m knexa.certs sign DIR NAME FILE    on the authority's host: DIR/NAME.pem from a request
-    python -m knexa.certs issue DIR NAME...     both at once, for trials on one host
-    python -m knexa.certs revoke DIR [NAME...]  a new DIR/revoked.crl; without names a renewed one
+    knexa certs init DIR              a new authority in DIR
+    knexa certs request DIR NAME      on the member's host: its key, and DIR/NAME.csr
+    knexa certs sign DIR NAME FILE    on the authority's host: DIR/NAME.pem from a request
+    knexa certs issue DIR NAME...     both at once, for trials on one host
+    knexa certs revoke DIR [NAME...]  a new DIR/revoked.crl; without names a renewed one
 
 NAME is the agent's name in the roster, or cpm for the matchmaker. Members need ca.pem, revoked.crl,
 NAME.pem and NAME.key; ca.key never leaves the authority.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from knexa.cli.organisation import check_installed
+from knexa.cli.parser import Parser
 from knexa.errors import UserError
-from knexa.party import check_installed, say_error
+
+_COMMANDS = {
+    "init": "Make a new authority.",
+    "request": "Make a member's key, and a request for the authority to sign.",
+    "sign": "Make a member's certificate from its request.",
+    "issue": "Make keys and certificates at once, for trials on one host.",
+    "revoke": "Make a new list of revoked certificates.",
+}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code (2 for the user's mistake, 1 for a full disk)."""
+def main(arguments: Sequence[str]) -> int:
+    """Make the files that the arguments name; return the exit code."""
     given = _parser().parse_args(arguments)
-    try:
-        check_installed()
-        for path in _run(given):
-            print(f"wrote {path}")
-    except (UserError, OSError) as error:
-        return say_error(error)
+    check_installed()
+    for path in _run(given):
+        print(f"wrote {path}")
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m knexa.certs",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    for command in ("init", "request", "sign", "issue", "revoke"):
-        sub = commands.add_parser(command)
-        sub.add_argument("folder", metavar="DIR", type=Path)
+def _parser() -> Parser:
+    parser = Parser("knexa certs", __doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command, summary in _COMMANDS.items():
+        sub = commands.add_parser(command, help=summary, description=summary)
+        sub.add_argument("folder", metavar="DIR", type=Path, help="the folder that holds the files")
         if command in ("request", "sign"):
-            sub.add_argument("name", metavar="NAME")
+            sub.add_argument("name", metavar="NAME", help="the member's name")
         if command == "sign":
             sub.add_argument("file", metavar="FILE", type=Path, help="the member's NAME.csr")
         if command in ("issue", "revoke"):
             count = "+" if command == "issue" else "*"
-            sub.add_argument("names", metavar="NAME", nargs=count)
+            sub.add_argument("names", metavar="NAME", nargs=count, help="a member's name")
         if command in ("init", "sign", "issue"):
             days = 365 if command == "init" else 90
-            sub.add_argument("--days", type=_days, default=days, help="how long it is valid")
+            sub.option("--days", "N", "days that it is valid", _days, default=days)
     return parser
 
 
@@ -81,7 +82,3 @@ def _run(given: argparse.Namespace) -> list[Path]:
             return [authority.issue(folder, name, days=given.days) for name in given.names]
         case _:
             return [authority.revoke(folder, given.names)]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,9 +1,10 @@
-"""The answer to ``--help``, read from the config folders with nothing heavier than YAML loaded."""
+"""The answer to ``knexa --help``: from the config folders, with nothing heavier than YAML."""
 
 from typing import Any
 
 import yaml
 
+from knexa.cli.commands import COMMANDS
 from knexa.config_folders import config_folder, options_of
 
 _EXAMPLES = (
@@ -23,13 +24,17 @@ _ROOT_MEANINGS = {
 
 
 def help_page() -> str:
-    """Return the page: usage, root keys and defaults, groups and their options, examples."""
+    """Return the page: usage, commands, root keys and defaults, groups and options, examples."""
     config = yaml.safe_load((config_folder() / "config.yaml").read_text(encoding="utf-8"))
     return "\n".join(
         [
             "knexa: learned matchmaking in peer-to-peer LLM federations",
             "",
             "usage: knexa [group=option ...] [key=value ...] [-m] [Hydra's options]",
+            "       knexa COMMAND ...",
+            "",
+            "Commands (knexa COMMAND --help tells more; without one, knexa runs experiments):",
+            *(f"  {name:<15} {summary}" for name, summary in COMMANDS.items()),
             "",
             "Keys:",
             *_root_lines(config),

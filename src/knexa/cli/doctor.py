@@ -1,11 +1,12 @@
-"""Shows what this machine gives a run: ``python -m knexa.doctor``.
+"""Shows what protects this machine from generated programs, and what it gives a run.
 
-Starts the sandbox as a run does and asks it which layers hold around a generated program; then the
-software and the hardware. Exits with 0 where every layer holds and with 1 where one is missing:
-such a machine still runs, with a warning, unless ``evaluation.sandbox=strict``. Loads no torch.
+    knexa doctor
+
+Starts the sandbox as a run does and asks it which layers hold around a generated program; then
+lists software and hardware. Exits with 0 where every layer holds and with 1 where one is missing:
+such a machine still runs, with a warning, unless evaluation.sandbox=strict. Loads no torch.
 """
 
-import argparse
 import os
 import shutil
 import sys
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from knexa.errors import UserError
+from knexa.cli.parser import Parser
 from knexa.evaluation import Executor
 from knexa.evaluation.protection import LAYERS, missing
 from knexa.tracking.environment import describe_environment
@@ -24,12 +25,9 @@ from knexa.tracking.environment import describe_environment
 _GIB = 1 << 30
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Print both tables; return the exit code."""
-    description = (__doc__ or "").partition("\n\n")[2]
-    argparse.ArgumentParser(prog="python -m knexa.doctor", description=description).parse_args(
-        arguments
-    )
+    Parser("knexa doctor", __doc__).parse_args(arguments)
     console = Console(highlight=False)
     with Executor() as executor:
         layers, refused = executor.layers, executor.refused
@@ -105,11 +103,3 @@ def _memory() -> str:
 def _free_disk(folder: Path) -> str:
     usage = shutil.disk_usage(folder)
     return f"{usage.free / _GIB:.1f} of {usage.total / _GIB:.1f} GiB at {folder}"
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"knexa.doctor: {error}", file=sys.stderr)
-        sys.exit(2)

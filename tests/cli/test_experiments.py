@@ -1,4 +1,4 @@
-"""The command line: one line for each mistake, nothing written, finished runs answered."""
+"""Experiments: one line for each mistake, nothing written, finished runs answered."""
 
 import json
 import os
@@ -341,7 +341,7 @@ def test_failing_job_of_another_process_is_told_without_a_traceback(tmp_path: Pa
 def test_help_lists_groups_and_loads_neither_torch_nor_hydra(tmp_path: Path) -> None:
     code = (
         "import sys, json\n"
-        "from knexa.__main__ import _main; _main(['--help'])\n"
+        "from knexa.cli.commands import run_command_line as run; run(['--help'])\n"
         "print(json.dumps([name for name in ('torch', 'hydra') if name in sys.modules]))"
     )
     output = subprocess.run(

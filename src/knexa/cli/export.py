@@ -1,19 +1,18 @@
 """Takes an agent's adapter out of a run, as a folder that plain PEFT loads.
 
-    python -m knexa.export RUN --agent 2 --to DIR
+    knexa export outputs/default/RUN --agent 2 --to adapter
 
-RUN is a run directory; the adapter is that of its latest checkpoint. Only the adapter is written:
-the backbone stays where it is and is named in ``adapter_config.json``.
+The adapter is that of the run's latest checkpoint. Only the adapter is written: the backbone stays
+where it is and is named in adapter_config.json.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knexa.backbones.roster import EMBEDDED_PREFIX, Backbone, Roster
-from knexa.components import instantiate, one_line
+from knexa.cli.parser import Parser
+from knexa.components import instantiate
 from knexa.errors import UserError
 from knexa.tracking.run_directory import RunDirectory
 
@@ -149,22 +148,13 @@ def _note(backbone: Backbone, name: str, index: int, run: str, round_number: int
     return note
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code (2 for the user's mistake)."""
-    parser = argparse.ArgumentParser(prog="python -m knexa.export", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
-    parser.add_argument("--agent", required=True, help="roster index (from 0) or name")
-    parser.add_argument("--to", required=True, type=Path, metavar="DIR", help="folder to make")
+def main(arguments: Sequence[str]) -> int:
+    """Write the adapter that the arguments name; return the exit code."""
+    parser = Parser("knexa export", __doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory, of language models")
+    parser.option("--agent", "AGENT", "roster index (from 0) or name")
+    parser.option("--to", "DIR", "the folder to make, or an empty one", Path)
     parsed = parser.parse_args(arguments)
-    try:
-        folder = export_adapter(parsed.run, parsed.agent, parsed.to)
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    folder = export_adapter(parsed.run, parsed.agent, parsed.to)
     print(f"wrote {folder / CONFIG} and {folder / WEIGHTS}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

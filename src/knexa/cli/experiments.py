@@ -1,4 +1,4 @@
-"""The application: checks a command line, then lets Hydra run its jobs, and says how they ended.
+"""Runs experiments: checks the overrides, lets Hydra run its jobs, and says how they ended.
 
 Order matters here: every job is composed and its components are constructed before Hydra is let
 loose, so that a mistake costs one line and writes nothing. Torch is imported by the first run that
@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knexa.cli.commands import EXIT_FAILED, EXIT_OK, say_error
 from knexa.components import first_line, is_inside, one_line
-from knexa.errors import INTERRUPTED, MachineError, UserError
+from knexa.errors import MachineError, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -24,30 +25,12 @@ if TYPE_CHECKING:
     from knexa.federation.settings import Settings
     from knexa.tracking.run_directory import RunDirectory
 
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
 _RAISE = "HYDRA_FULL_ERROR"
 _BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
-def run_command_line(arguments: Sequence[str]) -> int:
-    """Run what a command line asks for and return the exit code.
-
-    0: done; 1: a run failed; 2: the user's mistake, told in one line; 130: interrupted.
-    """
-    try:
-        return _run(arguments)
-    except UserError as error:
-        _say_error(error)
-        return _exit_code(error)
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
-        return EXIT_INTERRUPTED
-
-
-def _run(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
+    """Run the jobs that overrides and Hydra's options name; return the exit code."""
     from knexa import composition
     from knexa.settings_builder import build_components
 
@@ -141,10 +124,11 @@ class _Task:
             summary = run_job(settings, rerun=bool(config.rerun))
         except Exception as error:
             if isinstance(error, UserError):
-                _say_error(error)
+                exit_code = say_error(error)
             else:
+                exit_code = EXIT_FAILED
                 _say_crash(error, config.trusted_modules)
-            self.exit_code = EXIT_FAILED if self._is_multirun else _exit_code(error)
+            self.exit_code = EXIT_FAILED if self._is_multirun else exit_code
             if elsewhere:
                 # This object may live in another process: only Hydra can carry the news.
                 raise _JobFailedError(first_line(error) or type(error).__name__) from None
@@ -243,11 +227,6 @@ def _display(path: Path) -> str:
         return str(path)
 
 
-def _exit_code(error: Exception) -> int:
-    is_mistake = isinstance(error, UserError) and not isinstance(error, MachineError)
-    return EXIT_USER_ERROR if is_mistake else EXIT_FAILED
-
-
 def _say_crash(error: Exception, trusted_modules: Sequence[str]) -> None:
     """Print an exception's traceback and, where it leads through a trusted module, whose it is."""
     traceback.print_exception(error)
@@ -262,7 +241,3 @@ def _say_crash(error: Exception, trusted_modules: Sequence[str]) -> None:
                 file=sys.stderr,
             )
             return
-
-
-def _say_error(error: UserError) -> None:
-    print(f"error: {one_line(error)}", file=sys.stderr)

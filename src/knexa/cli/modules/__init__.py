@@ -1,0 +1,1 @@
+"""``python -m knexa.NAME`` for commands whose name is no room's: ``knexa/__init__`` looks here."""

@@ -1,0 +1,174 @@
+"""Scores a file of completions by executing them: pass@k.
+
+    knexa score samples.jsonl --data humaneval --path DIR --k 1,10
+
+Reads lines of {"task_id", "completion"}, writes them again to SAMPLES.jsonl_results.jsonl with
+passed and outcome added to each, and prints one JSON object last on standard output: pass@k with
+95 % intervals by problem. Infrastructure errors are counted and left out, never scored as wrong
+(their passed is null).
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from knexa.cli.parser import Parser
+from knexa.errors import UserError
+from knexa.evaluation.metrics import pass_at_k
+from knexa.evaluation.sandbox.executor import Executor
+from knexa.evaluation.sandbox.outcome import Execution, Limits, Outcome, count_outcomes
+from knexa.seeding import derive_rng
+from knexa.statistics import bootstrap_mean
+
+_DEFAULT_KS = (1, 5, 10)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Score a file; return the exit code."""
+    print(json.dumps(_score(_parse(arguments))))
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser("knexa score", __doc__)
+    parser.add_argument("samples", type=Path, metavar="SAMPLES.jsonl", help="the completions")
+    parser.add_argument(
+        "--data",
+        required=True,
+        choices=("humaneval", "mbpp", "codelets"),
+        help="the benchmark whose problems they solve; required",
+    )
+    folder = "folder with the benchmark's JSONL"
+    parser.option("--path", "DIR", folder, Path, otherwise="the hub is read")
+    usual = ",".join(map(str, _DEFAULT_KS))
+    parser.option("--k", "K,K,...", "tries of pass@k, at most n", otherwise=f"{usual}, up to n")
+    parser.option("--workers", "N", "programs run at once", int, default=1)
+    cpu_s = Limits().cpu_s
+    parser.option("--cpu-s", "SECONDS", "CPU time that a program may use", float, default=cpu_s)
+    parser.add_argument(
+        "--sandbox",
+        choices=("available", "strict"),
+        default="available",
+        help="strict refuses to run programs where a layer is missing (default: %(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
+def _parse_ks(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        ks = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--k {text!r} is not a list of whole numbers such as 1,5,10") from None
+    if min(ks) < 1:
+        raise UserError(f"--k {text!r}: every k must be at least 1")
+    return ks
+
+
+def _score(options: argparse.Namespace) -> dict[str, Any]:
+    asked = _parse_ks(options.k)
+    if options.workers < 1:
+        raise UserError(f"--workers {options.workers} must be at least 1")
+    if not 0 < options.cpu_s <= 3600:
+        raise UserError(f"--cpu-s {options.cpu_s} must lie between 0 and 3600 seconds")
+    samples = _read(options.samples)
+    from knexa.data import load_problems
+
+    problems = {problem.task_id: problem for problem in load_problems(options.data, options.path)}
+    for number, sample in samples:
+        if sample["task_id"] not in problems:
+            raise UserError(
+                f"{options.samples} line {number}: no task {sample['task_id']!r} in "
+                f"{options.data}; ids look like {next(iter(problems))!r}"
+            )
+    ks = _choose_ks(asked, Counter(sample["task_id"] for _, sample in samples))
+    wall_s = max(Limits().wall_s, 5 * options.cpu_s)
+    with Executor(
+        limits=Limits(cpu_s=options.cpu_s, wall_s=wall_s),
+        num_workers=options.workers,
+        is_strict=options.sandbox == "strict",
+    ) as executor:
+        executions = executor.run(
+            [(problems[sample["task_id"]], sample["completion"]) for _, sample in samples]
+        )
+    _write(Path(f"{options.samples}_results.jsonl"), [each for _, each in samples], executions)
+    return _summarise([each["task_id"] for _, each in samples], executions, ks)
+
+
+def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Return (line number, sample) of every line that is not blank."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    samples = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            sample = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path} line {number} is not JSON: {error}") from None
+        if not isinstance(sample, dict):
+            raise UserError(f"{path} line {number} is not an object with task_id and completion")
+        for key in ("task_id", "completion"):
+            if not isinstance(sample.get(key), str):
+                raise UserError(f"{path} line {number}: {key!r} is missing or not a string")
+        samples.append((number, sample))
+    if not samples:
+        raise UserError(f"{path} has no samples; each line is {{'task_id', 'completion'}} as JSON")
+    return samples
+
+
+def _choose_ks(asked: tuple[int, ...] | None, counts: "Counter[str]") -> tuple[int, ...]:
+    """Refuse a k that was asked for and is above n; drop a default one, saying so."""
+    task_id, n = min(counts.items(), key=lambda item: item[1])
+    if asked is None:
+        ks = tuple(k for k in _DEFAULT_KS if k <= n)
+        if ks != _DEFAULT_KS:
+            print(f"pass@k for k up to {n} only: {task_id} has {n} samples", file=sys.stderr)
+        return ks
+    if max(asked) > n:
+        raise UserError(
+            f"--k {max(asked)} needs at least {max(asked)} samples a problem, {task_id} has {n}; "
+            f"lower --k or draw more samples"
+        )
+    return asked
+
+
+def _write(path: Path, samples: Sequence[dict[str, Any]], executions: Sequence[Execution]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for sample, execution in zip(samples, executions, strict=True):
+            failed = execution.outcome is Outcome.INFRASTRUCTURE_ERROR
+            passed = None if failed else execution.passed
+            row = {**sample, "passed": passed, "outcome": str(execution.outcome)}
+            file.write(json.dumps(row) + "\n")
+
+
+def _summarise(
+    task_ids: Sequence[str], executions: Sequence[Execution], ks: tuple[int, ...]
+) -> dict[str, Any]:
+    """Return pass@k over the problems that kept at least k scored samples."""
+    num_scored: Counter[str] = Counter(dict.fromkeys(task_ids, 0))
+    num_right: Counter[str] = Counter()
+    for task_id, execution in zip(task_ids, executions, strict=True):
+        if execution.outcome is not Outcome.INFRASTRUCTURE_ERROR:
+            num_scored[task_id] += 1
+            num_right[task_id] += execution.passed
+    report: dict[str, Any] = {}
+    for k in ks:
+        values = [pass_at_k(n, num_right[task], k) for task, n in num_scored.items() if n >= k]
+        if len(values) < len(num_scored):
+            lost = len(num_scored) - len(values)
+            print(f"pass@{k} leaves out {lost} problems: infrastructure errors", file=sys.stderr)
+        rng = derive_rng(0, "evaluation.bootstrap", k)
+        report[f"pass@{k}"] = bootstrap_mean(values, rng=rng).as_dict() if values else None
+    report["num_problems"] = len(num_scored)
+    report["num_samples"] = len(executions)
+    report["outcomes"] = count_outcomes(executions)
+    return report
