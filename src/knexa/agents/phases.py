@@ -20,6 +20,7 @@ from knexa.agents.training import FitReport
 from knexa.engine.pausing import pausing
 from knexa.exchange.protocols import Distillation, FedAvg
 from knexa.seeding import derive_seed
+from knexa.tracking.rows import SampleRow
 
 
 def start(session: Session, index: int) -> AgentState:
@@ -94,9 +95,7 @@ def evaluate(session: Session, state: AgentState) -> Generator[None, None, dict[
 
 
 @pausing
-def answer_finally(
-    session: Session, state: AgentState
-) -> Generator[None, None, list[dict[str, Any]]]:
+def answer_finally(session: Session, state: AgentState) -> Generator[None, None, list[SampleRow]]:
     """Return n sampled completions of every test problem with outcome and CodeBLEU."""
     settings, problems = session.evaluation, session.benchmark.test
     answers = solve.answer(
@@ -115,15 +114,15 @@ def answer_finally(
     outcomes = solve.execute(session, owners, completions)
     found = zip(owners, completions, bleus, outcomes, strict=True)
     return [
-        {
-            "task_id": problem.task_id,
-            "agent": state.index,
-            "sample": number % settings.num_samples,
-            "category": problem.category,
-            "outcome": str(outcome),
-            "codebleu_compat": bleu.compat,
-            "codebleu_fixed": bleu.fixed,
-            "completion": completion,
-        }
+        SampleRow(
+            task_id=problem.task_id,
+            agent=state.index,
+            sample=number % settings.num_samples,
+            category=problem.category,
+            outcome=str(outcome),
+            codebleu_compat=bleu.compat,
+            codebleu_fixed=bleu.fixed,
+            completion=completion,
+        )
         for number, (problem, completion, bleu, outcome) in enumerate(found)
     ]

@@ -34,6 +34,7 @@ from knexa.backbones.load import LoadedBackbone
 from knexa.errors import UserError
 from knexa.exchange.protocols import Distillation
 from knexa.seeding import derive_rng, derive_seed
+from knexa.tracking.rows import AgentPrivacy, AgentRow, TrainingPrivacy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ def budget(session: Session, agent: int) -> Budget:
     return Budget(sample_rate=sample_rate, num_steps=num_steps, noise_multiplier=noise_multiplier)
 
 
-def training_spent(session: Session, rounds: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def training_spent(session: Session, rounds: Sequence[AgentRow]) -> TrainingPrivacy | None:
     """Return what the steps in ``rounds`` have cost each agent; None without DP training.
 
     Steps without private data count too: they only cost less.
@@ -85,20 +86,20 @@ def training_spent(session: Session, rounds: Sequence[dict[str, Any]]) -> dict[s
         agent_spent(
             session,
             agent,
-            sum(row["optimizer_steps"] for row in rounds if row["agent"] == agent),
+            sum(row.optimizer_steps for row in rounds if row.agent == agent),
         )
         for agent in range(len(session.roster.agents))
     ]
-    return {
-        "epsilon": max(agent["epsilon"] for agent in agents),
-        "delta": training.delta,
-        "clip": training.example_clip,
-        "unit": "one training problem of an agent added or removed",
-        "per_agent": agents,
-    }
+    return TrainingPrivacy(
+        epsilon=max(agent.epsilon for agent in agents),
+        delta=training.delta,
+        clip=training.example_clip,
+        unit="one training problem of an agent added or removed",
+        per_agent=tuple(agents),
+    )
 
 
-def agent_spent(session: Session, agent: int, num_steps: int) -> dict[str, Any]:
+def agent_spent(session: Session, agent: int, num_steps: int) -> AgentPrivacy:
     """Return what so many steps have cost an agent under DP training.
 
     Raises:
@@ -112,12 +113,12 @@ def agent_spent(session: Session, agent: int, num_steps: int) -> dict[str, Any]:
         num_releases=num_steps,
         sample_rate=its.sample_rate,
     )
-    return {
-        "epsilon": epsilon,
-        "noise_multiplier": its.noise_multiplier,
-        "sample_rate": its.sample_rate,
-        "steps": num_steps,
-    }
+    return AgentPrivacy(
+        epsilon=epsilon,
+        noise_multiplier=its.noise_multiplier,
+        sample_rate=its.sample_rate,
+        steps=num_steps,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,12 +28,11 @@ from knexa.exchange.ensemble import (
 from knexa.exchange.package import KnowledgePackage, TextItem, encode
 from knexa.exchange.protocols import Ensemble, FedAvg, FedID
 from knexa.exchange.tensors import pack, schema_of, unpack
+from knexa.tracking.rows import ServerCosts
 
 SERVER = "server"
 _NEGLIGIBLE = 0.01
 """An answer with a smaller share of its problem's ensemble is not worth a place in a batch."""
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +59,7 @@ class Delivery:
     tokens_generated: dict[int, int]
     own: Mapping[int, Received] = field(default_factory=dict)
     learned: Mapping[int, tuple[AgentState, Learned]] = field(default_factory=dict)
-    server: Row | None = None
+    server: ServerCosts | None = None
 
     @property
     def items_kept(self) -> int:
@@ -275,7 +274,6 @@ def _fedid(
     ((state, report, delta),) = hall.map(
         learn_centrally, [(hall.states[server], voted, round_number)], [server]
     )
-    spent = {"tokens_trained": report.tokens, "optimizer_steps": report.optimizer_steps}
     if protocol.target == "server":
         target, down, generated = _server_lesson(hall, round_number, state)
     else:
@@ -292,7 +290,12 @@ def _fedid(
         shared_kilobytes=_uploads(taught),
         own=own,
         learned={server: (state, Learned(nothing, nothing, report, len(voted)))},
-        server={"delta": delta, "tokens_generated": generated, **spent},
+        server=ServerCosts(
+            delta=delta,
+            tokens_generated=generated,
+            tokens_trained=report.tokens,
+            optimizer_steps=report.optimizer_steps,
+        ),
         **_common(taught),
     )
 

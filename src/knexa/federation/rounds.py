@@ -2,9 +2,8 @@
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from knexa.errors import UserError
 from knexa.federation.dispatch import Arrivals, Attendance, Dispatch
@@ -14,6 +13,7 @@ from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.regret import Regret, among, regret_row
 from knexa.seeding import derive_rng
+from knexa.tracking.rows import AgentRow, ExchangeRow, RoundRow
 from knexa.tracking.tracker import Tracker
 from knexa.tracking.tree_file import load_tree, save_tree
 
@@ -21,8 +21,6 @@ _CPM_FILE = "cpm.safetensors"
 _DISPATCH_FILE = "dispatch.safetensors"
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 
 def run_rounds(
@@ -93,7 +91,7 @@ def restore(world: World, cpm: CPM, dispatch: Dispatch, folder: Path) -> None:
 
 def _take_effect(
     world: World, cpm: CPM, arrivals: Arrivals, round_number: int
-) -> tuple[list[Exchange], list[Row]]:
+) -> tuple[list[Exchange], list[ExchangeRow]]:
     """Let students learn what arrived, and the matchmaker what came of its directives."""
     exchanges = [
         exchange
@@ -106,13 +104,10 @@ def _take_effect(
     rows = []
     for transit in arrivals.ended:
         id_ = transit.directive.id
-        if id_ in taken:
-            row = _exchange_row(round_number, *taken[id_])
-            row["kilobytes"] += transit.kilobytes_missed
-        else:
+        exchange, reward = taken.get(id_, (None, None))
+        if exchange is None:
             cpm.expire(id_, transit.outcome)
-            row = _failed_row(round_number, transit)
-        rows.append(row | _transit_columns(round_number, transit))
+        rows.append(_exchange_row(round_number, transit, exchange, reward))
     return exchanges, rows
 
 
@@ -148,66 +143,52 @@ def _save_cpm(cpm: CPM, file: Path) -> None:
         ) from error
 
 
-def _round_rows(rows: list[Row], attendance: Attendance, arrivals: Arrivals) -> list[Row]:
+def _round_rows(
+    rows: Sequence[AgentRow], attendance: Attendance, arrivals: Arrivals
+) -> list[RoundRow]:
     """Return the world's rows with who was there, and when the round ended."""
     present, free = attendance.present_N.tolist(), attendance.free_N.tolist()
     return [
-        row
-        | {
-            "present": present[agent],
-            "busy": present[agent] and not free[agent],
-            "copies_ignored": arrivals.ignored.get(agent, 0),
-            "clock_s": arrivals.clock_s,
-        }
+        RoundRow.of(
+            row,
+            present=present[agent],
+            busy=present[agent] and not free[agent],
+            copies_ignored=arrivals.ignored.get(agent, 0),
+            clock_s=arrivals.clock_s,
+        )
         for agent, row in enumerate(rows)
     ]
 
 
-def _exchange_row(round_number: int, exchange: Exchange, normalised: float) -> Row:
-    return {
-        "id": exchange.directive.id,
-        "round": round_number,
-        "teachers": list(exchange.directive.teachers),
-        "students": list(exchange.directive.students),
-        "protocol": exchange.directive.protocol,
-        "score": exchange.directive.score,
-        "reward_raw": exchange.reward,
-        "reward_normalised": normalised,
-        "kilobytes": exchange.kilobytes,
-        "items_sent": exchange.items_sent,
-        "items_kept": exchange.items_kept,
-        "guardrail": exchange.guardrail,
-        "server": exchange.server,
-    }
+def _exchange_row(
+    round_number: int, transit: Transit, exchange: Exchange | None, normalised: float | None
+) -> ExchangeRow:
+    """Return the row of a directive that ended in this round.
 
-
-def _failed_row(round_number: int, transit: Transit) -> Row:
-    """Return the row of a directive that nobody learned from: no reward, but what was sent."""
-    return {
-        "id": transit.directive.id,
-        "round": round_number,
-        "teachers": list(transit.directive.teachers),
-        "students": list(transit.directive.students),
-        "protocol": transit.directive.protocol,
-        "score": transit.directive.score,
-        "reward_raw": None,
-        "reward_normalised": None,
-        "kilobytes": transit.kilobytes,
-        "items_sent": transit.items_sent,
-        "items_kept": 0,
-        "guardrail": transit.guardrail,
-        "server": None,
-    }
-
-
-def _transit_columns(round_number: int, transit: Transit) -> Row:
-    """Return what became of the directive; ``round`` is when, ``issued_round`` whose plan's."""
+    Without an ``exchange`` nobody learned from it: it has no reward, but cost what was sent.
+    """
+    directive = transit.directive
     is_late = transit.outcome == "delivered" and transit.issued_round < round_number
-    return {
-        "outcome": "late" if is_late else transit.outcome,
-        "issued_round": transit.issued_round,
-        "issued_s": transit.issued_s,
-        "arrived_s": transit.arrived_s,
-        "finished_s": transit.finished_s,
-        "faults": transit.faults,
-    }
+    return ExchangeRow(
+        id=directive.id,
+        round=round_number,
+        teachers=directive.teachers,
+        students=directive.students,
+        protocol=directive.protocol,
+        score=directive.score,
+        reward_raw=exchange.reward if exchange else None,
+        reward_normalised=normalised,
+        kilobytes=(
+            exchange.kilobytes + transit.kilobytes_missed if exchange else transit.kilobytes
+        ),
+        items_sent=exchange.items_sent if exchange else transit.items_sent,
+        items_kept=exchange.items_kept if exchange else 0,
+        guardrail=exchange.guardrail if exchange else transit.guardrail,
+        server=exchange.server if exchange else None,
+        outcome="late" if is_late else transit.outcome,
+        issued_round=transit.issued_round,
+        issued_s=transit.issued_s,
+        arrived_s=transit.arrived_s,
+        finished_s=transit.finished_s,
+        faults=transit.faults,
+    )

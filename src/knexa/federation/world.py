@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from knexa.matchmaking.base import Directive, Plan, Probe
 from knexa.matchmaking.pair_scores import Array, Mask
+from knexa.tracking.rows import AgentRow, SampleRow, ServerCosts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,8 +14,7 @@ class Exchange:
     """One directive carried out: the raw reward, what travelled and what was kept of it.
 
     ``reward`` is the mean over its students, ``kilobytes`` everything that was sent for it.
-    ``server`` is what a server agent spent on it (tokens_trained, tokens_generated,
-    optimizer_steps), where there is one.
+    ``server`` is what a server agent spent on it, where there is one.
     """
 
     directive: Directive
@@ -24,7 +24,7 @@ class Exchange:
     items_kept: int
     guardrail: dict[str, int]
     tokens_generated: int
-    server: dict[str, Any] | None = None
+    server: ServerCosts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +83,10 @@ class World(Protocol):
         One result a directive, in its order.
         """
 
-    def rows(self, round_number: int, exchanges: list[Exchange]) -> list[dict[str, Any]]:
-        """Return the round's rows of rounds.jsonl."""
+    def rows(self, round_number: int, exchanges: list[Exchange]) -> list[AgentRow]:
+        """Return what stands in the round's rows of rounds.jsonl, by agent."""
 
-    def final_samples(self) -> list[dict[str, Any]]:
+    def final_samples(self) -> list[SampleRow]:
         """Return the rows of samples.jsonl.zst."""
 
     def save(self, folder: Path) -> None:
