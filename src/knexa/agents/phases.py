@@ -6,8 +6,6 @@ taught i?") with the same inputs is the exchange itself, on CPUs to the last bit
 """
 
 from collections.abc import Generator
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
@@ -86,12 +84,12 @@ def _measure_privately(session: Session, state: AgentState, report: FitReport) -
 
 
 @pausing
-def evaluate(session: Session, state: AgentState) -> Generator[None, None, dict[str, Any]]:
+def evaluate(session: Session, state: AgentState) -> Generator[None, None, solve.Score]:
     """Return the greedy score on the global test set, for the report alone."""
     problems = session.benchmark.test
     answers = solve.answer(session, state, problems, temperature=0.0, seed=0, is_executed=True)
     yield
-    return asdict(solve.score(session, problems, answers))
+    return solve.score(session, problems, answers)
 
 
 @pausing

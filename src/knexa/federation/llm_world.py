@@ -20,6 +20,7 @@ from knexa.agents.lessons import Lesson, Received, receive, teach
 from knexa.agents.privacy import Mechanism, NoPrivacy
 from knexa.agents.scoring import Gauge, gauge, text_loss
 from knexa.agents.session import Session
+from knexa.agents.solve import Score
 from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import FitReport
 from knexa.engine.local import Pool
@@ -347,10 +348,12 @@ class LLMWorld:
         everyone = range(self.num_agents)
         due = self.session.evaluation.due(round_number, self.session.num_rounds)
         tasks = [(self.states[i],) for i in everyone]
-        scores = self.pool.map(phases.evaluate, tasks, everyone) if due else [{}] * self.num_agents
+        scores = (
+            self.pool.map(phases.evaluate, tasks, everyone) if due else [None] * self.num_agents
+        )
         return [self._row(round_number, index, scores[index]) for index in everyone]
 
-    def _row(self, round_number: int, index: int, score: dict[str, Any]) -> AgentRow:
+    def _row(self, round_number: int, index: int, score: Score | None) -> AgentRow:
         agent, update = self.session.roster.agents[index], self._updates[index]
         learned = self._learned.get(index)
         fits = [fit for fit in (update, learned.fit if learned else None) if fit is not None]
@@ -364,9 +367,9 @@ class LLMWorld:
             train_loss=update.loss if update else None,
             validation_loss=learned.after.loss if learned else validation,
             learn_loss=learned.fit.loss if learned else None,
-            pass_at_1_greedy=score.get("pass_at_1"),
-            codebleu_compat=score.get("codebleu_compat"),
-            codebleu_fixed=score.get("codebleu_fixed"),
+            pass_at_1_greedy=score.pass_at_1 if score else None,
+            codebleu_compat=score.codebleu_compat if score else None,
+            codebleu_fixed=score.codebleu_fixed if score else None,
             tokens_trained=sum(fit.tokens for fit in fits),
             tokens_generated=self._generated[index],
             optimizer_steps=sum(fit.optimizer_steps for fit in fits),
