@@ -330,7 +330,7 @@ def test_fedid_trains_on_its_published_losses(monkeypatch):
     monkeypatch.setattr(learning, "fit", record)
     monkeypatch.setattr(learning, "mean_loss", lambda *_: next(losses))
     (exchange,) = small.one_round(fedid.FedID(), world)
-    assert exchange.server["delta"] == 0.5
+    assert exchange.server.delta == 0.5
     lessons = world.lessons(1, EVERYONE)
     sizes = np.array([len(split.train) for split in world.session.splits], dtype=float)
     shares = sizes / sizes.sum()
