@@ -63,8 +63,8 @@ def answers(run: Path) -> Work:
     problems = {problem.task_id: problem for problem in load_problems("codelets")}
     samples: dict[str, list[str]] = {}
     for row in RunDirectory(run).read_samples():
-        text = comparable(problems[row["task_id"]], row["completion"])
-        samples.setdefault(row["task_id"], []).append(text)
+        text = comparable(problems[row.task_id], row.completion)
+        samples.setdefault(row.task_id, []).append(text)
     return [
         (comparable(problems[task_id], problems[task_id].canonical_solution), texts)
         for task_id, texts in samples.items()

@@ -14,6 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch
 import pytest
 
 from knexa.errors import UserError
+from knexa.tracking.rows import Summary
+from row_examples import score, scores, summary
 
 # A shell that runs the suite in the background lets it, and the runs that it starts, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -61,10 +63,10 @@ def experiments(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     seen: list[Any] = []
     module = ModuleType("knexa.federation.experiment")
 
-    def run_experiment(settings: Any, run_directory: Any) -> dict[str, Any]:
+    def run_experiment(settings: Any, run_directory: Any) -> Summary | None:
         seen.append(settings)
         if settings.dry_run:
-            return {}
+            return None
         if settings.seed == 13:
             raise RuntimeError("seed 13 always fails")
         if settings.seed == 14:
@@ -74,9 +76,9 @@ def experiments(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         if settings.seed == 18:
             settings.matchmaker.propose(None)
         run_directory.write_config(settings.config)
-        run_directory.write_summary({"pass@1": {"mean": 0.25, "ci95": [0.2, 0.3]}, "seed": 1})
+        run_directory.write_summary(summary(scores=scores(pass_at={1: score(0.25)})))
         run_directory.mark_done()
-        return dict(run_directory.read_summary())
+        return run_directory.read_summary()
 
     module.run_experiment = run_experiment  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -15,6 +15,7 @@ from knexa import composition
 from knexa.cli.experiments import objective
 from knexa.errors import UserError
 from knexa.settings_builder import build_components
+from row_examples import costs, score, scores, summary
 
 SEARCH = (
     "hparams_search=linucb",
@@ -69,8 +70,9 @@ def test_a_search_finds_the_best_of_its_trials_and_resumes(tmp_path: Path) -> No
 
 
 def test_a_search_goes_by_rewards_and_never_by_the_test_set() -> None:
-    assert objective({"pass@1": {"mean": 0.5}, "mean_reward": 0.25}) == 0.25
-    assert objective({"pass@1": {"mean": 0.5}, "mean_reward": None}) is None
+    scored = scores(pass_at={1: score(0.5)})
+    assert objective(summary(scores=scored, costs=costs(mean_reward=0.25))) == 0.25
+    assert objective(summary(scores=scored, costs=costs(mean_reward=None))) is None
 
 
 def test_both_ends_of_what_a_search_may_try_are_checked_first() -> None:

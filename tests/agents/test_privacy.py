@@ -66,7 +66,7 @@ def test_spent_lies_between_the_exact_cost_and_the_zcdp_bound(epsilon, num_relea
 
 def test_composition_over_rounds_grows_and_ends_at_the_budget():
     of = mechanism(epsilon=4.0)
-    costs = [of.spent(rounds)["epsilon"] for rounds in range(9)]
+    costs = [of.spent(rounds).epsilon for rounds in range(9)]
     assert costs[0] == 0.0
     assert all(before < after for before, after in pairwise(costs))
     assert costs[-1] == pytest.approx(4.0, rel=2e-3)

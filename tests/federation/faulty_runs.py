@@ -19,6 +19,7 @@ from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.regret import Regret
 from knexa.matchmaking.rewards import LocalLoss
+from knexa.tracking.rows import ExchangeRow, RegretRow, RoundRow
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tracker import Tracker
 
@@ -114,7 +115,11 @@ def run(
             checkpoint_every=checkpoint_every,
             rebuild=rebuild,
         )
-        rows = {name: run_dir.read_rows(name) for name in ("rounds", "exchanges", "regret")}
+        rows = {
+            "rounds": run_dir.read_rows(RoundRow),
+            "exchanges": run_dir.read_rows(ExchangeRow),
+            "regret": run_dir.read_rows(RegretRow),
+        }
         found = run_dir.latest_checkpoint()
         assert found is not None
         files = {f.name: f.read_bytes() for f in sorted(found[1].iterdir()) if f.is_file()}

@@ -49,7 +49,7 @@ def cumulative_regret(world, policy, num_rounds: int, context=None) -> np.ndarra
         rng = derive_rng(world.seed, "matchmaker", number)
         plan = cpm.propose(number, world.profiles(), rng, probe=probe)
         row = regret_row(number, probe, plan)
-        regret.append(row["best"] - row["chosen"])
+        regret.append(row.best - row.chosen)
         cpm.receive(
             [
                 Feedback(directive_id=e.directive.id, reward=e.reward)

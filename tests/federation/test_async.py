@@ -53,7 +53,7 @@ def fresh_run(faults, sync, **more):
 
 
 def agents_of(row):
-    return {*row["teachers"], *row["students"]}
+    return {*row.teachers, *row.students}
 
 
 @examples
@@ -62,24 +62,24 @@ def test_every_directive_ends_once_and_its_feedback_is_learned_with_its_own_cont
     faults, sync, num_agents
 ):
     done = fresh_run(faults, sync, num_agents=num_agents)
-    assert sorted(row["id"] for row in done.exchanges) == sorted(done.diary.contexts)
-    answered = [row for row in done.exchanges if row["outcome"] in ("delivered", "late")]
+    assert sorted(row.id for row in done.exchanges) == sorted(done.diary.contexts)
+    answered = [row for row in done.exchanges if row.outcome in ("delivered", "late")]
     others = [row for row in done.exchanges if row not in answered]
-    assert {row["outcome"] for row in others} <= {"lost", "refused", "dropped"}
-    assert all(row["reward_raw"] is None for row in others)
+    assert {row.outcome for row in others} <= {"lost", "refused", "dropped"}
+    assert all(row.reward_raw is None for row in others)
     assert len(done.diary.learned) == len(answered)
     for row, (context_d, reward) in zip(answered, done.diary.learned, strict=True):
-        assert reward == row["reward_raw"]
-        assert np.array_equal(context_d, done.diary.contexts[row["id"]])
+        assert reward == row.reward_raw
+        assert np.array_equal(context_d, done.diary.contexts[row.id])
 
 
 @examples
 @given(faults=FAULTS, sync=SYNCS, num_agents=st.integers(2, 7))
 def test_nobody_is_matched_while_away_or_busy(faults, sync, num_agents):
     done = fresh_run(faults, sync, num_agents=num_agents)
-    free = {(row["round"], row["agent"]): row["present"] and not row["busy"] for row in done.rounds}
+    free = {(row.round, row.agent): row.present and not row.busy for row in done.rounds}
     for row in done.exchanges:
-        assert all(free[row["issued_round"], agent] for agent in agents_of(row))
+        assert all(free[row.issued_round, agent] for agent in agents_of(row))
     check_that_nobody_is_in_two_exchanges(done, num_agents)
 
 
@@ -93,9 +93,7 @@ def test_a_teacher_that_left_and_came_back_is_busy_until_its_lesson_is_over():
 def check_that_nobody_is_in_two_exchanges(done, num_agents):
     for agent in range(num_agents):
         mine = sorted(
-            (row["issued_s"], row["finished_s"])
-            for row in done.exchanges
-            if agent in agents_of(row)
+            (row.issued_s, row.finished_s) for row in done.exchanges if agent in agents_of(row)
         )
         assert all(end <= begin for (_, end), (begin, _) in pairwise(mine))
 
@@ -104,15 +102,13 @@ def check_that_nobody_is_in_two_exchanges(done, num_agents):
 @given(faults=FAULTS, sync=SYNCS, num_agents=st.integers(2, 6))
 def test_time_only_moves_forward_and_late_means_a_later_round(faults, sync, num_agents):
     done = fresh_run(faults, sync, num_agents=num_agents)
-    clocks = [row["clock_s"] for row in done.rounds]
+    clocks = [row.clock_s for row in done.rounds]
     assert clocks == sorted(clocks)
-    ends = {row["round"]: row["clock_s"] for row in done.rounds}
+    ends = {row.round: row.clock_s for row in done.rounds}
     for row in done.exchanges:
-        assert row["issued_s"] < row["finished_s"] <= ends[row["round"]] or (
-            row["outcome"] == "dropped"
-        )
-        assert (row["outcome"] == "late") <= (row["issued_round"] < row["round"])
-        assert (row["outcome"] == "delivered") <= (row["issued_round"] == row["round"])
+        assert row.issued_s < row.finished_s <= ends[row.round] or (row.outcome == "dropped")
+        assert (row.outcome == "late") <= (row.issued_round < row.round)
+        assert (row.outcome == "delivered") <= (row.issued_round == row.round)
 
 
 @examples
@@ -146,12 +142,10 @@ def test_in_lockstep_delays_and_copies_change_times_alone(num_agents, **rates):
     slow = fresh_run(Faults(**rates), Sync(), num_agents=num_agents)
     quick = fresh_run(Faults(), Sync(), num_agents=num_agents)
     assert slow.diary.learned[-1][1] == quick.diary.learned[-1][1]
-    timed = {"issued_s", "arrived_s", "finished_s", "faults"}
+    timed = dict.fromkeys(("issued_s", "arrived_s", "finished_s", "faults"))
     for mine, theirs in zip(slow.exchanges, quick.exchanges, strict=True):
-        assert {k: v for k, v in mine.items() if k not in timed} == {
-            k: v for k, v in theirs.items() if k not in timed
-        }
-    scores = [[row["pass@1_greedy"] for row in done.rounds] for done in (slow, quick)]
+        assert replace(mine, **timed) == replace(theirs, **timed)
+    scores = [[row.pass_at_1_greedy for row in done.rounds] for done in (slow, quick)]
     assert scores[0] == scores[1]
 
 
@@ -163,19 +157,18 @@ def test_async_rounds_do_not_wait_for_stragglers():
     async_ = fresh_run(STRAGGLERS, Sync(mode="async", quorum=0.3), num_agents=6)
     # The last round of async waits for all, so the one before tells.
     fifth = [
-        next(row["clock_s"] for row in done.rounds if row["round"] == 5)
-        for done in (lockstep, async_)
+        next(row.clock_s for row in done.rounds if row.round == 5) for done in (lockstep, async_)
     ]
     assert fifth[1] < fifth[0] / 2
-    assert "late" in {row["outcome"] for row in async_.exchanges}
-    assert {row["outcome"] for row in lockstep.exchanges} == {"delivered"}
+    assert "late" in {row.outcome for row in async_.exchanges}
+    assert {row.outcome for row in lockstep.exchanges} == {"delivered"}
 
 
 def test_the_timer_ends_a_round_whose_quorum_does_not_come():
     done = fresh_run(Faults(lost=1.0, timeout_s=100.0), Sync(mode="async", quorum=1.0, timer_s=9.0))
-    clocks = sorted({row["clock_s"] for row in done.rounds})
+    clocks = sorted({row.clock_s for row in done.rounds})
     assert clocks[:4] == pytest.approx([0.0, 9.0, 18.0, 27.0])
-    assert {row["outcome"] for row in done.exchanges} == {"lost"}
+    assert {row.outcome for row in done.exchanges} == {"lost"}
 
 
 def test_a_full_quorum_without_a_timer_is_lockstep_where_nobody_outruns_its_update():
@@ -189,6 +182,6 @@ def test_agents_of_a_mutual_pair_are_done_together():
     done = fresh_run(STRAGGLERS, Sync(mode="async", quorum=0.3), mutual=True, num_agents=6)
     rounds = {}
     for row in done.exchanges:
-        pair = (row["issued_round"], frozenset(agents_of(row)))
-        rounds.setdefault(pair, []).append(row["round"])
+        pair = (row.issued_round, frozenset(agents_of(row)))
+        rounds.setdefault(pair, []).append(row.round)
     assert all(len(ends) == 2 and len(set(ends)) == 1 for ends in rounds.values())

@@ -28,6 +28,8 @@ from knexa.matchmaking.random import Random
 from knexa.protocols.akd import AKD
 from knexa.protocols.akd_verified import AKDVerified
 from knexa.settings_builder import build_components
+from knexa.tracking.rows import Trust
+from row_examples import exchange_row, sample_row
 
 SHORT = ("federation=synthetic", "logger=none", "regret=none", "federation.num_rounds=12")
 
@@ -239,23 +241,22 @@ def test_liars_are_shunned_once_they_teach_little_to_the_end():
 def test_lessons_among_liars_are_counted_apart():
     pairs = [(0, 1), (0, 2), (3, 2), (0, 3)]
     rows = [
-        {"round": 1, "teachers": [j], "students": [i], "reward_raw": reward}
+        exchange_row(teachers=(j,), students=(i,), reward_raw=reward)
         for (j, i), reward in zip(pairs, (1.0, -1.0, 1.0, None), strict=True)
     ]
-    (said,) = teaching_of(liars("wrong", members=(0, 1)), rows, num_agents=4, num_rounds=2).values()
-    assert said["lessons_among_liars"] == 1
-    assert said["teaching"] == [pytest.approx((2 / 3) / (2 / 3)), None]
-    assert said["trust"] == {"liars": 0.5, "honest": pytest.approx((0.5 + 2 / 3) / 2)}
+    said = teaching_of(liars("wrong", members=(0, 1)), rows, num_agents=4, num_rounds=2)
+    assert said.lessons_among_liars == 1
+    assert said.teaching == (pytest.approx((2 / 3) / (2 / 3)), None)
+    assert said.trust == Trust(liars=0.5, honest=pytest.approx((0.5 + 2 / 3) / 2))
 
 
 def test_honest_scores_leave_the_liars_out():
     rows = [
-        {"agent": agent, "task_id": "t", "outcome": outcome, "codebleu_compat": 0.0}
-        | {"codebleu_fixed": 0.0}
+        sample_row(agent=agent, outcome=outcome)
         for agent, outcome in enumerate([Outcome.PASSED, Outcome.PASSED, Outcome.FAILED])
     ]
     said = honest_samples(liars("wrong", members=(2,)), rows, ks=(1,), seed=0)
-    assert said["honest_pass@1"]["mean"] == 1.0
+    assert said[1].mean == 1.0
     assert honest_samples(Liars(), rows, ks=(1,), seed=0) == {}
 
 

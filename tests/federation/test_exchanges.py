@@ -19,7 +19,7 @@ from knexa.exchange.package import PackageError, decode
 from knexa.federation.faults import Faults
 from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.scheduler import EventScheduler, Sync
-from knexa.federation.summary import summarize
+from knexa.federation.summary import costs_of
 from knexa.matchmaking import central_kd, fedavg, fedid, fedskd
 from knexa.matchmaking.base import Directive
 from knexa.matchmaking.local_only import LocalOnly
@@ -37,8 +37,10 @@ from knexa.protocols.fedavg import AdapterAveraging
 from knexa.protocols.fedid import CentralStudent
 from knexa.protocols.logits import Logits
 from knexa.protocols.similarity import Similarity
+from knexa.tracking.rows import RoundRow
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tracker import Tracker
+from row_examples import exchange_row
 
 pytestmark = pytest.mark.slow
 EVERYONE = (0, 1, 2)
@@ -50,7 +52,7 @@ def fedid_world(**settings):
 
 
 def received_kilobytes(world):
-    return [row["kilobytes_received"] for row in world.rows(1, [])]
+    return [row.kilobytes_received for row in world.rows(1, [])]
 
 
 def test_training_that_diverges_ends_with_the_learning_rate_to_lower():
@@ -96,14 +98,14 @@ def test_who_sent_text_says_in_which_share_of_it_something_was_found():
     assert found > 0
     expected = [None] * 3
     expected[teacher] = found / (found + sent)
-    assert [row["sier"] for row in world.rows(1, [exchange])] == expected
+    assert [row.sier for row in world.rows(1, [exchange])] == expected
     assert [state.history.sier for state in world.states] == expected
 
 
 def test_an_adapter_is_no_text_that_something_could_be_found_in():
     world = small.world(Adapter())
     (exchange,) = small.one_round(Random(), world)
-    assert [row["sier"] for row in world.rows(1, [exchange])] == [None] * 3
+    assert [row.sier for row in world.rows(1, [exchange])] == [None] * 3
 
 
 @pytest.mark.parametrize("protocol", [Logits(num_steps=1), Adapter()], ids=lambda p: p.name)
@@ -116,9 +118,9 @@ def test_only_agents_with_enough_in_common_pair_where_that_is_needed(protocol):
     with pytest.raises(ValueError, match="cannot serve agents 1 and 0"):
         carry_out(world, 1, (stranger,))
     row = regret_row(1, world.probe(1), (exchange.directive,))
-    assert row["rewards"][0][1] is None
-    assert row["random"] is None
-    assert row["best"] >= row["chosen"] == pytest.approx(exchange.reward)
+    assert row.rewards[0][1] is None
+    assert row.random is None
+    assert row.best >= row.chosen == pytest.approx(exchange.reward)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_a_student_of_several_directives_learns_once_from_all_of_them(protocol, 
     (one,) = carry_out(alone, 1, (first,))
     if teachers[0] != teachers[1]:
         assert one.reward != both[0].reward
-    learned = world.rows(1, both)[0]["learn_loss"]
+    learned = world.rows(1, both)[0].learn_loss
     assert (learned is None) == (protocol.steps_per_exchange == 0)
 
 
@@ -278,13 +280,13 @@ def test_peers_find_the_text_of_others_hard_and_pay_for_reading_it():
     exchanges = carry_out(world, 1, plan)
     rows = world.rows(1, exchanges)
     sent = sum(package.kilobytes for package, _ in world.taught(1, EVERYONE)) * (len(EVERYONE) - 1)
-    total = summarize([row | {"round": 1} for row in rows], [vars_of(e) for e in exchanges], [])
-    assert total["kilobytes"] == pytest.approx(sent)
-    assert all(row["tokens_generated"] > 0 for row in rows)
-
-
-def vars_of(exchange):
-    return {"kilobytes": exchange.kilobytes, "server": exchange.server}
+    alive = {"present": True, "busy": False, "copies_ignored": 0, "clock_s": 0.0}
+    total = costs_of(
+        [RoundRow.of(row, **alive) for row in rows],
+        [exchange_row(kilobytes=e.kilobytes, server=e.server) for e in exchanges],
+    )
+    assert total.kilobytes == pytest.approx(sent)
+    assert all(row.tokens_generated > 0 for row in rows)
 
 
 # Rewards and profiles
@@ -392,7 +394,7 @@ def test_fedid_trains_on_its_published_losses(monkeypatch):
     monkeypatch.setattr(learning, "fit", record)
     monkeypatch.setattr("knexa.agents.scoring.mean_loss", lambda *_: next(losses))
     (exchange,) = small.one_round(fedid.FedID(), world)
-    assert exchange.server["delta"] == 0.5
+    assert exchange.server.delta == 0.5
     lessons = world.taught(1, EVERYONE)
     sizes = np.array([len(split.train) for split in world.runtime.splits], dtype=float)
     shares = sizes / sizes.sum()
@@ -439,8 +441,8 @@ def test_fedids_server_learns_and_its_queries_are_never_taught(target):
     assert not queries & {
         text.task_id for text in world._cache.transfers[EVERYONE, None].received.texts
     }
-    assert exchange.server["optimizer_steps"] == 1
-    assert (exchange.server["tokens_generated"] > 0) == (target == "server")
+    assert exchange.server.optimizer_steps == 1
+    assert (exchange.server.tokens_generated > 0) == (target == "server")
     assert len(world.rows(1, [exchange])) == len(world.final_samples()) // 12 == 3
 
 

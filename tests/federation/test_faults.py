@@ -19,13 +19,14 @@ from knexa.federation.faults import Copy, Faults, Schedule
 from knexa.federation.in_flight import AwaitedPackages, send
 from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.scheduler import EventScheduler, Sync
-from knexa.federation.summary import summarize
+from knexa.federation.summary import costs_of
 from knexa.federation.world import Package
 from knexa.matchmaking import fedavg
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.regret import Regret
 from knexa.protocols.akd import AKD
 from knexa.protocols.fedavg import AdapterAveraging
+from knexa.tracking.rows import ExchangeRow, RoundRow
 from knexa.tracking.run_directory import RunDirectory
 
 # The schedule
@@ -236,7 +237,7 @@ def run_models(folder: Path, seed: int, kill_in: int | None = None) -> list[Any]
             last_round=checkpoint[0] if checkpoint else None,
             rebuild=lambda: small.cpm(LinUCB(), world),
         )
-        return [run_dir.read_rows(name) for name in ("rounds", "exchanges")]
+        return run_dir.read_rows(RoundRow), run_dir.read_rows(ExchangeRow)
 
 
 @pytest.fixture(scope="module")
@@ -253,17 +254,15 @@ def test_language_models_live_through_every_fault_at_once(tmp_path, whole_run):
     for more_rounds, more_exchanges in (whole_run[1], run_models(tmp_path / "run", seed=8)):
         rounds += more_rounds
         exchanges += more_exchanges
-        learned = {
-            (row["round"], row["agent"]) for row in more_rounds if row["learn_loss"] is not None
-        }
+        learned = {(row.round, row.agent) for row in more_rounds if row.learn_loss is not None}
         assert learned == {
-            (row["round"], student)
+            (row.round, student)
             for row in more_exchanges
-            if row["outcome"] in ("delivered", "late")
-            for student in row["students"]
+            if row.outcome in ("delivered", "late")
+            for student in row.students
         }
-    assert {row["outcome"] for row in exchanges} == {"delivered", "late", "refused", "dropped"}
-    befell = summarize(rounds, exchanges, [])["faults"]
+    assert {row.outcome for row in exchanges} == {"delivered", "late", "refused", "dropped"}
+    befell = costs_of(rounds, exchanges).faults
     assert befell.keys() == {
         *("absent", "busy", "corrupted", "duplicated", "left", "lost"),
         *("refused", "reordered", "truncated"),
@@ -273,9 +272,9 @@ def test_language_models_live_through_every_fault_at_once(tmp_path, whole_run):
 @pytest.mark.slow
 def test_language_models_resume_with_an_exchange_under_way(tmp_path, whole_run):
     whole_folder, whole = whole_run
-    late = next(row for row in whole[1] if row["outcome"] == "late")
+    late = next(row for row in whole[1] if row.outcome == "late")
     with pytest.raises(KilledError):  # what is late has to be computed again
-        run_models(tmp_path / "cut", seed=14, kill_in=late["issued_round"] + 1)
+        run_models(tmp_path / "cut", seed=14, kill_in=late.issued_round + 1)
     assert run_models(tmp_path / "cut", seed=14) == whole
     checkpoints = [
         RunDirectory(folder).latest_checkpoint()[1] / "agents"
@@ -312,10 +311,10 @@ def test_what_a_lost_package_weighed_is_counted_where_the_others_of_its_directiv
             regret=Regret(every=0),
             last_round=None,
         )
-        (row,) = run_dir.read_rows("exchanges")
-    (lost,) = set(sent).difference(row["teachers"])
-    assert row["outcome"] == "delivered"
-    assert row["kilobytes"] == pytest.approx(came[0].kilobytes + sent[lost].kilobytes)
+        (row,) = run_dir.read_rows(ExchangeRow)
+    (lost,) = set(sent).difference(row.teachers)
+    assert row.outcome == "delivered"
+    assert row.kilobytes == pytest.approx(came[0].kilobytes + sent[lost].kilobytes)
 
 
 # As a user types it

@@ -10,7 +10,7 @@ from carrying_out import carry_out
 from small_worlds import BACKBONES, SEED, world
 
 from knexa.agents.exchange_protocol import ReceivedKnowledge
-from knexa.agents.learning import learn
+from knexa.agents.phases import learn
 from knexa.agents.privacy import Gaussian
 from knexa.agents.private_training import budget, training_spent
 from knexa.agents.profile import Paper32
@@ -18,10 +18,11 @@ from knexa.agents.scoring import measure
 from knexa.agents.state import KeptText
 from knexa.agents.training import DPTraining
 from knexa.federation.llm_world import LLMWorld
-from knexa.federation.summary import privacy_summary
+from knexa.federation.summary import num_releases
 from knexa.matchmaking.base import Directive
 from knexa.protocols.akd_verified import AKDVerified
 from knexa.protocols.similarity import Similarity
+from knexa.tracking.rows import AgentRow
 
 TRAINING = DPTraining(local_learning_rate=3e-3, kd_learning_rate=3e-3, batch_size=4)
 ROUNDS = 2
@@ -47,7 +48,7 @@ def live(made: LLMWorld, round_number: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def lived(tmp_path_factory) -> tuple[LLMWorld, list[np.ndarray], list[dict], Path]:
+def lived(tmp_path_factory) -> tuple[LLMWorld, list[np.ndarray], list[AgentRow], Path]:
     """A world after two rounds, its profiles, its rows, and a checkpoint of the first round."""
     made, folder = private_world(), tmp_path_factory.mktemp("checkpoint")
     rows, profiles = made.rows(0, []), []
@@ -73,12 +74,13 @@ def test_both_budgets_compose_over_the_rounds_and_are_never_exceeded(lived):
     made, _, rows, _ = lived
     costs = []
     for number in range(ROUNDS + 1):
-        seen = [row for row in rows if row["round"] <= number]
-        spent = privacy_summary(made.privacy, seen, training_spent(made.runtime, seen))
-        assert spent["profiles"] is not None
-        assert spent["training"] is not None
-        assert spent["profiles"]["releases"] == number
-        costs.append((spent["profiles"]["epsilon"], spent["training"]["epsilon"]))
+        seen = [row for row in rows if row.round <= number]
+        profiles = made.privacy.spent(num_releases(seen))
+        training = training_spent(made.runtime, seen)
+        assert profiles is not None
+        assert training is not None
+        assert profiles.releases == number
+        costs.append((profiles.epsilon, training.epsilon))
     assert costs[0] == (0.0, 0.0)
     assert costs[0] < costs[1] < costs[2]
     assert costs[1][1] < costs[2][1]
@@ -89,7 +91,7 @@ def test_only_who_learned_has_paid_for_it(lived):
     made, _, rows, _ = lived
     spent = training_spent(made.runtime, rows)
     assert spent is not None
-    steps = [agent["steps"] for agent in spent["per_agent"]]
+    steps = [agent.steps for agent in spent.per_agent]
     planned = [budget(made.runtime, agent).num_steps for agent in range(len(BACKBONES))]
     assert steps[1] == planned[1]  # it was taught in both rounds
     assert steps[0] == planned[0] - 2 * ROUNDS

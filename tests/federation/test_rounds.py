@@ -17,6 +17,7 @@ from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.oracle import Oracle
 from knexa.matchmaking.regret import Regret
 from knexa.matchmaking.rewards import LocalLoss
+from knexa.tracking.rows import AgentRow, ExchangeRow, RegretRow, RoundRow
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tracker import Tracker
 from knexa.tracking.tree_file import load_tree, save_tree
@@ -89,7 +90,17 @@ class FormulaWorld:
 
     def rows(self, round_number, exchanges):
         return [
-            {"round": round_number, "agent": i, "name": f"a{i}", "pass@1_greedy": float(skill)}
+            AgentRow(
+                round=round_number,
+                agent=i,
+                name=f"a{i}",
+                backbone="formula",
+                pass_at_1_greedy=float(skill),
+                tokens_trained=0,
+                tokens_generated=0,
+                optimizer_steps=0,
+                kilobytes_received=0.0,
+            )
             for i, skill in enumerate(self.skills)
         ]
 
@@ -133,20 +144,24 @@ def _run(path, world, *, policy=None, regret=2, num_pairs=None):
             regret=Regret(every=regret),
             last_round=checkpoint[0] if checkpoint else None,
         )
-        return {name: run_dir.read_rows(name) for name in ("rounds", "exchanges", "regret")}
+        return {
+            "rounds": run_dir.read_rows(RoundRow),
+            "exchanges": run_dir.read_rows(ExchangeRow),
+            "regret": run_dir.read_rows(RegretRow),
+        }
 
 
 def test_rows_follow_the_contract(tmp_path):
     rows = _run(tmp_path / "run", FormulaWorld())
-    assert [(row["round"], row["agent"]) for row in rows["rounds"]] == [
+    assert [(row.round, row.agent) for row in rows["rounds"]] == [
         (t, i) for t in range(NUM_ROUNDS + 1) for i in range(NUM_AGENTS)
     ]
-    assert [row["round"] for row in rows["regret"]] == [1, 3, 5]
-    per_round = [sum(row["round"] == t for row in rows["exchanges"]) for t in range(1, 7)]
+    assert [row.round for row in rows["regret"]] == [1, 3, 5]
+    per_round = [sum(row.round == t for row in rows["exchanges"]) for t in range(1, 7)]
     assert per_round == [NUM_AGENTS // 2] * NUM_ROUNDS
     for row in rows["exchanges"]:
-        assert row["protocol"] == "akd"
-        assert len(row["teachers"]) == len(row["students"]) == 1
+        assert row.protocol == "akd"
+        assert len(row.teachers) == len(row.students) == 1
 
 
 @pytest.mark.parametrize("failing_round", [1, 2, 5])
@@ -166,9 +181,9 @@ def test_an_oracle_is_probed_every_round_and_has_no_regret(tmp_path, num_pairs):
     world = FormulaWorld()
     rows = _run(tmp_path / "run", world, policy=Oracle(), regret=3, num_pairs=num_pairs)
     assert world.probed == list(range(1, NUM_ROUNDS + 1))
-    assert [row["round"] for row in rows["regret"]] == [1, 4]
+    assert [row.round for row in rows["regret"]] == [1, 4]
     for row in rows["regret"]:
-        assert row["chosen"] == row["best"] > row["random"]
+        assert row.chosen == row.best > row.random
 
 
 def test_a_policy_that_needs_no_probe_gets_none(tmp_path):

@@ -116,5 +116,5 @@ def test_regret_is_of_those_who_could_have_met():
     rewards_NN = np.array([[np.nan, 9.0, 1.0], [9.0, np.nan, 9.0], [3.0, 9.0, np.nan]])
     probe = Probe(rewards_NN=rewards_NN, no_teacher_N=np.zeros(3))
     row = regret_row(1, probe, (), np.array([True, False, True]))
-    assert (row["best"], row["best_pairs"], row["random"]) == (3.0, [[2, 0]], 2.0)
-    assert row["rewards"][0] == [None, None, 1.0]
+    assert (row.best, row.best_pairs, row.random) == (3.0, ((2, 0),), 2.0)
+    assert row.rewards[0] == (None, None, 1.0)

@@ -8,6 +8,7 @@ from matchmaking_worlds import directed_matchings, view_of
 
 from knexa.matchmaking.base import Directive, Probe
 from knexa.matchmaking.regret import Regret, random_total, regret_row
+from knexa.tracking.schema import encode
 
 
 def probe_of(rewards_NN: np.ndarray) -> Probe:
@@ -29,9 +30,9 @@ def test_row_holds_the_best_and_the_random_total_of_all_full_matchings(seed, num
         for pairs in directed_matchings(num_agents, num_agents // 2)
     ]
     row = regret_row(1, probe_of(rewards_NN), ())
-    assert row["best"] == pytest.approx(max(totals), rel=1e-9, abs=1e-12)
-    assert row["random"] == pytest.approx(np.mean(totals), rel=1e-9, abs=1e-12)
-    assert sum(rewards_NN[t, s] for t, s in row["best_pairs"]) == pytest.approx(row["best"])
+    assert row.best == pytest.approx(max(totals), rel=1e-9, abs=1e-12)
+    assert row.random == pytest.approx(np.mean(totals), rel=1e-9, abs=1e-12)
+    assert sum(rewards_NN[t, s] for t, s in row.best_pairs) == pytest.approx(row.best)
 
 
 @pytest.mark.parametrize("num_pairs", [0, 1, 2, 9])
@@ -42,14 +43,14 @@ def test_all_arms_have_as_many_pairs_as_the_federation_allows(num_pairs):
         for pairs in directed_matchings(5, min(num_pairs, 2))
     ]
     row = regret_row(1, probe_of(rewards_NN), (), num_pairs=num_pairs)
-    assert len(row["best_pairs"]) == min(num_pairs, 2)
-    assert row["best"] == pytest.approx(max(totals))
-    assert row["random"] == pytest.approx(np.mean(totals))
+    assert len(row.best_pairs) == min(num_pairs, 2)
+    assert row.best == pytest.approx(max(totals))
+    assert row.random == pytest.approx(np.mean(totals))
 
 
 def test_row_is_json_with_null_on_the_diagonal():
     probe = probe_of([[0, 1, 2], [3, 0, 4], [5, 6, 0]])
-    row = json.loads(json.dumps(regret_row(4, probe, plan_of([(1, 0)], 3)), allow_nan=False))
+    row = json.loads(encode(regret_row(4, probe, plan_of([(1, 0)], 3))))
     assert row == {
         "round": 4,
         "rewards": [[None, 1.0, 2.0], [3.0, None, 4.0], [5.0, 6.0, None]],
@@ -65,25 +66,25 @@ def test_the_best_plan_has_no_regret_to_the_last_bit_in_any_order():
     rng = np.random.default_rng(1)
     for _ in range(50):
         probe = probe_of(rng.normal(size=(6, 6)) * 0.1)
-        best = [tuple(pair) for pair in regret_row(1, probe, ())["best_pairs"]]
+        best = regret_row(1, probe, ()).best_pairs
         row = regret_row(1, probe, plan_of([best[i] for i in rng.permutation(3)]))
-        assert row["best"] == row["chosen"]
+        assert row.best == row.chosen
 
 
 def test_totals_are_not_clamped():
     row = regret_row(1, probe_of(np.full((6, 6), -2.0)), ())
-    assert (row["best"], row["chosen"], row["random"]) == (-6.0, 0.0, pytest.approx(-6.0))
+    assert (row.best, row.chosen, row.random) == (-6.0, 0.0, pytest.approx(-6.0))
 
 
 def test_an_empty_plan_is_zero_and_what_is_no_pairing_is_null():
     probe = probe_of(np.ones((6, 6)))
     everybody = Directive(id="r1-0", teachers=(0, 1), students=(2, 3), protocol="ensemble")
-    assert regret_row(1, probe, ())["chosen"] == 0.0
-    assert regret_row(1, probe, (everybody,))["chosen"] is None
-    assert regret_row(1, probe, (*plan_of([(4, 5)]), everybody))["chosen"] is None
-    assert regret_row(1, probe, plan_of([(0, 1), (1, 2)]))["chosen"] is None
+    assert regret_row(1, probe, ()).chosen == 0.0
+    assert regret_row(1, probe, (everybody,)).chosen is None
+    assert regret_row(1, probe, (*plan_of([(4, 5)]), everybody)).chosen is None
+    assert regret_row(1, probe, plan_of([(0, 1), (1, 2)])).chosen is None
     server = Directive(id="r1-0", teachers=(6,), students=(0,), protocol="akd")
-    assert regret_row(1, probe, (server,))["chosen"] is None
+    assert regret_row(1, probe, (server,)).chosen is None
 
 
 def test_a_probe_that_is_not_finite_is_refused():
@@ -95,7 +96,7 @@ def test_a_probe_that_is_not_finite_is_refused():
 
 def test_a_lone_agent_has_nothing_to_regret():
     assert random_total(np.zeros((1, 1)), 0) == 0.0
-    assert regret_row(1, probe_of([[0.0]]), ())["best"] == 0.0
+    assert regret_row(1, probe_of([[0.0]]), ()).best == 0.0
 
 
 def test_probes_fall_due_from_the_first_round_on():
@@ -108,7 +109,6 @@ def test_pairs_that_the_protocol_cannot_serve_are_null_and_never_best():
     rewards_NN = np.full((4, 4), -np.inf)
     rewards_NN[0, 1], rewards_NN[1, 0] = 2.0, 3.0
     row = regret_row(1, probe_of(rewards_NN), plan_of([(0, 1)], 4))
-    assert row["rewards"][0] == [None, 2.0, None, None]
-    assert row["best_pairs"] == [[1, 0]]
-    assert (row["best"], row["chosen"], row["random"]) == (3.0, 2.0, None)
-    json.dumps(row, allow_nan=False)
+    assert row.rewards[0] == (None, 2.0, None, None)
+    assert row.best_pairs == ((1, 0),)
+    assert (row.best, row.chosen, row.random) == (3.0, 2.0, None)

@@ -16,6 +16,7 @@ from knexa.network.coordinator import Coordinator
 from knexa.network.errands import Answer, Terms, Todo
 from knexa.network.timing import Patience
 from knexa.seeding import derive_rng
+from knexa.tracking.rows import ExchangeRow
 
 NUM_FEATURES = 4
 PATIENCE = Patience(beat_every_s=1.0, least=4.0, most=20.0)
@@ -71,7 +72,7 @@ class Town:
 
     def __init__(self, *, mutual: bool = False, **changes: Any) -> None:
         self.mutual = mutual
-        self.clock, self.rows, self.saved = Moved(), list[dict[str, Any]](), dict[str, Any]()
+        self.clock, self.rows, self.saved = Moved(), list[ExchangeRow](), dict[str, Any]()
         self.prepared = dict[str, int]()
         self.terms = terms(**changes)
         self.coordinator = self._new()
@@ -79,7 +80,7 @@ class Town:
     def _new(self) -> Coordinator:
         return Coordinator(self.terms, cpm(mutual=self.mutual), now=self.clock, save=self._save)
 
-    def _save(self, coordinator: Coordinator, rows: Sequence[dict[str, Any]]) -> None:
+    def _save(self, coordinator: Coordinator, rows: Sequence[ExchangeRow]) -> None:
         self.rows += rows
         self.saved = coordinator.state_dict()
 
@@ -140,9 +141,7 @@ def expected_rows(num_rounds: int = 3, *, mutual: bool = False) -> list[tuple[An
     return found
 
 
-def told(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    keys = ("id", "teachers", "students", "reward_raw", "reward_normalised")
+def told(rows: Sequence[ExchangeRow]) -> list[tuple[Any, ...]]:
     return [
-        tuple(tuple(row[key]) if isinstance(row[key], list) else row[key] for key in keys)
-        for row in rows
+        (row.id, row.teachers, row.students, row.reward_raw, row.reward_normalised) for row in rows
     ]

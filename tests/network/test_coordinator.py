@@ -82,7 +82,7 @@ def test_a_directive_whose_agent_vanishes_is_dropped(gone: str) -> None:
     if gone == "student":
         left, stays = stays, left
     town.wait(15, stays)
-    assert [row["outcome"] for row in town.rows] == ["dropped"]
+    assert [row.outcome for row in town.rows] == ["dropped"]
     assert town.coordinator.cpm.pending == ()
     late = Answer(outcome="learned", reward=0.1)
     assert not town.coordinator.submit_feedback(errand.student, "1", errand.directive.id, late)
@@ -97,7 +97,7 @@ def test_a_teacher_that_has_delivered_may_leave() -> None:
     town.wait(15, errand.student)
     assert town.rows == []
     town.answer()
-    assert [row["outcome"] for row in town.rows] == ["delivered"]
+    assert [row.outcome for row in town.rows] == ["delivered"]
 
 
 def test_a_student_that_comes_back_without_its_package_is_taught_again() -> None:
@@ -119,7 +119,7 @@ def test_a_directive_that_nobody_answers_is_given_up() -> None:
     town.wait(99, "a0", "a1")
     assert town.rows == []
     town.wait(3, "a0", "a1")
-    assert [row["outcome"] for row in town.rows] == ["lost"]
+    assert [row.outcome for row in town.rows] == ["lost"]
 
 
 def test_a_teacher_learns_what_came_of_its_lesson_until_it_has_noted_it() -> None:
@@ -146,15 +146,15 @@ def test_quorum_ends_a_round_and_the_late_answer_counts_later() -> None:
     busy = town.coordinator.errands[late]
     town.answer(early)
     assert town.coordinator.round == 2
-    assert [row["id"] for row in town.rows] == [early]
+    assert [row.id for row in town.rows] == [early]
     assert town.order(busy.student).kind == "exchange"
     free = [n for n in town.terms.names if n not in (busy.teacher, busy.student)]
     town.prepare(*free)
     assert town.coordinator.phase == "exchange"
     town.answer(late)
     town.answer()
-    row = next(row for row in town.rows if row["id"] == late)
-    assert (row["outcome"], row["round"], row["issued_round"]) == ("late", 2, 1)
+    row = next(row for row in town.rows if row.id == late)
+    assert (row.outcome, row.round, row.issued_round) == ("late", 2, 1)
 
 
 def test_a_timer_ends_a_round_that_has_no_quorum() -> None:
@@ -203,7 +203,7 @@ def test_feedback_counts_once_and_from_its_student_alone() -> None:
     assert submit(errand.student, "1", id_, answer)  # the acknowledgement was lost
     assert not submit(errand.teacher, "1", id_, answer)
     assert not submit(errand.student, "1", "r9-9", answer)
-    assert [row["reward_raw"] for row in town.rows if row["id"] == id_] == [0.1]
+    assert [row.reward_raw for row in town.rows if row.id == id_] == [0.1]
 
 
 @pytest.mark.parametrize(

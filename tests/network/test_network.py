@@ -130,11 +130,11 @@ def test_a_link_that_is_cut_costs_the_round_of_its_pair_alone() -> None:
             agent.start()
         for agent in agents.values():
             agent.join()
-        lost = [row for row in network.town.rows if row["outcome"] == "lost"]
-        assert all(row["students"] == [student] for row in lost)
-        assert (1, [student]) in [(row["round"], row["students"]) for row in lost]
-        kept = [row for row in network.town.rows if row["round"] == 1 and row not in lost]
-        assert [row["outcome"] for row in kept] == ["delivered"]
+        lost = [row for row in network.town.rows if row.outcome == "lost"]
+        assert all(row.students == (student,) for row in lost)
+        assert (1, (student,)) in [(row.round, row.students) for row in lost]
+        kept = [row for row in network.town.rows if row.round == 1 and row not in lost]
+        assert [row.outcome for row in kept] == ["delivered"]
         assert network.town.coordinator.phase == "finished"
 
 
@@ -153,6 +153,6 @@ def test_an_agent_stays_as_it_was_where_its_directive_was_given_up() -> None:
             agent.start()
         for agent in agents:
             agent.join()
-        assert {row["outcome"] for row in network.town.rows} == {"lost"}
+        assert {row.outcome for row in network.town.rows} == {"lost"}
         assert [agent.work.learned for agent in agents] == [[], [], [], []]
         assert all(isinstance(agent.work, ToyWork) for agent in agents)

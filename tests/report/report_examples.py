@@ -5,7 +5,12 @@ import json
 import numpy as np
 import yaml
 
+import row_examples
+from knexa.tracking.run_directory import RunDirectory
+from knexa.tracking.schema import as_document
+
 NAMES = ("ada", "bob", "cyd", "dan")
+_NULL = ("cumulative_regret", "random_regret", "mean_reward", "sier", "exchange")
 STEPS_A_ROUND = 10  # of each agent
 
 
@@ -45,30 +50,31 @@ def write_run(
         settings.setdefault(group, {})[name] = value
     (path / "config.yaml").write_text(yaml.safe_dump(settings))
     exchanges = [] if matchmaker == "local_only" else _exchanges(seed, rounds, num_agents)
-    document = {
-        "matchmaker": matchmaker,
-        "exchange": exchange,
-        "seed": seed,
-        "config_hash": path.name,
-        "needs": list(needs),
-        "pass@1": {"mean": passed},
-        "pass@10": {"mean": min(1.0, 2 * passed)},
-        "codebleu_fixed": {"mean": 0.5},
-        "data_shares": np.roll(np.eye(num_agents, 12), seed, axis=1).tolist(),
-        "kilobytes": 1234.5,
-        "steps": 70,
-        "tokens_trained": 5000,
-        "cumulative_regret": None,
-        "random_regret": None,
-        **(summary or {}),
-    }
-    document = {key: value for key, value in document.items() if value is not None}
+    score = row_examples.score
+    shares = np.eye(12)[np.roll(np.arange(num_agents), -seed) % 12].tolist()
+    document = as_document(
+        row_examples.summary(
+            matchmaker=matchmaker,
+            exchange=exchange,
+            seed=seed,
+            config_hash=path.name,
+            needs=tuple(needs),
+            costs=row_examples.costs(kilobytes=1234.5, steps=70, tokens_trained=5000),
+            scores=row_examples.scores(
+                pass_at={1: score(passed), 10: score(min(1.0, 2 * passed))},
+                codebleu_fixed=score(0.5),
+                data_shares=tuple(map(tuple, shares)),
+            ),
+        )
+    ) | (summary or {})
+    document = {key: value for key, value in document.items() if value is not None or key in _NULL}
     (path / "summary.json").write_text(json.dumps(document))
+    run_dir = RunDirectory(path)
     if curve:
-        _write_rows(path / "rounds.jsonl", _rounds(rounds, num_agents, passed))
-    _write_rows(path / "exchanges.jsonl", exchanges)
+        run_dir.append(_rounds(rounds, num_agents, passed))
+    run_dir.append(exchanges)
     if regret_power is not None:
-        _write_rows(path / "regret.jsonl", _probes(rounds, regret_power))
+        run_dir.append(_probes(rounds, regret_power))
     if done:
         (path / "DONE").touch()
     return path
@@ -100,37 +106,27 @@ def write_study(folder, *, seeds=3):
 def _rounds(rounds, num_agents, passed):
     for number in range(rounds + 1):
         for agent in range(num_agents):
-            yield {
-                "round": number,
-                "agent": agent,
-                "name": NAMES[agent] if agent < len(NAMES) else f"agent {agent}",
-                "pass@1_greedy": passed * number / rounds,
-                "optimizer_steps": STEPS_A_ROUND if number else 0,
-            }
+            yield row_examples.round_row(
+                round=number,
+                agent=agent,
+                name=NAMES[agent] if agent < len(NAMES) else f"agent {agent}",
+                pass_at_1_greedy=passed * number / rounds,
+                optimizer_steps=STEPS_A_ROUND if number else 0,
+            )
 
 
 def _exchanges(seed, rounds, num_agents):
     for number in range(1, rounds + 1):
         teacher = (seed + number) % num_agents
-        yield {
-            "id": f"r{number}-0",
-            "round": number,
-            "teachers": [teacher],
-            "students": [(teacher + 1) % num_agents],
-        }
+        yield row_examples.exchange_row(
+            id=f"r{number}-0",
+            round=number,
+            teachers=(teacher,),
+            students=((teacher + 1) % num_agents,),
+        )
 
 
 def _probes(rounds, power):
     for number in range(1, rounds + 1):
         regret = number**power - (number - 1) ** power
-        yield {
-            "round": number,
-            "rewards": None,
-            "best": 2.0,
-            "chosen": 2.0 - regret,
-            "random": 1.0,
-        }
-
-
-def _write_rows(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        yield row_examples.regret_row(round=number, best=2.0, chosen=2.0 - regret, random=1.0)

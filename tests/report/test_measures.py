@@ -15,6 +15,8 @@ from knexa.report.measures import (
 )
 from knexa.report.runs import read_runs
 
+SPENT = ("delta", "tokens_generated", "tokens_trained", "optimizer_steps")
+
 
 def only_group(folder):
     (group,) = group_runs(read_runs([folder])).groups
@@ -96,7 +98,7 @@ def test_steps_between_rounds_are_interpolated(tmp_path):
 def test_a_servers_steps_are_steps_too(tmp_path):
     path = write_run(tmp_path, "fedid", 0, passed=0.4, rounds=4, num_agents=2)
     rows = [json.loads(line) for line in (path / "exchanges.jsonl").read_text().splitlines()]
-    rows[0]["server"], rows[1]["server"] = {"optimizer_steps": 7}, None
+    rows[0]["server"], rows[1]["server"] = dict.fromkeys(SPENT, 7), None
     (path / "exchanges.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (run,) = read_runs([tmp_path])
     assert run.curve.steps_R.tolist() == [0, 27, 47, 67, 87]

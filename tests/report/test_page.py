@@ -134,7 +134,7 @@ def test_page_says_what_is_left_out_and_who_sees_probes(outline):
 
 
 def test_bare_runs_make_a_page_that_says_why_there_are_no_figures(tmp_path, capsys):
-    path = write_run(tmp_path / "runs", "linucb", 0, curve=False, summary={"data_shares": None})
+    path = write_run(tmp_path / "runs", "linucb", 0, curve=False)
     (path / "exchanges.jsonl").unlink()
     command = ["report", str(tmp_path / "runs"), "--to", str(tmp_path / "report")]
     assert run_command_line(command) == 0
@@ -155,7 +155,7 @@ def test_a_figure_of_an_earlier_report_does_not_stay(tmp_path):
 
 
 def test_large_federations_are_not_drawn_agent_by_agent(tmp_path):
-    write_run(tmp_path / "runs", "linucb", 0, num_agents=70, summary={"data_shares": None})
+    write_run(tmp_path / "runs", "linucb", 0, num_agents=70)
     missing = reasons(tmp_path / "runs", tmp_path)
     assert "more than 64 agents" in missing["pairing"]
     assert "more than 24 agents" in missing["graph"]

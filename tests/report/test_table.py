@@ -9,6 +9,9 @@ from knexa.cli.commands import run_command_line
 from knexa.report.aggregate import group_runs
 from knexa.report.runs import read_runs
 from knexa.report.table import latex, markdown, tables, tidy_csv
+from knexa.tracking.rows import ByzantineSummary, Trust
+from knexa.tracking.schema import as_document
+from row_examples import score
 
 
 def results(folder, against=None):
@@ -120,7 +123,7 @@ def test_one_curve_alone_is_no_comparison_at_equal_steps(tmp_path):
 
 
 def test_costs_that_nobody_had_are_named_and_make_no_column(tmp_path):
-    write_run(tmp_path, "linucb", 0, summary={"tokens_trained": 0, "steps": None})
+    write_run(tmp_path, "linucb", 0, summary={"tokens_trained": 0, "steps": 0})
     table = costs(tmp_path)
     assert not {"tokens trained", "optimizer steps"} & set(table.headings)
     (note,) = [note for note in table.notes if note.startswith("Zero or not recorded")]
@@ -191,9 +194,19 @@ def test_runs_that_did_not_finish_are_left_out_by_name(tmp_path, capsys):
 
 def test_runs_with_liars_show_the_honest_agents_and_who_was_let_teach(tmp_path):
     for seed, shunned in enumerate((7, None)):
-        lied = {"teaching_share": 0.5, "shunned_after": shunned}
+        lied = as_document(
+            ByzantineSummary(
+                liars=(0,),
+                attacks=("wrong",),
+                teaching=(),
+                lessons_among_liars=0,
+                teaching_share=0.5,
+                shunned_after=shunned,
+                trust=Trust(liars=0.5, honest=0.5),
+            )
+        )
         write_run(tmp_path, "linucb", seed, summary={"byzantine": lied})
-        honest = {"honest_pass@1": {"mean": 0.3}, "byzantine": lied}
+        honest = {"honest_pass@1": as_document(score(0.3)), "byzantine": lied}
         write_run(tmp_path, "random", seed, summary=honest)
     table = results(tmp_path)
     honest = column(table, "honest agents' pass@1 %")

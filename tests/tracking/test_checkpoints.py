@@ -3,6 +3,7 @@ import logging
 import os
 
 import pytest
+from tracking_examples import append_rounds
 
 from knexa.errors import UserError
 from knexa.tracking.run_directory import SEALED_ROWS, RunDirectory
@@ -102,11 +103,15 @@ def live(run_dir, *rounds):
     after = {}
     for round in rounds:
         for name in (*SEALED_ROWS, "timings"):
-            run_dir.append(name, [{"round": round, "value": round / 3} for _ in range(3)])
+            append_rounds(run_dir, name, round, round, round)
         run_dir.sync()
         save(run_dir, round)
         after[round] = {name: run_dir.rows_path(name).read_bytes() for name in SEALED_ROWS}
     return after
+
+
+def rounds(run_dir, name):
+    return [json.loads(line)["round"] for line in run_dir.rows_path(name).read_bytes().splitlines()]
 
 
 def flip(path, position):
@@ -127,7 +132,7 @@ def test_a_manifest_seals_the_rows_but_not_the_timings(run_dir):
 def test_damaged_rows_take_the_run_back_to_the_round_before(run_dir, caplog, name, damage):
     after = live(run_dir, 0, 1, 2)
     path, length = run_dir.rows_path(name), len(after[1][name])
-    run_dir.append(name, [{"round": 3, "value": 1.0}])
+    append_rounds(run_dir, name, 3)
     if damage == "flipped":
         flip(path, length + 12)  # a digit of round 2: still a valid row
     elif damage == "cut":
@@ -155,13 +160,13 @@ def test_rows_damaged_before_both_checkpoints_are_one_line_with_the_fix(run_dir)
 
 def test_rewinding_cuts_later_rows_whatever_round_they_name(run_dir):
     after = live(run_dir, 0, 1)
-    run_dir.append("exchanges", [{"round": 0, "late": True}])
-    run_dir.append("timings", [{"round": 2}])
+    append_rounds(run_dir, "exchanges", 0)
+    append_rounds(run_dir, "timings", 2)
     with run_dir.rows_path("rounds").open("ab") as file:
         file.write(b'{"round": 2, "val')
     assert run_dir.rewind()[0] == 1
     assert {name: run_dir.rows_path(name).read_bytes() for name in SEALED_ROWS} == after[1]
-    assert {row["round"] for row in run_dir.read_rows("timings")} == {0, 1}
+    assert set(rounds(run_dir, "timings")) == {0, 1}
 
 
 def test_damaged_timings_cost_a_line_and_not_the_run(run_dir, caplog):
@@ -169,7 +174,7 @@ def test_damaged_timings_cost_a_line_and_not_the_run(run_dir, caplog):
     flip(run_dir.rows_path("timings"), 0)
     assert run_dir.rewind()[0] == 1
     assert "timings.jsonl: line 1 is damaged" in caplog.text
-    assert len(run_dir.read_rows("timings")) == 5
+    assert len(rounds(run_dir, "timings")) == 5
 
 
 @pytest.mark.parametrize("old", ['"round": 2', '"bytes": 4', "cpm"])
@@ -187,9 +192,9 @@ def test_a_manifest_from_before_rows_were_sealed_still_serves(run_dir):
     manifest = run_dir.path / "checkpoint" / "manifest.json"
     document = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({key: document[key] for key in ("round", "files")}))
-    run_dir.append("rounds", [{"round": 2}])
+    append_rounds(run_dir, "rounds", 2)
     assert run_dir.rewind()[0] == 1
-    assert {row["round"] for row in run_dir.read_rows("rounds")} == {1}
+    assert set(rounds(run_dir, "rounds")) == {1}
 
 
 def test_without_an_intact_checkpoint_the_run_starts_over_and_says_so(run_dir, caplog):
@@ -199,7 +204,7 @@ def test_without_an_intact_checkpoint_the_run_starts_over_and_says_so(run_dir, c
     flip(run_dir.rows_path("rounds"), 0)
     assert run_dir.rewind() is None
     assert "starts from the beginning" in caplog.text
-    assert run_dir.read_rows("rounds") == []
+    assert rounds(run_dir, "rounds") == []
 
 
 def test_what_a_kill_left_of_a_file_is_swept_away(run_dir):

@@ -4,8 +4,11 @@ from pathlib import Path
 
 from tracking_examples import start_info
 
+import row_examples
 from knexa.tracking.console import Console
 from knexa.tracking.info import ClosingInfo, RoundInfo
+from knexa.tracking.rows import Floor, Floors
+from row_examples import score, scores
 
 
 class Terminal(io.StringIO):
@@ -70,14 +73,11 @@ def test_a_long_condition_is_shown_to_its_end(tmp_path):
 
 
 def test_codebleu_stands_beside_its_floors():
-    summary = {
-        "codebleu_compat": {"mean": 0.4},
-        "codebleu_fixed": {"mean": 0.3},
-        "floors": {
-            "empty": {"compat": 0.25, "fixed": 0.0},
-            "prompt_copy": {"compat": 0.29, "fixed": 0.087},
-        },
-    }
+    floors = Floors(
+        empty=Floor(compat=0.25, fixed=0.0), prompt_copy=Floor(compat=0.29, fixed=0.087)
+    )
+    bleus = {"codebleu_compat": score(0.4), "codebleu_fixed": score(0.3), "floors": floors}
+    summary = row_examples.summary(scores=scores(**bleus))
     output = io.StringIO()
     info = ClosingInfo(run_path=Path("run"), summary=summary, rounds=[], exchanges=[])
     Console(file=output, quiet=True).close(info)

@@ -1,5 +1,6 @@
 import itertools
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from knexa.tracking import plot_style as style
 from knexa.tracking.metrics import agent_names
 from knexa.tracking.plot_style import spread
 from knexa.tracking.plots import draw_plots, learning_curve
+from knexa.tracking.rows import RoundRow
 from knexa.tracking.run_directory import RunDirectory
+from row_examples import exchange_row
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def names(paths):
 
 
 def test_pngs_carry_no_date_or_software(run_dir):
-    run_dir.append("rounds", round_rows(0) + round_rows(1))
+    run_dir.append(round_rows(0) + round_rows(1))
     (path,) = draw_plots(run_dir)
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG")
@@ -34,8 +37,8 @@ def test_pngs_carry_no_date_or_software(run_dir):
 
 
 def test_a_run_without_probes_has_no_regret_plot_and_says_so(run_dir, caplog):
-    run_dir.append("rounds", round_rows(1))
-    run_dir.append("exchanges", exchange_rows(1))
+    run_dir.append(round_rows(1))
+    run_dir.append(exchange_rows(1))
     run_dir.plots.mkdir()
     (run_dir.plots / "regret.png").write_text("of an earlier start")
     with caplog.at_level(logging.INFO):
@@ -49,23 +52,23 @@ def test_an_empty_run_draws_nothing(run_dir):
 
 
 def test_one_round_of_zeros_can_be_drawn(run_dir):
-    run_dir.append("rounds", [row | {"pass@1_greedy": 0.0} for row in round_rows(0)])
-    run_dir.append("regret", [regret_row(1) | {"chosen": None, "best_pairs": None}])
-    run_dir.write_samples([row | {"outcome": "failed", "category": 3} for row in sample_rows()])
+    run_dir.append([replace(row, pass_at_1_greedy=0.0) for row in round_rows(0)])
+    run_dir.append([replace(regret_row(1), chosen=None, best_pairs=())])
+    run_dir.write_samples([replace(row, outcome="failed", category=3) for row in sample_rows()])
     assert names(draw_plots(run_dir)) == ["learning_curve", "regret", "skills"]
 
 
 def test_many_agents_can_be_drawn(run_dir):
     template = round_rows(1)[0]
-    run_dir.append("rounds", [template | {"agent": i, "name": f"a{i}"} for i in range(100)])
-    run_dir.append("exchanges", [{"round": 1, "teachers": [3], "students": [99]}])
+    run_dir.append([replace(template, agent=i, name=f"a{i}") for i in range(100)])
+    run_dir.append([exchange_row(teachers=(3,), students=(99,))])
     run_dir.write_samples(sample_rows())
     assert names(draw_plots(run_dir)) == ["learning_curve", "pairing_matrix"]
 
 
 def test_a_single_measured_round_shows_every_agent_at_a_whole_round(run_dir):
-    run_dir.append("rounds", round_rows(5))
-    rounds = run_dir.read_rows("rounds")
+    run_dir.append(round_rows(5))
+    rounds = run_dir.read_rows(RoundRow)
     with style.applied():
         left = learning_curve(rounds, agent_names(rounds)).axes[0]
     agents = left.lines[: len(NAMES)]

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from tracking_examples import exchange_rows, regret_row, round_rows
 
 from knexa.tracking.metrics import RunMetrics, agent_names, pair_counts, regret_totals
+from row_examples import exchange_row, round_row
 
 
 def test_means_skip_what_was_not_measured_and_counts_are_sums():
@@ -25,45 +28,48 @@ def test_totals_run_over_rounds():
 
 
 def test_regret_is_unclamped():
-    better_than_best = {"round": 1, "best": 0.1, "chosen": 0.4, "random": 0.0}
-    assert regret_totals([better_than_best])["cumulative_regret"] == pytest.approx(-0.3)
+    better_than_best = replace(regret_row(1), best=0.1, chosen=0.4, random=0.0)
+    assert regret_totals([better_than_best]).cumulative_regret == pytest.approx(-0.3)
 
 
 def test_rounds_without_a_pairing_are_left_out_of_both_sums():
-    null = regret_row(2) | {"chosen": None}
+    null = replace(regret_row(2), chosen=None)
     totals = regret_totals([regret_row(1), null])
-    assert totals["regret_rounds"] == [1]
-    assert totals["random_regret"] == pytest.approx(0.3)
+    assert totals.regret_rounds == (1,)
+    assert totals.random_regret == pytest.approx(0.3)
     only_null = regret_totals([null])
-    assert only_null["cumulative_regret"] is None
-    assert only_null["random_regret"] == pytest.approx(0.3)
+    assert only_null.cumulative_regret is None
+    assert only_null.random_regret == pytest.approx(0.3)
 
 
 def test_large_federations_report_means_only():
-    rows = [{"round": 1, "agent": i, "pass@1_greedy": 0.5} for i in range(1000)]
+    rows = [round_row(agent=i, pass_at_1_greedy=0.5) for i in range(1000)]
     metrics = RunMetrics().end_round(1, rows, [], [])
     assert metrics["pass@1_greedy"] == 0.5
     assert not any(name.startswith("agents/") for name in metrics)
 
 
 def test_pair_counts_are_teacher_by_student_without_the_diagonal():
-    everybody = {"teachers": [0, 1], "students": [0, 1]}
-    assert pair_counts([everybody, {"teachers": [1], "students": [0]}], 2) == [[0, 1], [2, 0]]
+    everybody = exchange_row(teachers=(0, 1), students=(0, 1))
+    pair = exchange_row(teachers=(1,), students=(0,))
+    assert pair_counts([everybody, pair], 2) == [[0, 1], [2, 0]]
 
 
 def test_server_agents_are_no_part_of_the_pair_counts():
-    with_server = {"teachers": [0, 1], "students": [2, 0, 1]}
+    with_server = exchange_row(teachers=(0, 1), students=(2, 0, 1))
     assert pair_counts([with_server], 2) == [[0, 1], [1, 0]]
 
 
 def test_the_running_total_counts_what_was_sent_to_choose_peers():
-    rounds = [{"agent": 0, "kilobytes_scouted": 3.0}, {"agent": 1, "kilobytes_scouted": 0.5}]
-    metrics = RunMetrics().end_round(1, rounds, [{"kilobytes": 2.0}], [])
+    rounds = [
+        round_row(agent=i, kilobytes_scouted=kilobytes) for i, kilobytes in ((0, 3.0), (1, 0.5))
+    ]
+    metrics = RunMetrics().end_round(1, rounds, [exchange_row(kilobytes=2.0)], [])
     assert metrics["kilobytes_total"] == 5.5
 
 
 def test_agents_are_named_by_index():
-    assert agent_names([{"agent": 2, "name": "cyd"}, {"agent": 0, "name": "ada"}]) == [
+    assert agent_names([round_row(agent=2, name="cyd"), round_row(agent=0, name="ada")]) == [
         "ada",
         "agent 1",
         "cyd",

@@ -4,9 +4,13 @@ import sys
 
 import numpy as np
 import pytest
+from tracking_examples import append_rounds
 
 from knexa.errors import UserError
+from knexa.tracking.rows import ExchangeRow, RegretRow, RoundRow, TimingRow
 from knexa.tracking.run_directory import ROW_FILES, RunDirectory
+from knexa.tracking.schema import ShapeError
+from row_examples import exchange_row, regret_row, round_row, sample_row, summary
 
 
 @pytest.fixture
@@ -16,7 +20,7 @@ def run_dir(tmp_path):
 
 
 def rows(*rounds):
-    return [{"round": round, "value": round / 3} for round in rounds]
+    return [round_row(round=round, clock_s=round / 3) for round in rounds]
 
 
 def test_constructing_touches_nothing(tmp_path):
@@ -26,36 +30,39 @@ def test_constructing_touches_nothing(tmp_path):
 
 def test_rows_keep_key_order_and_every_bit_of_a_float(run_dir):
     value = 0.1 + 0.2
-    run_dir.append("rounds", [{"z": value, "a": np.float32(0.1), "n": np.int64(3)}])
-    text = run_dir.rows_path("rounds").read_text()
-    assert text == '{"z": 0.30000000000000004, "a": 0.10000000149011612, "n": 3}\n'
-    assert run_dir.read_rows("rounds")[0]["z"] == value
+    run_dir.append([exchange_row(kilobytes=value, score=np.float32(0.1), items_sent=np.int64(3))])
+    text = run_dir.rows_path("exchanges").read_text()
+    assert '"protocol": "akd", "score": 0.10000000149011612, "reward_raw"' in text
+    assert '"kilobytes": 0.30000000000000004, "items_sent": 3, "items_kept"' in text
+    assert run_dir.read_rows(ExchangeRow)[0].kilobytes == value
 
 
 def test_nan_and_infinity_become_null(run_dir):
-    run_dir.append("regret", [{"rewards": np.array([[np.nan, 1.0], [np.inf, -np.inf]])}])
-    assert run_dir.read_rows("regret") == [{"rewards": [[None, 1.0], [None, None]]}]
+    written = run_dir.append([regret_row(rewards=((np.nan, 1.0), (np.inf, -np.inf)))])
+    assert run_dir.read_rows(RegretRow) == written
+    assert written[0].rewards == ((None, 1.0), (None, None))
 
 
-def test_what_is_not_json_is_refused_and_nothing_is_written(run_dir):
-    with pytest.raises(TypeError, match="object"):
-        run_dir.append("rounds", [{"round": 1}, {"round": object()}])
-    assert run_dir.read_rows("rounds") == []
+@pytest.mark.parametrize(("value", "error"), [(object(), TypeError), ("one", ShapeError)])
+def test_what_is_no_value_of_its_column_is_refused_and_nothing_is_written(run_dir, value, error):
+    with pytest.raises(error):
+        run_dir.append([round_row(round=1), round_row(round=value)])
+    assert run_dir.read_rows(RoundRow) == []
 
 
 def test_reading_leaves_out_a_torn_last_line(run_dir):
-    run_dir.append("rounds", rows(1))
+    run_dir.append(rows(1))
     with run_dir.rows_path("rounds").open("ab") as file:
         file.write(b'{"round": 2, "val')
-    assert run_dir.read_rows("rounds") == rows(1)
+    assert run_dir.read_rows(RoundRow) == rows(1)
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"round": 2, "val', b'{"round"\n', b"\x00\x00\n"])
 @pytest.mark.parametrize("name", ROW_FILES)
 def test_truncating_drops_later_rounds_and_torn_ends(run_dir, name, torn):
-    run_dir.append(name, rows(0, 1, 1))
+    append_rounds(run_dir, name, 0, 1, 1)
     expected = run_dir.rows_path(name).read_bytes()
-    run_dir.append(name, rows(2, 3))
+    append_rounds(run_dir, name, 2, 3)
     with run_dir.rows_path(name).open("ab") as file:
         file.write(torn)
     run_dir.truncate_after(1)
@@ -63,9 +70,9 @@ def test_truncating_drops_later_rounds_and_torn_ends(run_dir, name, torn):
 
 
 def test_truncating_to_before_the_start_drops_all_rows(run_dir):
-    run_dir.append("timings", [*rows(0, 1), {"round": None, "seconds": 2.0}])
+    append_rounds(run_dir, "timings", 0, 1, None)
     run_dir.truncate_after(-1)
-    assert run_dir.read_rows("timings") == []
+    assert run_dir.read_rows(TimingRow) == []
 
 
 def test_damage_in_the_middle_is_an_error_not_a_gap(run_dir):
@@ -130,9 +137,10 @@ def test_environment_tells_versions_status_and_resumes(run_dir):
 def test_summary_is_sorted_and_a_missing_one_is_explained(run_dir):
     with pytest.raises(UserError, match=r"no summary\.json: the run did not finish"):
         run_dir.read_summary()
-    run_dir.write_summary({"b": 1.0, "a": {"d": None, "c": (1,)}})
-    assert list(json.loads(run_dir.summary.read_text())) == ["a", "b"]
-    assert run_dir.read_summary() == {"b": 1.0, "a": {"d": None, "c": [1]}}
+    run_dir.write_summary(summary())
+    keys = list(json.loads(run_dir.summary.read_text()))
+    assert keys == sorted(keys)
+    assert run_dir.read_summary() == summary()
 
 
 def test_a_damaged_summary_is_one_line_with_the_fix(run_dir):
@@ -148,9 +156,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
 
 
 def test_samples_come_back_and_equal_ones_have_equal_bytes(run_dir):
-    samples = [
-        {"task_id": f"t/{i}", "completion": "\ud800 odd\n", "outcome": "ok"} for i in range(50)
-    ]
+    samples = [sample_row(task_id=f"t/{i}", completion="\ud800 odd\n") for i in range(50)]
     run_dir.write_samples(samples)
     first = run_dir.samples.read_bytes()
     run_dir.write_samples(samples)
@@ -162,12 +168,12 @@ def test_a_run_is_finished_only_with_its_marker_and_its_summary(run_dir):
     assert not run_dir.is_finished()
     run_dir.mark_done()
     assert not run_dir.is_finished()
-    run_dir.write_summary({})
+    run_dir.write_summary(summary())
     assert run_dir.is_finished()
 
 
 def test_clearing_leaves_nothing_but_the_lock(run_dir):
-    run_dir.write_summary({})
+    run_dir.write_summary(summary())
     run_dir.mark_done()
     run_dir.write_checkpoint(1, lambda folder: (folder / "state").write_text("x"))
     run_dir.clear()

@@ -14,6 +14,7 @@ from tracking_examples import (
 
 from knexa.tracking.console import Console
 from knexa.tracking.loggers import Csv, Logger
+from knexa.tracking.rows import TimingRow
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tracker import Tracker
 
@@ -144,13 +145,13 @@ def test_timings_without_a_round_are_of_the_round_under_way(tmp_path):
     with RunDirectory(tmp_path / "run") as run_dir:
         tracker = begin(run_dir)
         for round in (0, 1):
-            tracker.log_timing({"phase": "teach", "agent": 0, "seconds": 0.1})
+            tracker.log_timing("teach", 0, 0.1)
             tracker.log_rounds(round_rows(round))
             tracker.end_round(round)
         tracker.fail("interrupted")
         tracker = begin(run_dir, resumed=True)
-        tracker.log_timing({"phase": "final", "agent": 0, "seconds": 0.1})
-        assert [row["round"] for row in run_dir.read_rows("timings")] == [0, 1, 2]
+        tracker.log_timing("final", 0, 0.1)
+        assert [row.round for row in run_dir.read_rows(TimingRow)] == [0, 1, 2]
 
 
 def test_a_figure_that_cannot_be_drawn_does_not_lose_the_run(tmp_path, monkeypatch, caplog):

@@ -15,6 +15,7 @@ from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import FitReport, Term
 from knexa.engine.parcels import HasLarge, opened
 from knexa.exchange.package import TextItem
+from knexa.tracking.rows import ServerCosts
 
 if TYPE_CHECKING:
     from knexa.agents.runtime import Runtime
@@ -169,7 +170,7 @@ class GroupTransfer:
     guardrail: Mapping[str, int]
     own: Mapping[int, ReceivedKnowledge] = field(default_factory=dict)
     learned: Mapping[int, tuple[AgentState, Learned]] = field(default_factory=dict)
-    server: dict[str, Any] | None = None
+    server: ServerCosts | None = None
 
     def for_student(self, student: int) -> ReceivedKnowledge:
         """Return what that student learns from."""

@@ -6,8 +6,6 @@ taught i?") with the same inputs is the exchange itself, on CPUs to the last bit
 """
 
 from collections.abc import Generator
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
@@ -27,6 +25,7 @@ from knexa.agents.state import AgentState
 from knexa.agents.training import FitReport
 from knexa.engine.pausing import pausing
 from knexa.seeding import derive_seed
+from knexa.tracking.rows import SampleRow
 
 
 def start(runtime: Runtime, index: int) -> AgentState:
@@ -127,18 +126,16 @@ def _measure_privately(runtime: Runtime, state: AgentState, report: FitReport) -
 
 
 @pausing
-def evaluate(runtime: Runtime, state: AgentState) -> Generator[None, None, dict[str, Any]]:
+def evaluate(runtime: Runtime, state: AgentState) -> Generator[None, None, solve.Score]:
     """Return the greedy score on the global test set, for the report alone."""
     problems = runtime.benchmark.test
     answers = solve.answer(runtime, state, problems, temperature=0.0, seed=0, is_executed=True)
     yield
-    return asdict(solve.score(runtime, problems, answers))
+    return solve.score(runtime, problems, answers)
 
 
 @pausing
-def answer_finally(
-    runtime: Runtime, state: AgentState
-) -> Generator[None, None, list[dict[str, Any]]]:
+def answer_finally(runtime: Runtime, state: AgentState) -> Generator[None, None, list[SampleRow]]:
     """Return n sampled completions of every test problem with outcome and CodeBLEU."""
     settings, problems = runtime.evaluation, runtime.benchmark.test
     answers = solve.answer(
@@ -157,15 +154,15 @@ def answer_finally(
     outcomes = solve.execute(runtime, owners, completions)
     found = zip(owners, completions, bleus, outcomes, strict=True)
     return [
-        {
-            "task_id": problem.task_id,
-            "agent": state.index,
-            "sample": number % settings.num_samples,
-            "category": problem.category,
-            "outcome": str(outcome),
-            "codebleu_compat": bleu.compat,
-            "codebleu_fixed": bleu.fixed,
-            "completion": completion,
-        }
+        SampleRow(
+            task_id=problem.task_id,
+            agent=state.index,
+            sample=number % settings.num_samples,
+            category=problem.category,
+            outcome=str(outcome),
+            codebleu_compat=bleu.compat,
+            codebleu_fixed=bleu.fixed,
+            completion=completion,
+        )
         for number, (problem, completion, bleu, outcome) in enumerate(found)
     ]

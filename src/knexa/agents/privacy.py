@@ -18,7 +18,7 @@ features, K numeric features.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.errors import UserError
 from knexa.seeding import derive_rng
+from knexa.tracking.rows import ProfilePrivacy
 
 Array = NDArray[np.float64]
 
@@ -42,7 +43,7 @@ class Mechanism(Protocol):
     def release(self, profiles_NF: Array, round_number: int) -> Array:
         """Return what the CPM sees of the round's profiles."""
 
-    def spent(self, num_releases: int) -> dict[str, Any] | None:
+    def spent(self, num_releases: int) -> ProfilePrivacy | None:
         """Return what so many rounds have cost every agent; None where nothing is promised."""
 
 
@@ -167,23 +168,23 @@ class GaussianMechanism:
             dtype=np.float64,
         )
 
-    def spent(self, num_releases: int) -> dict[str, Any]:
+    def spent(self, num_releases: int) -> ProfilePrivacy:
         """Return the budget's use after so many rounds, the same for every agent."""
-        return {
-            "epsilon": epsilon_spent(
+        return ProfilePrivacy(
+            epsilon=epsilon_spent(
                 noise_multiplier=self.noise_multiplier,
                 delta=self.settings.delta,
                 num_releases=num_releases,
             ),
-            "delta": self.settings.delta,
-            "noise_multiplier": self.noise_multiplier,
-            "sigma": self.sigma,
-            "clip": self.settings.clip,
-            "releases": num_releases,
-            "unit": "an agent's whole numeric profile replaced",
-            "min_family": self.settings.min_family,
-            "families": [self.families[agent] for agent in sorted(self.families)],
-        }
+            delta=self.settings.delta,
+            noise_multiplier=self.noise_multiplier,
+            sigma=self.sigma,
+            clip=self.settings.clip,
+            releases=num_releases,
+            unit="an agent's whole numeric profile replaced",
+            min_family=self.settings.min_family,
+            families=tuple(self.families[agent] for agent in sorted(self.families)),
+        )
 
     @property
     def _numeric(self) -> list[int]:

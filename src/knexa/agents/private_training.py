@@ -41,6 +41,7 @@ from knexa.agents.training import (
 from knexa.backbones.load import LoadedBackbone
 from knexa.errors import UserError
 from knexa.seeding import derive_rng, derive_seed
+from knexa.tracking.rows import AgentPrivacy, AgentRow, TrainingPrivacy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ def budget(runtime: Runtime, agent: int) -> Budget:
     return Budget(sample_rate=sample_rate, num_steps=num_steps, noise_multiplier=noise_multiplier)
 
 
-def training_spent(runtime: Runtime, rounds: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def training_spent(runtime: Runtime, rounds: Sequence[AgentRow]) -> TrainingPrivacy | None:
     """Return what the steps in ``rounds`` have cost each agent; None without DP training.
 
     Steps without private data count too: they only cost less.
@@ -90,20 +91,20 @@ def training_spent(runtime: Runtime, rounds: Sequence[dict[str, Any]]) -> dict[s
         agent_spent(
             runtime,
             agent,
-            sum(row["optimizer_steps"] for row in rounds if row["agent"] == agent),
+            sum(row.optimizer_steps for row in rounds if row.agent == agent),
         )
         for agent in range(len(runtime.roster.agents))
     ]
-    return {
-        "epsilon": max(agent["epsilon"] for agent in agents),
-        "delta": training.delta,
-        "clip": training.example_clip,
-        "unit": "one training problem of an agent added or removed",
-        "per_agent": agents,
-    }
+    return TrainingPrivacy(
+        epsilon=max(agent.epsilon for agent in agents),
+        delta=training.delta,
+        clip=training.example_clip,
+        unit="one training problem of an agent added or removed",
+        per_agent=tuple(agents),
+    )
 
 
-def agent_spent(runtime: Runtime, agent: int, num_steps: int) -> dict[str, Any]:
+def agent_spent(runtime: Runtime, agent: int, num_steps: int) -> AgentPrivacy:
     """Return what so many steps have cost an agent under DP training.
 
     Raises:
@@ -117,12 +118,12 @@ def agent_spent(runtime: Runtime, agent: int, num_steps: int) -> dict[str, Any]:
         num_releases=num_steps,
         sample_rate=its.sample_rate,
     )
-    return {
-        "epsilon": epsilon,
-        "noise_multiplier": its.noise_multiplier,
-        "sample_rate": its.sample_rate,
-        "steps": num_steps,
-    }
+    return AgentPrivacy(
+        epsilon=epsilon,
+        noise_multiplier=its.noise_multiplier,
+        sample_rate=its.sample_rate,
+        steps=num_steps,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

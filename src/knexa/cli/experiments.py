@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from knexa.cli.commands import EXIT_FAILED, EXIT_OK, say_error
 from knexa.components import first_line, is_inside, one_line
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from knexa.federation.settings import Settings
+    from knexa.tracking.rows import Summary
     from knexa.tracking.run_directory import RunDirectory
 
 _RAISE = "HYDRA_FULL_ERROR"
@@ -138,8 +139,10 @@ class _Task:
         return objective(summary)
 
 
-def run_job(settings: "Settings", *, rerun: bool) -> dict[str, Any]:
+def run_job(settings: "Settings", *, rerun: bool) -> "Summary | None":
     """Run one job, or answer from its directory if it has finished before; return its summary.
+
+    A dry run has none.
 
     Raises:
         UserError: When the run cannot work as configured, e.g. models or data are missing.
@@ -185,31 +188,31 @@ def _explained(error: OSError | MemoryError, run_directory: "RunDirectory") -> E
     return MachineError(f"{what}, then type the same command again; it goes on from {where}")
 
 
-def _show_finished(run_directory: "RunDirectory", *, brief: bool) -> dict[str, Any]:
+def _show_finished(run_directory: "RunDirectory", *, brief: bool) -> "Summary":
     """Print the table that the run closed with; return its summary."""
     from knexa.tracking.console import Console
     from knexa.tracking.info import ClosingInfo
+    from knexa.tracking.rows import ExchangeRow, RoundRow
 
     summary = run_directory.read_summary()
     Console(brief=brief).close(
         ClosingInfo(
             run_path=run_directory.path,
             summary=summary,
-            rounds=run_directory.read_rows("rounds"),
-            exchanges=run_directory.read_rows("exchanges"),
+            rounds=run_directory.read_rows(RoundRow),
+            exchanges=run_directory.read_rows(ExchangeRow),
         )
     )
     return summary
 
 
-def objective(summary: dict[str, Any]) -> float | None:
+def objective(summary: "Summary | None") -> float | None:
     """Return what a hyperparameter search maximises: the mean reward, None without exchanges.
 
     Students measure it on their own validation data; final scores are the test set's, which tuning
     never reads.
     """
-    value = summary.get("mean_reward")
-    return float(value) if isinstance(value, int | float) else None
+    return None if summary is None else summary.costs.mean_reward
 
 
 def _remove_while_empty(path: Path) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from knexa.federation.settings import Settings
     from knexa.network.coordinator import Coordinator
     from knexa.network.timing import Clock
+    from knexa.tracking.rows import ExchangeRow
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +119,8 @@ def _coordinator(
     own = own_terms(settings)
     population = Population(num_agents=len(names), protocol_name=settings.exchange.name)
 
-    def save(rounds: "Coordinator", rows: Sequence[dict[str, Any]]) -> None:
-        folder.append("exchanges", rows)
+    def save(rounds: "Coordinator", rows: Sequence["ExchangeRow"]) -> None:
+        folder.append(rows)
         folder.sync()
         tree = rounds.state_dict() | {"terms": own}
         folder.write_checkpoint(rounds.round, lambda to: save_tree(to / _FILE, tree))

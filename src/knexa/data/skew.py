@@ -5,7 +5,6 @@ Axes: N agents, 12 categories (``knexa.data.problem.CATEGORIES``).
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,18 +41,6 @@ class Skew:
     js_NN: Array
     mean_js: float
     num_draws: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and lists, for JSON; histograms and divergences to 6 digits."""
-        return {
-            "train_sizes": list(self.train_sizes),
-            "validation_sizes": list(self.validation_sizes),
-            "categories": list(CATEGORIES),
-            "histograms": np.round(self.histograms_N12, 6).tolist(),
-            "jensen_shannon": np.round(self.js_NN, 6).tolist(),
-            "mean_jensen_shannon": round(self.mean_js, 6),
-            "num_draws": self.num_draws,
-        }
 
 
 def measure_skew(splits: Sequence[AgentData]) -> Skew:

@@ -13,18 +13,22 @@ from knexa.federation.progress import Progress
 from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.settings import Settings
 from knexa.federation.stage import Stage
-from knexa.federation.summary import summarize
+from knexa.federation.summary import costs_of
 from knexa.matchmaking.arrays import Mask
 from knexa.matchmaking.cpm import CPM
 from knexa.recipe import RECIPE
 from knexa.tracking.console import Console
 from knexa.tracking.info import RunInfo, StartInfo
+from knexa.tracking.metrics import regret_totals
+from knexa.tracking.rows import ExchangeRow, RegretRow, RoundRow, SampleRow, Summary
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tracker import Tracker
 
 
-def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
+def run_experiment(settings: Settings, run_dir: RunDirectory) -> Summary | None:
     """Run, or go on with, the experiment in the acquired ``run_dir``; return its summary.
+
+    A dry run has none.
 
     Raises:
         UserError: Something that the config asks for is not to be had here.
@@ -44,7 +48,7 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> dict[str, Any]:
         overview = _overview(settings, stage, run_dir, last_round)
         if settings.dry_run:
             tracker.console.start(overview)
-            return {}
+            return None
         tracker.start(
             _run_info(settings, run_dir, last_round), overview, _environment(settings, stage)
         )
@@ -155,25 +159,23 @@ def _overview(
 
 
 def _summary(
-    settings: Settings, stage: Stage, run_dir: RunDirectory, samples: list[dict[str, Any]]
-) -> dict[str, Any]:
-    rounds, exchanges = run_dir.read_rows("rounds"), run_dir.read_rows("exchanges")
-    measured = summarize(rounds, exchanges, run_dir.read_rows("regret"))
-    measured |= teaching_of(
-        stage.liars,
-        exchanges,
-        num_agents=1 + max(row["agent"] for row in rounds),
-        num_rounds=settings.federation.num_rounds,
-    )
-    return (
-        measured
-        | stage.summary(rounds, samples)
-        | {
-            "seed": settings.seed,
-            "config_hash": settings.config_hash,
-            "recipe": RECIPE,
-            "matchmaker": settings.matchmaker_name,
-            "exchange": settings.exchange.name if settings.exchange else None,
-            "needs": sorted(settings.matchmaker.needs),
-        }
+    settings: Settings, stage: Stage, run_dir: RunDirectory, samples: list[SampleRow]
+) -> Summary:
+    rounds, exchanges = run_dir.read_rows(RoundRow), run_dir.read_rows(ExchangeRow)
+    return Summary(
+        seed=settings.seed,
+        config_hash=settings.config_hash,
+        recipe=RECIPE,
+        matchmaker=settings.matchmaker_name,
+        exchange=settings.exchange.name if settings.exchange else None,
+        needs=tuple(sorted(settings.matchmaker.needs)),
+        regret=regret_totals(run_dir.read_rows(RegretRow)),
+        costs=costs_of(rounds, exchanges),
+        scores=stage.scores(rounds, samples),
+        byzantine=teaching_of(
+            stage.liars,
+            exchanges,
+            num_agents=1 + max(row.agent for row in rounds),
+            num_rounds=settings.federation.num_rounds,
+        ),
     )

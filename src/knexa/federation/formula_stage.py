@@ -12,10 +12,11 @@ from knexa.errors import UserError
 from knexa.federation.formula_world import FormulaWorld
 from knexa.federation.honesty import honest_agents
 from knexa.federation.settings import Settings
-from knexa.federation.summary import privacy_summary
+from knexa.federation.summary import num_releases
 from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
 from knexa.tracking.info import AgentInfo
+from knexa.tracking.rows import Privacy, RoundRow, SampleRow, Score, Scores
 
 CHECKPOINT_EVERY = 50
 """Rounds of formulas take milliseconds, a checkpoint that survives a power cut tens of them."""
@@ -88,17 +89,18 @@ class FormulaStage:
             top_categories=tuple(CATEGORIES[category] for category in top),
         )
 
-    def summary(
-        self, rounds: list[dict[str, Any]], samples: list[dict[str, Any]]
-    ) -> dict[str, Any]:
+    def scores(self, rounds: list[RoundRow], samples: list[SampleRow]) -> Scores:
         """Return the final Pass@1, its interval over agents, and the agents' data shares."""
-        scores_N = self._world.pass_at_1()
-        summary: dict[str, Any] = {
-            "data_shares": self._world.data_shares(),
-            "privacy": privacy_summary(self.privacy, rounds),
-        }
+        scores_N, seed = self._world.pass_at_1(), self.settings.seed
+        pass_at: dict[int, Score] = {}
+        honest: dict[int, Score] = {}
         if scores_N is not None:
-            interval = bootstrap_mean(scores_N, rng=derive_rng(self.settings.seed, "bootstrap"))
-            summary["pass@1"] = interval.as_dict() | {"per_agent": scores_N.tolist()}
-            summary |= honest_agents(self.liars, scores_N, seed=self.settings.seed)
-        return summary
+            interval = bootstrap_mean(scores_N, rng=derive_rng(seed, "bootstrap"))
+            pass_at = {1: Score.of(interval, scores_N.tolist())}
+            honest = honest_agents(self.liars, scores_N, seed=seed)
+        return Scores(
+            pass_at=pass_at,
+            honest_pass_at=honest,
+            privacy=Privacy(profiles=self.privacy.spent(num_releases(rounds)), training=None),
+            data_shares=tuple(map(tuple, self._world.data_shares())),
+        )

@@ -18,6 +18,7 @@ from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.arrays import Array, Indices, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
 from knexa.seeding import derive_rng
+from knexa.tracking.rows import AgentRow, SampleRow
 from knexa.tracking.tree_file import load_tree, save_tree
 
 if TYPE_CHECKING:
@@ -207,25 +208,25 @@ class FormulaWorld:
 
     # What the run records
 
-    def rows(self, round_number: int, exchanges: list[Exchange]) -> list[dict[str, Any]]:
+    def rows(self, round_number: int, exchanges: list[Exchange]) -> list[AgentRow]:
         """Return one row an agent for rounds.jsonl."""
         scores_N = self.pass_at_1()
         return [
-            {
-                "round": round_number,
-                "agent": agent,
-                "name": f"agent-{agent}",
-                "backbone": self.family_of(agent),
-                "pass@1_greedy": None if scores_N is None else float(scores_N[agent]),
-                "tokens_trained": 0,
-                "tokens_generated": 0,
-                "optimizer_steps": 0,
-                "kilobytes_received": float(self._received_N[agent]),
-            }
+            AgentRow(
+                round=round_number,
+                agent=agent,
+                name=f"agent-{agent}",
+                backbone=self.family_of(agent),
+                pass_at_1_greedy=None if scores_N is None else float(scores_N[agent]),
+                tokens_trained=0,
+                tokens_generated=0,
+                optimizer_steps=0,
+                kilobytes_received=float(self._received_N[agent]),
+            )
             for agent in range(self.num_agents)
         ]
 
-    def final_samples(self) -> list[dict[str, Any]]:
+    def final_samples(self) -> list[SampleRow]:
         """Return nothing: formulas write no programs."""
         return []
 

@@ -4,18 +4,16 @@ Everything is read off the run's own rows. Axes: R rounds, N agents.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from knexa.agents.byzantine import Liars
-from knexa.federation.summary import summarize_samples
+from knexa.federation.summary import pass_scores
 from knexa.matchmaking.ledger import Ledger
 from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
-
-Row = dict[str, Any]
+from knexa.tracking.rows import ByzantineSummary, ExchangeRow, SampleRow, Score, Trust
 
 WINDOW = 5
 """Rounds of the moving mean that decides whether liars still teach: one round has few lessons."""
@@ -23,26 +21,32 @@ SHUNNED = 1.0 / 3.0
 """Share of their fair share of teaching below which liars count as found out."""
 
 
-def honest_samples(liars: Liars, samples: Sequence[Row], *, ks: Sequence[int], seed: int) -> Row:
-    """Return ``honest_pass@k``, the honest agents' alone; nothing where nobody lies."""
+def honest_samples(
+    liars: Liars, samples: Sequence[SampleRow], *, ks: Sequence[int], seed: int
+) -> dict[int, Score]:
+    """Return pass@k of the honest agents alone, by k; nothing where nobody lies."""
     if not liars.members:
         return {}
-    honest = [row for row in samples if row["agent"] not in liars.members]
-    scores = summarize_samples(honest, ks=ks, seed=seed)
-    return {f"honest_pass@{k}": scores[f"pass@{k}"] for k in ks}
+    honest = [row for row in samples if row.agent not in liars.members]
+    return pass_scores(honest, ks=ks, seed=seed)
 
 
-def honest_agents(liars: Liars, scores_N: NDArray[np.float64], *, seed: int) -> Row:
-    """Return ``honest_pass@1`` with its interval over agents; nothing where nobody lies."""
+def honest_agents(liars: Liars, scores_N: NDArray[np.float64], *, seed: int) -> dict[int, Score]:
+    """Return pass@1 of the honest agents alone, by k; nothing where nobody lies.
+
+    The interval is over agents.
+    """
     if not liars.members:
         return {}
     honest_n = np.delete(scores_N, list(liars.members))
     interval = bootstrap_mean(honest_n, rng=derive_rng(seed, "bootstrap"))
-    return {"honest_pass@1": interval.as_dict() | {"per_agent": honest_n.tolist()}}
+    return {1: Score.of(interval, honest_n.tolist())}
 
 
-def teaching_of(liars: Liars, exchanges: Sequence[Row], *, num_agents: int, num_rounds: int) -> Row:
-    """Return ``byzantine``, who lied and how much they taught; nothing where nobody lies.
+def teaching_of(
+    liars: Liars, exchanges: Sequence[ExchangeRow], *, num_agents: int, num_rounds: int
+) -> ByzantineSummary | None:
+    """Return who lied and how much they taught; None where nobody lies.
 
     ``teaching`` has one value a round: the share of the honest agents' lessons that liars gave them
     over the fair share, L / (N - 1) for L liars among N agents; None in a round without such
@@ -53,40 +57,38 @@ def teaching_of(liars: Liars, exchanges: Sequence[Row], *, num_agents: int, num_
     mean over liars and over the others.
     """
     if not liars.members:
-        return {}
+        return None
     lessons_2R = np.zeros((2, num_rounds))
     among, ledger = 0, Ledger()
     for row in exchanges:
         lessons = [
             (teacher in liars.members, student in liars.members)
-            for teacher in row["teachers"]
-            for student in row["students"]
+            for teacher in row.teachers
+            for student in row.students
             if teacher != student and max(teacher, student) < num_agents
         ]
         to_honest = [lied for lied, to_liar in lessons if not to_liar]
-        lessons_2R[:, row["round"] - 1] += sum(to_honest), len(to_honest)
+        lessons_2R[:, row.round - 1] += sum(to_honest), len(to_honest)
         among += lessons.count((True, True))
-        is_pair = len(row["teachers"]) == 1 and len(row["students"]) == 1
-        if is_pair and row["reward_raw"] is not None:
-            ledger.record(row["teachers"][0], row["students"][0], row["reward_raw"])
+        is_pair = len(row.teachers) == 1 and len(row.students) == 1
+        if is_pair and row.reward_raw is not None:
+            ledger.record(row.teachers[0], row.students[0], row.reward_raw)
     fair = len(liars.members) / (num_agents - 1)
     trust_N = ledger.trust(num_agents)
-    return {
-        "byzantine": {
-            "liars": sorted(liars.members),
-            "attacks": sorted(liars.attacks),
-            "teaching": [
-                None if total == 0 else float(lied / total / fair) for lied, total in lessons_2R.T
-            ],
-            "lessons_among_liars": among,
-            "teaching_share": _ratio(lessons_2R.sum(axis=1), fair),
-            "shunned_after": shunned_after(lessons_2R, fair),
-            "trust": {
-                "liars": float(trust_N[list(liars.members)].mean()),
-                "honest": float(np.delete(trust_N, list(liars.members)).mean()),
-            },
-        }
-    }
+    return ByzantineSummary(
+        liars=tuple(sorted(liars.members)),
+        attacks=tuple(sorted(liars.attacks)),
+        teaching=tuple(
+            None if total == 0 else float(lied / total / fair) for lied, total in lessons_2R.T
+        ),
+        lessons_among_liars=among,
+        teaching_share=_ratio(lessons_2R.sum(axis=1), fair),
+        shunned_after=shunned_after(lessons_2R, fair),
+        trust=Trust(
+            liars=float(trust_N[list(liars.members)].mean()),
+            honest=float(np.delete(trust_N, list(liars.members)).mean()),
+        ),
+    )
 
 
 def shunned_after(lessons_2R: NDArray[np.float64], fair: float) -> int | None:

@@ -17,7 +17,7 @@ from knexa.backbones.pool import BackbonePool
 from knexa.data.benchmark import Benchmark
 from knexa.data.partition import AgentData
 from knexa.data.problem import CATEGORIES
-from knexa.data.skew import category_histogram, measure_skew
+from knexa.data.skew import Skew, category_histogram, measure_skew
 from knexa.engine.local import Observer, Workers, num_cores
 from knexa.engine.process import prepare
 from knexa.errors import UserError
@@ -28,14 +28,26 @@ from knexa.federation.honesty import honest_samples
 from knexa.federation.llm_world import LLMWorld
 from knexa.federation.metric_gate import gating, limits_of
 from knexa.federation.settings import Settings
-from knexa.federation.summary import privacy_summary, summarize_samples
+from knexa.federation.summary import (
+    codebleu_scores,
+    num_releases,
+    outcomes_of,
+    pass_scores,
+)
 from knexa.matchmaking.arrays import Mask
 from knexa.seeding import derive_rng
 from knexa.tracking.info import AgentInfo
+from knexa.tracking.rows import (
+    Floor,
+    Floors,
+    Privacy,
+    RoundRow,
+    SampleRow,
+    Scores,
+    SkewSummary,
+)
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 
 class LLMStage:
@@ -79,7 +91,7 @@ class LLMStage:
         world.privacy = self.privacy
         return world
 
-    def overview(self) -> Row:
+    def overview(self) -> dict[str, Any]:
         """Return what the start tree shows of the agents and their data (see ``StartInfo``)."""
         runtime, choices = self.runtime, self.settings.choices
         skew, benchmark = measure_skew(runtime.splits), runtime.benchmark
@@ -96,19 +108,42 @@ class LLMStage:
             "excluded": tuple(sorted(self.report.excluded)),
         }
 
-    def summary(self, rounds: list[Row], samples: list[Row]) -> Row:
-        """Return the scores of summary.json and what they rest on."""
-        settings, runtime = self.settings, self.runtime
-        drawn: Row = {"ks": settings.evaluation.kept_ks(), "seed": settings.seed}
-        measured = summarize_samples(samples, **drawn)
-        measured |= honest_samples(self.liars, samples, **drawn)
-        return measured | {
-            "excluded": sorted(self.report.excluded),
-            "floors": floors(runtime.benchmark.test),
-            "privacy": privacy_summary(self.privacy, rounds, training_spent(runtime, rounds)),
-            "skew": measure_skew(runtime.splits).to_dict(),
-            "data_shares": [category_histogram(data.train).tolist() for data in runtime.splits],
-        }
+    def scores(self, rounds: list[RoundRow], samples: list[SampleRow]) -> Scores:
+        """Return the final scores and what they rest on."""
+        runtime, seed = self.runtime, self.settings.seed
+        ks = self.settings.evaluation.kept_ks()
+        compat, fixed = codebleu_scores(samples, seed=seed)
+        floor = {name: Floor(**bleus) for name, bleus in floors(runtime.benchmark.test).items()}
+        return Scores(
+            pass_at=pass_scores(samples, ks=ks, seed=seed),
+            honest_pass_at=honest_samples(self.liars, samples, ks=ks, seed=seed),
+            codebleu_compat=compat,
+            codebleu_fixed=fixed,
+            outcomes=outcomes_of(samples),
+            excluded=tuple(sorted(self.report.excluded)),
+            floors=Floors(**floor),
+            privacy=Privacy(
+                profiles=self.privacy.spent(num_releases(rounds)),
+                training=training_spent(runtime, rounds),
+            ),
+            skew=_skew_summary(measure_skew(runtime.splits)),
+            data_shares=tuple(
+                tuple(category_histogram(data.train).tolist()) for data in runtime.splits
+            ),
+        )
+
+
+def _skew_summary(skew: Skew) -> SkewSummary:
+    """Return the skew for summary.json, histograms and divergences to 6 digits."""
+    return SkewSummary(
+        train_sizes=skew.train_sizes,
+        validation_sizes=skew.validation_sizes,
+        categories=tuple(CATEGORIES),
+        histograms=tuple(map(tuple, np.round(skew.histograms_N12, 6).tolist())),
+        jensen_shannon=tuple(map(tuple, np.round(skew.js_NN, 6).tolist())),
+        mean_jensen_shannon=round(skew.mean_js, 6),
+        num_draws=skew.num_draws,
+    )
 
 
 def build_runtime(

@@ -18,6 +18,7 @@ from knexa.agents.exchange_protocol import Learned, OutgoingPackage, Taught
 from knexa.agents.privacy import Mechanism, NoPrivacy
 from knexa.agents.runtime import Runtime
 from knexa.agents.scoring import text_loss
+from knexa.agents.solve import Score
 from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import FitReport
 from knexa.engine.local import Pool
@@ -26,6 +27,7 @@ from knexa.federation.round_cache import Arm, Asked, RoundCache, Source, in_orde
 from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
+from knexa.tracking.rows import AgentRow, SampleRow
 from knexa.tracking.tree_file import load_tree, save_tree
 
 _SPOKEN = "spoken.safetensors"
@@ -271,40 +273,42 @@ class LLMWorld:
 
     # What the run records
 
-    def rows(self, round_number: int, exchanges: list[Exchange]) -> list[dict[str, Any]]:
+    def rows(self, round_number: int, exchanges: list[Exchange]) -> list[AgentRow]:
         """Return one row an agent for rounds.jsonl, measured on the test set where that is due."""
         everyone = range(self.num_agents)
         due = self.runtime.evaluation.due(round_number, self.runtime.num_rounds)
         tasks = [(self.states[i],) for i in everyone]
-        scores = self.pool.map(phases.evaluate, tasks, everyone) if due else [{}] * self.num_agents
+        scores = (
+            self.pool.map(phases.evaluate, tasks, everyone) if due else [None] * self.num_agents
+        )
         return [self._row(round_number, index, scores[index]) for index in everyone]
 
-    def _row(self, round_number: int, index: int, score: dict[str, Any]) -> dict[str, Any]:
+    def _row(self, round_number: int, index: int, score: Score | None) -> AgentRow:
         agent, update = self.runtime.roster.agents[index], self._updates[index]
         learned = self._learned.get(index)
         fits = [fit for fit in (update, learned.fit if learned else None) if fit is not None]
         perplexity = self.states[index].history.perplexity
         validation = float(np.log(perplexity[-1])) if perplexity else None
-        return {
-            "round": round_number,
-            "agent": index,
-            "name": agent.name,
-            "backbone": agent.backbone,
-            "train_loss": update.loss if update else None,
-            "validation_loss": learned.after.loss if learned else validation,
-            "learn_loss": learned.fit.loss if learned else None,
-            "pass@1_greedy": score.get("pass_at_1"),
-            "codebleu_compat": score.get("codebleu_compat"),
-            "codebleu_fixed": score.get("codebleu_fixed"),
-            "tokens_trained": sum(fit.tokens for fit in fits),
-            "tokens_generated": self._generated[index],
-            "optimizer_steps": sum(fit.optimizer_steps for fit in fits),
-            "kilobytes_received": self._received[index],
-            "kilobytes_scouted": self._scouted[index],
-            "sier": self._sier[index],
-        }
+        return AgentRow(
+            round=round_number,
+            agent=index,
+            name=agent.name,
+            backbone=agent.backbone,
+            train_loss=update.loss if update else None,
+            validation_loss=learned.after.loss if learned else validation,
+            learn_loss=learned.fit.loss if learned else None,
+            pass_at_1_greedy=score.pass_at_1 if score else None,
+            codebleu_compat=score.codebleu_compat if score else None,
+            codebleu_fixed=score.codebleu_fixed if score else None,
+            tokens_trained=sum(fit.tokens for fit in fits),
+            tokens_generated=self._generated[index],
+            optimizer_steps=sum(fit.optimizer_steps for fit in fits),
+            kilobytes_received=self._received[index],
+            kilobytes_scouted=self._scouted[index],
+            sier=self._sier[index],
+        )
 
-    def final_samples(self) -> list[dict[str, Any]]:
+    def final_samples(self) -> list[SampleRow]:
         """Return every agent's final completions of the test set with their outcomes."""
         everyone = range(self.num_agents)
         tasks = [(self.states[i],) for i in everyone]

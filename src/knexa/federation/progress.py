@@ -44,6 +44,6 @@ class Progress:
         """Record how long the task took and move the bar."""
         if not self.live:
             return
-        self.tracker.log_timing({"phase": phase, "agent": key, "seconds": seconds})
+        self.tracker.log_timing(phase, key, seconds)
         self._num_done += 1
         self.tracker.console.advance(self._num_done / self._num_tasks)

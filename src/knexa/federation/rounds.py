@@ -2,18 +2,18 @@
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from knexa.errors import UserError
-from knexa.federation.in_flight import InFlight, arriving
+from knexa.federation.in_flight import arriving
 from knexa.federation.scheduler import Arrivals, Attendance, EventScheduler
 from knexa.federation.world import Exchange, World
 from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.regret import Regret, among, regret_row
 from knexa.seeding import derive_rng
+from knexa.tracking.rows import AgentRow, ExchangeRow, RoundRow
 from knexa.tracking.tracker import Tracker
 from knexa.tracking.tree_file import load_tree, save_tree
 
@@ -21,8 +21,6 @@ _CPM_FILE = "cpm.safetensors"
 _SCHEDULER_FILE = "scheduler.safetensors"
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 
 def run_rounds(
@@ -100,7 +98,7 @@ def restore(world: World, cpm: CPM, scheduler: EventScheduler, folder: Path) -> 
 
 def _take_effect(
     world: World, cpm: CPM, arrivals: Arrivals, round_number: int
-) -> tuple[list[Exchange], list[Row]]:
+) -> tuple[list[Exchange], list[ExchangeRow]]:
     """Let students learn what arrived, and the matchmaker what came of its directives."""
     exchanges = [
         exchange
@@ -113,13 +111,10 @@ def _take_effect(
     rows = []
     for flight in arrivals.ended:
         id_ = flight.directive.id
-        if id_ in taken:
-            row = _exchange_row(round_number, *taken[id_])
-            row["kilobytes"] += flight.kilobytes_missed
-        else:
+        exchange, reward = taken.get(id_, (None, None))
+        if exchange is None:
             cpm.expire(id_, flight.outcome)
-            row = _failed_row(round_number, flight)
-        rows.append(row | _flight_columns(round_number, flight))
+        rows.append(_exchange_row(round_number, flight, exchange, reward))
     return exchanges, rows
 
 
@@ -155,66 +150,50 @@ def _save_cpm(cpm: CPM, file: Path) -> None:
         ) from error
 
 
-def _round_rows(rows: list[Row], attendance: Attendance, arrivals: Arrivals) -> list[Row]:
+def _round_rows(
+    rows: Sequence[AgentRow], attendance: Attendance, arrivals: Arrivals
+) -> list[RoundRow]:
     """Return the world's rows with who was there, and when the round ended."""
     present, free = attendance.present_N.tolist(), attendance.free_N.tolist()
     return [
-        row
-        | {
-            "present": present[agent],
-            "busy": present[agent] and not free[agent],
-            "copies_ignored": arrivals.ignored.get(agent, 0),
-            "clock_s": arrivals.clock_s,
-        }
+        RoundRow.of(
+            row,
+            present=present[agent],
+            busy=present[agent] and not free[agent],
+            copies_ignored=arrivals.ignored.get(agent, 0),
+            clock_s=arrivals.clock_s,
+        )
         for agent, row in enumerate(rows)
     ]
 
 
-def _exchange_row(round_number: int, exchange: Exchange, normalised: float) -> Row:
-    return {
-        "id": exchange.directive.id,
-        "round": round_number,
-        "teachers": list(exchange.directive.teachers),
-        "students": list(exchange.directive.students),
-        "protocol": exchange.directive.protocol,
-        "score": exchange.directive.score,
-        "reward_raw": exchange.reward,
-        "reward_normalised": normalised,
-        "kilobytes": exchange.kilobytes,
-        "items_sent": exchange.items_sent,
-        "items_kept": exchange.items_kept,
-        "guardrail": exchange.guardrail,
-        "server": exchange.server,
-    }
+def _exchange_row(
+    round_number: int, flight: InFlight, exchange: Exchange | None, normalised: float | None
+) -> ExchangeRow:
+    """Return the row of a directive that ended in this round.
 
-
-def _failed_row(round_number: int, flight: InFlight) -> Row:
-    """Return the row of a directive that nobody learned from: no reward, but what was sent."""
-    return {
-        "id": flight.directive.id,
-        "round": round_number,
-        "teachers": list(flight.directive.teachers),
-        "students": list(flight.directive.students),
-        "protocol": flight.directive.protocol,
-        "score": flight.directive.score,
-        "reward_raw": None,
-        "reward_normalised": None,
-        "kilobytes": flight.kilobytes,
-        "items_sent": flight.items_sent,
-        "items_kept": 0,
-        "guardrail": flight.guardrail,
-        "server": None,
-    }
-
-
-def _flight_columns(round_number: int, flight: InFlight) -> Row:
-    """Return what became of the directive; ``round`` is when, ``issued_round`` whose plan's."""
+    Without an ``exchange`` nobody learned from it: it has no reward, but cost what was sent.
+    """
+    directive = flight.directive
     is_late = flight.outcome == "delivered" and flight.issued_round < round_number
-    return {
-        "outcome": "late" if is_late else flight.outcome,
-        "issued_round": flight.issued_round,
-        "issued_s": flight.issued_s,
-        "arrived_s": flight.arrived_s,
-        "finished_s": flight.finished_s,
-        "faults": flight.faults,
-    }
+    return ExchangeRow(
+        id=directive.id,
+        round=round_number,
+        teachers=directive.teachers,
+        students=directive.students,
+        protocol=directive.protocol,
+        score=directive.score,
+        reward_raw=exchange.reward if exchange else None,
+        reward_normalised=normalised,
+        kilobytes=(exchange.kilobytes + flight.kilobytes_missed if exchange else flight.kilobytes),
+        items_sent=exchange.items_sent if exchange else flight.items_sent,
+        items_kept=exchange.items_kept if exchange else 0,
+        guardrail=exchange.guardrail if exchange else flight.guardrail,
+        server=exchange.server if exchange else None,
+        outcome="late" if is_late else flight.outcome,
+        issued_round=flight.issued_round,
+        issued_s=flight.issued_s,
+        arrived_s=flight.arrived_s,
+        finished_s=flight.finished_s,
+        faults=flight.faults,
+    )

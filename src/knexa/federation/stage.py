@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from knexa.agents.byzantine import Liars
 from knexa.engine.local import Observer, Workers
 from knexa.federation.world import World
+from knexa.tracking.rows import RoundRow, SampleRow, Scores
 
 
 class Stage(Protocol):
@@ -28,7 +29,5 @@ class Stage(Protocol):
     def overview(self) -> dict[str, Any]:
         """Return the fields of ``StartInfo`` that describe agents, data and exchange."""
 
-    def summary(
-        self, rounds: list[dict[str, Any]], samples: list[dict[str, Any]]
-    ) -> dict[str, Any]:
+    def scores(self, rounds: list[RoundRow], samples: list[SampleRow]) -> Scores:
         """Return the final scores, and what they rest on, for summary.json."""

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
+from knexa.tracking.rows import AgentRow, SampleRow, ServerCosts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,8 +15,7 @@ class Exchange:
     """One directive carried out: the raw reward, what travelled and what was kept of it.
 
     ``reward`` is the mean over its students, ``kilobytes`` everything that was sent for it.
-    ``server`` is what a server agent spent on it (tokens_trained, tokens_generated,
-    optimizer_steps), where there is one.
+    ``server`` is what a server agent spent on it, where there is one.
     """
 
     directive: Directive
@@ -24,7 +24,7 @@ class Exchange:
     items_sent: int
     items_kept: int
     guardrail: dict[str, int]
-    server: dict[str, Any] | None = None
+    server: ServerCosts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +100,10 @@ class World(Protocol):
     def commit(self, round_number: int, trials: Sequence[Trial]) -> list[Exchange]:
         """Apply the trials: the students become what they learned; one result a trial, in order."""
 
-    def rows(self, round_number: int, exchanges: list[Exchange]) -> list[dict[str, Any]]:
-        """Return the round's rows of rounds.jsonl."""
+    def rows(self, round_number: int, exchanges: list[Exchange]) -> list[AgentRow]:
+        """Return what stands in the round's rows of rounds.jsonl, by agent."""
 
-    def final_samples(self) -> list[dict[str, Any]]:
+    def final_samples(self) -> list[SampleRow]:
         """Return the rows of samples.jsonl.zst."""
 
     def save(self, folder: Path) -> None:

@@ -6,7 +6,7 @@ N agents; matrices are ``[teacher, student]``.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -14,6 +14,7 @@ from pydantic import Field
 from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Plan, Probe
 from knexa.matchmaking.matchings import max_weight_pairs
+from knexa.tracking.rows import RegretRow
 
 MAX_RECORDED_AGENTS = 32
 """Beyond it a round's reward matrix is not written: 64 agents would make 40 kB of every round."""
@@ -83,8 +84,8 @@ def regret_row(
     plan: Plan,
     available_N: Mask | None = None,
     num_pairs: int | None = None,
-) -> dict[str, Any]:
-    """Return the round's row of regret.jsonl, ready for JSON.
+) -> RegretRow:
+    """Return the round's row of regret.jsonl.
 
     The best and the random matching are of the agents that could have met (``available_N``; None is
     all) and have ``num_pairs`` pairs (K_p; None, or more than half of these agents, is half of
@@ -92,12 +93,10 @@ def regret_row(
     a full matching, and regret is negative where the pairs left out lose. A chosen pair counts even
     if its packages are lost afterwards.
 
-    Keys: ``round``; ``rewards``, the raw reward matrix with null on the diagonal and for pairs that
-    the protocol cannot serve (null as a whole beyond ``MAX_RECORDED_AGENTS``); ``no_teacher``, one
-    raw reward per agent; ``best``, ``chosen`` and ``random``, totals of raw reward over the best
-    matching, the plan (null where it is not a pairing, 0 where it is empty) and a uniformly random
-    matching in expectation (null where some pairs cannot be served: the expectation then has no
-    closed form); ``best_pairs``, lists [teacher, student].
+    ``rewards`` is None on the diagonal, for pairs that the protocol cannot serve, and as a whole
+    beyond ``MAX_RECORDED_AGENTS``. ``chosen`` is None where the plan is not a pairing, 0 where it
+    is empty. ``random`` is None where some pairs cannot be served: the expectation then has no
+    closed form.
 
     Raises:
         ValueError: When a probed reward is not finite.
@@ -114,19 +113,19 @@ def regret_row(
     num_pairs = most if num_pairs is None else min(num_pairs, most)
     best = best_pairs(rewards_NN, num_pairs)
     chosen = chosen_pairs(plan, num_agents)
-    rows: list[list[float | None]] | None = None
+    rewards: tuple[tuple[float | None, ...], ...] | None = None
     if num_agents <= MAX_RECORDED_AGENTS:
         known_NN = rewards_NN.astype(object)
         known_NN[~served_NN] = None
-        rows = known_NN.tolist()
+        rewards = tuple(map(tuple, known_NN.tolist()))
     here_nn = np.ix_(here_n, here_n)
     all_may_meet = served_NN[here_nn].sum() == len(here_n) * (len(here_n) - 1)
-    return {
-        "round": round,
-        "rewards": rows,
-        "no_teacher": probe.no_teacher_N.tolist(),
-        "best": pairs_total(rewards_NN, best),
-        "chosen": None if chosen is None else pairs_total(rewards_NN, chosen),
-        "random": random_total(rewards_NN[here_nn], num_pairs) if all_may_meet else None,
-        "best_pairs": [list(pair) for pair in best],
-    }
+    return RegretRow(
+        round=round,
+        rewards=rewards,
+        no_teacher=tuple(probe.no_teacher_N.tolist()),
+        best=pairs_total(rewards_NN, best),
+        chosen=None if chosen is None else pairs_total(rewards_NN, chosen),
+        random=random_total(rewards_NN[here_nn], num_pairs) if all_may_meet else None,
+        best_pairs=tuple(best),
+    )

@@ -21,7 +21,6 @@ from knexa.network.errands import (
     Answer,
     Errand,
     Member,
-    Row,
     Terms,
     Todo,
     exchange_row,
@@ -29,6 +28,7 @@ from knexa.network.errands import (
 from knexa.network.refusals import RefusedError
 from knexa.network.timing import Liveness
 from knexa.seeding import derive_rng
+from knexa.tracking.rows import ExchangeRow
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Coordinator:
         cpm: CPM,
         *,
         now: Callable[[], float],
-        save: Callable[["Coordinator", Sequence[Row]], None],
+        save: Callable[["Coordinator", Sequence[ExchangeRow]], None],
     ) -> None:
         self.terms, self.cpm = terms, cpm
         self._now, self._save = now, save

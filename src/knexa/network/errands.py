@@ -7,8 +7,8 @@ from typing import Any, Final, Literal
 from knexa.federation.scheduler import Sync
 from knexa.matchmaking.base import Directive
 from knexa.network.timing import Patience
+from knexa.tracking.rows import ExchangeRow
 
-Row = dict[str, Any]
 Kind = Literal["wait", "prepare", "exchange", "finished"]
 GUARDRAIL_KINDS: Final = ("blocked", "redacted", "counted")
 
@@ -104,24 +104,24 @@ class Terms:
 
 def exchange_row(
     round_number: int, errand: Errand, answer: Answer, normalised: float | None
-) -> Row:
-    """Return the directive's row of exchanges.jsonl, with the columns of a run in one process."""
+) -> ExchangeRow:
+    """Return the directive's row of exchanges.jsonl, without the columns of virtual time."""
     directive, learned = errand.directive, normalised is not None
     late = learned and errand.round < round_number
-    return {
-        "id": directive.id,
-        "round": round_number,
-        "teachers": list(directive.teachers),
-        "students": list(directive.students),
-        "protocol": directive.protocol,
-        "score": directive.score,
-        "reward_raw": answer.reward if learned else None,
-        "reward_normalised": normalised,
-        "kilobytes": answer.kilobytes,
-        "items_sent": answer.items_sent,
-        "items_kept": answer.items_kept,
-        "guardrail": {kind: answer.guardrail.get(kind, 0) for kind in GUARDRAIL_KINDS},
-        "server": None,
-        "outcome": "late" if late else "delivered" if learned else answer.outcome,
-        "issued_round": errand.round,
-    }
+    return ExchangeRow(
+        id=directive.id,
+        round=round_number,
+        teachers=directive.teachers,
+        students=directive.students,
+        protocol=directive.protocol,
+        score=directive.score,
+        reward_raw=answer.reward if learned else None,
+        reward_normalised=normalised,
+        kilobytes=answer.kilobytes,
+        items_sent=answer.items_sent,
+        items_kept=answer.items_kept,
+        guardrail={kind: answer.guardrail.get(kind, 0) for kind in GUARDRAIL_KINDS},
+        server=None,
+        outcome="late" if late else "delivered" if learned else answer.outcome,
+        issued_round=errand.round,
+    )

@@ -28,6 +28,7 @@ from knexa.network.errands import GUARDRAIL_KINDS, Answer
 from knexa.network.packages import Assignment, read_package
 from knexa.network.refusals import RefusedError
 from knexa.network.work import Results
+from knexa.tracking.rows import PartyPrivacy, PartyRow
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tree_file import load_tree, save_tree
 
@@ -111,31 +112,27 @@ class LLMWork:
             self.state, report = phases.update_locally(self._runtime, self.state, round_number)
             self._shown, self.prepared_round = self._features(round_number), round_number
             history = self.state.history
-            self._folder.append(
-                "rounds",
-                [
-                    {
-                        "round": round_number,
-                        "agent": self._index,
-                        "train_loss": report.loss,
-                        "validation_pass@1": history.pass_at_1[-1],
-                        "validation_perplexity": history.perplexity[-1],
-                        "lessons_learned": len(history.learn_rewards),
-                        "lessons_taught": len(history.teach_rewards),
-                    }
-                    | self._spent()
-                ],
+            row = PartyRow(
+                round=round_number,
+                agent=self._index,
+                train_loss=report.loss,
+                validation_pass_at_1=history.pass_at_1[-1],
+                validation_perplexity=history.perplexity[-1],
+                lessons_learned=len(history.learn_rewards),
+                lessons_taught=len(history.teach_rewards),
+                privacy=self._spent(),
             )
+            self._folder.append([row])
             self._save()
         return self._shown, self._noted
 
-    def _spent(self) -> dict[str, Any]:
-        """Return what the agent's training has cost so far; nothing without DP training."""
+    def _spent(self) -> PartyPrivacy | None:
+        """Return what the agent's training has cost so far; None without DP training."""
         training = self._runtime.training
         if not isinstance(training, DPTraining):
-            return {}
+            return None
         spent = agent_spent(self._runtime, self._index, self.state.optimizer_steps)
-        return {"privacy": {"delta": training.delta, **spent}}
+        return PartyPrivacy(delta=training.delta, **asdict(spent))
 
     def teach(self, assignment: Assignment) -> bytes:
         """Return the lesson of the state before this round's learning, the same at every asking."""
@@ -205,8 +202,9 @@ class LLMWork:
         """Note the last results."""
         self._note(results)
         self._save()
-        for spent in self._spent().values():
-            log.info("training has spent epsilon %(epsilon).2f at delta %(delta)g", spent)
+        spent = self._spent()
+        if spent is not None:
+            log.info("training has spent epsilon %.2f at delta %g", spent.epsilon, spent.delta)
 
     def _note(self, results: Results) -> None:
         """Write into the history what lessons earned, each once."""

@@ -28,6 +28,7 @@ from knexa.protocols import groups
 from knexa.protocols.distillation import Temperature, text_examples
 from knexa.protocols.text import TextDistillation
 from knexa.seeding import derive_rng
+from knexa.tracking.rows import ServerCosts
 
 if TYPE_CHECKING:
     from knexa.agents.runtime import Runtime
@@ -133,12 +134,12 @@ class CentralStudent(TextDistillation):
             shared_kilobytes=groups.upload_kilobytes(taught),
             own=own,
             learned={server: (state, Learned(nothing, nothing, report, len(voted)))},
-            server={
-                "delta": delta,
-                "tokens_generated": generated,
-                "tokens_trained": report.tokens,
-                "optimizer_steps": report.optimizer_steps,
-            },
+            server=ServerCosts(
+                delta=delta,
+                tokens_generated=generated,
+                tokens_trained=report.tokens,
+                optimizer_steps=report.optimizer_steps,
+            ),
             **groups.common_fields(taught),
         )
 

@@ -209,9 +209,7 @@ def _recipes(runs: Sequence[Run]) -> list[str]:
     counts = Counter(run.recipe for run in runs)
     if len(counts) < 2:
         return []
-    known = sorted(recipe for recipe in counts if recipe is not None)
-    named = [f"{recipe} ({_num_runs(counts[recipe])})" for recipe in known]
-    named += [f"unknown ({_num_runs(counts[None])})"] * (None in counts)
+    named = [f"{recipe} ({_num_runs(number)})" for recipe, number in sorted(counts.items())]
     return [
         "What the code computes differs between recipes (knexa/recipe.py), and these runs are of "
         f"several: {', '.join(named)}."

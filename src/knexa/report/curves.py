@@ -62,7 +62,7 @@ def divergence(study: Study, looks: Looks) -> "Figure | str":
     """
     lines = _lines(study, _divergence_curve)
     if not lines:
-        return "no run has both data_shares in its summary and pairs in exchanges.jsonl"
+        return "no run has pairs of agents with data in exchanges.jsonl"
     levels = {}
     for setting, found in lines.items():
         means = [_mean_divergence(run.data_shares) for group, _ in found for run in group.runs]
@@ -204,11 +204,7 @@ def _draw(
 
 
 def _divergence_curve(group: Group) -> Curves | None:
-    found = [
-        _divergences(run, shares_NB)
-        for run in group.runs
-        if (shares_NB := run.data_shares) is not None
-    ]
+    found = [_divergences(run) for run in group.runs]
     found = [(rounds_K, values_K) for rounds_K, values_K in found if len(rounds_K)]
     # With abstention, rounds without pairs differ from seed to seed.
     common = common_rounds([rounds_K for rounds_K, _ in found])
@@ -221,17 +217,17 @@ def _divergence_curve(group: Group) -> Curves | None:
     return band(np.array(common, dtype=np.float64), np.array(curves))
 
 
-def _divergences(run: Run, shares_NB: Array) -> tuple[NDArray[np.int64], Array]:
+def _divergences(run: Run) -> tuple[NDArray[np.int64], Array]:
     """Return (rounds_K, values_K) of the run's pairs."""
-    js_NN = jensen_shannon(shares_NB)
+    js_NN = jensen_shannon(run.data_shares)
     # A server agent has no data of its own to compare.
     with_data_K3 = run.pairs_K3[(run.pairs_K3[:, 1:] < len(js_NN)).all(axis=1)]
     rounds_K, teachers_K, students_K = with_data_K3.T
     return rounds_K, js_NN[teachers_K, students_K]
 
 
-def _mean_divergence(shares_NB: Array | None) -> float | None:
-    if shares_NB is None or len(shares_NB) < 2:
+def _mean_divergence(shares_NB: Array) -> float | None:
+    if len(shares_NB) < 2:
         return None
     js_NN = jensen_shannon(shares_NB)
     return float(js_NN[~np.eye(len(js_NN), dtype=bool)].mean())

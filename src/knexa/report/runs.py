@@ -15,23 +15,13 @@ import yaml
 from numpy.typing import NDArray
 
 from knexa.errors import UserError
-from knexa.tracking.metrics import agent_names
+from knexa.tracking.metrics import PROBE_ARMS, agent_names
+from knexa.tracking.rows import ExchangeRow, RegretRow, RoundRow, Summary
 from knexa.tracking.run_directory import RunDirectory
 
 Array = NDArray[np.float64]
 NO_EXCHANGE = "local_only"
 ENVIRONMENT = "environment.json"  # what every run writes first
-
-_SCALARS = (
-    "cumulative_regret",
-    "random_regret",
-    "tokens",
-    "tokens_trained",
-    "tokens_generated",
-    "steps",
-    "kilobytes",
-    "exchanges",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +64,8 @@ class Run:
         matchmaker: The policy's name.
         exchange: The protocol's name; None where nobody exchanges.
         seed: Its seed.
-        config_hash: The run's identity, where the summary has it.
-        recipe: The version of what the code computed, where the summary has it.
+        config_hash: The run's identity.
+        recipe: The version of what the code computed.
         config: Dotted keys to values; lists are values.
         needs: What the matchmaker sees beyond profiles and rewards.
         values: Numbers of the summary and the curve, e.g. ``pass@1``, ``greedy_peak``, ``steps``.
@@ -83,15 +73,15 @@ class Run:
         curve: The learning curve, where the run has one.
         probes: Regret's rounds, where the run has any.
         pairs_K3: (round, teacher, student) of every exchange of one teacher and one student.
-        data_shares: Per agent, the share of each category in its data, where recorded.
+        data_shares: Per agent, the share of each category in its data.
     """
 
     path: Path
     matchmaker: str
     exchange: str | None
     seed: int
-    config_hash: str | None
-    recipe: int | None
+    config_hash: str
+    recipe: int
     config: Mapping[str, Any]
     needs: tuple[str, ...]
     values: Mapping[str, float]
@@ -99,7 +89,7 @@ class Run:
     curve: Curve | None
     probes: Probes | None
     pairs_K3: NDArray[np.int64]
-    data_shares: Array | None
+    data_shares: Array
 
     @property
     def method(self) -> str:
@@ -144,29 +134,26 @@ def read_run(path: Path) -> Run:
     try:
         config = yaml.safe_load(run_dir.config.read_text())
         summary = run_dir.read_summary()
-        rounds = run_dir.read_rows("rounds")
-        exchanges = run_dir.read_rows("exchanges")
-        curve = _curve(rounds, [row for row in exchanges if row.get("server")])
-        matchmaker, seed = str(summary["matchmaker"]), int(summary["seed"])
-        exchange = None if matchmaker == NO_EXCHANGE else summary.get("exchange")
-        shares = summary.get("data_shares")
+        rounds = run_dir.read_rows(RoundRow)
+        exchanges = run_dir.read_rows(ExchangeRow)
+        curve = _curve(rounds, exchanges)
         return Run(
             path=path,
-            matchmaker=matchmaker,
-            exchange=exchange,
-            seed=seed,
-            config_hash=summary.get("config_hash"),
-            recipe=summary.get("recipe"),
+            matchmaker=summary.matchmaker,
+            exchange=None if summary.matchmaker == NO_EXCHANGE else summary.exchange,
+            seed=summary.seed,
+            config_hash=summary.config_hash,
+            recipe=summary.recipe,
             config=dict(_flat(config)),
-            needs=tuple(summary.get("needs") or ()),
+            needs=summary.needs,
             values=_values(summary, curve),
             names=tuple(agent_names(rounds)),
             curve=curve,
-            probes=_probes(run_dir.read_rows("regret")),
+            probes=_probes(run_dir.read_rows(RegretRow)),
             pairs_K3=_pairs(exchanges),
-            data_shares=None if shares is None else np.asarray(shares, dtype=np.float64),
+            data_shares=np.asarray(summary.scores.data_shares, dtype=np.float64),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path} is damaged ({reason}): run it again with rerun=true") from error
 
@@ -186,39 +173,43 @@ def _flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def _values(summary: Mapping[str, Any], curve: Curve | None) -> dict[str, float]:
-    values: dict[str, float] = {}
-    for name, value in summary.items():
-        if (
-            name.startswith(("pass@", "honest_", "codebleu_"))
-            and value
-            and value.get("mean") is not None
-        ):
-            values[name] = float(value["mean"])
-    for name in _SCALARS:
-        if summary.get(name) is not None:
-            values[name] = float(summary[name])
-    for name in ("teaching_share", "shunned_after"):
-        if (summary.get("byzantine") or {}).get(name) is not None:
-            values[name] = float(summary["byzantine"][name])
+def _values(summary: Summary, curve: Curve | None) -> dict[str, float]:
+    regret, costs, lied = summary.regret, summary.costs, summary.byzantine
+    known: dict[str, float | None] = {
+        name: score.mean for name, score in summary.scores.named().items()
+    }
+    known |= {
+        "cumulative_regret": regret.cumulative_regret,
+        "random_regret": regret.random_regret,
+        "tokens": costs.tokens,
+        "tokens_trained": costs.tokens_trained,
+        "tokens_generated": costs.tokens_generated,
+        "steps": costs.steps,
+        "kilobytes": costs.kilobytes,
+        "exchanges": costs.exchanges,
+    }
+    if lied is not None:
+        known["teaching_share"], known["shunned_after"] = lied.teaching_share, lied.shunned_after
     if curve is not None:
         mean_R = curve.means
-        values["greedy_last"], values["greedy_peak"] = float(mean_R[-1]), float(mean_R.max())
-        values["peak_round"] = float(curve.rounds_R[int(mean_R.argmax())])
-    return values
+        known["greedy_last"], known["greedy_peak"] = float(mean_R[-1]), float(mean_R.max())
+        known["peak_round"] = float(curve.rounds_R[int(mean_R.argmax())])
+    return {name: float(value) for name, value in known.items() if value is not None}
 
 
-def _curve(rows: Sequence[Mapping[str, Any]], served: Sequence[Mapping[str, Any]]) -> Curve | None:
-    measured = sorted({row["round"] for row in rows if row.get("pass@1_greedy") is not None})
-    if not measured:
+def _curve(rows: Sequence[RoundRow], exchanges: Sequence[ExchangeRow]) -> Curve | None:
+    scored = [
+        (r.round, r.agent, r.pass_at_1_greedy) for r in rows if r.pass_at_1_greedy is not None
+    ]
+    if not scored:
         return None
+    measured = sorted({number for number, _, _ in scored})
     place = {number: index for index, number in enumerate(measured)}
-    pass_RA = np.full((len(measured), 1 + max(row["agent"] for row in rows)), np.nan)
-    for row in rows:
-        if row.get("pass@1_greedy") is not None:
-            pass_RA[place[row["round"]], row["agent"]] = row["pass@1_greedy"]
-    steps = [(row["round"], row.get("optimizer_steps") or 0) for row in rows]
-    steps += [(row["round"], row["server"].get("optimizer_steps") or 0) for row in served]
+    pass_RA = np.full((len(measured), 1 + max(row.agent for row in rows)), np.nan)
+    for number, agent, score in scored:
+        pass_RA[place[number], agent] = score
+    steps = [(row.round, row.optimizer_steps) for row in rows]
+    steps += [(row.round, row.server.optimizer_steps) for row in exchanges if row.server]
     steps_R = np.array(
         [sum(count for number, count in steps if number <= until) for until in measured]
     )
@@ -229,26 +220,26 @@ def _curve(rows: Sequence[Mapping[str, Any]], served: Sequence[Mapping[str, Any]
     )
 
 
-def _probes(rows: Sequence[Mapping[str, Any]]) -> Probes | None:
+def _probes(rows: Sequence[RegretRow]) -> Probes | None:
     if not rows:
         return None
-    columns = [
-        np.array([np.nan if row.get(arm) is None else row[arm] for row in rows], dtype=np.float64)
-        for arm in ("best", "chosen", "random")
-    ]
+    totals = {
+        arm: np.array([total_of(row) for row in rows], dtype=np.float64)  # None is NaN
+        for arm, total_of in PROBE_ARMS.items()
+    }
     return Probes(
-        rounds_R=np.array([row["round"] for row in rows], dtype=np.int64),
-        best_R=columns[0],
-        chosen_R=columns[1],
-        random_R=columns[2],
+        rounds_R=np.array([row.round for row in rows], dtype=np.int64),
+        best_R=totals["best"],
+        chosen_R=totals["chosen"],
+        random_R=totals["random"],
     )
 
 
-def _pairs(rows: Sequence[Mapping[str, Any]]) -> NDArray[np.int64]:
+def _pairs(rows: Sequence[ExchangeRow]) -> NDArray[np.int64]:
     found = [
-        (row["round"], row["teachers"][0], row["students"][0])
+        (row.round, row.teachers[0], row.students[0])
         for row in rows
-        if len(row["teachers"]) == 1 and len(row["students"]) == 1
+        if len(row.teachers) == 1 and len(row.students) == 1
     ]
     return np.array(found, dtype=np.int64).reshape(-1, 3)
 

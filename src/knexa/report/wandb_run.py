@@ -69,12 +69,7 @@ def _config(study: Study) -> dict[str, Any]:
         "methods": list(study.labels),
         "settings": [show_named(setting) for setting in study.settings if setting],
         "seeds": sorted({seed for group in study.groups for seed in group.seeds}),
-        "runs": sorted(
-            run.config_hash
-            for group in study.groups
-            for run in group.runs
-            if run.config_hash is not None
-        ),
+        "runs": sorted(run.config_hash for group in study.groups for run in group.runs),
     }
 
 

@@ -7,9 +7,9 @@ per round instead.
 import os
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
@@ -27,6 +27,7 @@ from rich.tree import Tree
 
 from knexa.tracking.info import AgentInfo, ClosingInfo, RoundInfo, StartInfo
 from knexa.tracking.metrics import agent_names
+from knexa.tracking.rows import RegretTotals, Score
 
 MAX_PLAIN_LINES = 20
 MAX_LISTED_AGENTS = 16
@@ -141,11 +142,11 @@ class Console:
 def brief_result(info: ClosingInfo) -> str:
     """Return a finished run's one line."""
     parts = [f"{info.run_path.name} is done"]
-    score = info.summary.get("pass@1")
-    if isinstance(score, Mapping):
-        parts.append(f"Pass@1 {_percent(score.get('mean'))}")
-    if info.summary.get("random_regret") is not None:
-        parts.append(f"regret {_regret_line(info.summary)}")
+    score = info.summary.scores.pass_at.get(1)
+    if score is not None:
+        parts.append(f"Pass@1 {_percent(score.mean)}")
+    if info.summary.regret.random_regret is not None:
+        parts.append(f"regret {_regret_line(info.summary.regret)}")
     return "  ".join(parts)
 
 
@@ -207,17 +208,17 @@ def agents_table(info: ClosingInfo) -> Table:
     table.add_column("agent")
     for column in ("greedy Pass@1", "final Pass@1", "CodeBLEU", "taught", "learned"):
         table.add_column(column, justify="right")
-    names = agent_names(info.rounds)
+    names, scores = agent_names(info.rounds), info.summary.scores
     for agent, name in list(enumerate(names))[:MAX_LISTED_AGENTS]:
-        rows = [row for row in info.rounds if row["agent"] == agent]
-        curve = [row["pass@1_greedy"] for row in rows if row.get("pass@1_greedy") is not None]
+        rows = [row for row in info.rounds if row.agent == agent]
+        curve = [row.pass_at_1_greedy for row in rows if row.pass_at_1_greedy is not None]
         table.add_row(
             escape(name),
             f"{_percent(curve[0])} -> {_percent(curve[-1])}" if curve else "-",
-            _percent(_per_agent(info.summary, "pass@1", agent)),
-            _number(_per_agent(info.summary, "codebleu_fixed", agent)),
-            str(sum(agent in row["teachers"] for row in info.exchanges)),
-            str(sum(agent in row["students"] for row in info.exchanges)),
+            _percent(_of_agent(scores.pass_at.get(1), agent)),
+            _number(_of_agent(scores.codebleu_fixed, agent)),
+            str(sum(agent in row.teachers for row in info.exchanges)),
+            str(sum(agent in row.students for row in info.exchanges)),
         )
     if len(names) > MAX_LISTED_AGENTS:
         table.caption = f"and {len(names) - MAX_LISTED_AGENTS} more, see rounds.jsonl"
@@ -229,32 +230,22 @@ def totals_table(info: ClosingInfo) -> Table:
     table = _table("Run", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    summary = info.summary
-    for key, value in summary.items():
-        if key.startswith("pass@") and isinstance(value, Mapping):
-            table.add_row(
-                "Pass" + key[4:],
-                f"{_percent(value.get('mean'))}  (95 % CI {_percent(value.get('low'))} "
-                f"to {_percent(value.get('high'))})",
-            )
-    for key, label in (("codebleu_fixed", "CodeBLEU"), ("codebleu_compat", "CodeBLEU, compat")):
-        if isinstance(summary.get(key), Mapping):
-            floors = summary.get("floors", {})
-            shown = [
-                f"{name} {_number(floors[kind].get(key.removeprefix('codebleu_')))}"
-                for kind, name in (("empty", "an empty answer"), ("prompt_copy", "a copied prompt"))
-                if kind in floors
-            ]
-            beside = f"  ({', '.join(shown)})" if shown else ""
-            table.add_row(label, _number(summary[key].get("mean")) + beside)
-    if summary.get("random_regret") is not None:
-        table.add_row("regret", _regret_line(summary))
-    if summary.get("kilobytes") is not None:
-        table.add_row("sent", f"{summary['kilobytes']:,.1f} kB in {len(info.exchanges)} exchanges")
-    if summary.get("needs"):
-        table.add_row("needs", escape(", ".join(summary["needs"])))
-    if summary.get("excluded"):
-        table.add_row("excluded", escape(", ".join(summary["excluded"])))
+    summary, scores = info.summary, info.summary.scores
+    for k, score in sorted(scores.pass_at.items()):
+        interval = f"{_percent(score.low)} to {_percent(score.high)}"
+        table.add_row(f"Pass@{k}", f"{_percent(score.mean)}  (95 % CI {interval})")
+    fixed, compat, floors = scores.codebleu_fixed, scores.codebleu_compat, scores.floors
+    if fixed and compat and floors:
+        empty, copied = floors.empty, floors.prompt_copy
+        table.add_row("CodeBLEU", _beside(fixed, empty.fixed, copied.fixed))
+        table.add_row("CodeBLEU, compat", _beside(compat, empty.compat, copied.compat))
+    if summary.regret.random_regret is not None:
+        table.add_row("regret", _regret_line(summary.regret))
+    table.add_row("sent", f"{summary.costs.kilobytes:,.1f} kB in {len(info.exchanges)} exchanges")
+    if summary.needs:
+        table.add_row("needs", escape(", ".join(summary.needs)))
+    if scores.excluded:
+        table.add_row("excluded", escape(", ".join(scores.excluded)))
     table.add_row("files", escape(shown_path(info.run_path)))
     if info.plots:
         table.add_row("plots", escape("plots/: " + ", ".join(path.stem for path in info.plots)))
@@ -302,17 +293,19 @@ def _table(title: str, *, show_header: bool = True) -> Table:
     )
 
 
-def _regret_line(summary: Mapping[str, Any]) -> str:
-    random = summary["random_regret"]
-    rounds = len(summary.get("regret_rounds") or [])
-    chosen = summary.get("cumulative_regret")
+def _beside(score: Score, empty: float, copied: float) -> str:
+    floors = f"an empty answer {_number(empty)}, a copied prompt {_number(copied)}"
+    return f"{_number(score.mean)}  ({floors})"
+
+
+def _regret_line(regret: RegretTotals) -> str:
+    chosen, rounds = regret.cumulative_regret, len(regret.regret_rounds)
     own = "not defined for these plans" if chosen is None else f"{chosen:.4f}"
-    return f"{own}  (random pairing {random:.4f}; {rounds} probed rounds)"
+    return f"{own}  (random pairing {regret.random_regret:.4f}; {rounds} probed rounds)"
 
 
-def _per_agent(summary: Mapping[str, Any], key: str, agent: int) -> float | None:
-    values = (summary.get(key) or {}).get("per_agent") or []
-    return values[agent] if agent < len(values) else None
+def _of_agent(score: Score | None, agent: int) -> float | None:
+    return score.per_agent[agent] if score and agent < len(score.per_agent) else None
 
 
 def _count(number: int) -> str:

@@ -5,13 +5,13 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from knexa.errors import UserError
 
-Row = dict[str, Any]
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -77,21 +77,21 @@ def write_atomically(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Append rows in one write, so that a crash can tear at most the file's end."""
-    content = b"".join(encode_row(row) for row in rows)
+def append_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Append lines in one write, so that a crash can tear at most the file's end."""
+    content = b"".join(lines)
     if content:
         with path.open("ab") as file:
             file.write(content)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a JSONL file; a torn last line (no newline yet) is left out.
+def read_rows(path: Path, parse: Callable[[bytes], R]) -> list[R]:
+    """Return what ``parse`` makes of the lines of a JSONL file; a torn last line is left out.
 
     Raises:
-        UserError: A line other than the last is damaged.
+        UserError: A line other than the last is damaged: ``parse`` raised ValueError or TypeError.
     """
-    return [row for _, row in _lines(path, drop_damaged=False)]
+    return [row for _, row in _lines(path, parse, drop_damaged=False)]
 
 
 def truncate_rows(path: Path, last_round: int, *, drop_damaged: bool = False) -> int:
@@ -107,30 +107,31 @@ def truncate_rows(path: Path, last_round: int, *, drop_damaged: bool = False) ->
     Raises:
         UserError: A line other than the last is damaged and may not be dropped.
     """
-    lines = _lines(path, drop_damaged=drop_damaged)
-    kept = [line + b"\n" for line, row in lines if int(row.get("round") or 0) <= last_round]
+    lines = _lines(path, _round_of, drop_damaged=drop_damaged)
+    kept = [line + b"\n" for line, round in lines if round <= last_round]
     if path.exists() and b"".join(kept) != path.read_bytes():
         write_atomically(path, b"".join(kept))
     return len(lines) - len(kept)
 
 
-def _lines(path: Path, *, drop_damaged: bool) -> list[tuple[bytes, Row]]:
-    """Return the complete lines of a JSONL file with the row that each holds."""
+def _round_of(line: bytes) -> int:
+    return int(dict(json.loads(line)).get("round") or 0)
+
+
+def _lines(path: Path, parse: Callable[[bytes], R], *, drop_damaged: bool) -> list[tuple[bytes, R]]:
+    """Return the complete lines of a JSONL file with what each holds."""
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    found: list[tuple[bytes, Row]] = []
+    found: list[tuple[bytes, R]] = []
     for index, line in enumerate(lines):
         try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            found.append((line, row))
-        elif index == len(lines) - 1:
-            break  # the torn end of a killed run
-        elif drop_damaged:
+            found.append((line, parse(line)))
+        except (ValueError, TypeError) as error:
+            if index == len(lines) - 1:
+                break  # the torn end of a killed run
+            if not drop_damaged:
+                raise UserError(
+                    f"{path}: line {index + 1} is damaged; run again with rerun=true to replace "
+                    "the run"
+                ) from error
             log.warning("%s: line %d is damaged and left out", path, index + 1)
-        else:
-            raise UserError(
-                f"{path}: line {index + 1} is damaged; run again with rerun=true to replace the run"
-            )
     return found

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from knexa.tracking.rows import ExchangeRow, RoundRow, Summary
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
@@ -100,8 +102,8 @@ class ClosingInfo:
     """What the closing table shows; all of it is read from the run directory's files."""
 
     run_path: Path
-    summary: Mapping[str, Any]
-    rounds: Sequence[Mapping[str, Any]]
-    exchanges: Sequence[Mapping[str, Any]]
+    summary: Summary
+    rounds: Sequence[RoundRow]
+    exchanges: Sequence[ExchangeRow]
     plots: Sequence[Path] = ()
     notes: Sequence[str] = ()

@@ -5,25 +5,35 @@ Names: a bare name (``pass@1_greedy``) is over all agents, ``agents/<index>/<nam
 ``cumulative_*`` and ``*_total`` run from the first round on. What was not measured is absent.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
-from knexa.tracking.run_directory import RowsName, RunDirectory
+from knexa.tracking.rows import ExchangeRow, RegretRow, RegretTotals, RoundRow
+from knexa.tracking.run_directory import RunDirectory
 
-Row = Mapping[str, Any]
+R = TypeVar("R", RoundRow, ExchangeRow, RegretRow)
 
-MEANS = (
-    "pass@1_greedy",
-    "codebleu_compat",
-    "codebleu_fixed",
-    "train_loss",
-    "validation_loss",
-    "learn_loss",
-    "sier",
-)
-SUMS = ("tokens_trained", "tokens_generated", "optimizer_steps")
-PROBE_ARMS = ("best", "chosen", "random")
-ROUND_FILES: tuple[RowsName, ...] = ("rounds", "exchanges", "regret")
+MEANS: Mapping[str, Callable[[RoundRow], float | None]] = {
+    "pass@1_greedy": lambda row: row.pass_at_1_greedy,
+    "codebleu_compat": lambda row: row.codebleu_compat,
+    "codebleu_fixed": lambda row: row.codebleu_fixed,
+    "train_loss": lambda row: row.train_loss,
+    "validation_loss": lambda row: row.validation_loss,
+    "learn_loss": lambda row: row.learn_loss,
+    "sier": lambda row: row.sier,
+}
+SUMS: Mapping[str, Callable[[RoundRow], int]] = {
+    "tokens_trained": lambda row: row.tokens_trained,
+    "tokens_generated": lambda row: row.tokens_generated,
+    "optimizer_steps": lambda row: row.optimizer_steps,
+}
+PROBE_ARMS: Mapping[str, Callable[[RegretRow], float | None]] = {
+    "best": lambda row: row.best,
+    "chosen": lambda row: row.chosen,
+    "random": lambda row: row.random,
+}
 MAX_NAMED_AGENTS = 64  # a federation of thousands reports means, not thousands of columns
 
 
@@ -32,26 +42,32 @@ class RunMetrics:
 
     def __init__(self) -> None:
         self._kilobytes = 0.0
-        self._probes: list[Row] = []
+        self._probes: list[RegretRow] = []
 
     def end_round(
-        self, round: int, rounds: Sequence[Row], exchanges: Sequence[Row], regret: Sequence[Row]
+        self,
+        round: int,
+        rounds: Sequence[RoundRow],
+        exchanges: Sequence[ExchangeRow],
+        regret: Sequence[RegretRow],
     ) -> dict[str, float]:
         """Return the flat metrics of one round from that round's rows; rounds come in order."""
         metrics = _agent_metrics(rounds) | _exchange_metrics(exchanges)
-        self._kilobytes += _total(row.get("kilobytes") for row in exchanges)
-        self._kilobytes += _total(row.get("kilobytes_scouted") for row in rounds)
+        self._kilobytes += _total(row.kilobytes for row in exchanges)
+        self._kilobytes += _total(row.kilobytes_scouted for row in rounds)
         metrics["kilobytes_total"] = self._kilobytes
         for row in regret:
-            self._probes.append({key: row.get(key) for key in ("round", *PROBE_ARMS)})
-            for arm in PROBE_ARMS:
-                if row.get(arm) is not None:
-                    metrics[f"probe/{arm}"] = float(row[arm])
+            self._probes.append(replace(row, rewards=None, no_teacher=(), best_pairs=()))
+            for arm, total_of in PROBE_ARMS.items():
+                total = total_of(row)
+                if total is not None:
+                    metrics[f"probe/{arm}"] = total
         if self._probes:
             totals = regret_totals(self._probes)
-            for name in ("cumulative_regret", "random_regret"):
-                if totals[name] is not None:
-                    metrics[name] = totals[name]
+            if totals.cumulative_regret is not None:
+                metrics["cumulative_regret"] = totals.cumulative_regret
+            if totals.random_regret is not None:
+                metrics["random_regret"] = totals.random_regret
         return metrics
 
 
@@ -63,97 +79,96 @@ def replay(
     ``metrics``, where given, has taken these rounds afterwards and can go on from there.
     """
     metrics = metrics or RunMetrics()
-    by_name = {name: _by_round(run_dir.read_rows(name)) for name in ROUND_FILES}
+    rounds = _by_round(run_dir.read_rows(RoundRow))
+    exchanges = _by_round(run_dir.read_rows(ExchangeRow))
+    regret = _by_round(run_dir.read_rows(RegretRow))
     return [
-        (round, metrics.end_round(round, *(by_name[name].get(round, []) for name in ROUND_FILES)))
-        for round in sorted(set().union(*by_name.values()))
+        (number, metrics.end_round(number, rounds[number], exchanges[number], regret[number]))
+        for number in sorted({*rounds, *exchanges, *regret})
     ]
 
 
-def regret_totals(regret: Sequence[Row]) -> dict[str, Any]:
-    """Return ``cumulative_regret``, ``random_regret`` and the ``regret_rounds`` that they sum.
+def regret_totals(regret: Sequence[RegretRow]) -> RegretTotals:
+    """Return cumulative and random regret, and the rounds that they sum.
 
     Regret is best minus chosen, and best minus the expectation of a uniformly random pairing, in
     raw reward, unclamped. Plans that are not pairings have no chosen total (null): rounds of such
     plans are left out of both sums, so that the two stay comparable; where no round has one,
     ``cumulative_regret`` is None and ``random_regret`` sums all probed rounds.
     """
-    scored = [row for row in regret if row.get("chosen") is not None]
-    counted = scored or list(regret)
-    cumulative = sum(row["best"] - row["chosen"] for row in scored) if scored else None
-    randoms = [row for row in counted if row.get("random") is not None]
-    return {
-        "cumulative_regret": float(cumulative) if cumulative is not None else None,
-        "random_regret": float(sum(row["best"] - row["random"] for row in randoms))
-        if randoms
-        else None,
-        "regret_rounds": [int(row["round"]) for row in counted],
-    }
+    chosen = [row.best - row.chosen for row in regret if row.chosen is not None]
+    counted = [row for row in regret if row.chosen is not None] or list(regret)
+    random = [row.best - row.random for row in counted if row.random is not None]
+    return RegretTotals(
+        cumulative_regret=float(sum(chosen)) if chosen else None,
+        random_regret=float(sum(random)) if random else None,
+        regret_rounds=tuple(row.round for row in counted),
+    )
 
 
-def pair_counts(exchanges: Iterable[Row], num_agents: int) -> list[list[int]]:
+def pair_counts(exchanges: Iterable[ExchangeRow], num_agents: int) -> list[list[int]]:
     """Return how often each teacher (row) taught each student (column), self left out.
 
     Server agents, whose indices follow the agents', have no row and no column.
     """
     counts = [[0] * num_agents for _ in range(num_agents)]
     for row in exchanges:
-        for teacher in row["teachers"]:
-            for student in row["students"]:
+        for teacher in row.teachers:
+            for student in row.students:
                 if teacher != student and max(teacher, student) < num_agents:
                     counts[teacher][student] += 1
     return counts
 
 
-def agent_names(rounds: Iterable[Row]) -> list[str]:
-    """Return the agents' names by index, from rows of rounds.jsonl."""
-    names = {int(row["agent"]): str(row.get("name") or f"agent {row['agent']}") for row in rounds}
+def agent_names(rounds: Iterable[RoundRow]) -> list[str]:
+    """Return the agents' names by index."""
+    names = {row.agent: row.name for row in rounds}
     return [names.get(index, f"agent {index}") for index in range(max(names, default=-1) + 1)]
 
 
-def mean(values: Iterable[Any]) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
     """Return the mean of the values that are not None, or None where there is none."""
     present = [float(value) for value in values if value is not None]
     return sum(present) / len(present) if present else None
 
 
-def _agent_metrics(rows: Sequence[Row]) -> dict[str, float]:
+def _agent_metrics(rows: Sequence[RoundRow]) -> dict[str, float]:
     metrics: dict[str, float] = {}
-    for name in MEANS:
-        average = mean(row.get(name) for row in rows)
+    for name, value_of in MEANS.items():
+        average = mean(map(value_of, rows))
         if average is not None:
             metrics[name] = average
-    for name in SUMS:
-        if any(row.get(name) is not None for row in rows):
-            metrics[name] = _total(row.get(name) for row in rows)
+    if rows:
+        metrics |= {name: _total(map(count_of, rows)) for name, count_of in SUMS.items()}
     for row in rows if len(rows) <= MAX_NAMED_AGENTS else ():
-        for name in MEANS:
-            if row.get(name) is not None:
-                metrics[f"agents/{row['agent']}/{name}"] = float(row[name])
+        for name, value_of in MEANS.items():
+            value = value_of(row)
+            if value is not None:
+                metrics[f"agents/{row.agent}/{name}"] = value
     return metrics
 
 
-def _exchange_metrics(rows: Sequence[Row]) -> dict[str, float]:
+def _exchange_metrics(rows: Sequence[ExchangeRow]) -> dict[str, float]:
     metrics = {"exchange/directives": float(len(rows))}
-    for name, key in (("reward", "reward_raw"), ("reward_normalised", "reward_normalised")):
-        average = mean(row.get(key) for row in rows)
-        if average is not None:
-            metrics[f"exchange/{name}"] = average
-    for name in ("kilobytes", "items_sent", "items_kept"):
-        metrics[f"exchange/{name}"] = _total(row.get(name) for row in rows)
+    rewards = {
+        "exchange/reward": mean(row.reward_raw for row in rows),
+        "exchange/reward_normalised": mean(row.reward_normalised for row in rows),
+    }
+    metrics |= {name: reward for name, reward in rewards.items() if reward is not None}
+    metrics["exchange/kilobytes"] = _total(row.kilobytes for row in rows)
+    metrics["exchange/items_sent"] = _total(row.items_sent for row in rows)
+    metrics["exchange/items_kept"] = _total(row.items_kept for row in rows)
     for name in ("blocked", "redacted", "counted"):
-        metrics[f"guardrail/{name}"] = _total(
-            (row.get("guardrail") or {}).get(name) for row in rows
-        )
+        metrics[f"guardrail/{name}"] = _total(row.guardrail.get(name) for row in rows)
     return metrics
 
 
-def _total(values: Iterable[Any]) -> float:
+def _total(values: Iterable[float | None]) -> float:
     return float(sum(value for value in values if value is not None))
 
 
-def _by_round(rows: Iterable[Row]) -> dict[int, list[Row]]:
-    grouped: dict[int, list[Row]] = {}
+def _by_round(rows: Iterable[R]) -> defaultdict[int, list[R]]:
+    grouped = defaultdict(list)
     for row in rows:
-        grouped.setdefault(int(row["round"]), []).append(row)
+        grouped[row.round].append(row)
     return grouped

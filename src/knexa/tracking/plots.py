@@ -13,7 +13,8 @@ import numpy as np
 
 from knexa.data.problem import CATEGORIES
 from knexa.tracking import plot_style as style
-from knexa.tracking.metrics import Row, agent_names, mean, pair_counts
+from knexa.tracking.metrics import MEANS, PROBE_ARMS, agent_names, mean, pair_counts
+from knexa.tracking.rows import ExchangeRow, RegretRow, RoundRow, SampleRow
 from knexa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -33,15 +34,15 @@ MAX_LABELLED_AGENTS = 12  # more lines than this cannot be told apart, more cell
 
 def draw_plots(run_dir: RunDirectory) -> list[Path]:
     """Draw every figure that the run's files allow into plots/; return their paths."""
-    rounds, exchanges = run_dir.read_rows("rounds"), run_dir.read_rows("exchanges")
+    rounds, exchanges = run_dir.read_rows(RoundRow), run_dir.read_rows(ExchangeRow)
     samples, names = run_dir.read_samples(), agent_names(rounds)
-    summary = run_dir.read_summary() if run_dir.summary.exists() else {}
+    shares = run_dir.read_summary().scores.data_shares if run_dir.summary.exists() else None
     with style.applied():
         figures = {
             "learning_curve": learning_curve(rounds, names),
-            "regret": regret(run_dir.read_rows("regret")),
+            "regret": regret(run_dir.read_rows(RegretRow)),
             "pairing_matrix": pairing_matrix(exchanges, names),
-            "skills": skills(samples, names, summary.get("data_shares")),
+            "skills": skills(samples, names, shares),
         }
         run_dir.plots.mkdir(parents=True, exist_ok=True)
         paths = []
@@ -56,11 +57,11 @@ def draw_plots(run_dir: RunDirectory) -> list[Path]:
     return paths
 
 
-def learning_curve(rounds: Sequence[Row], names: Sequence[str]) -> "Figure | str":
+def learning_curve(rounds: Sequence[RoundRow], names: Sequence[str]) -> "Figure | str":
     """Draw mean and per-agent greedy Pass@1 over rounds, and the mean losses beside them."""
-    if not any(row.get("pass@1_greedy") is not None for row in rounds):
+    if not any(row.pass_at_1_greedy is not None for row in rounds):
         return "no round has measured Pass@1"
-    has_losses = any(row.get(key) is not None for row in rounds for key, _ in _LOSSES)
+    has_losses = any(MEANS[key](row) is not None for row in rounds for key, _ in _LOSSES)
     if has_losses:
         figure, (left, right) = style.panels(7.6, 3.1, 2, width_ratios=[1.25, 1])
     else:  # a federation of formulas has none
@@ -68,7 +69,7 @@ def learning_curve(rounds: Sequence[Row], names: Sequence[str]) -> "Figure | str
     ends: list[tuple[float, str, str]] = []
     last_x = 0.0
     for agent, name in enumerate(names):
-        x, y = _curve([row for row in rounds if row["agent"] == agent], "pass@1_greedy", 100)
+        x, y = _curve([row for row in rounds if row.agent == agent], "pass@1_greedy", 100)
         labelled = len(names) <= MAX_LABELLED_AGENTS
         colour = style.agent_colour(agent) if labelled else style.GREY
         marker = "o" if len(x) == 1 else ""  # a line through one point does not show
@@ -91,17 +92,21 @@ def learning_curve(rounds: Sequence[Row], names: Sequence[str]) -> "Figure | str
     return figure
 
 
-def regret(probes: Sequence[Row]) -> "Figure | str":
+def regret(probes: Sequence[RegretRow]) -> "Figure | str":
     """Draw cumulative regret beside uniformly random's, and each probed round's arms."""
     if not probes:
         return "the run has no counterfactual probes (regret.every)"
     figure, (left, right) = style.panels(7.6, 3.1, 2)
-    x = [int(row["round"]) for row in probes]
+    x = [row.round for row in probes]
     left.axhline(0, color=style.GREY, linewidth=0.8)
     ends = []
     for arm, label in (("random", "uniformly random"), ("chosen", "chosen")):
-        if all(row.get(arm) is not None for row in probes):
-            y = np.cumsum([row["best"] - row[arm] for row in probes]).tolist()
+        totals = [PROBE_ARMS[arm](row) for row in probes]
+        regrets = [
+            row.best - total for row, total in zip(probes, totals, strict=True) if total is not None
+        ]
+        if len(regrets) == len(probes):
+            y = np.cumsum(regrets).tolist()
             left.plot(x, y, color=style.ARMS[arm], marker="o", markersize=_dot(x))
             ends.append((y[-1], label, style.ARMS[arm]))
     left.set(xlabel="Round", ylabel="Cumulative regret (raw reward)")
@@ -130,7 +135,7 @@ def _dot(rounds: Sequence[int]) -> float:
     return 3.5 if len(rounds) <= MAX_MARKED_ROUNDS else 0.0
 
 
-def pairing_matrix(exchanges: Sequence[Row], names: Sequence[str]) -> "Figure | str":
+def pairing_matrix(exchanges: Sequence[ExchangeRow], names: Sequence[str]) -> "Figure | str":
     """Draw how often each teacher taught each student."""
     if not exchanges:
         return "the run has no exchanges"
@@ -154,7 +159,7 @@ def pairing_matrix(exchanges: Sequence[Row], names: Sequence[str]) -> "Figure | 
 
 
 def skills(
-    samples: Sequence[Row],
+    samples: Sequence[SampleRow],
     names: Sequence[str],
     data_shares: Sequence[Sequence[float]] | None = None,
 ) -> "Figure | str":
@@ -191,7 +196,7 @@ def skills(
     return figure
 
 
-def _draw_losses(axes: "Axes", rounds: Sequence[Row]) -> None:
+def _draw_losses(axes: "Axes", rounds: Sequence[RoundRow]) -> None:
     ends = []
     for key, label in _LOSSES:
         x, y = _curve(rounds, key)
@@ -202,33 +207,33 @@ def _draw_losses(axes: "Axes", rounds: Sequence[Row]) -> None:
     axes.set_title("Losses, mean over agents")
     style.integer_rounds(axes)
     if ends:
-        style.label_line_ends(axes, max(int(row["round"]) for row in rounds), ends)
+        style.label_line_ends(axes, max(row.round for row in rounds), ends)
 
 
-def _curve(rounds: Sequence[Row], key: str, scale: float = 1.0) -> tuple[list[int], list[float]]:
+def _curve(
+    rounds: Sequence[RoundRow], key: str, scale: float = 1.0
+) -> tuple[list[int], list[float]]:
     """Return (rounds, means over the rows of each round), leaving out what was not measured."""
-    by_round: dict[int, list[Any]] = {}
+    by_round: dict[int, list[float | None]] = {}
     for row in rounds:
-        by_round.setdefault(int(row["round"]), []).append(row.get(key))
+        by_round.setdefault(row.round, []).append(MEANS[key](row))
     means = {number: mean(values) for number, values in sorted(by_round.items())}
     points = [(number, scale * value) for number, value in means.items() if value is not None]
     return [number for number, _ in points], [value for _, value in points]
 
 
-def _arm_total(row: Row, arm: str) -> float | None:
+def _arm_total(row: RegretRow, arm: str) -> float | None:
     """Return an arm's total; without teachers, as many average students as the best plan has."""
     if arm != "no teacher":
-        return None if row.get(arm) is None else float(row[arm])
-    average = mean(row.get("no_teacher") or [])
-    return None if average is None else average * len(row.get("best_pairs") or [])
+        return PROBE_ARMS[arm](row)
+    average = mean(row.no_teacher)
+    return None if average is None else average * len(row.best_pairs)
 
 
-def _pass_rates(samples: Sequence[Row], num_agents: int) -> "np.ndarray[Any, Any]":
+def _pass_rates(samples: Sequence[SampleRow], num_agents: int) -> "np.ndarray[Any, Any]":
     """Return rates_NC, NaN where a category has no samples."""
     passed_NC, total_NC = np.zeros((2, num_agents, len(CATEGORIES)))
     for row in samples:
-        category = row["category"]
-        index = CATEGORIES.index(category) if isinstance(category, str) else int(category)
-        total_NC[row["agent"], index] += 1
-        passed_NC[row["agent"], index] += row["outcome"] == "passed"
+        total_NC[row.agent, row.category] += 1
+        passed_NC[row.agent, row.category] += row.outcome == "passed"
     return np.divide(passed_NC, total_NC, out=np.full_like(total_NC, np.nan), where=total_NC > 0)

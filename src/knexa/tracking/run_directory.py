@@ -10,16 +10,18 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from knexa.errors import UserError
 from knexa.tracking import files
 from knexa.tracking.checkpoints import Checkpoints
 from knexa.tracking.environment import describe_environment, now
-from knexa.tracking.files import Row
+from knexa.tracking.rows import SCHEMA_VERSION, Row, RowsName, SampleRow, Summary
+from knexa.tracking.schema import ShapeError, as_document, decode, encode
 
-RowsName = Literal["rounds", "exchanges", "regret", "timings"]
+L = TypeVar("L", bound=Row)
 Status = Literal["running", "finished", "failed", "interrupted"]
 SEALED_ROWS: tuple[RowsName, ...] = ("rounds", "exchanges", "regret")
 """What checkpoints vouch for: timings are never equal, and nothing rests on them."""
@@ -119,13 +121,38 @@ class RunDirectory:
 
     # Rows
 
-    def append(self, name: RowsName, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append rows, one JSON object a line, keys in the given order; NaN becomes null."""
-        files.append_rows(self.rows_path(name), rows)
+    def append(self, rows: Iterable[L]) -> list[L]:
+        """Append rows of one kind to their file; return them as a reader finds them: NaN is None.
 
-    def read_rows(self, name: RowsName) -> list[Row]:
-        """Return all complete rows of a JSONL file, none if it does not exist."""
-        return files.read_rows(self.rows_path(name))
+        Raises:
+            ShapeError: A row does not hold what its class says; nothing has been written.
+        """
+        given = list(rows)
+        if not given:
+            return []
+        kind, lines = type(given[0]), [encode(row) for row in given]
+        read = [decode(kind, line) for line in lines]
+        files.append_lines(self.rows_path(kind.FILE), lines)
+        return read
+
+    def read_rows(self, kind: type[L]) -> list[L]:
+        """Return all complete rows of a JSONL file, none if it does not exist.
+
+        Raises:
+            UserError: A row is damaged, or of another version of the package.
+        """
+        path = self.rows_path(kind.FILE)
+        try:
+            return files.read_rows(path, partial(decode, kind))
+        except ShapeError as error:
+            raise self._of_another_version(path, error) from error
+
+    def _of_another_version(self, path: Path, what: object) -> UserError:
+        wrote = self.read_environment().get("packages", {}).get("knexa", "of unknown version")
+        return UserError(
+            f"{path}: {what}; the run was written by knexa {wrote}, with other tables than this "
+            "version's: read it with that version, or run it again with rerun=true"
+        )
 
     def truncate_after(self, round: int) -> None:
         """Drop every row of a later round and torn last lines, in all JSONL files.
@@ -181,41 +208,56 @@ class RunDirectory:
             return dict(json.loads(self.environment.read_text()))
         return {}
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
+    def write_summary(self, summary: Summary) -> None:
         """Write summary.json, keys sorted, as a whole."""
-        files.write_atomically(self.summary, files.encode_document(summary))
+        document = as_document(summary)
+        files.write_atomically(self.summary, files.encode_document(document))
 
-    def read_summary(self) -> dict[str, Any]:
+    def read_summary(self) -> Summary:
         """Return summary.json.
 
         Raises:
-            UserError: The run has none (it did not finish).
+            UserError: The run has none (it did not finish), or it is damaged or of another version.
         """
         if not self.summary.exists():
             raise UserError(
                 f"{self.path} has no summary.json: the run did not finish; run it again"
             )
+        content = self.summary.read_bytes()
         try:
-            return dict(json.loads(self.summary.read_bytes()))
+            version = dict(json.loads(content)).get("schema_version", "of none")
+            if version != SCHEMA_VERSION:
+                what = f"schema_version is {version}, and {SCHEMA_VERSION} is read"
+                raise self._of_another_version(self.summary, what)
+            return decode(Summary, content)
+        except ShapeError as error:
+            raise self._of_another_version(self.summary, error) from error
         except (ValueError, TypeError) as error:
             raise UserError(f"{self.summary} is damaged: run it again with rerun=true") from error
 
-    def write_samples(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def write_samples(self, samples: Iterable[SampleRow]) -> None:
         """Write samples.jsonl.zst: one frame, fixed level, one thread, so its bytes are fixed."""
         import zstandard
 
-        content = b"".join(files.encode_row(row) for row in rows)
+        content = b"".join(encode(sample) for sample in samples)
         compressed = zstandard.ZstdCompressor(level=10, write_checksum=True).compress(content)
         files.write_atomically(self.samples, compressed)
 
-    def read_samples(self) -> list[Row]:
-        """Return the final completions with their outcomes, none if the file does not exist."""
+    def read_samples(self) -> list[SampleRow]:
+        """Return the final completions with their outcomes, none if the file does not exist.
+
+        Raises:
+            UserError: They are of another version of the package.
+        """
         import zstandard
 
         if not self.samples.exists():
             return []
         content = zstandard.ZstdDecompressor().decompress(self.samples.read_bytes())
-        return [json.loads(line) for line in content.splitlines()]
+        try:
+            return [decode(SampleRow, line) for line in content.splitlines()]
+        except ShapeError as error:
+            raise self._of_another_version(self.samples, error) from error
 
     # Checkpoints and the end
 

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from knexa.tracking.console import Console
-from knexa.tracking.files import is_disk_full, plain
+from knexa.tracking.files import is_disk_full
 from knexa.tracking.info import ClosingInfo, RoundInfo, RunInfo, StartInfo
 from knexa.tracking.loggers import Logger
-from knexa.tracking.metrics import ROUND_FILES, RunMetrics, replay
+from knexa.tracking.metrics import RunMetrics, replay
 from knexa.tracking.plots import draw_plots
-from knexa.tracking.run_directory import RowsName, RunDirectory
+from knexa.tracking.rows import ExchangeRow, RegretRow, RoundRow, SampleRow, Summary, TimingRow
+from knexa.tracking.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
-
-Row = Mapping[str, Any]
 
 
 class Tracker:
@@ -35,7 +34,9 @@ class Tracker:
         self._num_rounds = 0
         self.round = 0
         self._metrics = RunMetrics()
-        self._rows: dict[RowsName, list[Row]] = {}
+        self._rounds: list[RoundRow] = []
+        self._exchanges: list[ExchangeRow] = []
+        self._regret: list[RegretRow] = []
 
     def start(
         self, run: RunInfo, overview: StartInfo, environment: Mapping[str, Any] | None = None
@@ -61,30 +62,30 @@ class Tracker:
         self._tell("start", lambda logger: logger.start(run))
         self.console.start(overview)
 
-    def log_rounds(self, rows: Iterable[Row]) -> None:
+    def log_rounds(self, rows: Iterable[RoundRow]) -> None:
         """Append rows to rounds.jsonl, one per agent."""
-        self._log("rounds", rows)
+        self._rounds += self.run_dir.append(rows)
 
-    def log_exchanges(self, rows: Iterable[Row]) -> None:
+    def log_exchanges(self, rows: Iterable[ExchangeRow]) -> None:
         """Append rows to exchanges.jsonl, one per directive."""
-        self._log("exchanges", rows)
+        self._exchanges += self.run_dir.append(rows)
 
-    def log_regret(self, row: Row) -> None:
+    def log_regret(self, row: RegretRow) -> None:
         """Append the row of a probed round to regret.jsonl."""
-        self._log("regret", [row])
+        self._regret += self.run_dir.append([row])
 
-    def log_timing(self, row: Row) -> None:
-        """Append a wall-clock value to timings.jsonl, the only file that has any.
+    def log_timing(self, phase: str, agent: int, seconds: float) -> None:
+        """Append a task of the round under way to timings.jsonl, the only file with clock time.
 
-        A row without a round is of the one under way (after the last one: of the final evaluation).
+        After the last round that is the final evaluation.
         """
-        self.run_dir.append("timings", [{"round": self.round, **row}])
+        row = TimingRow(round=self.round, phase=phase, agent=agent, seconds=seconds)
+        self.run_dir.append([row])
 
     def end_round(self, round: int) -> dict[str, float]:
         """Bring loggers and console up to date; return the round's metrics."""
-        metrics = self._metrics.end_round(
-            round, *(self._rows.pop(name, []) for name in ROUND_FILES)
-        )
+        metrics = self._metrics.end_round(round, self._rounds, self._exchanges, self._regret)
+        self._rounds, self._exchanges, self._regret = [], [], []
         self.round = round + 1
         self._tell("log a round", lambda logger: logger.log_round(round, metrics))
         self.console.round_done(
@@ -92,7 +93,7 @@ class Tracker:
         )
         return metrics
 
-    def finish(self, summary: Row, samples: Iterable[Row]) -> None:
+    def finish(self, summary: Summary, samples: Iterable[SampleRow]) -> None:
         """Write samples, summary and plots, close the loggers, print the table; DONE comes last."""
         self.run_dir.write_samples(samples)
         self.run_dir.write_summary(summary)
@@ -105,8 +106,8 @@ class Tracker:
             ClosingInfo(
                 run_path=self.run_dir.path,
                 summary=summary,
-                rounds=self.run_dir.read_rows("rounds"),
-                exchanges=self.run_dir.read_rows("exchanges"),
+                rounds=self.run_dir.read_rows(RoundRow),
+                exchanges=self.run_dir.read_rows(ExchangeRow),
                 plots=plots,
                 notes=[note for note in notes if note],
             )
@@ -130,11 +131,6 @@ class Tracker:
                 raise
             log.warning("the plots could not be drawn: %s: %s", type(error).__name__, error)
             return []
-
-    def _log(self, name: RowsName, rows: Iterable[Row]) -> None:
-        clean: list[Row] = [plain(row) for row in rows]  # metrics see what a later replay would
-        self.run_dir.append(name, clean)
-        self._rows.setdefault(name, []).extend(clean)
 
     def _tell(self, what: str, call: Callable[[Logger], object]) -> None:
         """Call every logger; one that fails is dropped with a warning, and the run goes on.

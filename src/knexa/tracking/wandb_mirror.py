@@ -20,7 +20,9 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from knexa.tracking.metrics import agent_names, pair_counts, replay
+from knexa.tracking.rows import ExchangeRow, RoundRow, Scores, Summary
 from knexa.tracking.run_directory import RunDirectory
+from knexa.tracking.schema import as_document
 
 SETTINGS_FILE, LOG_FILE, LOCK_FILE = "mirror.json", "mirror.log", ".mirror.lock"
 End = Literal["finished", "stopped"]
@@ -166,12 +168,12 @@ def _push_end(run: Any, run_dir: RunDirectory) -> None:
     """Push the summary, the tables and the plots of a finished run."""
     import wandb
 
-    summary, rounds = run_dir.read_summary(), run_dir.read_rows("rounds")
+    summary, rounds = run_dir.read_summary(), run_dir.read_rows(RoundRow)
     names = agent_names(rounds)
     for name, value in flat_summary(summary).items():
         run.summary[f"final/{name}"] = value
-    counts = pair_counts(run_dir.read_rows("exchanges"), len(names))
-    final = final_table(summary, names)
+    counts = pair_counts(run_dir.read_rows(ExchangeRow), len(names))
+    final = final_table(summary.scores, names)
     tables = {
         "tables/final": wandb.Table(
             columns=list(final[0]), data=[list(row.values()) for row in final]
@@ -184,37 +186,33 @@ def _push_end(run: Any, run_dir: RunDirectory) -> None:
     images = {
         f"plots/{path.stem}": wandb.Image(str(path)) for path in sorted(run_dir.plots.glob("*.png"))
     }
-    last_round = max((int(row["round"]) for row in rounds), default=0)
+    last_round = max((row.round for row in rounds), default=0)
     run.log({"round": last_round, **tables, **images})
 
 
-def flat_summary(summary: dict[str, Any]) -> dict[str, float]:
+def flat_summary(summary: Summary) -> dict[str, float]:
     """Return the summary's numbers by flat names, e.g. ``pass@1``, ``pass@1_low``."""
-    flat: dict[str, float] = {}
-    for name, value in summary.items():
-        if isinstance(value, dict) and "mean" in value:
-            flat[name] = value["mean"]
-            flat |= {f"{name}_{bound}": value[bound] for bound in ("low", "high") if bound in value}
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            flat[name] = value
-    return {name: value for name, value in flat.items() if value is not None}
+    flat = {
+        name: value
+        for name, value in as_document(summary).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    for name, score in summary.scores.named().items():
+        flat |= {name: score.mean, f"{name}_low": score.low, f"{name}_high": score.high}
+    return flat
 
 
-def final_table(summary: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
+def final_table(scores: Scores, names: list[str]) -> list[dict[str, float | str | None]]:
     """Return one row per agent with its final scores, and one with their means."""
-    scores = [name for name, value in summary.items() if _is_score(value)]
-    rows: list[dict[str, Any]] = [
-        {"agent": agent} | {name: _at(summary[name]["per_agent"], index) for name in scores}
-        for index, agent in enumerate(names)
+    named = scores.named()
+    rows: list[dict[str, float | str | None]] = [
+        {"agent": agent} | {name: _at(score.per_agent, i) for name, score in named.items()}
+        for i, agent in enumerate(names)
     ]
-    return [*rows, {"agent": "mean"} | {name: summary[name]["mean"] for name in scores}]
+    return [*rows, {"agent": "mean"} | {name: score.mean for name, score in named.items()}]
 
 
-def _is_score(value: Any) -> bool:
-    return isinstance(value, dict) and "mean" in value and "per_agent" in value
-
-
-def _at(values: list[Any], index: int) -> Any:
+def _at(values: tuple[float, ...], index: int) -> float | None:
     return values[index] if index < len(values) else None
 
 
