@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from knexa import agent, certs, cpm
-from knexa.network.terms import check_servable
+from knexa.network.compatibility import check_servable
 from knexa.party import party_settings
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")

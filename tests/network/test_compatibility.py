@@ -9,8 +9,8 @@ from trial import certificates, copy_of_certificates
 
 from knexa import agent, cpm
 from knexa.errors import UserError
+from knexa.network.compatibility import agreement, check_servable
 from knexa.network.coordinator import Coordinator
-from knexa.network.terms import agreement, check_servable
 from knexa.network.timing import MonotonicClock
 from knexa.party import party_settings
 from knexa.tracking.run_directory import RunDirectory
@@ -106,7 +106,7 @@ def test_a_matchmakers_folder_is_its_own(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="another configuration"):
             opened(tmp_path / "cpm", other)
     with RunDirectory(tmp_path / "agent") as run:
-        run.write_checkpoint(1, lambda to: (to / "work.safetensors").touch())
+        run.write_checkpoint(1, lambda to: (to / "progress.safetensors").touch())
     with pytest.raises(UserError, match="not a matchmaker's folder"):
         opened(tmp_path / "agent")
 

@@ -14,11 +14,11 @@ from knexa.errors import UserError
 from knexa.exchange.protocols import AKD
 from knexa.matchmaking.base import Directive
 from knexa.matchmaking.rewards import LocalLoss
-from knexa.network.llm_work import LLMWork
-from knexa.network.packages import Assignment
+from knexa.network.llm_backend import LLMBackend
+from knexa.network.packages import NamedDirective
 from knexa.tracking.run_directory import RunDirectory
 
-LESSON = Assignment(id="r1-0", teacher="a0", student="a1", address="", round=1)
+LESSON = NamedDirective(id="r1-0", teacher="a0", student="a1", address="", round=1)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ class Party:
         self._folder = RunDirectory(folder).acquire()
 
     def __getattr__(self, step: str) -> Any:
-        work = LLMWork(
+        work = LLMBackend(
             self._world.session,
             self._index,
             profile=Paper32(),
@@ -115,7 +115,7 @@ def test_a_hostile_teachers_counts_are_held_to_what_is_plausible(
 
 def test_a_repeated_lesson_is_of_the_state_before_learning(world: Any, tmp_path: Path) -> None:
     first, second = (Party(world, index, tmp_path / str(index)) for index in (0, 1))
-    back = Assignment(id="r1-1", teacher="a1", student="a0", address="", round=1)
+    back = NamedDirective(id="r1-1", teacher="a1", student="a0", address="", round=1)
     for party in (first, second):
         party.prepare(1, {})
     package = first.teach(LESSON)
