@@ -1,4 +1,4 @@
-"""Where the parties of a test live: network namespaces with addresses of their own, or loopback."""
+"""Where the members of a test live: network namespaces with addresses of their own, or loopback."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ class Loopback:
         self.addresses = dict.fromkeys(names, LOOPBACK)
 
     def command(self, name: str) -> list[str]:
-        """Return what a party's command begins with."""
+        """Return what a member's command begins with."""
         return []
 
     def close(self) -> None:
@@ -28,7 +28,7 @@ class Loopback:
 
 
 class Namespaces(Loopback):
-    """A namespace for each party, on one bridge with the test itself at ``here``."""
+    """A namespace for each member, on one bridge with the test itself at ``here``."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
@@ -54,7 +54,7 @@ class Namespaces(Loopback):
             raise
 
     def command(self, name: str) -> list[str]:
-        """Return what a party's command begins with."""
+        """Return what a member's command begins with."""
         return ["ip", "netns", "exec", self._spaces[name]]
 
     def close(self) -> None:

@@ -68,7 +68,7 @@ def reward(directive_id: str) -> float:
     return float(derive_rng(1, "reward", directive_id).normal(0.0, 0.1))
 
 
-class Town:
+class Harness:
     """A coordinator and what is on its disk."""
 
     def __init__(self, *, mutual: bool = False, **changes: Any) -> None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
-from rounds import Town, profile, reward
+from rounds import Harness, profile, reward
 from trial import identity
 
 from knexa.errors import UserError
@@ -135,9 +135,9 @@ class Network:
     """A matchmaker and its agents; a context manager."""
 
     def __init__(self, **changes: Any) -> None:
-        self.town = Town(**changes)
+        self.harness = Harness(**changes)
         self.clock = MonotonicClock()
-        self.town.clock = self.clock.now  # type: ignore[assignment]
+        self.harness.clock = self.clock.now  # type: ignore[assignment]
         self.refusals, self.stack, self.port = Refusals(), ExitStack(), 0
         self.start_matchmaker()
 
@@ -150,15 +150,15 @@ class Network:
 
     def start_matchmaker(self) -> None:
         """Start a matchmaker on what the one before has saved."""
-        town = self.town
+        harness = self.harness
         if self.port:  # a process that has ended writes nothing more
             self.service.stop()
-        state = town.saved
-        town.coordinator = town._new()
+        state = harness.saved
+        harness.coordinator = harness._new()
         if state:
-            town.restart()
+            harness.restart()
         me = identity(MATCHMAKER)
-        self.service = MatchmakerService(town.coordinator, me, self.clock)
+        self.service = MatchmakerService(harness.coordinator, me, self.clock)
         # The port of a server that has ended in this process is free a moment later.
         self.server = QUICK.retry(
             lambda: RpcServer(

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from rounds import Town
+from rounds import Harness
 from small_network import TIMEOUTS, ToyBackend
 from trial import copy_of_certificates, identity
 
@@ -40,13 +40,13 @@ class Wire:
     """A matchmaker as a client sees it; what it is asked is written down."""
 
     def __init__(self, me: Identity) -> None:
-        self.town, self.clock, self.asked = Town(), MonotonicClock(), list[str]()
+        self.harness, self.clock, self.asked = Harness(), MonotonicClock(), list[str]()
         self.before: Callable[[str], None] = lambda method: None
         self.become(me)
 
     def become(self, me: Identity) -> None:
         """Let a process with another certificate go on with the rounds."""
-        self.service = MatchmakerService(self.town.coordinator, me, self.clock)
+        self.service = MatchmakerService(self.harness.coordinator, me, self.clock)
 
     def call(self, method: str, request: Any, timeout_s: float) -> Any:
         self.asked.append(method)
@@ -168,19 +168,19 @@ def test_an_own_list_that_is_just_being_copied_ends_nothing(
 
 def test_a_process_that_was_cut_off_does_not_put_out_a_newer_one(alone: Alone) -> None:
     def replaced_meanwhile() -> None:
-        alone.wire.town.register("a0", incarnation="newer")
+        alone.wire.harness.register("a0", incarnation="newer")
         raise AwayError
 
     alone.at(1, replaced_meanwhile)
     with pytest.raises(UserError, match="a newer process speaks for a0"):
         alone.loop().run(alone.stop)
-    assert alone.wire.town.coordinator.members["a0"].incarnation == "newer"
+    assert alone.wire.harness.coordinator.members["a0"].incarnation == "newer"
 
 
 def test_what_was_learned_is_reported_after_a_restart_before_all_else(alone: Alone) -> None:
     alone.backend.pending = "r1-0", StudentReport(outcome="learned", reward=0.1)
-    alone.wire.town.register("a0")
-    alone.wire.town.coordinator.members["a0"].learned = "r1-0"
+    alone.wire.harness.register("a0")
+    alone.wire.harness.coordinator.members["a0"].learned = "r1-0"
     alone.at(1, alone.stop.set)
     alone.loop().run(alone.stop)
     assert alone.wire.asked[:3] == ["Register", "SubmitFeedback", "Await"]

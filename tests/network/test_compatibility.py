@@ -1,4 +1,4 @@
-"""What separate parties agree on before they meet, and what they cannot do at all."""
+"""What separate members agree on before they meet, and what they cannot do at all."""
 
 import argparse
 import sys

@@ -22,7 +22,7 @@ def test_rounds_over_the_network_are_those_of_one_process() -> None:
         agents = [Agent(network, name, forwarded=True).start() for name in NAMES]
         for agent in agents:
             agent.join()
-        assert told(network.town.rows) == expected_rows()
+        assert told(network.harness.rows) == expected_rows()
         assert network.service.tick()
         assert network.server.counts() == {}
         learned = sorted(id_ for agent in agents for id_ in agent.backend.learned)
@@ -42,7 +42,7 @@ def test_both_of_a_pair_may_teach_each_other() -> None:
         agents = [Agent(network, name).start() for name in NAMES]
         for agent in agents:
             agent.join()
-        assert told(network.town.rows) == expected_rows(mutual=True)
+        assert told(network.harness.rows) == expected_rows(mutual=True)
         assert [len(agent.backend.learned) for agent in agents] == [3, 3, 3, 3]
 
 
@@ -65,7 +65,7 @@ def test_a_restarted_matchmaker_goes_on_where_it_was() -> None:
         for agent in agents:
             agent.join()
         assert restarted == [1, 2, 3]
-        assert told(network.town.rows) == expected_rows()
+        assert told(network.harness.rows) == expected_rows()
 
 
 @pytest.mark.parametrize("when", ["before learning", "after learning", "before the verdict"])
@@ -110,7 +110,7 @@ def test_a_killed_agent_comes_back_and_the_rounds_are_the_same(when: str) -> Non
         agents[victim.name] = Agent(network, victim.name, victim.backend).start()
         for agent in agents.values():
             agent.join()
-        assert told(network.town.rows) == expected_rows()
+        assert told(network.harness.rows) == expected_rows()
         learned = sorted(id_ for agent in agents.values() for id_ in agent.backend.learned)
         assert learned == sorted(row[0] for row in expected_rows())
 
@@ -132,12 +132,12 @@ def test_a_link_that_is_cut_costs_the_round_of_its_pair_alone() -> None:
             agent.start()
         for agent in agents.values():
             agent.join()
-        lost = [row for row in network.town.rows if row["outcome"] == "lost"]
+        lost = [row for row in network.harness.rows if row["outcome"] == "lost"]
         assert all(row["students"] == [student] for row in lost)
         assert (1, [student]) in [(row["round"], row["students"]) for row in lost]
-        kept = [row for row in network.town.rows if row["round"] == 1 and row not in lost]
+        kept = [row for row in network.harness.rows if row["round"] == 1 and row not in lost]
         assert [row["outcome"] for row in kept] == ["delivered"]
-        assert network.town.coordinator.phase == "finished"
+        assert network.harness.coordinator.phase == "finished"
 
 
 def test_an_agent_stays_as_it_was_where_its_directive_was_given_up() -> None:
@@ -146,7 +146,7 @@ def test_an_agent_stays_as_it_was_where_its_directive_was_given_up() -> None:
         slow = threading.Event()
 
         def wait(directive: NamedDirective) -> None:
-            while not network.town.rows:
+            while not network.harness.rows:
                 network.service.tick()
                 slow.wait(0.05)
 
@@ -155,6 +155,6 @@ def test_an_agent_stays_as_it_was_where_its_directive_was_given_up() -> None:
             agent.start()
         for agent in agents:
             agent.join()
-        assert {row["outcome"] for row in network.town.rows} == {"lost"}
+        assert {row["outcome"] for row in network.harness.rows} == {"lost"}
         assert [agent.backend.learned for agent in agents] == [[], [], [], []]
         assert all(isinstance(agent.backend, ToyBackend) for agent in agents)

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from rounds import Town, profile
+from rounds import Harness, profile
 from small_network import QUICK
 from trial import copy_of_certificates, days_ago, identity
 
@@ -44,8 +44,12 @@ class Served:
     """A matchmaker on loopback, its certificates in a folder that the test may change."""
 
     def __init__(self, folder: Path) -> None:
-        self.me, self.town, self.clock = identity(MATCHMAKER, folder), Town(), MonotonicClock()
-        self.service = MatchmakerService(self.town.coordinator, self.me, self.clock)
+        self.me, self.harness, self.clock = (
+            identity(MATCHMAKER, folder),
+            Harness(),
+            MonotonicClock(),
+        )
+        self.service = MatchmakerService(self.harness.coordinator, self.me, self.clock)
         self.server = RpcServer(
             self.me,
             "127.0.0.1:0",
@@ -136,7 +140,7 @@ def test_strangers_do_not_get_past_the_handshake(
         with pytest.raises(grpc.RpcError) as caught:
             call(registration("a0"), timeout=CALL_S)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert served.town.coordinator.members == {}
+    assert served.harness.coordinator.members == {}
     assert set(served.server.counts()) == {"handshake"}
 
 
@@ -165,7 +169,7 @@ def test_who_calls_while_the_list_is_being_copied_is_asked_to_come_again(
         served.call(identity("a0"), "Register", registration("a0"))
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert is_transient(caught.value)
-    assert served.town.coordinator.members == {}
+    assert served.harness.coordinator.members == {}
     file.write_bytes(good)
     served.call(identity("a0"), "Register", registration("a0"))
     assert served.server.counts() == {"no list": 1}
@@ -177,7 +181,7 @@ def test_nobody_registers_or_answers_as_another(served: Served) -> None:
     with pytest.raises(RemoteRefusalError, match="roster"):
         served.call(identity(MATCHMAKER), "Register", registration(MATCHMAKER))
     assert served.server.counts() == {"identity": 2}
-    assert served.town.coordinator.members == {}
+    assert served.harness.coordinator.members == {}
 
 
 @pytest.mark.parametrize(
@@ -223,7 +227,7 @@ def test_one_member_cannot_keep_everybody_else_waiting(served: Served) -> None:
     for name in ("a0", "a1"):
         served.call(identity(name), "Register", registration(name))
     status = messages.Status(incarnation=INCARNATION, wait_s=20.0, prepared_round=1)
-    served.town.coordinator.members["a0"].prepared_round = 1
+    served.harness.coordinator.members["a0"].prepared_round = 1
     address = f"127.0.0.1:{served.server.port}"
     with RpcClient(identity("a0"), address, MATCHMAKER, "Matchmaker") as greedy:
         asked = [
@@ -272,7 +276,7 @@ def test_calls_that_say_nothing_are_asked_who_they_are(served: Served) -> None:
 def test_a_matchmaker_that_stops_decides_nothing_more(served: Served) -> None:
     for name in ("a0", "a1"):
         served.call(identity(name), "Register", registration(name))
-    coordinator = served.town.coordinator
+    coordinator = served.harness.coordinator
     coordinator.members["a0"].prepared_round = 1
     asked = messages.Status(incarnation=INCARNATION, wait_s=20.0, prepared_round=1)
     told: list[Exception] = []

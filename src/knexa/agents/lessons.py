@@ -18,8 +18,8 @@ from knexa.agents.session import Session
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import SoftTargets, answer_logits, cosines, pooled_states
 from knexa.data.problem import Problem
-from knexa.engine.parcels import HasLarge
-from knexa.engine.pausing import pausing
+from knexa.engine.object_refs import HasLarge
+from knexa.engine.two_step import two_step
 from knexa.evaluation import Outcome
 from knexa.exchange.ensemble import mean_one
 from knexa.exchange.package import KnowledgePackage, PackageError, TextItem, decode, encode
@@ -282,7 +282,7 @@ def prompt_batch(
 # Receiving
 
 
-@pausing
+@two_step
 def receive(session: Session, lesson: Lesson, round_number: int) -> Generator[None, None, Received]:
     """Read, vet and, where the protocol verifies, run what a teacher sent.
 

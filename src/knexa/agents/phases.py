@@ -17,7 +17,7 @@ from knexa.agents.scoring import refuse_divergence, skills, validation_loss
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState
 from knexa.agents.training import FitReport
-from knexa.engine.pausing import pausing
+from knexa.engine.two_step import two_step
 from knexa.exchange.protocols import Distillation, FedAvg
 from knexa.seeding import derive_seed
 
@@ -84,7 +84,7 @@ def _measure_privately(session: Session, state: AgentState, report: FitReport) -
     )
 
 
-@pausing
+@two_step
 def evaluate(session: Session, state: AgentState) -> Generator[None, None, dict[str, Any]]:
     """Return the greedy score on the global test set, for the report alone."""
     problems = session.benchmark.test
@@ -93,7 +93,7 @@ def evaluate(session: Session, state: AgentState) -> Generator[None, None, dict[
     return asdict(solve.score(session, problems, answers))
 
 
-@pausing
+@two_step
 def answer_finally(
     session: Session, state: AgentState
 ) -> Generator[None, None, list[dict[str, Any]]]:

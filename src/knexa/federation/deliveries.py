@@ -15,7 +15,7 @@ from knexa.agents.lessons import Lesson, Received, receive, teach
 from knexa.agents.scoring import Gauge, pool_limits, score_pool
 from knexa.agents.session import Session
 from knexa.agents.state import AgentState, KeptText
-from knexa.engine.parcels import opened
+from knexa.engine.object_refs import fetched
 from knexa.exchange.ensemble import (
     Candidate,
     average_distributions,
@@ -104,7 +104,7 @@ def deliver_together(
     """Return what the teachers bring as one, by a protocol that does not teach in pairs."""
     lessons = hall.lessons(round_number, teachers)
     # The server that puts them together reads them here.
-    taught = [(lessons[teacher][0], opened(lessons[teacher][1])) for teacher in teachers]
+    taught = [(lessons[teacher][0], fetched(lessons[teacher][1])) for teacher in teachers]
     match hall.session.protocol:
         case Ensemble():
             return _ensemble(hall, round_number, teachers, students, taught)

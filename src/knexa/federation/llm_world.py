@@ -23,7 +23,7 @@ from knexa.agents.session import Session
 from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import FitReport
 from knexa.engine.local import Pool
-from knexa.engine.parcels import opened, stand_in
+from knexa.engine.object_refs import bytes_or_digest, fetched
 from knexa.exchange.package import decode
 from knexa.federation.deliveries import Delivery, deliver_together, of_lesson
 from knexa.federation.world import Exchange, Package
@@ -116,7 +116,10 @@ class LLMWorld:
             self._generated[teacher] = lessons[teacher].tokens_generated
         return {
             teacher: Package(
-                parts=(stand_in(lessons[teacher].text), stand_in(lessons[teacher].tensors)),
+                parts=(
+                    bytes_or_digest(lessons[teacher].text),
+                    bytes_or_digest(lessons[teacher].tensors),
+                ),
                 kilobytes=lessons[teacher].kilobytes,
                 tokens_generated=lessons[teacher].tokens_generated,
                 items_sent=lessons[teacher].items_sent,
@@ -391,10 +394,10 @@ class LLMWorld:
         """
         (folder / "agents").mkdir()
         for state in self.states:
-            save_state(folder / "agents" / f"{state.index}.safetensors", opened(state))
+            save_state(folder / "agents" / f"{state.index}.safetensors", fetched(state))
         speaker = self.session.liars.speaker
         spoken = {
-            str(agent): _plain(opened(lesson))
+            str(agent): _plain(fetched(lesson))
             for agent, (lesson, _) in sorted(self._lessons.items())
             if speaker(agent) != agent
         }
