@@ -70,8 +70,7 @@ class Coordinator:
         """Register an agent, or a restarted process of one.
 
         Raises:
-            RefusedError: It is not on the roster, is configured differently, or its profile is
-                invalid.
+            RefusedError: It is not on the roster, is configured otherwise, or its profile is bad.
         """
         self._check_known(name)
         if agreement != self.config.agreement:
@@ -102,13 +101,7 @@ class Coordinator:
     def order(
         self, name: str, incarnation: str, prepared_round: int, received: Sequence[str]
     ) -> Order:
-        """Return what the agent is to do next.
-
-        Args:
-            name: The agent.
-            incarnation: The identifier of its process.
-            prepared_round: The last round that it has updated for.
-            received: Directives whose package it holds.
+        """Return the agent's next order, given what it has done.
 
         Raises:
             RefusedError: It has not registered, or a newer process of it has.

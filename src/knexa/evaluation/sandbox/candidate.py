@@ -83,12 +83,11 @@ def _warm_up() -> None:
     code = marshal.dumps(compile("def answer(*items): return [*items]", "<warm-up>", "exec"))
     values: tuple[Any, ...] = (1, "a", (1.5, [{2: {3}}]), None)
     call = {"do": "call", "name": "answer", "args": codec.encode(values, _refuse)}
+    load = {"codes": [code], "source": None, "classes": []}
     call["kwargs"] = codec.encode({}, _refuse)
     program = _Program(theirs, 1 << 16)
     for index in range(100):
-        codec.send_request(
-            ours, call if index else {"codes": [code], "source": None, "classes": []}
-        )
+        codec.send_request(ours, call if index else load)
         program.serve_one()
         codec.receive(ours)
     del sys.modules["candidate"]
@@ -157,9 +156,7 @@ class _ForkServer:
         channel.close()
         report = self._watch(pid, limits)
         report["clean"] = self._clean(pid)
-        if not self._control.recv(
-            1
-        ):  # the verifier's signal, which may come after the program's end
+        if not self._control.recv(1):  # the verifier's signal may come after the program's end
             raise EOFError
         self._control.send(json.dumps(report).encode())
 
@@ -224,11 +221,8 @@ class _ForkServer:
             except OSError:
                 os.chmod(self._folder, 0o700)  # noqa: PTH101
                 scratch.remove(self._folder)
-            return (
-                self._root_state() == self._initial_state
-                and self._is_last(pid)
-                and self._make_folder()
-            )
+            is_clean = self._root_state() == self._initial_state and self._is_last(pid)
+            return is_clean and self._make_folder()
         except OSError:
             return False
 

@@ -23,17 +23,8 @@ import types
 import warnings
 from typing import Any
 
-from . import codec, kernel, layers, scratch
-from .program_run import (
-    MAX_PARSED,
-    MODULE,
-    JobEnded,
-    ProgramRun,
-    SandboxLostError,
-    SandboxProcess,
-    printable,
-    proxy,
-)
+from . import codec, kernel, layers, program_run, scratch
+from .program_run import MODULE, JobEnded, ProgramRun, SandboxLostError, SandboxProcess, proxy
 
 _MAX_SOURCE = 1 << 20
 
@@ -71,7 +62,7 @@ def _compile_program(source: str) -> bytes | None:
 
     Compiling is not limited here, so a long source is compiled under the program's limits.
     """
-    if len(source) > MAX_PARSED:
+    if len(source) > program_run.MAX_PARSED:
         return None
     with contextlib.suppress(RecursionError, MemoryError, OverflowError):
         return _marshalled(compile(source, "<candidate>", "exec", dont_inherit=True))
@@ -112,7 +103,7 @@ def verify(server: SandboxProcess, job: dict[str, Any]) -> dict[str, Any]:
     try:
         code = _compile_program(job["program"])
     except (SyntaxError, ValueError) as error:
-        return {"outcome": "syntax_error", "detail": printable(str(error)[:200])}
+        return {"outcome": "syntax_error", "detail": program_run.printable(str(error)[:200])}
     run = ProgramRun(server, job)
     try:
         _judge(run, job, code)
