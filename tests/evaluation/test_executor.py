@@ -356,8 +356,8 @@ def test_missing_layers_are_said_loudly_and_once(caplog: pytest.LogCaptureFixtur
     reply = {"layers": ["resource-limits", "landlock-1"], "refused": {"seccomp": "no such call"}}
     with caplog.at_level(logging.WARNING):
         executor = Executor(limits=QUICK)
-        executor._note_layers(reply)
-        executor._note_layers(reply)
+        executor._record_layers(reply)
+        executor._record_layers(reply)
     assert caplog.text.count("CAN REACH THE NETWORK") == 1
     assert caplog.text.count("GENERATED PROGRAMS RUN without network-namespace") == 1
     assert "no such call" in caplog.text

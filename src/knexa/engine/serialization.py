@@ -41,7 +41,7 @@ def timed_first_step(
             cause = type(error)(str(error))
         # Outside of the except block, where the traceback no longer holds the phase's tensors.
         if not getattr(context, "make_room", lambda: False)():
-            raise MachineError(_lower(phase)) from cause
+            raise MachineError(_out_of_memory_text(phase)) from cause
         log.info("the GPU's memory ran out during %s: other backbones make room", phase.__name__)
 
 
@@ -57,7 +57,7 @@ def _is_accelerator_full(error: Exception) -> bool:
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
-def _lower(phase: Callable[..., Any]) -> str:
+def _out_of_memory_text(phase: Callable[..., Any]) -> str:
     return (
         f"the GPU's memory ran out during {phase.__name__}: lower training.batch_size (and raise "
         "training.accumulate by as much), evaluation.batch_size or training.max_length, or give "

@@ -148,14 +148,14 @@ class AgentLoop:
         It is unknown at first, after a lost connection, and when the certificate has expired or
         was revoked, since it may have been renewed.
         """
-        if self._is_connected and self._holds(self._certificate):
+        if self._is_connected and self._is_valid(self._certificate):
             return
         if self._certificate is not None:
             # Registering would displace a newer process of this agent; a heartbeat is refused.
             self._matchmaker.call("Beat", self._heartbeat(), _CALL_S)
         self._register()
 
-    def _holds(self, certificate: bytes | None) -> bool:
+    def _is_valid(self, certificate: bytes | None) -> bool:
         try:
             self._identity.check(certificate or b"")
         except RefusedError:

@@ -44,10 +44,10 @@ class Identity:
     ca: x509.Certificate
     folder: Path
     now: Now = utc_now
-    _lists: "_Lists" = field(init=False, repr=False)
+    _revocations: "_RevocationList" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_lists", _Lists(self.folder / LIST, self.ca))
+        object.__setattr__(self, "_revocations", _RevocationList(self.folder / LIST, self.ca))
 
     @property
     def certificate_der(self) -> bytes:
@@ -90,7 +90,7 @@ class Identity:
             raise RefusedError("certificate", "an authority's own certificate is no member's")
         if not _is_valid(certificate, self.now()):
             raise RefusedError("certificate", f"{name}'s is not valid at this time")
-        self._lists.check(certificate.serial_number, name, self.now)
+        self._revocations.check(certificate.serial_number, name, self.now)
         return name, certificate
 
     def check_signature(self, der: bytes, name: str, signature: bytes, message: bytes) -> None:
@@ -140,7 +140,7 @@ def load_identity(folder: Path, name: str, *, now: Now = utc_now) -> Identity:
     return identity
 
 
-class _Lists:
+class _RevocationList:
     """The newest list of revoked members; read again when its file changes."""
 
     def __init__(self, path: Path, ca: x509.Certificate) -> None:

@@ -73,7 +73,7 @@ class LLMBackend:
         self._taught: dict[str, dict[str, Any]] = {}
         self._packages: dict[str, bytes] = {}
         self._noted: list[str] = []
-        self._shown: list[float] = []
+        self._last_profile: list[float] = []
         self.prepared_round = 0
         member = session.roster.agents[index]
         self._owner = {
@@ -84,14 +84,14 @@ class LLMBackend:
         checkpoint = folder.rewind()
         if checkpoint is None:
             self.state = phases.start(session, index)
-            self._shown = self._features(0)
+            self._last_profile = self._features(0)
             self._save()
         else:
             self._load(checkpoint[1])
 
     def first_profile(self) -> list[float]:
         """Return the profile that was sent last."""
-        return self._shown
+        return self._last_profile
 
     def prepare(self, round_number: int, results: Results) -> tuple[list[float], Sequence[str]]:
         """Record results, update, measure and return the profile; once a round.
@@ -109,7 +109,7 @@ class LLMBackend:
             self._note(results)
             self._packages.clear()
             self.state, report = phases.update_locally(self._session, self.state, round_number)
-            self._shown, self.prepared_round = self._features(round_number), round_number
+            self._last_profile, self.prepared_round = self._features(round_number), round_number
             history = self.state.history
             self._folder.append(
                 "rounds",
@@ -127,7 +127,7 @@ class LLMBackend:
                 ],
             )
             self._save()
-        return self._shown, self._noted
+        return self._last_profile, self._noted
 
     def _spent(self) -> dict[str, Any]:
         """Return the privacy budget spent by training so far; empty without DP training."""
@@ -265,7 +265,7 @@ class LLMBackend:
             {
                 "owner": self._owner,
                 "prepared_round": self.prepared_round,
-                "profile": self._shown,
+                "profile": self._last_profile,
                 "noted": self._noted,
                 "taught": self._taught,
                 "packages": {
@@ -281,7 +281,7 @@ class LLMBackend:
         self._check_owner(progress.get("owner", {}))
         self.state = load_state(folder / _AGENT)
         self.prepared_round = int(progress["prepared_round"])
-        self._shown, self._noted = list(progress["profile"]), list(progress["noted"])
+        self._last_profile, self._noted = list(progress["profile"]), list(progress["noted"])
         self._taught = dict(progress["taught"])
         self._packages = {id_: data.tobytes() for id_, data in progress["packages"].items()}
         if progress["pending"] is not None:

@@ -99,7 +99,7 @@ class Executor:
             self._wait_for(list(self._jobs))  # a verifier answers in order
             verifier = self._verifier(0)
             codec.send(verifier.channel, {})
-            self._note_layers(codec.receive(verifier.channel))
+            self._record_layers(codec.receive(verifier.channel))
         return self._layers or ()
 
     @property
@@ -182,13 +182,13 @@ class Executor:
             if is_answered or verifier.is_overdue:
                 self._take(verifier, is_answered=is_answered)
         for slot in range(self.num_workers):
-            self._hand_out(slot)
+            self._feed(slot)
         self._queue_ahead()
 
     def _take(self, verifier: Verifier, *, is_answered: bool) -> None:
         try:
             reply = verifier.reply(is_answered=is_answered)
-            self._note_layers(reply)
+            self._record_layers(reply)
         except BaseException:  # half a message may have been read, or a layer is missing
             self._abandon(verifier)
             raise
@@ -211,7 +211,7 @@ class Executor:
             if (key := keys.pop()) not in self._waiting:
                 self._waiting.appendleft(key)
 
-    def _hand_out(self, slot: int) -> None:
+    def _feed(self, slot: int) -> None:
         """Give waiting programs to the slot's verifier if it is idle or worth starting."""
         if slot == len(self._verifiers):
             if len(self._jobs) - len(self._replies) <= slot * _PROGRAMS_PER_VERIFIER:
@@ -265,7 +265,7 @@ class Executor:
             self._verifiers[slot] = Verifier()
         return self._verifiers[slot]
 
-    def _note_layers(self, reply: Reply) -> None:
+    def _record_layers(self, reply: Reply) -> None:
         """Warn once of missing layers; a strict executor raises instead."""
         if not reply.get("layers") or (self._layers is not None and not self.is_strict):
             return
