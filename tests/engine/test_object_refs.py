@@ -1,4 +1,4 @@
-"""What stays in an object store, without one: a dictionary of packed values stands in for it."""
+"""Object references, with a dictionary of pickled values in place of an object store."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar

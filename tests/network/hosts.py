@@ -1,4 +1,4 @@
-"""Where the members of a test live: network namespaces with addresses of their own, or loopback."""
+"""Hosts of a test's members: network namespaces with addresses of their own, or loopback."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ def _ip(*arguments: str) -> None:
 
 
 class Loopback:
-    """Everybody on one address."""
+    """All members on one address."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.here = LOOPBACK
@@ -24,7 +24,7 @@ class Loopback:
         return []
 
     def close(self) -> None:
-        """Take down what was put up."""
+        """Remove what was set up."""
 
 
 class Namespaces(Loopback):

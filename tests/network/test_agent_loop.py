@@ -1,4 +1,4 @@
-"""What an agent asks of its matchmaker's certificate, and how it ends; no sockets."""
+"""The agent's loop without sockets: checks of the matchmaker's certificate, and its ends."""
 
 import threading
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from knexa.network.transport import RemoteRefusalError
 
 
 class AwayError(grpc.RpcError):
-    """A call that did not get through."""
+    """A call that failed in transport."""
 
     def code(self) -> Any:
         return grpc.StatusCode.UNAVAILABLE
@@ -37,7 +37,7 @@ class AwayError(grpc.RpcError):
 
 
 class Wire:
-    """A matchmaker as a client sees it; what it is asked is written down."""
+    """A matchmaker as a client sees it; records its calls."""
 
     def __init__(self, me: Identity) -> None:
         self.harness, self.clock, self.asked = Harness(), MonotonicClock(), list[str]()

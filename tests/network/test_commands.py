@@ -1,4 +1,4 @@
-"""What is wrong with a member's command, or with its machine, is one line with the fix."""
+"""Errors in a command, or of the machine, are one line with the fix."""
 
 import argparse
 import errno

@@ -1,4 +1,4 @@
-"""What separate members agree on before they meet, and what they cannot do at all."""
+"""What organisations must configure alike, and which configurations are refused."""
 
 import argparse
 import sys

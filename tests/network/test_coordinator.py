@@ -1,4 +1,4 @@
-"""Rounds over a network: who is waited for, who is not, and what a restart remembers."""
+"""The coordinator's rounds: which agents are waited for, and what survives a restart."""
 
 import pytest
 from rounds import Harness, expected_rows, profile, reward, told

@@ -1,4 +1,4 @@
-"""The real thing: seven processes, mutual TLS, kills, and a link that is cut.
+"""Seven real processes with mutual TLS, kills, and a connection that is cut.
 
 Each has a network namespace and an address of its own where the machine grants that, which the
 test's id says; else all are on loopback.
@@ -30,7 +30,7 @@ AGENTS = ("qwen2-a", "gpt2-a", "bloom", "neox", "qwen2-b", "gpt2-b")
 OVERRIDES = (*whole_runs.SMALL, "regret=none", "federation.num_rounds=3")
 WAIT_S = 240.0
 PACKAGE_S = "45"
-"""Long beside a lesson on a busy machine; the one lost package is waited for so long."""
+"""Longer than learning takes on a busy machine; also the wait for the one lost package."""
 
 
 def free_ports(number: int) -> list[int]:

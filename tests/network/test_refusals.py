@@ -1,4 +1,4 @@
-"""Whoever is not who it should be, and whatever is not as it was sent: refused, and counted."""
+"""Unknown callers and manipulated packages are refused and counted."""
 
 import threading
 from collections.abc import Callable, Iterator
