@@ -105,7 +105,7 @@ class HeartbeatPolicy:
 class Liveness:
     """When each member was last heard from, and when it is taken for dead."""
 
-    _NUM_KEPT, _MIN_INTERVALS = 32, 5
+    _NUM_KEPT, _NUM_NEEDED = 32, 5
 
     def __init__(self, policy: HeartbeatPolicy) -> None:
         self.policy = policy
@@ -129,7 +129,7 @@ class Liveness:
         policy, intervals = self.policy, self._intervals[name]
         shortest = policy.min_intervals * policy.beat_every_s
         longest = policy.max_intervals * policy.beat_every_s
-        if len(intervals) < self._MIN_INTERVALS:
+        if len(intervals) < self._NUM_NEEDED:
             return longest / 2  # too few intervals for a median
         median = statistics.median(intervals)
         deviation = statistics.median(abs(value - median) for value in intervals)
