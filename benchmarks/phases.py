@@ -36,6 +36,8 @@ from processor import processor_seconds
 
 from knexa.cli.commands import run_command_line
 from knexa.engine import packing
+from knexa.app import run_command_line
+from knexa.engine import serialization
 
 
 class Recorder:
@@ -53,7 +55,7 @@ class Recorder:
         from knexa.agents import learning, solve
         from knexa.backbones.load import adapter_state
 
-        to_pause, rest = packing.timed_to_pause, packing.timed_rest
+        first_step, second_step = serialization.timed_first_step, serialization.timed_second_step
         fit, answer = learning.fit, solve.generate
         loaded: list[Any] = []
 
@@ -61,11 +63,11 @@ class Recorder:
             self.phase = phase.__name__
             self.calls[self.phase] += 1
             with self._recorded():
-                return to_pause(phase, context, task)
+                return first_step(phase, context, task)
 
         def record_rest(begun: Any) -> Any:
             with self._recorded():
-                return rest(begun)
+                return second_step(begun)
 
         def record_fit(backbone: Any, state: Any, batches: Any, **options: Any) -> Any:
             training, rate = options["training"], options["learning_rate"]
@@ -89,8 +91,8 @@ class Recorder:
             loaded[:] = [backbone]
             return merged(backbone)
 
-        packing.timed_to_pause = record_phase  # type: ignore[assignment]
-        packing.timed_rest = record_rest  # type: ignore[assignment]
+        serialization.timed_first_step = record_phase  # type: ignore[assignment]
+        serialization.timed_second_step = record_rest  # type: ignore[assignment]
         learning.fit = record_fit  # type: ignore[assignment]
         solve.generate = record_generation
         solve.merged = remember

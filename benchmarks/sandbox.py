@@ -29,7 +29,7 @@ from processor import processor_seconds
 from knexa.data import load_problems
 from knexa.data.problem import Problem
 from knexa.evaluation import Executor, Limits, Outcome
-from knexa.evaluation.known import LISTED_FROM_S
+from knexa.evaluation.benchmark_quirks import LISTED_FROM_S
 from knexa.evaluation.protection import LAYERS, missing
 
 BATCH = 41
@@ -179,7 +179,7 @@ def report(name: str, rows: list[Row]) -> None:
 
 
 def costs(_: argparse.Namespace) -> None:
-    """Print the CPU seconds of canonical solutions: ``knexa.evaluation.known.CANONICAL_CPU_S``."""
+    """Print the CPU seconds of canonical solutions (``CANONICAL_CPU_S`` of benchmark_quirks)."""
     for name in ("codelets", "humaneval", "mbpp"):
         problems = list(load_problems(name, None if name == "codelets" else benchmark_folder()))
         with Executor(limits=Limits(cpu_s=60.0, wall_s=600.0)) as executor:

@@ -73,17 +73,17 @@ def _interrupt() -> None:
 
 def _kill_workers() -> None:
     """Kill a worker the first time that agents learn, and all that update agents after that."""
-    from knexa.engine.local import _Forked
+    from knexa.engine.local import _ForkedWorker
 
     killed: list[str] = []
 
-    def kill(worker: _Forked, phase: Callable[..., Any], *rest: Any) -> None:
+    def kill(worker: _ForkedWorker, phase: Callable[..., Any], *rest: Any) -> None:
         name = phase.__name__
         if (name == "learn") != ("learn" in killed) and name in ("learn", "update_locally"):
             killed.append(name)
             os.kill(worker.process.pid or 0, signal.SIGKILL)
 
-    before(_Forked, "begin", kill)
+    before(_ForkedWorker, "begin", kill)
 
 
 def _second_process(folder: Path, moment: Moment) -> str:

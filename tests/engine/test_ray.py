@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from knexa.engine import packing, parcels
+from knexa.engine import object_refs, serialization
 from knexa.engine.local import Workers
-from knexa.engine.parcels import HasLarge, Parcel, opened, stand_in
+from knexa.engine.object_refs import HasLarge, ObjectRef, bytes_or_digest, fetched
 from knexa.engine.ray import Ray, RayPool, _Actor
 from knexa.errors import MachineError, UserError
 from whole_runs import files, run
@@ -94,22 +94,22 @@ def test_a_package_goes_from_teacher_to_student_past_the_main_process(
 ) -> None:
     (sent, note), (other, _) = pool.map(write, [(0,), (1,)], range(2))
     assert note == "note"
-    assert isinstance(sent.text, Parcel)
+    assert isinstance(sent.text, ObjectRef)
     assert len(sent.text) == 600
-    assert len(stand_in(sent.text)) == 32
-    assert stand_in(sent.text) == stand_in(other.text)  # what it is of, not where it lies
+    assert len(bytes_or_digest(sent.text)) == 32
+    assert bytes_or_digest(sent.text) == bytes_or_digest(other.text)  # the same content
     core = pool._ray._private.worker.global_worker.core_worker
-    for parcel in (sent.text, sent.numbers, other.text):  # nothing in this process's own store
-        assert not core.object_exists(parcel.reference, memory_store_only=True)
+    for ref in (sent.text, sent.numbers, other.text):  # nothing in this process's own store
+        assert not core.object_exists(ref.reference, memory_store_only=True)
     with monkeypatch.context() as patch:
-        patch.setattr(Parcel, "open", lambda self: pytest.fail("read by the main process"))
+        patch.setattr(ObjectRef, "fetch", lambda self: pytest.fail("read by the main process"))
         tasks = [(sent, other.text), (other, sent.text)]
         assert pool.map(read, tasks, range(2)) == [
             (0, b"answeranswer", pytest.approx(0.1)),
             (1, b"answeranswer", pytest.approx(0.1)),
         ]
-    assert opened(sent).text == b"answer" * 100
-    assert opened(sent).numbers["a"].tolist() == pytest.approx([0.1] * 3)
+    assert fetched(sent).text == b"answer" * 100
+    assert fetched(sent).numbers["a"].tolist() == pytest.approx([0.1] * 3)
 
 
 def test_a_phases_error_reaches_the_caller(pool: RayPool) -> None:
@@ -154,10 +154,10 @@ def test_a_worker_that_shares_a_gpu_gives_back_what_a_phase_leaves(
     calls: list[str] = []
     monkeypatch.setattr("ray.get", lambda reference: reference)
     monkeypatch.setattr("torch.cuda.empty_cache", lambda: calls.append("empty_cache"))
-    actor = _Actor([packing.pack(tmp_path)], Ray(num_gpus=num_gpus))
-    data, _ = parcels.pack_task((where, (1, 2)))
+    actor = _Actor([serialization.dump(tmp_path)], Ray(num_gpus=num_gpus))
+    data, _ = object_refs.dump_task((where, (1, 2)))
     answer, _ = actor.run(data)
-    assert packing.result_of(answer)[0] == (3, os.getpid())
+    assert serialization.result_of(answer)[0] == (3, os.getpid())
     assert len(calls) == given_back
 
 

@@ -169,7 +169,7 @@ HOSTILE = {
     "frame walk": (
         "import sys\ndef solve(x):\n    frame = sys._getframe()\n    while frame:\n"
         "        for scope in (frame.f_locals, frame.f_globals):\n"
-        "            for name in ('candidate', 'solve', 'check', 'outcome', 'session'):\n"
+        "            for name in ('candidate', 'solve', 'check', 'outcome', 'run'):\n"
         "                scope[name] = lambda *a, **k: True\n"
         "        frame.f_trace = lambda *a: None\n        frame = frame.f_back\n    return True\n"
     ),

@@ -6,7 +6,7 @@ import pytest
 
 from knexa.data import load_problems
 from knexa.evaluation import Executor, Limits, gate
-from knexa.evaluation.known import CANONICAL_CPU_S, KNOWN_BAD, LISTED_FROM_S, cpu_limit
+from knexa.evaluation.benchmark_quirks import CANONICAL_CPU_S, KNOWN_BAD, LISTED_FROM_S, cpu_limit
 
 
 @pytest.mark.slow

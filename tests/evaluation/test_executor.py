@@ -24,11 +24,11 @@ from knexa.evaluation import (
     program,
     protection,
 )
-from knexa.evaluation.known import CANONICAL_CPU_S
+from knexa.evaluation.benchmark_quirks import CANONICAL_CPU_S
 from knexa.evaluation.sandbox import executor as executor_module
 from knexa.evaluation.sandbox import outcome as outcome_module
+from knexa.evaluation.sandbox import program_run as program_run_module
 from knexa.evaluation.sandbox import scratch
-from knexa.evaluation.sandbox import session as session_module
 from knexa.evaluation.sandbox.verifier import Verifier
 
 
@@ -264,7 +264,7 @@ def test_what_an_interrupt_left_undone_is_done_when_asked_again(
             raise OSError("too many files") if where == "start" else KeyboardInterrupt
         return plain(*args, **options)
 
-    owner = session_module if where == "start" else executor_module.codec
+    owner = program_run_module if where == "start" else executor_module.codec
     plain = getattr(owner, where)
     monkeypatch.setattr(owner, where, interrupt)
     with Executor(limits=QUICK) as executor:
@@ -356,8 +356,8 @@ def test_missing_layers_are_said_loudly_and_once(caplog: pytest.LogCaptureFixtur
     reply = {"layers": ["resource-limits", "landlock-1"], "refused": {"seccomp": "no such call"}}
     with caplog.at_level(logging.WARNING):
         executor = Executor(limits=QUICK)
-        executor._note_layers(reply)
-        executor._note_layers(reply)
+        executor._record_layers(reply)
+        executor._record_layers(reply)
     assert caplog.text.count("CAN REACH THE NETWORK") == 1
     assert caplog.text.count("GENERATED PROGRAMS RUN without network-namespace") == 1
     assert "no such call" in caplog.text

@@ -1,4 +1,4 @@
-"""Where the parties of a test live: network namespaces with addresses of their own, or loopback."""
+"""Hosts of a test's members: network namespaces with addresses of their own, or loopback."""
 
 import os
 import shutil
@@ -13,22 +13,22 @@ def _ip(*arguments: str) -> None:
 
 
 class Loopback:
-    """Everybody on one address."""
+    """All members on one address."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.here = LOOPBACK
         self.addresses = dict.fromkeys(names, LOOPBACK)
 
     def command(self, name: str) -> list[str]:
-        """Return what a party's command begins with."""
+        """Return what a member's command begins with."""
         return []
 
     def close(self) -> None:
-        """Take down what was put up."""
+        """Remove what was set up."""
 
 
 class Namespaces(Loopback):
-    """A namespace for each party, on one bridge with the test itself at ``here``."""
+    """A namespace for each member, on one bridge with the test itself at ``here``."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
@@ -54,7 +54,7 @@ class Namespaces(Loopback):
             raise
 
     def command(self, name: str) -> list[str]:
-        """Return what a party's command begins with."""
+        """Return what a member's command begins with."""
         return ["ip", "netns", "exec", self._spaces[name]]
 
     def close(self) -> None:

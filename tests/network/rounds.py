@@ -12,14 +12,14 @@ from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.rewards import LocalLoss
+from knexa.network.assignments import CoordinatorConfig, Order, StudentReport
 from knexa.network.coordinator import Coordinator
-from knexa.network.errands import Answer, Terms, Todo
-from knexa.network.timing import Patience
+from knexa.network.timing import HeartbeatPolicy
 from knexa.seeding import derive_rng
 from knexa.tracking.rows import ExchangeRow
 
 NUM_FEATURES = 4
-PATIENCE = Patience(beat_every_s=1.0, least=4.0, most=20.0)
+HEARTBEAT_POLICY = HeartbeatPolicy(beat_every_s=1.0, min_intervals=4.0, max_intervals=20.0)
 
 
 class Moved:
@@ -32,7 +32,9 @@ class Moved:
         return self.time
 
 
-def terms(num_agents: int = 4, num_rounds: int = 3, **changes: Any) -> Terms:
+def coordinator_config(
+    num_agents: int = 4, num_rounds: int = 3, **changes: Any
+) -> CoordinatorConfig:
     values: dict[str, Any] = {
         "names": tuple(f"a{i}" for i in range(num_agents)),
         "seed": 5,
@@ -41,10 +43,10 @@ def terms(num_agents: int = 4, num_rounds: int = 3, **changes: Any) -> Terms:
         "largest_reward": LocalLoss().largest,
         "sync": Sync(),
         "exchange_s": 100.0,
-        "patience": PATIENCE,
+        "heartbeat_policy": HEARTBEAT_POLICY,
         "agreement": "alike",
     }
-    return Terms(**(values | changes))
+    return CoordinatorConfig(**(values | changes))
 
 
 def cpm(*, mutual: bool = False) -> CPM:
@@ -67,18 +69,18 @@ def reward(directive_id: str) -> float:
     return float(derive_rng(1, "reward", directive_id).normal(0.0, 0.1))
 
 
-class Town:
+class Harness:
     """A coordinator and what is on its disk."""
 
     def __init__(self, *, mutual: bool = False, **changes: Any) -> None:
         self.mutual = mutual
         self.clock, self.rows, self.saved = Moved(), list[ExchangeRow](), dict[str, Any]()
         self.prepared = dict[str, int]()
-        self.terms = terms(**changes)
+        self.config = coordinator_config(**changes)
         self.coordinator = self._new()
 
     def _new(self) -> Coordinator:
-        return Coordinator(self.terms, cpm(mutual=self.mutual), now=self.clock, save=self._save)
+        return Coordinator(self.config, cpm(mutual=self.mutual), now=self.clock, save=self._save)
 
     def _save(self, coordinator: Coordinator, rows: Sequence[ExchangeRow]) -> None:
         self.rows += rows
@@ -89,33 +91,33 @@ class Town:
         self.coordinator = self._new()
         self.coordinator.load_state_dict(state)
 
-    def register(self, *names: str, session: str = "1") -> None:
-        for name in names or self.terms.names:
+    def register(self, *names: str, incarnation: str = "1") -> None:
+        for name in names or self.config.names:
             self.coordinator.register(
                 name,
                 address=f"{name}:1",
-                session=session,
+                incarnation=incarnation,
                 agreement="alike",
                 profile=profile(name, 0),
             )
 
-    def order(self, name: str, received: Sequence[str] = (), session: str = "1") -> Todo:
-        return self.coordinator.order(name, session, self.prepared.get(name, 0), received)
+    def order(self, name: str, received: Sequence[str] = (), incarnation: str = "1") -> Order:
+        return self.coordinator.order(name, incarnation, self.prepared.get(name, 0), received)
 
     def prepare(self, *names: str) -> None:
-        for name in names or self.terms.names:
-            todo = self.order(name)
-            assert todo.kind == "prepare", (name, todo)
+        for name in names or self.config.names:
+            order = self.order(name)
+            assert order.kind == "prepare", (name, order)
             self.coordinator.submit_profile(
-                name, "1", todo.round, profile(name, todo.round), list(todo.results)
+                name, "1", order.round, profile(name, order.round), list(order.results)
             )
-            self.prepared[name] = todo.round
+            self.prepared[name] = order.round
 
     def answer(self, *ids: str, outcome: str = "learned") -> None:
-        for id_ in ids or list(self.coordinator.errands):
-            errand = self.coordinator.errands[id_]
-            answer = Answer(outcome=outcome, reward=reward(id_), kilobytes=1.0)
-            self.coordinator.submit_feedback(errand.student, "1", id_, answer)
+        for id_ in ids or list(self.coordinator.assignments):
+            assignment = self.coordinator.assignments[id_]
+            answer = StudentReport(outcome=outcome, reward=reward(id_), kilobytes=1.0)
+            self.coordinator.submit_feedback(assignment.student, "1", id_, answer)
 
     def wait(self, seconds: float, *alive: str) -> None:
         """Let time pass; those who are alive say so every second."""

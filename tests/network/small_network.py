@@ -11,35 +11,43 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
-from rounds import Town, profile, reward
+from rounds import Harness, profile, reward
 from trial import identity
 
 from knexa.errors import UserError
 from knexa.network import messages
-from knexa.network.agent_loop import AgentLoop, Pace
+from knexa.network.agent_loop import AgentLoop, AgentTimeouts
+from knexa.network.assignments import StudentReport
 from knexa.network.authority import MATCHMAKER
-from knexa.network.errands import Answer
 from knexa.network.matchmaker import MatchmakerService
-from knexa.network.packages import Assignment, Courier, Door, Inbox, read_package
+from knexa.network.packages import (
+    NamedDirective,
+    PackageInbox,
+    PackageSender,
+    PackageServer,
+    read_package,
+)
 from knexa.network.refusals import Refusals
 from knexa.network.sealing import SealingKey
 from knexa.network.timing import Backoff, MonotonicClock
-from knexa.network.transport import Client, Server
+from knexa.network.transport import RpcClient, RpcServer
 
 QUICK = Backoff(first_s=0.02, largest_s=0.1, give_up_s=20.0)
 SHORT = Backoff(first_s=0.02, largest_s=0.1, give_up_s=0.5)
-PACE = Pace(hold_s=2.0, poll_s=0.05, package_s=20.0, reach=QUICK, courier=SHORT)
+TIMEOUTS = AgentTimeouts(
+    hold_s=2.0, poll_s=0.05, package_s=20.0, matchmaker_retries=QUICK, student_retries=SHORT
+)
 SECRET = b"the private lesson of "
 
 
-class ToyWork:
+class ToyBackend:
     """An agent that remembers what it did."""
 
     def __init__(self, name: str) -> None:
         self.name, self.prepared_round = name, 0
         self.learned, self.noted = list[str](), dict[str, Any]()
-        self.pending: tuple[str, Answer] | None = None
-        self.before_learning: Callable[[Assignment], None] = lambda assignment: None
+        self.pending: tuple[str, StudentReport] | None = None
+        self.before_learning: Callable[[NamedDirective], None] = lambda directive: None
 
     def first_profile(self) -> list[float]:
         return profile(self.name, self.prepared_round)
@@ -49,15 +57,15 @@ class ToyWork:
         self.prepared_round = round_number
         return profile(self.name, round_number), list(results)
 
-    def teach(self, assignment: Assignment) -> bytes:
+    def teach(self, directive: NamedDirective) -> bytes:
         text = SECRET + self.name.encode() + b" " * 100_000
         return bytes(messages.Package(text=text, items_sent=1).SerializeToString())
 
-    def learn(self, assignment: Assignment, package: bytes) -> Answer:
-        self.before_learning(assignment)
-        assert read_package(package).text.startswith(SECRET + assignment.teacher.encode())
-        answer = Answer(outcome="learned", reward=reward(assignment.id), items_kept=1)
-        self.pending = assignment.id, answer
+    def learn(self, directive: NamedDirective, package: bytes) -> StudentReport:
+        self.before_learning(directive)
+        assert read_package(package).text.startswith(SECRET + directive.teacher.encode())
+        answer = StudentReport(outcome="learned", reward=reward(directive.id), items_kept=1)
+        self.pending = directive.id, answer
         return answer
 
     def settle(self, directive_id: str, *, counts: bool) -> None:
@@ -127,9 +135,9 @@ class Network:
     """A matchmaker and its agents; a context manager."""
 
     def __init__(self, **changes: Any) -> None:
-        self.town = Town(**changes)
+        self.harness = Harness(**changes)
         self.clock = MonotonicClock()
-        self.town.clock = self.clock.now  # type: ignore[assignment]
+        self.harness.clock = self.clock.now  # type: ignore[assignment]
         self.refusals, self.stack, self.port = Refusals(), ExitStack(), 0
         self.start_matchmaker()
 
@@ -142,18 +150,18 @@ class Network:
 
     def start_matchmaker(self) -> None:
         """Start a matchmaker on what the one before has saved."""
-        town = self.town
+        harness = self.harness
         if self.port:  # a process that has ended writes nothing more
             self.service.stop()
-        state = town.saved
-        town.coordinator = town._new()
+        state = harness.saved
+        harness.coordinator = harness._new()
         if state:
-            town.restart()
+            harness.restart()
         me = identity(MATCHMAKER)
-        self.service = MatchmakerService(town.coordinator, me, self.clock)
+        self.service = MatchmakerService(harness.coordinator, me, self.clock)
         # The port of a server that has ended in this process is free a moment later.
         self.server = QUICK.retry(
-            lambda: Server(
+            lambda: RpcServer(
                 me,
                 f"127.0.0.1:{self.port}",
                 "Matchmaker",
@@ -161,16 +169,16 @@ class Network:
                 num_threads=16,
                 refusals=self.refusals,
             ),
-            passing=lambda error: isinstance(error, UserError),
+            is_transient=lambda error: isinstance(error, UserError),
             clock=self.clock,
             rng=np.random.default_rng(0),
         )
         self.server.start()
         self.port = self.server.port
 
-    def client(self, name: str) -> Client:
+    def client(self, name: str) -> RpcClient:
         """Return a connection of a member to the matchmaker."""
-        client = Client(identity(name), f"127.0.0.1:{self.port}", MATCHMAKER, "Matchmaker")
+        client = RpcClient(identity(name), f"127.0.0.1:{self.port}", MATCHMAKER, "Matchmaker")
         self.stack.callback(client.close)
         return client
 
@@ -179,35 +187,40 @@ class Agent:
     """One process of an agent, as a thread."""
 
     def __init__(
-        self, network: Network, name: str, work: ToyWork | None = None, *, forwarded: bool = False
+        self,
+        network: Network,
+        name: str,
+        backend: ToyBackend | None = None,
+        *,
+        forwarded: bool = False,
     ) -> None:
-        self.name, self.work = name, work or ToyWork(name)
-        me, key, inbox = identity(name), SealingKey(), Inbox()
+        self.name, self.backend = name, backend or ToyBackend(name)
+        me, key, inbox = identity(name), SealingKey(), PackageInbox()
         self.refusals, self.key, self.inbox = Refusals(), key, inbox
         self.clock, self.stop = MonotonicClock(), threading.Event()
-        self.door = Server(
+        self.server = RpcServer(
             me,
             "127.0.0.1:0",
             "Peer",
-            Door(me, key, inbox).handlers(),
+            PackageServer(me, key, inbox).handlers(),
             num_threads=4,
             refusals=self.refusals,
         )
-        self.door.start()
-        self.forwarder = Forwarder(self.door.port) if forwarded else None
-        self.port = self.forwarder.port if self.forwarder else self.door.port
+        self.server.start()
+        self.forwarder = Forwarder(self.server.port) if forwarded else None
+        self.port = self.forwarder.port if self.forwarder else self.server.port
         self.error: BaseException | None = None
         rng = np.random.default_rng(0)
         self.client = network.client(name)
         self.loop = AgentLoop(
             me,
-            self.work,
+            self.backend,
             self.client,
-            Courier(me, key, backoff=PACE.courier, clock=self.clock, rng=rng),
+            PackageSender(me, key, backoff=TIMEOUTS.student_retries, clock=self.clock, rng=rng),
             inbox,
             address=f"127.0.0.1:{self.port}",
             agreement="alike",
-            pace=PACE,
+            timeouts=TIMEOUTS,
             clock=self.clock,
             rng=rng,
             refusals=self.refusals,
@@ -243,4 +256,4 @@ class Agent:
         self.client.close()
         if self.forwarder:
             self.forwarder.close()
-        self.door.stop()
+        self.server.stop()

@@ -1,4 +1,4 @@
-"""What an agent asks of its matchmaker's certificate, and how it ends; no sockets."""
+"""The agent's loop without sockets: checks of the matchmaker's certificate, and its ends."""
 
 import threading
 from collections.abc import Callable
@@ -8,18 +8,18 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from rounds import Town
-from small_network import PACE, ToyWork
+from rounds import Harness
+from small_network import TIMEOUTS, ToyBackend
 from trial import copy_of_certificates, identity
 
 from knexa.errors import UserError
 from knexa.network import authority
 from knexa.network.agent_loop import AgentLoop
+from knexa.network.assignments import StudentReport
 from knexa.network.authority import MATCHMAKER
-from knexa.network.errands import Answer
 from knexa.network.identity import Identity
 from knexa.network.matchmaker import MatchmakerService
-from knexa.network.packages import Courier, Inbox
+from knexa.network.packages import PackageInbox, PackageSender
 from knexa.network.refusals import Refusals, RefusedError
 from knexa.network.sealing import SealingKey
 from knexa.network.timing import MonotonicClock
@@ -27,7 +27,7 @@ from knexa.network.transport import RemoteRefusalError
 
 
 class AwayError(grpc.RpcError):
-    """A call that did not get through."""
+    """A call that failed in transport."""
 
     def code(self) -> Any:
         return grpc.StatusCode.UNAVAILABLE
@@ -37,16 +37,16 @@ class AwayError(grpc.RpcError):
 
 
 class Wire:
-    """A matchmaker as a client sees it; what it is asked is written down."""
+    """A matchmaker as a client sees it; records its calls."""
 
     def __init__(self, me: Identity) -> None:
-        self.town, self.clock, self.asked = Town(), MonotonicClock(), list[str]()
+        self.harness, self.clock, self.asked = Harness(), MonotonicClock(), list[str]()
         self.before: Callable[[str], None] = lambda method: None
         self.become(me)
 
     def become(self, me: Identity) -> None:
         """Let a process with another certificate go on with the rounds."""
-        self.service = MatchmakerService(self.town.coordinator, me, self.clock)
+        self.service = MatchmakerService(self.harness.coordinator, me, self.clock)
 
     def call(self, method: str, request: Any, timeout_s: float) -> Any:
         self.asked.append(method)
@@ -63,19 +63,19 @@ class Alone:
     def __init__(self, folder: Path) -> None:
         self.folder = copy_of_certificates(folder)
         self.wire, self.clock = Wire(identity(MATCHMAKER, self.folder)), MonotonicClock()
-        self.work, self.stop = ToyWork("a0"), self.clock.stop
+        self.backend, self.stop = ToyBackend("a0"), self.clock.stop
 
     def loop(self) -> AgentLoop:
         me, key, rng = identity("a0", self.folder), SealingKey(), np.random.default_rng(0)
         return AgentLoop(
             me,
-            self.work,
+            self.backend,
             self.wire,  # type: ignore[arg-type]
-            Courier(me, key, backoff=PACE.courier, clock=self.clock, rng=rng),
-            Inbox(),
+            PackageSender(me, key, backoff=TIMEOUTS.student_retries, clock=self.clock, rng=rng),
+            PackageInbox(),
             address="127.0.0.1:1",
             agreement="alike",
-            pace=PACE,
+            timeouts=TIMEOUTS,
             clock=self.clock,
             rng=rng,
             refusals=Refusals(),
@@ -163,28 +163,28 @@ def test_an_own_list_that_is_just_being_copied_ends_nothing(
 
     monkeypatch.setattr(Identity, "check", cut)
     loop._step()
-    assert alone.work.prepared_round == 1
+    assert alone.backend.prepared_round == 1
 
 
 def test_a_process_that_was_cut_off_does_not_put_out_a_newer_one(alone: Alone) -> None:
     def replaced_meanwhile() -> None:
-        alone.wire.town.register("a0", session="newer")
+        alone.wire.harness.register("a0", incarnation="newer")
         raise AwayError
 
     alone.at(1, replaced_meanwhile)
     with pytest.raises(UserError, match="a newer process speaks for a0"):
         alone.loop().run(alone.stop)
-    assert alone.wire.town.coordinator.members["a0"].session == "newer"
+    assert alone.wire.harness.coordinator.members["a0"].incarnation == "newer"
 
 
 def test_what_was_learned_is_reported_after_a_restart_before_all_else(alone: Alone) -> None:
-    alone.work.pending = "r1-0", Answer(outcome="learned", reward=0.1)
-    alone.wire.town.register("a0")
-    alone.wire.town.coordinator.members["a0"].learned = "r1-0"
+    alone.backend.pending = "r1-0", StudentReport(outcome="learned", reward=0.1)
+    alone.wire.harness.register("a0")
+    alone.wire.harness.coordinator.members["a0"].learned = "r1-0"
     alone.at(1, alone.stop.set)
     alone.loop().run(alone.stop)
     assert alone.wire.asked[:3] == ["Register", "SubmitFeedback", "Await"]
-    assert (alone.work.pending, alone.work.learned) == (None, ["r1-0"])
+    assert (alone.backend.pending, alone.backend.learned) == (None, ["r1-0"])
 
 
 def test_an_agent_that_is_told_to_stop_stops_while_the_matchmaker_is_away(alone: Alone) -> None:

@@ -1,4 +1,4 @@
-"""An identity is a valid certificate, and nothing else is."""
+"""Only a valid certificate makes an identity."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What is wrong with an organisation's command is one line with the fix."""
+"""Errors in a command, or of the machine, are one line with the fix."""
 
 from pathlib import Path
 

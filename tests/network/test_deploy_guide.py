@@ -8,7 +8,7 @@ import pytest
 
 from knexa.cli import certs, join, serve
 from knexa.cli.organisation import organisation_settings
-from knexa.network.terms import check_servable
+from knexa.network.compatibility import check_servable
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL)

@@ -6,79 +6,81 @@ from typing import Any
 
 import pytest
 from rounds import expected_rows, told
-from small_network import SECRET, Agent, Network, ToyWork
+from small_network import SECRET, Agent, Network, ToyBackend
 
-from knexa.network.packages import Assignment
-from knexa.network.timing import Patience
+from knexa.network.packages import NamedDirective
+from knexa.network.timing import HeartbeatPolicy
 
 NAMES = ("a0", "a1", "a2", "a3")
-PATIENT = Patience(beat_every_s=0.2, least=50.0, most=200.0)  # slow machines vanish no agents
+PATIENT = HeartbeatPolicy(
+    beat_every_s=0.2, min_intervals=50.0, max_intervals=200.0
+)  # slow machines vanish no agents
 
 
 def test_rounds_over_the_network_are_those_of_one_process() -> None:
-    with Network(patience=PATIENT) as network:
+    with Network(heartbeat_policy=PATIENT) as network:
         agents = [Agent(network, name, forwarded=True).start() for name in NAMES]
         for agent in agents:
             agent.join()
-        assert told(network.town.rows) == expected_rows()
+        assert told(network.harness.rows) == expected_rows()
         assert network.service.tick()
         assert network.server.counts() == {}
-        learned = sorted(id_ for agent in agents for id_ in agent.work.learned)
+        learned = sorted(id_ for agent in agents for id_ in agent.backend.learned)
         assert learned == sorted(row[0] for row in expected_rows())
-        noted = {id_: r["reward"] for agent in agents for id_, r in agent.work.noted.items()}
+        noted = {id_: r["reward"] for agent in agents for id_, r in agent.backend.noted.items()}
         assert noted == {row[0]: row[3] for row in expected_rows()}
         for agent in agents:
             assert agent.forwarder is not None
-            assert agent.door.counts() == {}
-            assert len(agent.forwarder.seen) > 100_000 * len(agent.work.learned)
+            assert agent.server.counts() == {}
+            assert len(agent.forwarder.seen) > 100_000 * len(agent.backend.learned)
             assert SECRET not in agent.forwarder.seen
             assert b"private lesson" not in agent.forwarder.seen
 
 
 def test_both_of_a_pair_may_teach_each_other() -> None:
-    with Network(patience=PATIENT, mutual=True) as network:
+    with Network(heartbeat_policy=PATIENT, mutual=True) as network:
         agents = [Agent(network, name).start() for name in NAMES]
         for agent in agents:
             agent.join()
-        assert told(network.town.rows) == expected_rows(mutual=True)
-        assert [len(agent.work.learned) for agent in agents] == [3, 3, 3, 3]
+        assert told(network.harness.rows) == expected_rows(mutual=True)
+        assert [len(agent.backend.learned) for agent in agents] == [3, 3, 3, 3]
 
 
 def test_a_restarted_matchmaker_goes_on_where_it_was() -> None:
-    with Network(patience=PATIENT) as network:
+    with Network(heartbeat_policy=PATIENT) as network:
         restarted, lock = list[int](), threading.Lock()
 
-        def restart(assignment: Assignment) -> None:
+        def restart(directive: NamedDirective) -> None:
             with lock:
-                if assignment.round in restarted:
+                if directive.round in restarted:
                     return
-                restarted.append(assignment.round)
+                restarted.append(directive.round)
                 network.server.stop()
                 network.start_matchmaker()
 
         agents = [Agent(network, name) for name in NAMES]
         for agent in agents:
-            agent.work.before_learning = restart
+            agent.backend.before_learning = restart
             agent.start()
         for agent in agents:
             agent.join()
         assert restarted == [1, 2, 3]
-        assert told(network.town.rows) == expected_rows()
+        assert told(network.harness.rows) == expected_rows()
 
 
 @pytest.mark.parametrize("when", ["before learning", "after learning", "before the verdict"])
 def test_a_killed_agent_comes_back_and_the_rounds_are_the_same(when: str) -> None:
-    with Network(patience=PATIENT) as network:
+    with Network(heartbeat_policy=PATIENT) as network:
         agents = {name: Agent(network, name) for name in NAMES}
         died = threading.Event()
 
         class Killed(Exception):  # noqa: N818
             pass
 
-        def die(assignment: Assignment) -> None:
-            if assignment.round == 2 and not died.is_set():
+        def die(directive: NamedDirective) -> None:
+            if directive.round == 2 and not died.is_set():
                 died.set()
-                raise Killed(assignment.student)
+                raise Killed(directive.student)
 
         def settle_dead(id_: str, *, counts: bool, settle: Any) -> None:
             if id_.startswith("r2-") and not died.is_set():
@@ -88,28 +90,28 @@ def test_a_killed_agent_comes_back_and_the_rounds_are_the_same(when: str) -> Non
 
         for agent in agents.values():
             if when == "before learning":
-                agent.work.before_learning = die
+                agent.backend.before_learning = die
             elif when == "before the verdict":
-                settle = partial(settle_dead, settle=agent.work.settle)
-                agent.work.settle = settle  # type: ignore[method-assign]
+                settle = partial(settle_dead, settle=agent.backend.settle)
+                agent.backend.settle = settle  # type: ignore[method-assign]
             else:
-                learn = agent.work.learn
+                learn = agent.backend.learn
 
-                def learn_and_die(a: Assignment, p: bytes, learn=learn):  # type: ignore[no-untyped-def]
+                def learn_and_die(a: NamedDirective, p: bytes, learn=learn):  # type: ignore[no-untyped-def]
                     answer = learn(a, p)
                     die(a)
                     return answer
 
-                agent.work.learn = learn_and_die  # type: ignore[method-assign]
+                agent.backend.learn = learn_and_die  # type: ignore[method-assign]
             agent.start()
         assert died.wait(60.0)
         victim = next(a for a in agents.values() if _dies(a))
         victim.close()
-        agents[victim.name] = Agent(network, victim.name, victim.work).start()
+        agents[victim.name] = Agent(network, victim.name, victim.backend).start()
         for agent in agents.values():
             agent.join()
-        assert told(network.town.rows) == expected_rows()
-        learned = sorted(id_ for agent in agents.values() for id_ in agent.work.learned)
+        assert told(network.harness.rows) == expected_rows()
+        learned = sorted(id_ for agent in agents.values() for id_ in agent.backend.learned)
         assert learned == sorted(row[0] for row in expected_rows())
 
 
@@ -120,7 +122,7 @@ def _dies(agent: Agent) -> bool:
 
 
 def test_a_link_that_is_cut_costs_the_round_of_its_pair_alone() -> None:
-    with Network(patience=PATIENT, exchange_s=1.0) as network:
+    with Network(heartbeat_policy=PATIENT, exchange_s=1.0) as network:
         agents = {name: Agent(network, name, forwarded=True) for name in NAMES}
         student = expected_rows()[0][2][0]
         cut = agents[f"a{student}"].forwarder
@@ -130,29 +132,29 @@ def test_a_link_that_is_cut_costs_the_round_of_its_pair_alone() -> None:
             agent.start()
         for agent in agents.values():
             agent.join()
-        lost = [row for row in network.town.rows if row.outcome == "lost"]
+        lost = [row for row in network.harness.rows if row.outcome == "lost"]
         assert all(row.students == (student,) for row in lost)
         assert (1, (student,)) in [(row.round, row.students) for row in lost]
-        kept = [row for row in network.town.rows if row.round == 1 and row not in lost]
+        kept = [row for row in network.harness.rows if row.round == 1 and row not in lost]
         assert [row.outcome for row in kept] == ["delivered"]
-        assert network.town.coordinator.phase == "finished"
+        assert network.harness.coordinator.phase == "finished"
 
 
 def test_an_agent_stays_as_it_was_where_its_directive_was_given_up() -> None:
-    with Network(patience=PATIENT, exchange_s=0.5, num_rounds=1) as network:
+    with Network(heartbeat_policy=PATIENT, exchange_s=0.5, num_rounds=1) as network:
         agents = [Agent(network, name) for name in NAMES]
         slow = threading.Event()
 
-        def wait(assignment: Assignment) -> None:
-            while not network.town.rows:
+        def wait(directive: NamedDirective) -> None:
+            while not network.harness.rows:
                 network.service.tick()
                 slow.wait(0.05)
 
         for agent in agents:
-            agent.work.before_learning = wait
+            agent.backend.before_learning = wait
             agent.start()
         for agent in agents:
             agent.join()
-        assert {row.outcome for row in network.town.rows} == {"lost"}
-        assert [agent.work.learned for agent in agents] == [[], [], [], []]
-        assert all(isinstance(agent.work, ToyWork) for agent in agents)
+        assert {row.outcome for row in network.harness.rows} == {"lost"}
+        assert [agent.backend.learned for agent in agents] == [[], [], [], []]
+        assert all(isinstance(agent.backend, ToyBackend) for agent in agents)

@@ -1,4 +1,4 @@
-"""The real thing: seven processes, mutual TLS, kills, and a link that is cut.
+"""Seven real processes with mutual TLS, kills, and a connection that is cut.
 
 Each has a network namespace and an address of its own where the machine grants that, which the
 test's id says; else all are on loopback.
@@ -30,7 +30,7 @@ AGENTS = ("qwen2-a", "gpt2-a", "bloom", "neox", "qwen2-b", "gpt2-b")
 OVERRIDES = (*whole_runs.SMALL, "regret=none", "federation.num_rounds=3")
 WAIT_S = 240.0
 PACKAGE_S = "45"
-"""Long beside a lesson on a busy machine; the one lost package is waited for so long."""
+"""Longer than learning takes on a busy machine; also the wait for the one lost package."""
 
 
 def free_ports(number: int) -> list[int]:
@@ -41,7 +41,7 @@ def free_ports(number: int) -> list[int]:
     return ports
 
 
-class Parties:
+class Members:
     """The processes of a federation, by name."""
 
     def __init__(self, folder: Path, hosts: Loopback) -> None:
@@ -54,7 +54,7 @@ class Parties:
         assert run_command_line(["certs", "issue", certificates, MATCHMAKER, *AGENTS]) == 0
 
     def start(self, name: str) -> None:
-        """Start a party, or start it again, with the same command."""
+        """Start a member, or start it again, with the same command."""
         address = self.hosts.addresses[name]
         command = [
             *self.hosts.command(name),
@@ -119,9 +119,9 @@ class Parties:
 
 
 @pytest.fixture(params=[best()], ids=lambda kind: kind.__name__.lower())
-def parties(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Parties]:
+def members(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Members]:
     hosts = request.param((MATCHMAKER, *AGENTS))
-    here = Parties(tmp_path, hosts)
+    here = Members(tmp_path, hosts)
     yield here
     for process in here.processes.values():
         if process.poll() is None:
@@ -134,30 +134,30 @@ def parties(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Parties]
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_seven_processes_live_through_the_rounds_of_one(parties: Parties, tmp_path: Path) -> None:
+def test_seven_processes_live_through_the_rounds_of_one(members: Members, tmp_path: Path) -> None:
     whole_runs.run(tmp_path, *OVERRIDES[len(whole_runs.SMALL) :], "engine.num_workers=1")
     (run,) = tmp_path.glob("outputs/smoke/*")
     expected = [json.loads(line) for line in (run / "exchanges.jsonl").read_text().splitlines()]
     rounds = {n: [row for row in expected if row["round"] == n] for n in (1, 2, 3)}
     cut = rounds[3][0]["students"][0]
-    forwarder = parties.forward(AGENTS[cut])
+    forwarder = members.forward(AGENTS[cut])
 
     for name in (MATCHMAKER, *AGENTS):
-        parties.start(name)
+        members.start(name)
     victim = AGENTS[rounds[1][0]["students"][0]]
-    parties.wait(lambda: parties.has_logged(MATCHMAKER, "round 1: 3 directives"))
-    parties.kill(victim)
-    parties.start(victim)
-    parties.wait(lambda: parties.has_logged(MATCHMAKER, "round 2: 3 directives"))
-    parties.kill(MATCHMAKER)
-    parties.start(MATCHMAKER)
-    parties.wait(lambda: any(row["round"] == 2 for row in parties.rows()))
+    members.wait(lambda: members.has_logged(MATCHMAKER, "round 1: 3 directives"))
+    members.kill(victim)
+    members.start(victim)
+    members.wait(lambda: members.has_logged(MATCHMAKER, "round 2: 3 directives"))
+    members.kill(MATCHMAKER)
+    members.start(MATCHMAKER)
+    members.wait(lambda: any(row["round"] == 2 for row in members.rows()))
     forwarder.cut()
     for name in (*AGENTS, MATCHMAKER):
-        code = parties.processes[name].wait(timeout=WAIT_S)
-        assert code == 0, f"{name}: {code}\n{parties.story()}"
+        code = members.processes[name].wait(timeout=WAIT_S)
+        assert code == 0, f"{name}: {code}\n{members.story()}"
 
-    happened = parties.rows()
+    happened = members.rows()
     columns = list(happened[0])
     told = [{key: row[key] for key in columns} for row in expected]
     assert happened[:6] == told[:6]
@@ -167,7 +167,7 @@ def test_seven_processes_live_through_the_rounds_of_one(parties: Parties, tmp_pa
         assert row | {"reward_normalised": alike["reward_normalised"]} == alike
     untouched = set(range(6)) - {cut, lost["teachers"][0]}
     for index in untouched:
-        state = parties.folder / AGENTS[index] / "checkpoint" / "agent.safetensors"
+        state = members.folder / AGENTS[index] / "checkpoint" / "agent.safetensors"
         alone = run / "checkpoint" / "agents" / f"{index}.safetensors"
         assert state.read_bytes() == alone.read_bytes(), AGENTS[index]
 
@@ -175,5 +175,5 @@ def test_seven_processes_live_through_the_rounds_of_one(parties: Parties, tmp_pa
     assert len(forwarder.seen) > 3000
     for plain in (b"completion", b"task_id", b"confidence", b"return", b"def "):
         assert plain not in forwarder.seen
-    refusals = json.loads((parties.folder / MATCHMAKER / "refusals.json").read_text())
+    refusals = json.loads((members.folder / MATCHMAKER / "refusals.json").read_text())
     assert set(refusals) <= {"handshake"}  # who knocked while the matchmaker was away

@@ -9,30 +9,32 @@ from knexa.network.refusals import RefusedError
 from knexa.network.sealing import (
     CHUNK_BYTES,
     WINDOW,
-    Context,
     Opener,
     ReplayWindow,
-    Sealed,
+    SealedChunk,
+    SealingContext,
     SealingKey,
     check_key,
     seal,
 )
 
-CONTEXT = Context(sender="a0", receiver="a1", round=3, directive="r3-0", counter=7)
+CONTEXT = SealingContext(sender="a0", receiver="a1", round=3, directive="r3-0", counter=7)
 SENDER, RECEIVER = SealingKey(), SealingKey()
 DATA = bytes(range(256)) * 600  # three chunks
 
 
-def sealed(data: bytes = DATA, context: Context = CONTEXT) -> tuple[bytes, list[Sealed]]:
+def sealed(
+    data: bytes = DATA, context: SealingContext = CONTEXT
+) -> tuple[bytes, list[SealedChunk]]:
     ephemeral, chunks = seal(data, context, SENDER, RECEIVER.public)
     return ephemeral, list(chunks)
 
 
 def opened(
     ephemeral: bytes,
-    chunks: list[Sealed],
+    chunks: list[SealedChunk],
     *,
-    context: Context = CONTEXT,
+    context: SealingContext = CONTEXT,
     key: SealingKey = RECEIVER,
     sender_key: bytes = SENDER.public,
     max_bytes: int = 1 << 20,
@@ -45,7 +47,7 @@ def opened(
     return opener.finish()
 
 
-def refused(ephemeral: bytes, chunks: list[Sealed], **changed: object) -> str:
+def refused(ephemeral: bytes, chunks: list[SealedChunk], **changed: object) -> str:
     with pytest.raises(RefusedError) as caught:
         opened(ephemeral, chunks, **changed)  # type: ignore[arg-type]
     return caught.value.reason
@@ -94,7 +96,7 @@ def test_too_much_is_refused_before_it_is_decrypted() -> None:
     ephemeral, chunks = sealed()
     assert opened(ephemeral, chunks, max_bytes=len(DATA)) == DATA
     assert refused(ephemeral, chunks, max_bytes=len(DATA) - 1) == "oversized"
-    assert refused(ephemeral, [Sealed(0, True, bytes(CHUNK_BYTES + 17))]) == "oversized"
+    assert refused(ephemeral, [SealedChunk(0, True, bytes(CHUNK_BYTES + 17))]) == "oversized"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_a_package_opens_for_its_receiver_and_from_its_sender_alone() -> None:
 
 
 def test_names_cannot_run_into_each_other() -> None:
-    one = Context(sender="ab", receiver="c", round=1, directive="d", counter=0)
+    one = SealingContext(sender="ab", receiver="c", round=1, directive="d", counter=0)
     assert one.encode() != replace(one, sender="a", receiver="bc").encode()
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from knexa.network.timing import Backoff, Liveness, Patience
+from knexa.network.timing import Backoff, HeartbeatPolicy, Liveness
 
 
 class FakeClock:
@@ -34,7 +34,7 @@ class Failing:
 def retry(call: Failing, clock: FakeClock) -> str:
     return Backoff(first_s=1.0, largest_s=8.0, give_up_s=60.0).retry(
         call,
-        passing=lambda error: isinstance(error, ConnectionError),
+        is_transient=lambda error: isinstance(error, ConnectionError),
         clock=clock,
         rng=np.random.default_rng(0),
     )
@@ -72,8 +72,10 @@ def test_no_attempt_begins_after_all_waiting_was_ended() -> None:
 
 
 def test_a_steady_member_is_missed_soon_and_an_unsteady_one_later() -> None:
-    patience = Patience(beat_every_s=2.0, spread=8.0, least=2.0, most=30.0)
-    liveness, rng = Liveness(patience), np.random.default_rng(0)
+    policy = HeartbeatPolicy(
+        beat_every_s=2.0, num_deviations=8.0, min_intervals=2.0, max_intervals=30.0
+    )
+    liveness, rng = Liveness(policy), np.random.default_rng(0)
     now = {"steady": 0.0, "unsteady": 0.0}
     for name in now:
         liveness.arrive(name, 0.0)
@@ -87,7 +89,7 @@ def test_a_steady_member_is_missed_soon_and_an_unsteady_one_later() -> None:
 
 
 def test_slow_beats_cannot_buy_endless_silence() -> None:
-    liveness = Liveness(Patience(beat_every_s=1.0, most=10.0))
+    liveness = Liveness(HeartbeatPolicy(beat_every_s=1.0, max_intervals=10.0))
     liveness.arrive("slow", 0.0)
     now = 0.0
     for step in range(40):
@@ -97,7 +99,7 @@ def test_slow_beats_cannot_buy_endless_silence() -> None:
 
 
 def test_who_comes_back_is_there_anew() -> None:
-    liveness = Liveness(Patience(beat_every_s=1.0))
+    liveness = Liveness(HeartbeatPolicy(beat_every_s=1.0))
     assert not liveness.is_alive("a0", 0.0)
     liveness.arrive("a0", 0.0)
     for beat in range(1, 10):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import FitReport, Term
-from knexa.engine.parcels import HasLarge, opened
+from knexa.engine.object_refs import HasLarge, fetched
 from knexa.exchange.package import TextItem
 from knexa.tracking.rows import ServerCosts
 
@@ -267,7 +267,7 @@ class ExchangeProtocol:
 
 def union(protocol: ExchangeProtocol, received: Sequence[ReceivedKnowledge]) -> ReceivedKnowledge:
     """Return all that reaches a student in a round as one."""
-    return received[0] if len(received) == 1 else protocol.combine([opened(r) for r in received])
+    return received[0] if len(received) == 1 else protocol.combine([fetched(r) for r in received])
 
 
 def summed(reports: Sequence[Mapping[str, int]]) -> dict[str, int]:

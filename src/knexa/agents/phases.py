@@ -23,7 +23,7 @@ from knexa.agents.runtime import Runtime
 from knexa.agents.scoring import refuse_divergence, skills, validation_loss
 from knexa.agents.state import AgentState
 from knexa.agents.training import FitReport
-from knexa.engine.pausing import pausing
+from knexa.engine.two_step import two_step
 from knexa.seeding import derive_seed
 from knexa.tracking.rows import SampleRow
 
@@ -80,7 +80,7 @@ def teach(
     return runtime.protocol.teach(context, state, sender)
 
 
-@pausing
+@two_step
 def receive(
     runtime: Runtime, package: OutgoingPackage, round_number: int, topics: Topics = None
 ) -> Generator[None, None, ReceivedKnowledge]:
@@ -125,7 +125,7 @@ def _measure_privately(runtime: Runtime, state: AgentState, report: FitReport) -
     )
 
 
-@pausing
+@two_step
 def evaluate(runtime: Runtime, state: AgentState) -> Generator[None, None, solve.Score]:
     """Return the greedy score on the global test set, for the report alone."""
     problems = runtime.benchmark.test
@@ -134,7 +134,7 @@ def evaluate(runtime: Runtime, state: AgentState) -> Generator[None, None, solve
     return solve.score(runtime, problems, answers)
 
 
-@pausing
+@two_step
 def answer_finally(runtime: Runtime, state: AgentState) -> Generator[None, None, list[SampleRow]]:
     """Return n sampled completions of every test problem with outcome and CodeBLEU."""
     settings, problems = runtime.evaluation, runtime.benchmark.test

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from knexa.engine.parcels import HasLarge
+from knexa.engine.object_refs import HasLarge
 
 if TYPE_CHECKING:
     import torch

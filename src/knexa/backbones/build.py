@@ -1,7 +1,7 @@
-"""``python -m knexa.backbones.build``: write the tiny backbones by their recipe.
+"""``python -m knexa.backbones.build``: pre-train the tiny backbones and write their folders.
 
 One model takes a few minutes on one core. A backbone's folder holds ``model.safetensors`` (fp16),
-``config.json``, the tokenizer, ``card.json`` (recipe, digests, training curve) and ``README.md``.
+``config.json``, the tokenizer, ``card.json`` (config, digests, training curve) and ``README.md``.
 """
 
 import argparse
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knexa.backbones.embedded import TINY_NAMES
-from knexa.backbones.recipe import (
-    RECIPES,
-    Recipe,
+from knexa.backbones.pretrain import (
+    PRETRAINING_CONFIGS,
+    PretrainingConfig,
     build_model,
     corpus_digest,
     pretrain,
@@ -25,14 +25,14 @@ from knexa.backbones.recipe import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_CURVE_DENSE = 20  # every one of the first steps is recorded, which a test repeats
+_CURVE_DENSE = 20  # the first steps are all recorded; a test repeats them
 _CURVE_EVERY = 50
 _TINY = Path(__file__).parent / "tiny"
 
 log = logging.getLogger(__name__)
 
 
-def build(recipe: Recipe, folder: Path) -> dict[str, Any]:
+def build(config: PretrainingConfig, folder: Path) -> dict[str, Any]:
     """Train one backbone and write its folder.
 
     Returns:
@@ -42,25 +42,25 @@ def build(recipe: Recipe, folder: Path) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     began = time.perf_counter()
-    tokenizer = train_tokenizer(recipe)
-    model = build_model(recipe)
+    tokenizer = train_tokenizer(config)
+    model = build_model(config)
     curve: list[tuple[int, float]] = []
     window: list[float] = []
-    for step, loss in pretrain(recipe, model, tokenizer):
+    for step, loss in pretrain(config, model, tokenizer):
         window.append(loss)
         if step < _CURVE_DENSE:
             curve.append((step, round(loss, 4)))
         elif (step + 1) % _CURVE_EVERY == 0:
             curve.append((step, round(sum(window) / len(window), 4)))
-            log.info("%s step %d loss %.4f %.0f s", recipe.name, step, curve[-1][1], _since(began))
+            log.info("%s step %d loss %.4f %.0f s", config.name, step, curve[-1][1], _since(began))
             window.clear()
     card = {
-        "name": recipe.name,
+        "name": config.name,
         "architecture": type(model).__name__,
         "parameters": model.num_parameters(),
-        "recipe": asdict(recipe),
-        "recipe_digest": recipe.digest(),
-        "corpus_digest": corpus_digest(recipe.seed),
+        "config": asdict(config),
+        "config_digest": config.digest(),
+        "corpus_digest": corpus_digest(config.seed),
         "curve": curve,
         "torch": torch.__version__.partition("+")[0],
     }
@@ -79,34 +79,34 @@ def _since(began: float) -> float:
 def _write_model(model: "PreTrainedModel", folder: Path) -> None:
     model.half()  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
-    # Weights are half precision on disk only; whoever loads the folder gets fp32 by default.
+    # Weights are fp16 on disk only; the folder loads as fp32 by default.
     config = json.loads((folder / "config.json").read_text())
     config["dtype"] = "float32"
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _compact(card: dict[str, Any]) -> str:
-    """Indent the card, with every point of the curve on a line of its own."""
+    """Return the card as JSON, with one line a point of the curve."""
     head = json.dumps({k: v for k, v in card.items() if k != "curve"}, indent=2)
     points = ",\n    ".join(json.dumps(point) for point in card["curve"])
     return head[:-2] + f',\n  "curve": [\n    {points}\n  ]\n}}\n'
 
 
 def _readme(card: dict[str, Any]) -> str:
-    recipe = card["recipe"]
-    settings = "\n".join(f"| {key} | {value} |" for key, value in recipe.items())
+    config = card["config"]
+    settings = "\n".join(f"| {key} | {value} |" for key, value in config.items())
     return f"""# {card["name"]}
 
 A {card["architecture"]} of {card["parameters"] / 1e6:.2f} M parameters with a byte-level BPE of
-{recipe["vocab_size"]} entries, small enough to be tuned on one CPU core in seconds. It writes
+{config["vocab_size"]} entries, small enough to be tuned on one CPU core in seconds. It writes
 Python and carries names and constants from prompt to body; it solves next to none of the codelets
 benchmark until it is tuned, because its corpus describes programs in other words.
 
 - Made by `python -m knexa.backbones.build --only {card["name"]}`
   (torch {card["torch"]}, one thread).
-- Recipe digest `{card["recipe_digest"]}`, corpus digest `{card["corpus_digest"]}`.
+- Config digest `{card["config_digest"]}`, corpus digest `{card["corpus_digest"]}`.
 - Final loss {card["curve"][-1][1]} (mean of the last {_CURVE_EVERY} steps; body tokens weigh 1,
-  prompt tokens {recipe["prompt_weight"]}). The whole curve is in `card.json`.
+  prompt tokens {config["prompt_weight"]}). The whole curve is in `card.json`.
 - Load the tokenizer with `PreTrainedTokenizerFast`, which takes `tokenizer.json` as it is:
   `AutoTokenizer` of transformers 5 splits text by the rules of the full-size family instead.
 - Trained on generated text only (`knexa.backbones.corpus`). For tests and demonstrations; it knows
@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in args.only or TINY_NAMES:
-        card = build(RECIPES[name], args.out / name)
+        card = build(PRETRAINING_CONFIGS[name], args.out / name)
         log.info("%s: %d parameters", name, card["parameters"])
     return 0
 

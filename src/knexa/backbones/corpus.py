@@ -1,9 +1,9 @@
-"""What the tiny backbones read before any agent is tuned: Python in another dialect.
+"""The pre-training corpus of the tiny backbones: Python functions with artificial descriptions.
 
-Functions of the constructs that codelets are made of (comprehensions, reductions, sorting, slices,
-string methods, dictionaries, loops that carry state), described in other words, in another order,
-as a docstring, as a comment or not at all. Whoever reads it learns to write Python and to carry
-names and constants from prompt to body; the benchmark's wording it does not meet.
+The functions use the constructs of codelets (comprehensions, reductions, sorting, slices, string
+methods, dictionaries, loops that carry state), but are described in other words, in another order,
+as a docstring, a comment or not at all. A model learns from it to write Python and to copy names
+and constants from prompt to body, without seeing the benchmark's wording.
 """
 
 import random
@@ -24,7 +24,7 @@ class Sample(NamedTuple):
 
 
 _VERBS = ("do", "make", "get", "run", "calc", "to", "my", "fn", "is", "has", "num", "by", "in")
-# Words without a meaning for the body: a model that copies must look past them.
+# Words that mean nothing for the body, so that a model must learn to ignore them.
 FILLER = """
     here now please quickly the a of for each with to by and or when then from that is are it also
     their them as in on at simply just this these some kind every
@@ -40,7 +40,7 @@ def samples(seed: int) -> Iterator[Sample]:
 
 
 def _present(arguments: tuple[str, ...], says: str, body: str, rng: random.Random) -> Sample:
-    """Put signature, description and body together in one of the corpus' styles."""
+    """Join signature, description and body in one of the corpus' styles."""
     name = rng.choice(NOUNS)
     if rng.random() < 0.7:
         name = rng.choice((rng.choice(_VERBS), rng.choice(NOUNS))) + "_" + name

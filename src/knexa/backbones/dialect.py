@@ -1,6 +1,6 @@
-"""Fragments of Python and what the corpus' dialect calls them.
+"""Fragments of Python with their descriptions in the dialect of the pre-training corpus.
 
-None of the dialect's words for an operation is the benchmark's.
+The dialect's words for operations differ from all of the benchmark's.
 """
 
 import random
@@ -11,7 +11,7 @@ Draft = tuple[tuple[str, ...], str, str]
 
 
 class Piece(NamedTuple):
-    """A fragment of code and how the corpus' dialect puts it."""
+    """A fragment of code and its description."""
 
     code: str
     says: str
@@ -166,7 +166,7 @@ FOLDS = (
 
 
 def said(head: str, parts: list[str], rng: random.Random) -> str:
-    """Join a subject and what happens to it, in one of several orders."""
+    """Join a subject and the descriptions of operations on it, in one of several orders."""
     if rng.random() < 0.5:
         return rng.choice((f"{head}: ", f"takes {head}, ", f"{head} -> ")) + ", ".join(parts)
     return ", ".join(parts) + rng.choice((f" ({head})", f" <- {head}", f", using {head}"))

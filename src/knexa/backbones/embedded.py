@@ -1,4 +1,4 @@
-"""Where the tiny backbones lie inside the package."""
+"""The folders of the tiny backbones inside the package."""
 
 from pathlib import Path
 

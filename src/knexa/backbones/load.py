@@ -1,8 +1,8 @@
-"""Load a frozen backbone with its tokenizer and one LoRA slot; decide offline before any wait.
+"""Loads a frozen backbone with its tokenizer and one LoRA slot.
 
-A source is resolved to a local folder first (embedded, on disk, in the hub's cache, or downloaded
-when the hub answers), and only folders are ever handed to transformers: it then has no reason to
-open a connection, and an unreachable hub costs three seconds instead of the 23-47 s of its retries.
+A source is first resolved to a local folder (embedded, on disk, in the hub's cache, or downloaded),
+and transformers is given folders only. So it opens no connections, and an unreachable hub is
+noticed within three seconds instead of after the 23-47 s of its retries.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 3.0
-"""How long the hub may take to accept a connection before the run is declared offline."""
+"""How long the hub may take to accept a connection before it counts as unreachable."""
 
 _FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.bin"]
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -80,7 +80,7 @@ def load_backbone(
         dtype: Type of the frozen weights in memory; None takes ``backbone.dtype``.
 
     Raises:
-        UserError: The source is not available, or is not what the roster says it is.
+        UserError: The source is not available, or differs from its description in the roster.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -105,9 +105,9 @@ def load_backbone(
 def tokenizer_class(folder: Path) -> str:
     """Return the class of transformers that loads a folder's tokenizer as it was saved.
 
-    For some architectures (Qwen2 among them) transformers 5's ``AutoTokenizer`` puts the class of
-    the model's family in place of a plain ``tokenizer.json``, with other splitting rules: the model
-    would read text as sequences that it was never trained on.
+    For some architectures (Qwen2 among them) transformers 5's ``AutoTokenizer`` ignores a plain
+    ``tokenizer.json`` and uses the class of the model's family, which splits text differently from
+    how the model was trained.
     """
     settings = folder / "tokenizer_config.json"
     saved = json.loads(settings.read_text()).get("tokenizer_class") if settings.is_file() else None
@@ -119,7 +119,7 @@ def _load_tokenizer(folder: Path) -> Any:
     import transformers
 
     loader: Any = getattr(transformers, tokenizer_class(folder))
-    # Sequences are cut where they are made; a warning about those still whole would mislead.
+    # Sequences are truncated elsewhere; the tokenizer's warning about length would mislead.
     return loader.from_pretrained(folder, local_files_only=True, model_max_length=1 << 30)
 
 
@@ -176,7 +176,7 @@ def initial_adapter(loaded: LoadedBackbone, seed: int) -> dict[str, Tensor]:
 
 
 def check_available(roster: Roster) -> None:
-    """Check, without loading or downloading, that every backbone in use can be had.
+    """Check, without loading or downloading, that every backbone in use is available.
 
     Raises:
         UserError: One line that names everything that is missing and what to set.
@@ -212,7 +212,7 @@ def resolve_source(backbone: Backbone, *, name: str) -> Path:
 
         return Path(_snapshot(snapshot_download, backbone))
     except Exception as error:
-        # Whatever the hub's client raises here (HTTP, disk, authorization) ends this run.
+        # The hub's client raises many kinds of errors (HTTP, disk, authorization).
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise UserError(
             f"backbone {name!r}: cannot download {_label(backbone)}: {first_line}; {_advice(name)}"
@@ -275,7 +275,7 @@ def _why_offline() -> str:
 
 
 def _answers(host: str, port: int, seconds: float) -> bool:
-    """Return whether a TCP connection opens in time; the name's resolution counts too."""
+    """Return whether a TCP connection, name resolution included, opens in time."""
     connected = threading.Event()
 
     def connect() -> None:
@@ -285,7 +285,7 @@ def _answers(host: str, port: int, seconds: float) -> bool:
             return
         connected.set()
 
-    # getaddrinfo takes no timeout, so the attempt runs in a thread that may be left behind.
+    # getaddrinfo has no timeout, so the attempt runs in a thread that may outlive this call.
     attempt = threading.Thread(target=connect, daemon=True)
     attempt.start()
     attempt.join(seconds)
@@ -328,7 +328,7 @@ def _ensure_special_tokens(base: Any, tokenizer: Any, name: str) -> None:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Hide the library's weight-loading bar, which says nothing about the run's progress."""
+    """Hide the library's progress bar for loading weights."""
     from transformers.utils import logging
 
     library: Any = logging

@@ -1,4 +1,4 @@
-"""Where LoRA adapters attach, per architecture, and the one adapter slot of a frozen backbone."""
+"""The LoRA slot of a frozen backbone: target layers by architecture, initial values, writing."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ADAPTER_NAME = "default"
-"""PEFT's own name for the slot, so that an exported adapter loads without being told a name."""
+"""PEFT's default name, so that an exported adapter loads without a name."""
 
 _GATED_MLP = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _FUSED_QKV = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
 
-# All linear layers of a block and nothing else: PEFT's own defaults take the query and value
-# projections (or the fused one) only, which gives a fraction of the trainable share of the paper.
+# All linear layers of a block. PEFT's defaults are the query and value projections (or the fused
+# one) only, a fraction of the paper's share of trainable parameters.
 _TARGET_MODULES: dict[Family, tuple[str, ...]] = {
     "qwen2": _GATED_MLP,
     "llama": _GATED_MLP,
@@ -61,8 +61,8 @@ def lora_config(lora: Lora, family: Family) -> Any:
 def attach(base: Any, lora: Lora, family: Family) -> Any:
     """Wrap a model with one LoRA slot and freeze everything else; ``base`` is changed in place.
 
-    Adapter weights are float32 whatever the base's type. The slot is set to
-    ``initial_tensors(..., seed=0)``, and the global generator is left as it was.
+    Adapter weights are float32, whatever the base's type. The slot is set to
+    ``initial_tensors(..., seed=0)``; the global random state is unchanged.
 
     Raises:
         UserError: ``lora.target_modules`` names no layer of this model.
@@ -102,7 +102,7 @@ def adapter_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
 def initial_tensors(parameters: dict[str, torch.nn.Parameter], seed: int) -> dict[str, Tensor]:
     """Draw a fresh adapter: A Kaiming-uniform with a = sqrt(5), B zero, as PEFT does.
 
-    The draw uses its own CPU generator, so it is the same on every device and moves no other one.
+    The draw uses a CPU generator of its own, so it is the same on every device.
     """
     import torch
 

@@ -1,7 +1,7 @@
-"""Decode with the adapter folded into the frozen weights: two products a layer fewer, every token.
+"""Merges the adapter into the frozen weights while decoding: two products fewer a layer and token.
 
-The folded weights are new tensors that stand in for the frozen ones and are dropped afterwards, so
-the backbone comes back bit for bit, which adding and subtracting an update would not give.
+The merged weights are new tensors that replace the frozen ones and are dropped afterwards, so the
+backbone is restored bit for bit; adding and subtracting the update would not do that.
 """
 
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ from knexa.backbones.lora import ADAPTER_NAME
 
 @contextmanager
 def merged(loaded: LoadedBackbone) -> Iterator[None]:
-    """Fold the slot's adapter into the backbone within the context.
+    """Merge the slot's adapter into the backbone within the context.
 
-    Float32 backbones alone are folded: in half precision the sum would round the adapter away.
+    Only float32 backbones are merged: in half precision rounding would lose the adapter.
     """
     layers: list[Any] = [m for m in loaded.model.modules() if isinstance(m, LoraLayer)]
     frozen = [layer.get_base_layer().weight for layer in layers]

@@ -1,9 +1,8 @@
-"""Which backbones lie in an accelerator's memory: as many as its measured bytes allow.
+"""Keeps as many backbones in an accelerator's memory as fit, and moves the others to the host.
 
-Agents of one backbone share it; agents of others take turns. Before a backbone is put to work there
-must be room for its weights and for the most that a phase on it has needed beside them so far;
-until there is, the backbone that has waited longest is moved to the host's memory. Nothing that is
-computed depends on it.
+Before a backbone is used there must be room for its weights and for the peak memory of phases on
+it so far; until there is, the least recently used backbone is moved to the host's memory. Results
+do not depend on it.
 """
 
 import gc
@@ -19,13 +18,13 @@ class Memory(Protocol):
     """An accelerator's memory, in bytes, as this process sees it."""
 
     def free(self) -> int:
-        """Return how much more this process can have."""
+        """Return how much more this process can allocate."""
 
     def peak(self) -> int:
-        """Return the most that was in use since the last call, beyond what was in use then."""
+        """Return the peak use since the last call, beyond the use at that call."""
 
     def release(self) -> None:
-        """Leave to other processes what this one keeps and does not use."""
+        """Free memory that this process caches but does not use."""
 
 
 class CudaMemory:
@@ -35,46 +34,45 @@ class CudaMemory:
         self._begun = torch.cuda.memory_allocated()
 
     def free(self) -> int:
-        """Return what no process has, and what this one's allocator keeps for later."""
+        """Return the device's free memory and what this process's allocator caches."""
         kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         return int(torch.cuda.mem_get_info()[0]) + kept
 
     def peak(self) -> int:
-        """Return the most that was in use since the last call, beyond what was in use then."""
+        """Return the peak use since the last call, beyond the use at that call."""
         most = torch.cuda.max_memory_allocated() - self._begun
         torch.cuda.reset_peak_memory_stats()
         self._begun = torch.cuda.memory_allocated()
         return most
 
     def release(self) -> None:
-        """Leave to other processes what this one keeps and does not use."""
-        gc.collect()  # a trainer and what it holds are a cycle
+        """Free memory that this process caches but does not use."""
+        gc.collect()  # a trainer is part of a reference cycle
         torch.cuda.empty_cache()
 
 
 class Placement:
-    """Moves backbones between a device and the host.
-
-    ``moved`` counts how often one had to leave.
-    """
+    """Moves backbones between a device and the host; ``moved`` counts evictions."""
 
     def __init__(self, device: str, memory: Memory) -> None:
         self.moved = 0
         self._device, self._memory = device, memory
-        self._resident: OrderedDict[str, LoadedBackbone] = OrderedDict()  # the last one is at work
+        self._resident: OrderedDict[str, LoadedBackbone] = (
+            OrderedDict()
+        )  # least recently used first
         self._working: dict[str, int] = {}
 
     def put_to_work(self, loaded: LoadedBackbone) -> None:
-        """See that the backbone is on the device, with room to work, as far as there is any.
+        """Put the backbone on the device, with room for a phase as far as possible.
 
         Raises:
-            torch.OutOfMemoryError: It has no place there even when all others have left.
+            torch.OutOfMemoryError: It does not fit even alone.
         """
         at_work = next(reversed(self._resident), None)
         if at_work == loaded.name:
             return
         self._note(at_work)
-        # What is not known yet is taken to be as much as with the greediest of the others.
+        # Before its first phase it is assumed to need as much as the most demanding backbone.
         needed = self._working.get(loaded.name, max(self._working.values(), default=0))
         if loaded.name in self._resident:
             self._resident.move_to_end(loaded.name)
@@ -87,10 +85,10 @@ class Placement:
         self._memory.peak()
 
     def make_room(self) -> bool:
-        """Move everything to the host but the backbone at work; return whether anything was.
+        """Move all backbones but the current one to the host; return whether any was moved.
 
-        Called when a phase found the device full and has let go of what it had there: from now on
-        its backbone is known to need more than was free.
+        Called after a phase ran out of memory and released its own: its backbone is recorded as
+        needing more than is free now.
         """
         at_work = next(reversed(self._resident), None)
         self._note(at_work, at_least=self._memory.free() + 1)

@@ -1,4 +1,4 @@
-"""The backbones of a process: one copy of each, on the device that phases run on."""
+"""The backbones of a process: one copy of each, loaded at first use."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from knexa.backbones.roster import Backbone
 
 
 class BackbonePool:
-    """One copy of each frozen backbone per process, however many agents stand on it."""
+    """One copy of each frozen backbone per process, shared by all of its agents."""
 
     def __init__(
         self,
@@ -20,9 +20,9 @@ class BackbonePool:
         device: str = "cpu",
         worker_device: str | None = None,
     ) -> None:
-        """Take the roster's backbones; nothing is loaded before it is asked for.
+        """Take the roster's backbones, without loading any.
 
-        A pool that is sent to a worker process loads its own copies, to work on ``worker_device``.
+        A pool that is pickled to a worker process loads copies of its own, for ``worker_device``.
         """
         self._backbones = dict(backbones)
         self._device = device
@@ -34,7 +34,7 @@ class BackbonePool:
         return _pool, (self._backbones, self._worker_device)
 
     def get(self, name: str) -> LoadedBackbone:
-        """Return the backbone of that roster name, wherever it lies, loading it the first time."""
+        """Return a backbone, on whatever device it is; loads it at first use."""
         if name not in self._loaded:
             # A phase may be in inference mode, whose tensors could never be trained.
             with torch.inference_mode(False):
@@ -42,7 +42,7 @@ class BackbonePool:
         return self._loaded[name]
 
     def put_to_work(self, name: str) -> LoadedBackbone:
-        """Return the backbone of that roster name on the device that phases run on."""
+        """Return a backbone on the device that phases run on."""
         loaded = self.get(name)
         if self._device != "cpu":
             if self._placement is None:
@@ -51,7 +51,7 @@ class BackbonePool:
         return loaded
 
     def make_room(self) -> bool:
-        """Leave the device to the backbone at work; return whether any other had been there."""
+        """Move all backbones but the current one off the device; return whether any was moved."""
         return self._placement is not None and self._placement.make_room()
 
 

@@ -1,6 +1,6 @@
-"""Who takes part: agents, the frozen backbones they stand on, and the training these models need.
+"""The roster: agents, their frozen backbones, and settings that follow from the models' size.
 
-Only descriptions live here; ``knexa.backbones.load`` turns a ``Backbone`` into a model.
+These are descriptions; ``knexa.backbones.load`` turns a ``Backbone`` into a model.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ FAMILIES: tuple[Family, ...] = (
 """The families in the order of the profile's one-hot bins."""
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-"""What training computes in, by Lightning's names."""
+"""The precision of training, by Lightning's names."""
 
 EMBEDDED_PREFIX = "embedded:"
 """A source that starts with this names a model that ships inside the package."""
@@ -74,21 +74,21 @@ class Agent:
 
 
 Attack = Literal["garbage", "wrong", "copied", "inflated", "forged", "sybil"]
-"""What a liar does; ``knexa.agents.byzantine`` says how."""
+"""What a byzantine agent does; implemented in ``knexa.agents.byzantine``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Byzantine:
-    """Agents that lie to their peers and to the CPM.
+    """Byzantine agents, which lie to their peers and to the CPM.
 
     Attributes:
         num: How many lie.
         attack: What all of them do, one or several at once: teach ``garbage``, subtly ``wrong``
             programs or ``copied`` text; show ``inflated`` profiles; report ``forged`` rewards;
             be one agent under several names that praise each other (``sybil``).
-        agents: Who may lie, by index: the first ``num`` of them. None: everybody, in an order that
-            the run's seed alone decides, so that at one seed every method meets the same liars and
-            more liars are the fewer and others.
+        agents: Indices of agents of which the first ``num`` lie. None draws them in an order that
+            depends on the run's seed alone, so that at one seed every method meets the same liars
+            and a larger ``num`` adds liars to those of a smaller one.
         forged_reward: Size of the raw reward that a forged report claims; the CPM refuses more than
             ``Reward.largest``.
     """
@@ -100,14 +100,14 @@ class Byzantine:
 
     @property
     def attacks(self) -> frozenset[Attack]:
-        """All that the liars do."""
+        """All attacks of the byzantine agents."""
         return frozenset([self.attack] if isinstance(self.attack, str) else self.attack)
 
     def check(self, num_agents: int) -> None:
-        """Check that so many agents hold these liars and somebody honest.
+        """Check that these byzantine agents exist and that at least one agent is honest.
 
         Raises:
-            ValueError: Too many liars, or an agent that is not there or named twice.
+            ValueError: Too many of them, or an agent that does not exist or is named twice.
         """
         if self.num >= num_agents:
             raise ValueError(
@@ -127,7 +127,7 @@ class Byzantine:
             )
 
     def draw(self, seed: int, num_agents: int) -> tuple[int, ...]:
-        """Return the indices of the run's liars."""
+        """Return the indices of the run's byzantine agents."""
         if self.agents is not None:
             return self.agents[: self.num]
         order = derive_rng(seed, "byzantine").permutation(num_agents)
@@ -136,7 +136,7 @@ class Byzantine:
 
 @dataclass(frozen=True, kw_only=True)
 class Recommended:
-    """Settings that follow from the size of the models; other groups interpolate them.
+    """Settings that depend on the size of the models; other config groups interpolate them.
 
     A learning rate that tunes a 0.5B model does nothing to a 0.5M one, so the defaults of
     ``training``, ``evaluation`` and ``regret`` come from the roster.
@@ -175,7 +175,7 @@ class Roster:
     """The federation's members, in roster order; an agent's index here is its index everywhere.
 
     ``server`` names the backbone of a server agent, for matchmakers that have one; None is the
-    first agent's. ``byzantine`` says who of the agents lies; servers never do.
+    first agent's. ``byzantine`` says which agents lie; servers never do.
     """
 
     agents: tuple[Agent, ...]
@@ -189,7 +189,7 @@ class Roster:
 
         Raises:
             ValueError: No agents, an agent name given twice, a member on an unknown backbone, or
-                liars that are not among the agents.
+                byzantine agents that are not on the roster.
         """
         if not self.agents:
             raise ValueError("agents is empty: name at least one agent")
@@ -226,7 +226,7 @@ class Roster:
 
     @property
     def used_backbones(self) -> tuple[str, ...]:
-        """Names of the backbones that a member stands on, in order of first use."""
+        """Names of the backbones that members use, in order of first use."""
         named = [] if self.server is None else [self.server]
         return tuple(dict.fromkeys([*(agent.backbone for agent in self.agents), *named]))
 

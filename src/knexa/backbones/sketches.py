@@ -1,7 +1,7 @@
 """Short functions of the corpus, each written once with placeholders and described tersely.
 
-They cover the single constructs; ``constructs`` composes longer ones. The descriptions are the
-corpus' dialect, which shares no phrase with the benchmark's wording.
+They cover single constructs; ``constructs`` composes longer functions. The descriptions are in the
+corpus' dialect, which shares no phrase with the benchmark.
 """
 
 import random

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from knexa.evaluation import Executor
     from knexa.federation.settings import Settings
     from knexa.matchmaking.arrays import Array
+    from knexa.network.agent_backend import AgentBackend
     from knexa.network.identity import Identity
-    from knexa.network.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +61,8 @@ def _parser() -> Parser:
 
 
 def _join(given: argparse.Namespace, overrides: list[str], stop: threading.Event) -> None:
+    from knexa.network.compatibility import check_servable
     from knexa.network.identity import load_identity
-    from knexa.network.terms import check_servable
     from knexa.tracking.run_directory import RunDirectory
 
     identity = load_identity(given.certificates, given.name)
@@ -75,9 +75,9 @@ def _join(given: argparse.Namespace, overrides: list[str], stop: threading.Event
     if given.problems is not None:
         _check_there(given.problems)
     with RunDirectory(given.state) as folder:
-        work, close = _work(settings, names.index(given.name), given.problems, folder)
+        backend, close = _backend(settings, names.index(given.name), given.problems, folder)
         try:
-            _take_part(given, settings, identity, work, stop)
+            _take_part(given, settings, identity, backend, stop)
         finally:
             close()
 
@@ -98,18 +98,18 @@ def _reachable(address: str) -> str:
     return address
 
 
-def _work(
+def _backend(
     settings: "Settings", index: int, problems: Path | None, folder: Any
-) -> tuple["Work", Callable[[], None]]:
-    """Load data and backbone; return the agent's work, and what closes its sandbox."""
+) -> tuple["AgentBackend", Callable[[], None]]:
+    """Load data and model; return the agent's backend, and a function that closes its sandbox."""
     import torch
 
     from knexa.agents.private_training import agent_spent
     from knexa.agents.training import DPTraining
     from knexa.backbones.load import check_available
     from knexa.federation.llm_stage import build_runtime
-    from knexa.network.llm_work import LLMWork
-    from knexa.network.terms import agreement
+    from knexa.network.compatibility import agreement
+    from knexa.network.llm_backend import LLMBackend
 
     torch.set_num_threads(settings.engine.num_threads)
     check_available(settings.roster)
@@ -124,7 +124,7 @@ def _work(
             runtime.splits[index] = _own(settings, runtime.executor, problems)
         if isinstance(settings.training, DPTraining):
             agent_spent(runtime, index, 0)  # a budget that no noise meets is told now
-        work = LLMWork(
+        backend = LLMBackend(
             runtime,
             index,
             profile=settings.profile,
@@ -133,7 +133,7 @@ def _work(
             agreement=agreement(settings),
             folder=folder,
         )
-        return work, stack.pop_all().close
+        return backend, stack.pop_all().close
 
 
 def _own(settings: "Settings", executor: "Executor", path: Path) -> "AgentData":
@@ -182,36 +182,37 @@ def _take_part(
     given: argparse.Namespace,
     settings: "Settings",
     identity: "Identity",
-    work: "Work",
+    backend: "AgentBackend",
     stop: threading.Event,
 ) -> None:
     import numpy as np
 
-    from knexa.network.agent_loop import AgentLoop, Pace
+    from knexa.network.agent_loop import AgentLoop, AgentTimeouts
     from knexa.network.authority import MATCHMAKER
-    from knexa.network.packages import Courier, Door, Inbox
+    from knexa.network.compatibility import agreement
+    from knexa.network.packages import PackageInbox, PackageSender, PackageServer
     from knexa.network.refusals import Refusals
     from knexa.network.sealing import SealingKey
-    from knexa.network.terms import agreement
     from knexa.network.timing import MonotonicClock
-    from knexa.network.transport import Client, Server
+    from knexa.network.transport import RpcClient, RpcServer
 
-    key, inbox, refusals = SealingKey(), Inbox(), Refusals()
-    pace, clock, rng = Pace(package_s=given.package_s), MonotonicClock(), np.random.default_rng()
+    key, inbox, refusals = SealingKey(), PackageInbox(), Refusals()
+    timeouts, clock = AgentTimeouts(package_s=given.package_s), MonotonicClock()
+    rng = np.random.default_rng()
     clock.stop = stop
-    handlers = Door(identity, key, inbox).handlers()
-    door = Server(identity, given.listen, "Peer", handlers, num_threads=8, refusals=refusals)
-    door.start()
-    with Client(identity, given.cpm, MATCHMAKER, "Matchmaker") as matchmaker:
+    handlers = PackageServer(identity, key, inbox).handlers()
+    server = RpcServer(identity, given.listen, "Peer", handlers, num_threads=8, refusals=refusals)
+    server.start()
+    with RpcClient(identity, given.cpm, MATCHMAKER, "Matchmaker") as matchmaker:
         loop = AgentLoop(
             identity,
-            work,
+            backend,
             matchmaker,
-            Courier(identity, key, backoff=pace.courier, clock=clock, rng=rng),
+            PackageSender(identity, key, backoff=timeouts.student_retries, clock=clock, rng=rng),
             inbox,
             address=given.address,
             agreement=agreement(settings),
-            pace=pace,
+            timeouts=timeouts,
             clock=clock,
             rng=rng,
             refusals=refusals,
@@ -224,5 +225,5 @@ def _take_part(
         finally:
             over.set()
             beats.join()
-            door.stop()
-            log.info("refused: %s", door.counts() or "nothing")
+            server.stop()
+            log.info("refused: %s", server.counts() or "nothing")

@@ -52,12 +52,12 @@ def _parser() -> Parser:
 
 def _serve(given: argparse.Namespace, overrides: list[str], stop: threading.Event) -> None:
     from knexa.network.authority import MATCHMAKER
+    from knexa.network.compatibility import check_servable
     from knexa.network.identity import load_identity
     from knexa.network.matchmaker import MatchmakerService
     from knexa.network.refusals import Refusals
-    from knexa.network.terms import check_servable
     from knexa.network.timing import MonotonicClock
-    from knexa.network.transport import Server
+    from knexa.network.transport import RpcServer
     from knexa.tracking.files import encode_document, write_atomically
     from knexa.tracking.run_directory import RunDirectory
 
@@ -68,7 +68,7 @@ def _serve(given: argparse.Namespace, overrides: list[str], stop: threading.Even
     with RunDirectory(given.state) as folder:
         coordinator = _coordinator(given, settings, folder, clock)
         service = MatchmakerService(coordinator, identity, clock)
-        server = Server(
+        server = RpcServer(
             identity,
             given.listen,
             "Matchmaker",
@@ -98,14 +98,14 @@ def _coordinator(
     """Return the rounds as the folder's checkpoint left them."""
     from knexa.federation.experiment import build_cpm
     from knexa.federation.scheduler import Sync
+    from knexa.network.assignments import CoordinatorConfig
+    from knexa.network.compatibility import ServedAgents, agreement, matchmaker_agreement
     from knexa.network.coordinator import Coordinator
-    from knexa.network.errands import Terms
-    from knexa.network.terms import Population, agreement, own_terms
-    from knexa.network.timing import Patience
+    from knexa.network.timing import HeartbeatPolicy
     from knexa.tracking.tree_file import load_tree, save_tree
 
     federation, names = settings.federation, tuple(a.name for a in settings.roster.agents)
-    terms = Terms(
+    config = CoordinatorConfig(
         names=names,
         seed=settings.seed,
         num_rounds=federation.num_rounds,
@@ -113,26 +113,26 @@ def _coordinator(
         largest_reward=settings.reward.largest,
         sync=Sync(mode=federation.sync, quorum=federation.quorum, timer_s=federation.timer_s),
         exchange_s=given.exchange_s,
-        patience=Patience(beat_every_s=given.beat_s),
+        heartbeat_policy=HeartbeatPolicy(beat_every_s=given.beat_s),
         agreement=agreement(settings),
     )
-    own = own_terms(settings)
-    population = Population(num_agents=len(names), protocol_name=settings.exchange.name)
+    configuration = matchmaker_agreement(settings)
+    population = ServedAgents(num_agents=len(names), protocol_name=settings.exchange.name)
 
     def save(rounds: "Coordinator", rows: Sequence["ExchangeRow"]) -> None:
         folder.append(rows)
         folder.sync()
-        tree = rounds.state_dict() | {"terms": own}
+        tree = rounds.state_dict() | {"configuration": configuration}
         folder.write_checkpoint(rounds.round, lambda to: save_tree(to / _FILE, tree))
 
-    coordinator = Coordinator(terms, build_cpm(settings, population), now=clock.now, save=save)
+    coordinator = Coordinator(config, build_cpm(settings, population), now=clock.now, save=save)
     checkpoint = folder.rewind()
     if checkpoint is not None:
         file = checkpoint[1] / _FILE
         if not file.is_file():
             raise UserError(f"{folder.path} is not a matchmaker's folder: name another --state")
         tree = load_tree(file)
-        if tree["terms"] != own:
+        if tree.get("configuration") != configuration:
             raise UserError(
                 f"{folder.path} belongs to another configuration: give the overrides that it was "
                 "begun with, or another --state"

@@ -1,4 +1,4 @@
-"""Problems, benchmarks, and how they are shared out among agents."""
+"""Problems, benchmarks, and their partition among agents."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ BENCHMARKS = ("humaneval", "mbpp", "codelets")
 
 
 def load_problems(name: str, path: Path | None = None) -> list[Problem]:
-    """Return all problems of one benchmark, whatever their role in a run.
+    """Return all problems of one benchmark: train, test and transfer.
 
     Args:
         name: One of ``BENCHMARKS``.

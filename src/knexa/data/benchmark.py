@@ -1,7 +1,7 @@
-"""What every ``data=`` component returns: three disjoint sets of problems.
+"""The result of every ``data=`` component: three disjoint sets of problems.
 
-The agents share out ``train``; ``test`` is held out from everybody and read by reports only;
-``transfer`` is public, so a teacher may write about it and a student may check what it reads.
+``train`` is partitioned among the agents; ``test`` is held out and for reporting only; ``transfer``
+is public: teachers answer it, and students can verify the answers.
 """
 
 from collections import Counter
@@ -19,13 +19,13 @@ class Benchmark:
     """Problems in their three roles.
 
     Attributes:
-        name: What reports call the benchmark.
-        train: The pool that the agents share out as private train and validation data.
+        name: The benchmark's name in reports.
+        train: The pool that is partitioned into the agents' private train and validation data.
         test: The global test set; for reporting only.
-        transfer: The public transfer set X_u that exchanges are written on.
+        transfer: The public transfer set X_u that teachers answer.
 
     Raises:
-        ValueError: On an id that occurs twice, or a prompt that stands in two sets; names the ids.
+        ValueError: An id occurs twice, or a prompt is in two sets; names the ids.
     """
 
     name: str
@@ -65,14 +65,14 @@ class Dataset(Protocol):
     """The component that a ``data=`` option names; its constructor is the config."""
 
     def fingerprint(self) -> str:
-        """Return what identifies the data's content, whatever the path it lies at.
+        """Return an identifier of the data's content, independent of its path.
 
         A digest of the files, a pinned hub revision or a generator's version. It enters the run's
         hash instead of the path.
         """
 
     def load(self) -> Benchmark:
-        """Return the three sets; the same ones on every machine.
+        """Return the three sets, the same on every machine.
 
         Raises:
             UserError: If the data is missing or damaged.

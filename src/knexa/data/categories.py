@@ -1,4 +1,4 @@
-"""Which of the twelve categories a problem belongs to: fixed rules, first hit wins.
+"""Assigns one of the twelve categories to a problem by fixed rules; the first match wins.
 
 A rule looks at the *lead*, which is the words of the entry point and the first 240 characters of
 the docstring's prose (without examples and asserts, in lower case), and at the syntax tree of the
@@ -29,7 +29,7 @@ lists, arrays or elements, or code that iterates over an argument. The rules, in
 | 20 | recurrences     | a loop in the code                                                   |
 | 21 | arithmetic      | everything else                                                      |
 
-The rules are coarse: they give the bins of a histogram, not a judgement on any one problem.
+The rules are coarse: they serve histograms, and may misjudge single problems.
 """
 
 import ast
@@ -98,8 +98,8 @@ _CASES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Clues:
-    """What the rules look at."""
+class _Features:
+    """Features of a problem that the rules use."""
 
     lead: str
     loops: bool
@@ -112,12 +112,12 @@ class _Clues:
     num_branches: int
 
     def says(self, pattern: str) -> bool:
-        """Return whether some word of the lead starts as ``pattern`` says."""
+        """Return whether ``pattern`` matches at the start of some word of the lead."""
         return re.search(rf"\b(?:{pattern})", self.lead) is not None
 
     @property
     def text(self) -> bool:
-        """Whether it is about a piece of text, not about a sequence of such."""
+        """Whether it is about a single text, not about a list of texts."""
         return self.says(_TEXT) and not self.says(_TEXTS)
 
     @property
@@ -126,7 +126,7 @@ class _Clues:
         return self.iterates_argument or self.says(_SEQUENCE)
 
 
-_RULES: tuple[tuple[str, Callable[[_Clues], bool]], ...] = (
+_RULES: tuple[tuple[str, Callable[[_Features], bool]], ...] = (
     ("dictionaries", lambda c: c.says(_DICTIONARY) or (c.makes_dict and c.says(_FREQUENCY))),
     ("ordering", lambda c: c.says(_SORT)),
     ("recurrences", lambda c: c.recursive or c.says(_RECURRENCE)),
@@ -154,13 +154,13 @@ _RULES: tuple[tuple[str, Callable[[_Clues], bool]], ...] = (
 def categorize(prompt: str, canonical_solution: str, entry_point: str) -> int:
     """Return the index in ``CATEGORIES`` of a problem, by the rules of this module.
 
-    A solution that does not parse gives no clues but its words; it is never an error here.
+    For a solution that does not parse only its words count; it is not an error.
     """
-    clues = _clues(prompt, canonical_solution, entry_point)
-    return CATEGORIES.index(next(name for name, rule in _RULES if rule(clues)))
+    features = _features(prompt, canonical_solution, entry_point)
+    return CATEGORIES.index(next(name for name, rule in _RULES if rule(features)))
 
 
-def _clues(prompt: str, canonical_solution: str, entry_point: str) -> _Clues:
+def _features(prompt: str, canonical_solution: str, entry_point: str) -> _Features:
     """Read the docstring and the syntax tree of the entry point."""
     program = whole_program(prompt, canonical_solution, entry_point)
     function = _find_function(program, entry_point)
@@ -174,7 +174,7 @@ def _clues(prompt: str, canonical_solution: str, entry_point: str) -> _Clues:
     loops = [node for node in nodes if isinstance(node, ast.For | ast.comprehension)]
     arguments = {node.arg for node in nodes if isinstance(node, ast.arg)}
     iterated = {leaf.id for loop in loops for leaf in _iterated(loop.iter)}
-    return _Clues(
+    return _Features(
         lead=" ".join(f"{name} {prose}".lower().split())[:_LEAD_LENGTH],
         loops=bool(loops) or any(isinstance(node, ast.While) for node in nodes),
         recursive=entry_point in calls,
@@ -226,7 +226,7 @@ def _comprehension(answers: list[ast.expr]) -> Literal["filter", "map"] | None:
 
 
 def _is_new_text(value: ast.expr) -> bool:
-    """Return whether an expression is plainly a new string."""
+    """Return whether an expression evidently makes a new string."""
     return isinstance(value, ast.JoinedStr) or _called(value) in {
         *("join", "upper", "lower", "replace", "title", "capitalize", "swapcase", "strip"),
         *("ljust", "rjust", "zfill", "center", "format"),
@@ -234,7 +234,7 @@ def _is_new_text(value: ast.expr) -> bool:
 
 
 def _is_yes_no(value: ast.expr) -> bool:
-    """Return whether an expression is plainly a truth value, or a word for one."""
+    """Return whether an expression evidently is a truth value, or a word for one."""
     if isinstance(value, ast.Constant):
         return isinstance(value.value, bool) or str(value.value).lower() in _YES_NO
     if isinstance(value, ast.BoolOp):

@@ -1,4 +1,4 @@
-"""Jensen-Shannon divergence of data histograms, for all pairs or only for those asked for.
+"""Jensen-Shannon divergence of data histograms, for all pairs or single ones.
 
 Axes: N agents, H histogram bins; bins come first where pairs are broadcast against each other.
 """
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _BLOCK = 1 << 20
-"""Numbers that a block of mixtures holds at most: 8 MB."""
+"""Largest number of entries of a block of mixtures: 8 MB."""
 
 _TINY = np.finfo(np.float64).tiny
 
@@ -19,7 +19,7 @@ def jensen_shannon(histograms_NH: Array) -> Array:
 
     JS(p, q) = H((p + q) / 2) - (H(p) + H(q)) / 2. Rows are normalised first, negative entries
     count as 0; two rows without mass are at 0, one such row and any other at 1/2. Computed in
-    blocks: nothing larger than the result is held.
+    blocks, so that no array exceeds the result's size.
     """
     shares_HN = normalised_bins(histograms_NH)
     entropies_N = entropy_bits(shares_HN)

@@ -1,4 +1,4 @@
-"""HumanEval (Chen et al. 2021): one row to one ``Problem``. The prompt is as published."""
+"""Converts HumanEval (Chen et al. 2021) rows to problems. The prompt is as published."""
 
 import ast
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ def humaneval_problem(row: Mapping[str, Any]) -> Problem:
     """Return the problem of one published row.
 
     The tests of three problems call a helper that the prompt defines (``poly``, ``encode_cyclic``,
-    ``encode_shift``): what stands before the entry point is then set-up code too, since tests run
-    where no candidate program does.
+    ``encode_shift``); the source before the entry point then is set-up code too, since tests run in
+    another process than the program.
     """
     entry_point = row["entry_point"]
     test_code = f"{row['test'].rstrip()}\n\n\ncheck(candidate)\n"

@@ -1,7 +1,7 @@
 """``data=humaneval_mbpp``: the published pool of 464 problems, and a transfer set outside it.
 
 The pool is HumanEval's 164 problems and the first 300 of MBPP's test split (ids 11-310), split
-348/116 into what the agents share out and the global test set. The 128 transfer problems are drawn
+348/116 into the agents' training pool and the global test set. The 128 transfer problems are drawn
 from MBPP outside the pool (test 311-510, validation 511-600, train 601-974; not the ten few-shot
 prompts 1-10), without those that repeat a problem of the pool or of the transfer set itself.
 """
@@ -44,7 +44,7 @@ class HumanEvalMBPP:
         mbpp_revision: Commit of google-research-datasets/mbpp on the hub.
         split_seed: Seeds the 348/116 split and the draw of the transfer set; not the run's seed, so
             that all runs of a study report on the same test set.
-        num_train: Problems that the agents share out.
+        num_train: Problems of the agents' training pool.
         num_test: Global test problems.
         num_transfer: Transfer problems.
     """
@@ -96,7 +96,7 @@ class HumanEvalMBPP:
     def _draw_transfer(
         self, pool: Sequence[Problem], candidates: Sequence[Problem]
     ) -> tuple[Problem, ...]:
-        """Draw the transfer set from candidates that repeat nothing."""
+        """Draw the transfer set from the candidates that repeat no other problem."""
         vetted = without_repeats(candidates, of=pool)
         _LOG.info(
             "data: %d of %d MBPP problems outside the pool repeat another and are not drawn",
@@ -154,7 +154,7 @@ def without_repeats(candidates: Iterable[Problem], of: Iterable[Problem]) -> lis
 
 
 def _identities(problem: Problem) -> set[tuple[str, str]]:
-    """Return what would make another problem the same one."""
+    """Return keys, of which two problems that repeat each other share at least one."""
     docstring = re.split(r'"""|\'\'\'', problem.prompt)
     sentence = re.split(r">>>|\bassert\b", docstring[1])[0] if len(docstring) > 1 else ""
     words = re.findall(r"[a-z0-9]+", sentence.lower())

@@ -1,4 +1,4 @@
-"""``data=jsonl``: one's own problems, one JSON object a line.
+"""``data=jsonl``: problems from the user's own file, one JSON object a line.
 
 | field              | type         | meaning                                                     |
 |--------------------|--------------|-------------------------------------------------------------|
@@ -74,8 +74,8 @@ class Jsonl:
         """Read, check and split the problems.
 
         Raises:
-            UserError: On a bad line (names file, line and field), a problem that stands in two
-                sets, or a set that is empty.
+            UserError: A line is invalid (names file, line and field), a problem is in two sets, or
+                a set is empty.
         """
         file = self._file()
         sets: dict[Role, list[Problem]] = {role: [] for role in _ROLES}

@@ -1,4 +1,4 @@
-"""MBPP (Austin et al. 2021): one row to one ``Problem`` with a HumanEval-style prompt.
+"""Converts MBPP (Austin et al. 2021) rows to problems with HumanEval-style prompts.
 
 The published rows hold a sentence, a program and asserts, but no prompt. The prompt made here is
 the signature of the function that the asserts call, and a docstring with the sentence and the
@@ -36,8 +36,8 @@ NUM_PROBLEMS = 974
 def mbpp_problem(row: Mapping[str, Any]) -> Problem:
     """Return the problem of one published row.
 
-    ``test_code`` has all asserts, the challenge ones too. ``setup_code`` is the published set-up
-    code behind whatever it or the asserts need of the reference program (``Node``, ``sys``).
+    ``test_code`` has all asserts, the challenge ones too. ``setup_code`` is the definitions of the
+    reference program that asserts need (``Node``, ``sys``), then the published set-up code.
 
     Raises:
         ValueError: If the program does not parse, or the asserts call none of its functions.

@@ -1,7 +1,7 @@
-"""How the training pool is dealt out to the agents: Dirichlet label skew, IID, or given sizes.
+"""Partitions of the training pool among the agents: Dirichlet label skew, IID, or given sizes.
 
-Every partition deals all problems, each exactly once, and is a function of the problems, the number
-of agents and the generator alone. Axes: N agents, C categories that occur in the pool.
+Every partition assigns all problems, each exactly once, and is a function of the problems, the
+number of agents and the generator alone. Axes: N agents, C categories that occur in the pool.
 """
 
 import logging
@@ -24,14 +24,14 @@ VALIDATION_FRACTION = 72 / 348
 
 @dataclass(frozen=True)
 class AgentData:
-    """One agent's private problems; nobody else ever sees them."""
+    """One agent's private problems."""
 
     train: tuple[Problem, ...]
     validation: tuple[Problem, ...]
 
 
 class Split(list[AgentData]):
-    """The agents' data in roster order, and how many draws it took until all had enough.
+    """The agents' data in roster order, and the number of draws until all had enough.
 
     Raises:
         AssertionError: If a problem was dealt twice: an invariant of every partition.
@@ -64,8 +64,8 @@ class Dirichlet:
     For each category a vector p ~ Dirichlet(alpha, ..., alpha) over the N agents is drawn, and the
     category's problems, shuffled, are cut at round(cumsum(p) * n). Small alpha: a category belongs
     to one agent or two; large alpha: every agent has the pool's own mix. Where a category has few
-    problems an agent, a large alpha leaves the cuts to rounding, which favours the same agents in
-    every category of a size: sizes then differ more than those of ``IID``.
+    problems per agent, rounding of the cuts favours the same agents in all categories of equal
+    size, so that at large alpha sizes differ more than with ``IID``.
 
     Attributes:
         alpha: Concentration; 0.1 is the published setting.

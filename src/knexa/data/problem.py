@@ -1,4 +1,4 @@
-"""What a programming problem is, and the twelve categories that every benchmark is sorted into."""
+"""A programming problem, and the twelve categories of all benchmarks."""
 
 from dataclasses import dataclass
 
@@ -26,13 +26,13 @@ class Problem:
     ``prompt + completion`` is a program; a completion that itself defines ``entry_point`` at top
     level is the whole program and replaces the prompt. ``test_code`` is trusted Python source that
     calls ``candidate`` (also bound to the name ``entry_point``) and raises when an answer is wrong;
-    it runs on the trusted side and never enters the process that runs the completion.
+    it never enters the process that runs the completion.
     ``setup_code`` is trusted source that both sides execute first (imports, helper classes).
 
     Attributes:
         task_id: Unique name, e.g. ``HumanEval/0``, ``codelets/aggregation/sum_above/3``.
-        prompt: What a model continues: imports, signature, docstring; ends with a newline; never
-            any part of the solution.
+        prompt: The text that a model continues: imports, signature, docstring, without any part of
+            the solution; ends with a newline.
         entry_point: The function that the tests call.
         canonical_solution: A completion that passes (continues the prompt or is a whole program).
         test_code: Trusted assertions.

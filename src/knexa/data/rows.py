@@ -1,6 +1,6 @@
-"""Where published rows come from: JSONL files, plain or gzipped, or the Hugging Face hub.
+"""Reads published rows from JSONL files, plain or gzipped, or the Hugging Face hub.
 
-Whatever goes wrong is one line that says which file or data set and what to set.
+Errors are one line that names the file or data set and what to set.
 """
 
 import gzip
@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 _PROBE_SECONDS = 4.0
-"""Unreachable hubs take the hub's own client 23-47 s to give up; this is how long we look first."""
+"""How long to probe the hub first: its own client needs 23-47 s to give up."""
 
 
 def find_file(path: str | Path, stem: str) -> Path:
@@ -125,7 +125,7 @@ def hub_rows(repository: str, config: str, revision: str) -> list[Row]:
 def _load(repository: str, config: str, revision: str, *, from_cache: bool) -> list[Row]:
     """Return the rows of all splits.
 
-    Offline, ``datasets`` takes whatever revision it cached last, so the cache's folder is checked.
+    Offline, ``datasets`` uses the revision that it cached last, so the cache's folder is checked.
     """
     import datasets
 
@@ -138,9 +138,9 @@ def _load(repository: str, config: str, revision: str, *, from_cache: bool) -> l
 
 @contextmanager
 def _hub_offline() -> Iterator[None]:
-    """Let ``datasets`` and the hub's client look at their caches only.
+    """Make ``datasets`` and the hub's client use their caches only.
 
-    Both read their switch from the environment when they are imported, which is too late here.
+    Both read the environment at import only, so their modules' switches are set instead.
     """
     import datasets
     from huggingface_hub import constants
@@ -154,9 +154,9 @@ def _hub_offline() -> Iterator[None]:
 
 
 def _hub_is_reachable(endpoint: str) -> bool:
-    """Return whether the hub answers at all within a few seconds, proxies included.
+    """Return whether the hub answers within a few seconds, through proxies if set.
 
-    In a thread, since looking up a name cannot be given a time limit.
+    Runs in a thread, since name resolution has no timeout.
     """
     answered = threading.Event()
 

@@ -1,4 +1,4 @@
-"""How different the agents' private data are: sizes and category histograms.
+"""Measures how the agents' private data differ: sizes and category histograms.
 
 Axes: N agents, 12 categories (``knexa.data.problem.CATEGORIES``).
 """
@@ -24,7 +24,7 @@ def category_histogram(problems: Iterable[Problem]) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class Skew:
-    """The achieved skew of a partition, over what each agent owns (train and validation).
+    """The skew of a partition, over each agent's train and validation problems.
 
     Attributes:
         train_sizes: Training problems per agent.

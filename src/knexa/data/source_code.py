@@ -1,4 +1,4 @@
-"""Reading and tidying the Python source that benchmarks carry, without running any of it."""
+"""Parses and normalises Python source of benchmarks, without running it."""
 
 import ast
 import builtins
@@ -22,8 +22,7 @@ _NOT_CODE = {
 def parse(code: str) -> ast.Module:
     """Return the syntax tree of benchmark or generated source.
 
-    Python warns of what such source often holds (a backslash before any letter); nobody here can
-    act on it, so the warnings are dropped.
+    Python's warnings about it (such as invalid escape sequences) are suppressed.
 
     Raises:
         SyntaxError: If ``code`` is not a Python program (ValueError for a null byte, by version).

@@ -1,13 +1,12 @@
-"""Where phases run: in this process, or in worker processes forked from it.
+"""The local engine: runs phases in this process, or in worker processes forked from it.
 
-Workers are forked after the backbones are loaded, so they share them and start at once; a phase is
-a pure function, so results do not depend on how many there are, and what a killed worker has left
-undone is done again by a new one, once. With an accelerator everything runs in this process (a
-forked process cannot use CUDA).
+Workers are forked after the backbones are loaded, so they share them and start at once. A phase is
+a pure function, so results do not depend on the number of workers, and the task of a killed worker
+is run again by a new one, once. With an accelerator everything runs in this process, since a forked
+process cannot use CUDA.
 
-The standard library's pool is not used: one killed worker breaks all of it, and where arguments
-fill a pipe it waits for ever then (CPython 3.11.7). Here every worker has a pipe of its own, no
-lock and no thread.
+The standard library's pool is not used: one killed worker breaks all of it, and it can then
+deadlock on a full pipe (CPython 3.11.7). Here every worker has its own pipe, no lock and no thread.
 """
 
 import contextlib
@@ -28,29 +27,29 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
-from knexa.engine import packing
+from knexa.engine import serialization
 from knexa.errors import MachineError, UserError
 
 log = logging.getLogger(__name__)
-_LONGEST_PAUSE_S = 2.0
-"""How long a task's programs may run beside other tasks before it goes on: endless ones take one
-second by default, and whoever watches wants to see tasks end."""
+_MAX_WAIT_S = 2.0
+"""How long the second step of a task may wait while the first steps of other tasks run; longer
+waits would hold up the progress bar. Endless programs take one second by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """How phases will run, and why."""
+    """The number and kind of workers, with the reason for the choice."""
 
     num_workers: int
     accelerator: str
     reason: str
     remote: bool = False
-    """Whether they may be on other machines, with accelerators that this one does not have."""
+    """Whether they may be on other machines, which have their own accelerators."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Local:
-    """Phases on this machine.
+    """Runs phases on this machine.
 
     Attributes:
         num_workers: Worker processes; None takes one per core, at most one per agent. 1 runs phases
@@ -91,7 +90,7 @@ class Local:
         return Workers(max(1, min(cores, num_agents)), "cpu", known)
 
     def pool(self, workers: Workers, context: Any, observer: "Observer | None" = None) -> "Pool":
-        """Return the workers at work on that context."""
+        """Return a pool of these workers on that context."""
         return Pool(workers, context, observer)
 
 
@@ -101,34 +100,34 @@ def num_cores() -> int:
 
 
 class Observer(Protocol):
-    """Who wants to know how phases proceed; called in the main process."""
+    """Receives the progress of phases; called in the main process."""
 
     def begin(self, phase: str, num_tasks: int) -> None:
-        """A phase is about to run over so many agents or pairs."""
+        """A phase of ``num_tasks`` tasks begins."""
 
     def done(self, phase: str, key: int, seconds: float) -> None:
         """One task of the phase has ended, for the agent ``key``."""
 
 
 class WorkerDiedError(Exception):
-    """A worker is gone before it answered; the message says how it ended."""
+    """A worker ended before it returned a result; the message says how."""
 
 
 class Worker(Protocol):
-    """Whoever runs one phase at a time, anywhere."""
+    """A worker that runs one task at a time, in any process."""
 
     def begin(self, phase: Callable[..., Any], task: tuple[Any, ...]) -> None:
-        """Send a task; where the worker is dead, ``answer`` says so."""
+        """Send a task; a dead worker is noticed by ``answer``."""
 
     def answer(self) -> tuple[Any, float]:
-        """Return what the task gave and in how many seconds, or raise what it raised.
+        """Return the task's result and seconds, or raise what it raised.
 
         Raises:
-            WorkerDiedError: It gave nothing and never will.
+            WorkerDiedError: The worker ended without a result.
         """
 
     def stop(self) -> None:
-        """End at once, whatever it is at."""
+        """Kill the worker."""
 
 
 class Pool:
@@ -137,7 +136,7 @@ class Pool:
     Args:
         workers: How many processes.
         context: What every phase gets as its first argument (the session).
-        observer: Told as phases begin and tasks end.
+        observer: Called as phases begin and tasks end.
     """
 
     def __init__(self, workers: Workers, context: Any, observer: Observer | None = None) -> None:
@@ -145,11 +144,11 @@ class Pool:
         self._workers: list[Any] = []
 
     def __enter__(self) -> "Pool":
-        # A collection writes to every object that it looks at, and so copies the pages that workers
-        # share with this process; what is there now and no garbage stays anyhow.
+        # Garbage collection writes to the objects it visits, and so copies pages that workers share
+        # with this process; objects that exist now are exempted from it.
         gc.collect()
         gc.freeze()
-        self._fill()  # now, before the caller starts threads
+        self._fill()  # forks before the caller starts threads
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -168,9 +167,9 @@ class Pool:
         Args:
             phase: A module-level function.
             tasks: Arguments; they and the results are picklable.
-            keys: What the observer is told of each task (the agent's index).
-            sizes: About how long each task takes; workers begin with the longest, so that none is
-                left alone with it at the end. The results do not depend on it.
+            keys: The key of each task for the observer (the agent's index).
+            sizes: Relative durations of the tasks; the longest begin first, for an even load at the
+                end. The results do not depend on it.
         """
         if self.observer is not None and tasks:
             self.observer.begin(phase.__name__, len(tasks))
@@ -180,22 +179,22 @@ class Pool:
         try:
             return self._spread(phase, tasks, keys, order)
         except BaseException:
-            self._stop()  # what they are at is not wanted any more
+            self._stop()  # their results are not wanted any more
             raise
 
     def _run_here(
         self, phase: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], keys: Sequence[int]
     ) -> list[Any]:
-        """Run the tasks in their order; while one pauses, the next ones begin."""
+        """Run the tasks in order; between the steps of one task, the next ones begin."""
         results: list[Any] = []
-        paused: deque[tuple[float, tuple[Any, float]]] = deque()
+        waiting: deque[tuple[float, tuple[Any, float]]] = deque()
         for begun, task in enumerate(tasks, start=1):
-            timed = packing.timed_to_pause(phase, self.context, task)
-            paused.append((time.monotonic(), timed))
-            while paused and (
-                begun == len(tasks) or time.monotonic() - paused[0][0] > _LONGEST_PAUSE_S
+            timed = serialization.timed_first_step(phase, self.context, task)
+            waiting.append((time.monotonic(), timed))
+            while waiting and (
+                begun == len(tasks) or time.monotonic() - waiting[0][0] > _MAX_WAIT_S
             ):
-                timed = packing.timed_rest(paused.popleft()[1])
+                timed = serialization.timed_second_step(waiting.popleft()[1])
                 results.append(self._record(phase, keys[len(results)], timed))
         return results
 
@@ -206,7 +205,7 @@ class Pool:
         keys: Sequence[int],
         order: Sequence[int],
     ) -> list[Any]:
-        """Run the tasks in the workers, begun in ``order``."""
+        """Run the tasks in the workers, started in ``order``."""
         self._fill()
         results: list[Any] = [None] * len(tasks)
         waiting, running, lost = deque(order), dict[Any, int](), set[int]()
@@ -221,7 +220,7 @@ class Pool:
                 except WorkerDiedError as death:
                     self._workers.remove(worker)
                     if i in lost:
-                        raise MachineError(_given_up(str(death), phase)) from None
+                        raise MachineError(_died_twice(str(death), phase)) from None
                     log.warning("%s during %s: a new one starts over", death, phase.__name__)
                     lost.add(i)
                     waiting.appendleft(i)
@@ -232,7 +231,7 @@ class Pool:
 
     @property
     def _runs_here(self) -> bool:
-        """Whether this process is the one worker."""
+        """Whether this process is the only worker."""
         return self.workers.num_workers == 1
 
     def _fill(self) -> None:
@@ -242,10 +241,10 @@ class Pool:
 
     def _start(self) -> Worker:
         """Return a new worker."""
-        return _Forked(self.context, [worker.connection for worker in self._workers])
+        return _ForkedWorker(self.context, [worker.connection for worker in self._workers])
 
     def _answering(self, running: Sequence[Any]) -> list[Any]:
-        """Wait for the first of these workers, and return all that have something to say."""
+        """Wait until a worker has answered or died; return all that have."""
         ready = wait([worker.connection for worker in running])
         return [worker for worker in running if worker.connection in ready]
 
@@ -260,7 +259,7 @@ class Pool:
         return result
 
 
-def _given_up(death: str, phase: Callable[..., Any]) -> str:
+def _died_twice(death: str, phase: Callable[..., Any]) -> str:
     return (
         f"{death} during {phase.__name__}, twice, which is what happens where memory runs out: "
         "free some, or set a smaller engine.num_workers, and type the same command again to go on "
@@ -268,8 +267,8 @@ def _given_up(death: str, phase: Callable[..., Any]) -> str:
     )
 
 
-class _Forked:
-    """A forked process that runs one task after another; ``connection`` is readable at its end."""
+class _ForkedWorker:
+    """A forked worker; ``connection`` becomes readable when it answers or dies."""
 
     def __init__(self, context: Any, others: Sequence[Connection]) -> None:
         fork = multiprocessing.get_context("fork")
@@ -279,23 +278,23 @@ class _Forked:
             target=_serve, args=(context, theirs, ours, os.getpid()), daemon=True
         )
         self.process.start()
-        theirs.close()  # the worker's is the only one now: where it dies, ours ends
+        theirs.close()  # the only copy is now the worker's, so its death closes our end
 
     def begin(self, phase: Callable[..., Any], task: tuple[Any, ...]) -> None:
-        """Send a task; where the worker is dead, its connection says so when it is read."""
+        """Send a task; a dead worker is noticed by ``answer``."""
         with contextlib.suppress(OSError):
-            self.connection.send_bytes(packing.pack((phase, task)))
+            self.connection.send_bytes(serialization.dump((phase, task)))
 
     def answer(self) -> tuple[Any, float]:
-        """Return what the task gave and in how many seconds, or raise what it raised."""
+        """Return the task's result and seconds, or raise what it raised."""
         try:
             answer = self.connection.recv_bytes()
         except (EOFError, OSError):
-            raise WorkerDiedError(self._end()) from None
-        return packing.result_of(answer)
+            raise WorkerDiedError(self._reap()) from None
+        return serialization.result_of(answer)
 
-    def _end(self) -> str:
-        """Bury the dead process; say how it ended."""
+    def _reap(self) -> str:
+        """Reap the dead process; return its exit status in words."""
         self.connection.close()
         self.process.join()
         code = self.process.exitcode or 0
@@ -304,28 +303,28 @@ class _Forked:
         return f"a worker process ended (exit code {code})"
 
     def stop(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         self.connection.close()
         self.process.terminate()
         self.process.join()
 
 
 def _serve(context: Any, connection: Connection, ours: Sequence[Connection], parent: int) -> None:
-    """Be a worker until the main process is done with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what Ctrl-C means
-    _die_with(parent)
+    """Run tasks until the main process closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
+    _exit_with_parent(parent)
     for inherited in ours:
         inherited.close()
     with contextlib.suppress(EOFError, OSError):
         while True:
             phase, task = pickle.loads(connection.recv_bytes())
-            connection.send_bytes(packing.answer(phase, context, task))
+            connection.send_bytes(serialization.run_task(phase, context, task))
 
 
-def _die_with(parent: int) -> None:
-    """Let the kernel end this process when ``parent`` is killed: no queue would tell it (Linux)."""
+def _exit_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when ``parent`` dies (Linux)."""
     set_death_signal = 1  # PR_SET_PDEATHSIG
-    with contextlib.suppress(OSError, AttributeError):  # no such call elsewhere
+    with contextlib.suppress(OSError, AttributeError):  # not on Linux
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -1,14 +1,14 @@
-"""Where phases run: in Ray actors, on this machine or on a cluster, within one trust domain.
+"""The Ray engine: runs phases in actors, on this machine or a cluster, within one trust domain.
 
 An actor gets the session once and loads its backbones at first use; it may have a share of a GPU,
-so that several agents train on one. What is large in a result (states, packages) stays in the
-object store, and goes from there to the worker that needs it (``parcels``). Ray pickles what it
-sends: whoever can reach the cluster can run code in it.
+so that several agents train on one. Large fields of results (states, packages) stay in the object
+store and are read by the workers that need them (``object_refs``). Ray pickles what it sends:
+whoever can reach the cluster can run code in it.
 
 On CPUs, results are those of ``engine=local`` bit for bit, where processors and ``num_threads``
-are equal; a GPU's own sums differ from one time to the next.
-What a killed worker has left undone is done again by a new one, once. Not covered: a lost machine
-takes the states with it that were computed there; the run goes on from its last checkpoint.
+are equal; sums on a GPU are not deterministic. The task of a killed worker is run again by a new
+one, once. Not covered: with a lost machine the states computed there are lost, and the run must be
+resumed from its last checkpoint.
 """
 
 import logging
@@ -22,18 +22,18 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from knexa.engine import packing, parcels
+from knexa.engine import object_refs, serialization
 from knexa.engine.local import Observer, Pool, WorkerDiedError, Workers, num_cores
 from knexa.engine.process import prepare
 from knexa.errors import MachineError, UserError
 
-# A result below this size would be handed to the main process itself and not to the store.
+# Ray sends results below this size to the main process instead of the store.
 _KEEP_IN_STORE = "RAY_max_direct_call_object_size"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ray:
-    """Phases in Ray actors.
+    """Runs phases in Ray actors.
 
     Attributes:
         num_workers: Actors; None takes one per core of this machine, at most one per agent.
@@ -41,7 +41,7 @@ class Ray:
         num_gpus: Share of a GPU that Ray reserves for each; 0.25 puts four workers on one. 0 trains
             on CPUs.
         num_threads: Torch threads of each. More than one is slower on tiny models.
-        address: A cluster's, as ``ray.init`` takes it; None starts Ray on this machine for the run.
+        address: Of a cluster, as in ``ray.init``; None starts Ray on this machine for the run.
     """
 
     num_workers: Annotated[int, Field(ge=1)] | None = None
@@ -51,10 +51,10 @@ class Ray:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        """Check that a cluster's share is named.
+        """Check the arguments.
 
         Raises:
-            ValueError: It is not.
+            ValueError: ``address`` is given without ``num_workers``.
         """
         if self.address is not None and self.num_workers is None:
             raise ValueError(
@@ -71,12 +71,12 @@ class Ray:
         return Workers(number, accelerator, f"Ray on {where}, {share} each", remote=True)
 
     def pool(self, workers: Workers, context: Any, observer: Observer | None = None) -> "RayPool":
-        """Return the workers at work on that context."""
+        """Return a pool of these workers on that context."""
         return RayPool(self, workers, context, observer)
 
 
 class RayPool(Pool):
-    """Runs phases in actors; starts Ray, and ends it, unless somebody has done so before."""
+    """Runs phases in actors; starts Ray and shuts it down, unless it is already running."""
 
     def __init__(
         self, engine: Ray, workers: Workers, context: Any, observer: Observer | None = None
@@ -95,7 +95,7 @@ class RayPool(Pool):
             _connect(ray, engine, self.workers.num_workers)
         try:
             self._check_resources()
-            self._context = ray.put(packing.pack(self.context))
+            self._context = ray.put(serialization.dump(self.context))
             options: dict[str, Any] = {"num_cpus": engine.num_cpus, "num_gpus": engine.num_gpus}
             self._actor = ray.remote(**options)(_Actor)
             self._fill()
@@ -124,7 +124,7 @@ class RayPool(Pool):
         return [of[answered] for answered in ready]
 
     def _check_resources(self) -> None:
-        """Refuse more workers than the cluster has room for: Ray would wait for room for ever."""
+        """Check that the cluster has room for the workers; Ray would wait for ever."""
         has, engine = self._ray.cluster_resources(), self.engine
         number = self.workers.num_workers
         for kind, key in (("CPU", "num_cpus"), ("GPU", "num_gpus")):
@@ -138,7 +138,7 @@ class RayPool(Pool):
 
 
 class _RayWorker:
-    """An actor and the task it is at; implements ``local.Worker``."""
+    """An actor and its current task; implements ``local.Worker``."""
 
     def __init__(self, ray: ModuleType, actor: Any) -> None:
         self._ray, self._actor = ray, actor
@@ -146,7 +146,7 @@ class _RayWorker:
         self._left: Any = None
 
     def begin(self, phase: Any, task: tuple[Any, ...]) -> None:
-        data, references = parcels.pack_task((phase, task))
+        data, references = object_refs.dump_task((phase, task))
         self.answered, self._left = self._actor.run.options(num_returns=2).remote(data, *references)
 
     def answer(self) -> tuple[Any, float]:
@@ -158,8 +158,8 @@ class _RayWorker:
                 raise MachineError(f"a Ray worker cannot start: {_last_line(error)}") from error
             raise WorkerDiedError("a Ray worker died") from error
         left, self._left = self._left, None
-        return packing.result_of(
-            data, lambda data: parcels.unpack_result(data, left, self._ray.get)
+        return serialization.result_of(
+            data, lambda data: object_refs.load_result(data, left, self._ray.get)
         )
 
     def stop(self) -> None:
@@ -167,7 +167,7 @@ class _RayWorker:
 
 
 class _Actor:
-    """What runs in a worker process: the session, and one phase at a time on it."""
+    """The actor in a worker process: holds the session and runs one task at a time."""
 
     def __init__(self, context: list[Any], engine: Ray) -> None:
         import ray
@@ -177,16 +177,16 @@ class _Actor:
         self._context = pickle.loads(ray.get(context[0]))
 
     def run(self, data: bytes, *bodies: list[bytes]) -> tuple[bytes, list[bytes]]:
-        """Run a task; return its answer, and what of it stays in the store."""
+        """Run a task; return its answer, and the pickled fields that stay in the store."""
         left: list[bytes] = []
 
-        def pack_result(value: Any) -> bytes:
-            packed, kept = parcels.pack_result(value)
+        def dump_result(value: Any) -> bytes:
+            dumped, kept = object_refs.dump_result(value)
             left.extend(kept)
-            return packed
+            return dumped
 
-        phase, task = parcels.unpack_task(data, bodies)
-        answer = packing.answer(phase, self._context, task, pack_result)
+        phase, task = object_refs.load_task(data, bodies)
+        answer = serialization.run_task(phase, self._context, task, dump_result)
         if self._shares_gpu:
             import torch
 
@@ -205,7 +205,7 @@ def _import_ray() -> ModuleType:
 
 
 def _connect(ray: ModuleType, engine: Ray, num_workers: int) -> None:
-    # It warns that nobody else can connect, which is as it should be.
+    # It warns that nobody else can connect, which is intended.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {
         "log_to_driver": False,

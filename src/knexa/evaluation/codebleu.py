@@ -3,10 +3,10 @@
 CodeBLEU is the mean of four parts: BLEU, keyword-weighted BLEU, the share of the reference's
 syntax subtrees that the candidate has, and the share of its data flows. ``compat`` is what the PyPI
 package ``codebleu`` 0.7.0 computes with equal weights, its defects included: tokens are split at
-white space, the brevity penalty of the weighted part takes every reference to be 2 tokens long,
+white space, the brevity penalty of the weighted part takes 2 for the length of every reference,
 and a data-flow part of 0, undefined or not, counts as 1, so an empty answer scores 0.25. ``fixed``
 uses Python's tokens and the true length, and leaves the data-flow part out where the reference has
-none. Where the package's own result depends on Python's hash seed, ``compat`` is one of them.
+none. Where the package's result depends on Python's hash seed, ``compat`` is one such result.
 """
 
 import ast
@@ -42,7 +42,7 @@ class CodeBleu:
 
 
 class _Text:
-    """What both forms need of one text."""
+    """One text, prepared for both forms."""
 
     def __init__(self, text: str) -> None:
         text = text.strip()[: syntax.MAX_CHARACTERS]
@@ -55,15 +55,15 @@ class _Text:
 
 
 class CodeBleuReference:
-    """A reference, parsed once and scored against many candidates."""
+    """A reference, parsed once to score many candidates against it."""
 
     def __init__(self, reference: str) -> None:
         self._reference = _Text(reference)
 
     def score(self, candidate: str) -> CodeBleu:
-        """Return the candidate's score; any text is a candidate."""
+        """Return the candidate's score; the candidate need not be valid Python."""
         ours, theirs = _Text(candidate), self._reference
-        # The package measures the length of a (tokens, weights) pair here: every reference is 2.
+        # The package takes the length of a (tokens, weights) pair for the reference's: always 2.
         ngram, weighted = bleu.both_bleus(ours.words, theirs.words, reference_length=2)
         fixed_ngram, fixed_weighted = bleu.both_bleus(ours.tokens, theirs.tokens)
         matched = sum(n for tree, n in theirs.subtrees.items() if tree in ours.subtrees)
@@ -92,17 +92,17 @@ def score(candidate: str, reference: str) -> CodeBleu:
 def score_many(candidates: Iterable[str], reference: str) -> list[CodeBleu]:
     """Return the CodeBLEU of each candidate against one reference, equal candidates scored once."""
     parsed = CodeBleuReference(reference)
-    known: dict[str, CodeBleu] = {}
+    scores: dict[str, CodeBleu] = {}
     for candidate in (texts := list(candidates)):
-        if candidate not in known:
-            known[candidate] = parsed.score(candidate)
-    return [known[candidate] for candidate in texts]
+        if candidate not in scores:
+            scores[candidate] = parsed.score(candidate)
+    return [scores[candidate] for candidate in texts]
 
 
 def comparable(problem: Problem, completion: str) -> str:
     """Return the program of a completion without the docstring of the prompt.
 
-    What everybody copies from the prompt would otherwise be most of the score.
+    The docstring, which every program shares, would otherwise dominate the score.
     """
     text = program(problem, completion)
     if not text.startswith(problem.prompt):

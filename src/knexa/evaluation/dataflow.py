@@ -1,11 +1,10 @@
 """Data flow of Python code for CodeBLEU (Ren et al. 2020, 3.3; Guo et al. 2021).
 
-A flow says of one variable token where its value comes from. The walk carries for every name the
-tokens that may have set it last; loops are walked twice so that a value may come from the previous
-turn. Equal to what the released CodeBLEU extracts, with two differences: where it orders several
-sources of one token by Python's randomised string hashes, they are sorted by name here, which like
-the hashes is one order for both programs; and code whose nested loops would take exponential time
-has no flows.
+A flow states for one variable token where its value comes from. The walk keeps for every name the
+tokens that may have set it last; loops are walked twice, so that a value may come from the previous
+iteration. The flows equal those of the released CodeBLEU with two differences: it orders several
+sources of one token by Python's randomised string hashes, which are sorted by name here; and code
+whose nested loops would take exponential time has no flows.
 """
 
 from collections import Counter
@@ -32,7 +31,7 @@ class _Flow:
 
 
 class _NoFlowError(Exception):
-    """The tree is too broken or too large for data flow."""
+    """The tree is too large, or not valid enough, for data flow."""
 
 
 def flows(tree: Tree) -> Counter[NormalFlow]:
@@ -57,7 +56,7 @@ def _index(flow: _Flow) -> int:
 
 
 def _connected(found: list[_Flow]) -> list[_Flow]:
-    """Keep what takes part in a flow, one entry per token."""
+    """Keep the tokens that take part in a flow, one entry each."""
     used = {flow.index for flow in found if flow.sources}
     used.update(source for flow in found for source in flow.sources)
     merged: dict[int, _Flow] = {}
@@ -86,7 +85,7 @@ def _normalise(found: list[_Flow]) -> Counter[NormalFlow]:
 
 
 class _Walk:
-    """One program's walk; every method returns the flows below a node and the states after it."""
+    """Walks one program; its methods return the flows below a node and the states after it."""
 
     def __init__(self, tree: Tree) -> None:
         self._tokens: dict[object, tuple[int, str]] = {}
@@ -115,7 +114,7 @@ class _Walk:
         first = [child for child in node.children if child.type == "for_in_clause"]
         if not first:
             return self._sequence(node.children, states)
-        # The clauses that bind a comprehension's names are written after their use.
+        # A comprehension's names are used before the clauses that bind them.
         rest = [child for child in node.children if child.type != "for_in_clause"]
         found, states = self._sequence(first + rest, states)
         return sorted(found, key=_index), states
@@ -138,11 +137,11 @@ class _Walk:
         return [_Flow(text, index, "comesFrom", [], [])], states
 
     def _located(self, node: Node) -> tuple[int, str]:
-        """Return the token's index and text; the parts of a string are no tokens."""
+        """Return the token's index and text; parts of a string have none."""
         found = self._tokens.get(node.place)
         if found is None:
-            # An assignment pairs up the children of both sides, also where one is a string: in
-            # ``x.y = "z"`` each has three. CodeBLEU gives up on such a program's data flow.
+            # An assignment pairs the children of both sides even if one is a string: in
+            # ``x.y = "z"`` each has three. CodeBLEU then drops the program's data flow.
             raise _NoFlowError
         return found
 
@@ -218,14 +217,14 @@ class _Walk:
             if node.children[-1].type == "block":
                 more, states = self.visit(node.children[-1], states)
                 found += more
-        return _merge_turns(found), states
+        return _merge_iterations(found), states
 
     def _while(self, node: Node, states: States) -> tuple[list[_Flow], States]:
         found: list[_Flow] = []
         for _ in range(2):
             more, states = self._sequence(node.children, states)
             found += more
-        return _merge_turns(found), states
+        return _merge_iterations(found), states
 
 
 def _leaves(node: Node) -> list[Node]:
@@ -256,8 +255,8 @@ def _pair_up(left: Node, right: Node) -> tuple[list[Node], list[Node]]:
     return lefts, rights
 
 
-def _merge_turns(found: list[_Flow]) -> list[_Flow]:
-    """Join what the two turns of a loop said of the same token."""
+def _merge_iterations(found: list[_Flow]) -> list[_Flow]:
+    """Merge the flows that both walks of a loop found for the same token."""
     merged: dict[tuple[str, int, str], _Flow] = {}
     for flow in found:
         key = (flow.name, flow.index, flow.relation)

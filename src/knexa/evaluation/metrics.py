@@ -1,4 +1,4 @@
-"""Pass@k, and the gate that a metric must pass before it may be reported."""
+"""Pass@k, and the check of benchmark problems before anything is scored with them."""
 
 import logging
 from collections.abc import Sequence
@@ -33,14 +33,14 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateReport:
-    """What the gate let through.
+    """The result of ``gate``.
 
     Attributes:
-        problems: Those that may be scored, in the given order.
-        excluded: Reason by task id.
+        problems: The problems that may be scored, in the given order.
+        excluded: By task id of an excluded problem, the reason.
         num_canonical_passed: Canonical solutions that passed, of all problems given.
         num_none_passed: Problems that an always-``None`` body passes.
-        layers: The kernel layers around the programs.
+        layers: The names of the sandbox layers in force.
     """
 
     problems: tuple[Problem, ...]
@@ -51,15 +51,15 @@ class GateReport:
 
 
 def always_none(problem: Problem) -> str:
-    """Return a program whose entry point returns ``None`` whatever it is given."""
+    """Return a program whose entry point always returns ``None``."""
     return f"def {problem.entry_point}(*args, **kwargs):\n    return None\n"
 
 
 def gate(executor: Executor, problems: Sequence[Problem]) -> GateReport:
-    """Check the metric on the problems themselves before anything is scored with it.
+    """Exclude problems on which Pass@k would be wrong.
 
-    Every canonical solution must pass and an always-``None`` body must not; a problem that fails
-    either is excluded, by name and with the reason.
+    Every canonical solution must pass and an always-``None`` body must not; a problem that violates
+    either is excluded, and the reason logged.
 
     Raises:
         RuntimeError: The sandbox itself failed on a problem, twice.

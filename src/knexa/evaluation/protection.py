@@ -1,6 +1,6 @@
-"""The layers around generated programs by name: what each keeps out, and how to get a missing one.
+"""The layers of the sandbox by name: what each prevents, and what a machine needs to have it.
 
-Which are in force is the sandbox server's word (``Executor.layers``), never a guess from here.
+Which ones are in force is reported by the sandbox server (``Executor.layers``).
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ _KERNEL = "a Linux kernel of 5.13 or later on x86-64 or aarch64"
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer: its name, what it keeps a program from, and what a machine needs to have it."""
+    """A layer: its name, what it keeps a program from, and what a machine needs to have it."""
 
     name: str
     keeps_from: str
@@ -40,19 +40,18 @@ LAYERS: tuple[Layer, ...] = (
     Layer("seccomp", "processes, sockets, signals, tracing, execve, io_uring, bpf", _KERNEL),
     Layer("resource-limits", "CPU, memory, file sizes and open files without bound", "POSIX"),
 )
-"""All layers, from the outside in."""
+"""All layers, outermost first."""
 
 
 def missing(in_force: Iterable[str]) -> tuple[Layer, ...]:
-    """Return the layers that are not among the names; a version such as ``landlock-7`` counts."""
+    """Return the layers that are not among the names (``landlock-7`` is landlock)."""
     names = set(in_force)
-    # Landlock's name carries the kernel's version of it.
     names |= {"landlock" for name in names if name.startswith("landlock-")}
     return tuple(layer for layer in LAYERS if layer.name not in names)
 
 
 def complaint(layers: Iterable[Layer], refused: Mapping[str, str]) -> str:
-    """Return one line that names the layers, why each is missing, and what would give it."""
+    """Return one line that names missing layers, the reasons, and what would provide them."""
     listed = list(layers)
     reasons = dict.fromkeys(refused[each.name] for each in listed if each.name in refused)
     needs = dict.fromkeys(each.needs for each in listed)

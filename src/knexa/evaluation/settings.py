@@ -1,4 +1,4 @@
-"""How much is measured, and under which limits generated programs run."""
+"""Settings of the evaluation: what is measured, and the limits of generated programs."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -8,21 +8,21 @@ from pydantic import Field
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The measurements of a run on the global test set, and the sandbox's limits.
+    """Measurements on the global test set, and limits of the sandbox.
 
     Attributes:
-        every: Rounds between two greedy measurements of the learning curve; the last round is
-            always measured, 0 measures the last round alone.
-        num_samples: n, completions a problem in the final measurement.
-        ks: The k of pass@k; those above n are dropped, and the log says so.
+        every: Rounds between two greedy measurements of the learning curve; 0 measures the last
+            round alone, which is always measured.
+        num_samples: n, the completions a problem in the final measurement.
+        ks: The k of pass@k; those above n are dropped, which is logged.
         temperature: Sampling temperature of the final measurement.
-        max_new_tokens: Tokens of a completion at most.
+        max_new_tokens: Longest completion, in tokens.
         batch_size: Completions decoded together.
         cpu_s: CPU seconds that a program may use.
-        wall_s: Wall-clock backstop of a program.
-        memory_mb: Memory that a program may add, in MiB.
-        sandbox: ``available`` uses the layers that this machine grants and says which it does not;
-            ``strict`` fails the run at start where one is missing.
+        wall_s: Wall-clock seconds after which a program is ended in any case.
+        memory_mb: Memory that a program may allocate, in MiB.
+        sandbox: ``available`` uses the layers that this machine supports and warns of missing ones;
+            ``strict`` fails the run at its start if one is missing.
     """
 
     every: Annotated[int, Field(ge=0)] = 1

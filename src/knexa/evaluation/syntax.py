@@ -1,7 +1,7 @@
 """Parsing Python for CodeBLEU: one tree per text, its subtrees and its tokens.
 
-Trees come from tree-sitter, which parses anything; what is too large or nested too deeply to be
-worth a score is cut or reported by size, so that no input is an error.
+Trees come from tree-sitter, which parses any text. A text that is too long is cut and one nested
+too deeply gets a tree of its root alone, so that no input is an error.
 """
 
 import functools
@@ -65,16 +65,16 @@ def parse(text: str) -> Tree:
 
 
 def _copy(tree: tree_sitter.Tree) -> tuple[Node, list[str]] | None:
-    """Copy the tree into plain nodes, which are several times faster to walk again and again.
+    """Copy the tree into plain nodes, which are several times faster to walk.
 
-    None where it is deeper than ``MAX_DEPTH``: the parser writes S-expressions recursively.
+    Returns None if it is deeper than ``MAX_DEPTH``, as the parser writes S-expressions recursively.
     """
     cursor = tree.walk()
     source = cursor.node
     assert source is not None
     root = _plain(source)
     inner = [(source, root)]
-    # What the S-expression of each named node begins with where it stands in its parent's.
+    # The prefix of each named node's S-expression within its parent's.
     shown: dict[int, str] = {}
     path = [root]
     if not cursor.goto_first_child():
@@ -103,8 +103,8 @@ def _copy(tree: tree_sitter.Tree) -> tuple[Node, list[str]] | None:
 
 
 def _expressions(inner: list[tuple[tree_sitter.Node, Node]], shown: dict[int, str]) -> list[str]:
-    """Return the S-expressions of nodes with children, given in the order of their beginnings."""
-    if inner[0][0].has_error:  # errors and missing tokens are shown in ways of their own
+    """Return the S-expressions of nodes with children, which are given in pre-order."""
+    if inner[0][0].has_error:  # errors and missing tokens have a notation of their own
         return [str(source) for source, _ in inner]
     made: dict[int, str] = {}
     for source, node in reversed(inner):
@@ -132,10 +132,10 @@ _LAYOUT = frozenset(
 def tokens_and_code(source: str) -> tuple[list[str], str]:
     """Return the tokens of Python's own tokenizer, and the source as CodeBLEU parses it.
 
-    The tokens are without comments and layout; from where a text stops being tokenizable on, words
-    and punctuation marks stand in. The code is without comments, docstrings and blank lines, or
-    the source as it is if it cannot be tokenized. As in CodeBLEU's pre-processing, a string that
-    opens a line or a block is a docstring.
+    The tokens exclude comments and layout; after a point where tokenizing fails, they are words and
+    punctuation marks. The code excludes comments, docstrings and blank lines; it is the source
+    itself if that cannot be tokenized. As in CodeBLEU's pre-processing, a string that opens a line
+    or a block is a docstring.
     """
     source = source[:MAX_CHARACTERS]
     tokens: list[str] = []

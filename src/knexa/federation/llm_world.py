@@ -22,7 +22,7 @@ from knexa.agents.solve import Score
 from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import FitReport
 from knexa.engine.local import Pool
-from knexa.engine.parcels import opened, stand_in
+from knexa.engine.object_refs import bytes_or_digest, fetched
 from knexa.federation.round_cache import Arm, Asked, RoundCache, Source, in_order
 from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.arrays import Array, Mask
@@ -325,11 +325,11 @@ class LLMWorld:
         """
         (folder / "agents").mkdir()
         for state in self.states:
-            save_state(folder / "agents" / f"{state.index}.safetensors", opened(state))
+            save_state(folder / "agents" / f"{state.index}.safetensors", fetched(state))
         speaker = self.runtime.liars.speaker
         made = sorted(self._cache.packages.items(), key=lambda item: in_order(item[0]))
         spoken = {
-            str(place): _plain(asked, opened(package))
+            str(place): _plain(asked, fetched(package))
             for place, (asked, package) in enumerate(made)
             if speaker(asked[0]) != asked[0]
         }
@@ -363,7 +363,7 @@ def _arms(plan: Plan) -> dict[int, Arm]:
 
 def _as_sent(package: OutgoingPackage) -> Package:
     return Package(
-        parts=(stand_in(package.text), stand_in(package.payload)),
+        parts=(bytes_or_digest(package.text), bytes_or_digest(package.payload)),
         kilobytes=package.kilobytes,
         tokens_generated=package.tokens_generated,
         items_sent=package.items_sent,

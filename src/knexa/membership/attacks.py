@@ -1,8 +1,8 @@
-"""Attacks: a score for every candidate problem, higher where it looks like a client's own.
+"""Membership inference attacks: a score for every candidate problem, higher for likely members.
 
-An attacker knows the candidates (prompt and canonical solution) and all the text that clients sent,
-and nothing of the models. Tokens are words, numbers and single signs, so that indentation and the
-tokenizers of the agents do not matter.
+An attacker knows the candidates (prompt and canonical solution) and all text that clients sent,
+but no models. Tokens are words, numbers and single signs, so indentation and the agents' tokenizers
+do not matter.
 """
 
 import math
@@ -26,7 +26,7 @@ def tokens(text: str) -> Tokens:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the attacker holds of one client: its texts, and those of all the others."""
+    """The attacker's evidence about one client: its texts, and those of all others."""
 
     own: tuple[Tokens, ...]
     others: tuple[Tokens, ...]
@@ -49,7 +49,7 @@ def longest_run(evidence: Evidence, candidates: Sequence[Problem]) -> list[float
 
 
 def _run_share(of: Tokens, texts: Sequence[Tokens], grams: dict[int, set[Tokens]]) -> float:
-    """Return the longest shared run by bisection: a run of n holds one of n - 1."""
+    """Return the longest shared run by bisection, as a run of n contains one of n - 1."""
     low, high = 0, len(of)
     while low < high:
         middle = (low + high + 1) // 2
@@ -78,10 +78,10 @@ def ngram_overlap(evidence: Evidence, candidates: Sequence[Problem]) -> list[flo
 
 
 def shadow_ratio(evidence: Evidence, candidates: Sequence[Problem]) -> list[float]:
-    """Return the log-likelihood ratio a token of the solution, this client's model to the others'.
+    """Return the solution's mean log-likelihood ratio per token, client's model to the others'.
 
-    The others' model is the reference that says how likely the text is without this client
-    (Carlini et al. 2021, "zlib and reference models").
+    The others' model is the reference of how likely the text is without this client (Carlini et al.
+    2021, "zlib and reference models").
     """
     own, others = NgramModel(evidence.own), NgramModel(evidence.others)
     return [
@@ -103,7 +103,7 @@ class NgramModel:
     """An interpolated 4-gram model with Witten-Bell smoothing, over any token.
 
     p(w | h) = (c(h w) + T(h) p(w | h')) / (c(h) + T(h)), where T(h) counts the distinct tokens seen
-    after h and h' is h without its first token; in the end a uniform 1 / (V + 1).
+    after h and h' is h without its first token; the base case is the uniform 1 / (V + 1).
     """
 
     def __init__(self, texts: Sequence[Tokens]) -> None:

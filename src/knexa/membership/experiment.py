@@ -1,13 +1,13 @@
-"""The experiment: clients train and teach as configured, and an attacker reads their packages.
+"""The membership inference experiment: clients train and teach, an attacker reads their packages.
 
-A client's candidates are the problems it was dealt: its training problems are the members, its
-validation problems, drawn uniformly from the same hand and never trained on, the non-members. So
-both have one distribution over categories and templates, and whatever tells them apart is leakage.
+The candidates are a client's private problems: its training problems are the members; its
+validation problems, drawn uniformly from the same share and never trained on, are the non-members.
+Both have one distribution over categories and templates, so any difference in scores is leakage.
 (Validation problems do shape profiles and rewards, and through these who teaches whom.)
 
-Two controls come with every run: ``regurgitated`` puts the client's own training solutions in
-place of what it sent, which every attack must find; ``another's`` holds the text of another client
-against it, which none may. Faults and probes are left out.
+Every run has two controls: ``regurgitated`` replaces the client's packages with its own training
+solutions, which every attack must detect; ``another's`` attacks it with the text of another client,
+which must not succeed. Faults and probes are left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,8 +33,8 @@ Sent = list[tuple[Tokens, ...]]
 """The texts of every client, in roster order."""
 
 
-class _Silent:
-    """An observer that tells nobody."""
+class _NoObserver:
+    """An observer that ignores all progress."""
 
     def begin(self, phase: str, num_tasks: int) -> None:
         pass
@@ -57,9 +57,9 @@ def attack_run(settings: Settings) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def packages(settings: Settings) -> tuple[list[AgentData], Sent]:
-    """Live through the configured rounds; return the clients' data and all they sent.
+    """Run the configured rounds; return the clients' data and all texts that they sent.
 
-    Every client's package of every round is there, whoever was paired: the attacker listens to all.
+    Includes every client's package of every round, whether or not it was paired.
     """
     if getattr(settings.exchange, "carries", None) != "text":
         raise UserError(
@@ -68,15 +68,15 @@ def packages(settings: Settings) -> tuple[list[AgentData], Sent]:
         )
     with ExitStack() as stack:
         stage = LLMStage(settings, stack)
-        world = stage.world(_Silent())
+        world = stage.world(_NoObserver())
         cpm = build_cpm(settings, world)
         sent: list[list[Tokens]] = [[] for _ in range(world.num_agents)]
         for number in range(1, settings.federation.num_rounds + 1):
-            _live(settings, world, cpm, number, sent)
+            _run_round(settings, world, cpm, number, sent)
         return stage.runtime.splits, [tuple(texts) for texts in sent]
 
 
-def _live(
+def _run_round(
     settings: Settings, world: LLMWorld, cpm: Any, number: int, sent: list[list[Tokens]]
 ) -> None:
     needs = cpm.matchmaker.needs
@@ -107,7 +107,7 @@ def attack_all(
             )
             for client, data in enumerate(splits)
         ],
-        # What the attacked client sent is in neither part, so nothing of it can show.
+        # Contains none of the attacked client's own texts.
         "another's": [
             _evidence(sent, (client + 1) % len(sent), client) for client in range(len(sent))
         ],
@@ -131,8 +131,8 @@ def scores(
 ) -> tuple[list[float], list[float]]:
     """Return all members' and all non-members' scores, each less its client's mean.
 
-    An attacker can take that mean off without knowing who is a member, and one threshold then
-    serves all clients.
+    An attacker can subtract that mean without knowing the members, and then use one threshold for
+    all clients.
     """
     ins: list[float] = []
     outs: list[float] = []

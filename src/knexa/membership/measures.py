@@ -1,4 +1,4 @@
-"""How well scores tell members from non-members. Axes: M members, K non-members."""
+"""Measures of how well scores separate members from non-members. Axes: M members, K others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 LOW_FPR = 0.05
-"""With the tiny world's 72 non-members a rate of 1 % would rest on none of them."""
+"""With the tiny world's 72 non-members a rate of 1 % would allow none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Power:
     """An attack's power on one run.
 
     Attributes:
-        auc: Chance that a member scores above a non-member, ties counting half; 0.5 is guessing.
+        auc: Probability that a member scores above a non-member, ties counting half.
         tpr: Share of members above all but ``LOW_FPR`` of the non-members.
         advantage: True positives' rate minus false positives' at the threshold that is best on the
             other half of the candidates, so that guessing gives 0 on average.

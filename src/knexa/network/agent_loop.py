@@ -1,7 +1,7 @@
-"""An agent's life: it asks the matchmaker what to do, does it, and says what came of it.
+"""The main loop of an agent's process: ask the matchmaker for orders, carry them out, report.
 
-One thread works; another one says that the agent is there. Calls are retried, and all of them may
-be repeated, so a restart of either side loses nothing that was said to be done.
+One thread works; another sends heartbeats. Every call is retried and may be repeated, so a restart
+of either side loses nothing that was acknowledged.
 """
 
 import logging
@@ -16,23 +16,23 @@ import numpy as np
 
 from knexa.errors import UserError
 from knexa.network import messages
+from knexa.network.agent_backend import AgentBackend
+from knexa.network.assignments import StudentReport
 from knexa.network.authority import MATCHMAKER
-from knexa.network.errands import Answer
 from knexa.network.identity import Identity
 from knexa.network.matchmaker import check_welcome
-from knexa.network.packages import Assignment, Courier, Inbox
+from knexa.network.packages import NamedDirective, PackageInbox, PackageSender
 from knexa.network.refusals import Refusals, RefusedError
 from knexa.network.timing import Backoff, Clock
-from knexa.network.transport import Client, RemoteRefusalError, is_passing
-from knexa.network.work import Work
+from knexa.network.transport import RemoteRefusalError, RpcClient, is_transient
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _CALL_S: Final = 15.0
-_FOR_NOW: Final[frozenset[str]] = frozenset({"no list"})
-"""Reasons to refuse that end by themselves, as when the list is written anew."""
+_TEMPORARY: Final[frozenset[str]] = frozenset({"no list"})
+"""Refusals worth a retry: they end once the revocation list is renewed."""
 
 _OUTCOMES: Final = {
     "learned": messages.Feedback.LEARNED,
@@ -42,61 +42,61 @@ _OUTCOMES: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
-    """How long an agent waits for what.
+class AgentTimeouts:
+    """Timeouts and retries of an agent.
 
     Attributes:
-        hold_s: How long the matchmaker may hold a question without news.
-        poll_s: How long to look for a package before asking the matchmaker again.
-        package_s: After so long without its package a directive is said to be lost.
-        reach: How long to try to reach the matchmaker, e.g. while it restarts.
-        courier: The same for a student; short, since the matchmaker is asked again in between.
+        hold_s: How long the matchmaker may hold a request for orders (long polling).
+        poll_s: How long to wait for a package before asking the matchmaker again.
+        package_s: Time after which a directive without a package is reported as lost.
+        matchmaker_retries: How long to retry calls to the matchmaker, e.g. while it restarts.
+        student_retries: The same for a student; short, since the directive may be given up.
     """
 
     hold_s: float = 10.0
     poll_s: float = 0.25
     package_s: float = 300.0
-    reach: Backoff = Backoff(give_up_s=600.0)  # noqa: RUF009 - frozen
-    courier: Backoff = Backoff(give_up_s=10.0)  # noqa: RUF009 - frozen
+    matchmaker_retries: Backoff = Backoff(give_up_s=600.0)  # noqa: RUF009 - frozen
+    student_retries: Backoff = Backoff(give_up_s=10.0)  # noqa: RUF009 - frozen
 
 
 class AgentLoop:
     """One process of an agent.
 
     Args:
-        identity: Who the agent is.
-        work: What it does.
-        matchmaker: Connected to the matchmaker.
-        courier: Brings packages to students.
+        identity: The agent's certificate and key.
+        backend: Carries out the steps of a round.
+        matchmaker: A client connected to the matchmaker.
+        sender: Sends packages to students.
         inbox: Where packages arrive.
         address: Where peers reach this agent.
-        agreement: See ``coordinator.Terms``.
-        pace: How long to wait for what.
-        clock: Real time.
-        rng: Spreads retries.
-        refusals: Where refusals are counted.
+        agreement: See ``CoordinatorConfig``.
+        timeouts: Timeouts and retries.
+        clock: A monotonic clock.
+        rng: Jitter of the retries.
+        refusals: Counts refusals.
     """
 
     def __init__(
         self,
         identity: Identity,
-        work: Work,
-        matchmaker: Client,
-        courier: Courier,
-        inbox: Inbox,
+        backend: AgentBackend,
+        matchmaker: RpcClient,
+        sender: PackageSender,
+        inbox: PackageInbox,
         *,
         address: str,
         agreement: str,
-        pace: Pace,
+        timeouts: AgentTimeouts,
         clock: Clock,
         rng: np.random.Generator,
         refusals: Refusals,
     ) -> None:
-        self._identity, self._work, self._matchmaker = identity, work, matchmaker
-        self._courier, self._inbox, self._address = courier, inbox, address
-        self._agreement, self._pace, self._clock, self._rng = agreement, pace, clock, rng
+        self._identity, self._backend, self._matchmaker = identity, backend, matchmaker
+        self._sender, self._inbox, self._address = sender, inbox, address
+        self._agreement, self._timeouts, self._clock, self._rng = agreement, timeouts, clock, rng
         self._refusals = refusals
-        self._session = secrets.token_bytes(16)
+        self._incarnation = secrets.token_bytes(16)
         self._certificate: bytes | None = None
         self._is_connected = False
         self._sent: set[tuple[str, int]] = set()
@@ -107,13 +107,13 @@ class AgentLoop:
         """Take part until the last round is over, or ``stop`` is set.
 
         Raises:
-            UserError: The matchmaker cannot be reached, will not have this agent, or has no
-                certificate that holds.
+            UserError: The matchmaker cannot be reached, refuses this agent, or has no valid
+                certificate.
         """
         try:
             self._retry(self._check_matchmaker)
-            pending = self._work.pending
-            if pending is not None:  # the process before this one ended without the verdict
+            pending = self._backend.pending
+            if pending is not None:  # the previous process ended before it got the verdict
                 self._settle(*pending)
             while not (stop is not None and stop.is_set()) and not self._step():
                 pass
@@ -130,7 +130,7 @@ class AgentLoop:
             ) from None
 
     def beat(self, stop: threading.Event) -> None:
-        """Say that the agent is there until ``stop`` is set; a beat that fails is left out."""
+        """Send heartbeats until ``stop`` is set; one that fails is skipped."""
         while not stop.wait(self.beat_every_s):
             if self._certificate is None:
                 continue  # not registered yet
@@ -140,22 +140,22 @@ class AgentLoop:
                 log.debug("a heartbeat failed: %s", error)
 
     def _heartbeat(self) -> Any:
-        return messages.Heartbeat(session=self._session)
+        return messages.Heartbeat(incarnation=self._incarnation)
 
     def _check_matchmaker(self) -> None:
-        """Check the matchmaker's certificate; register where it is not known to be the one in use.
+        """Check that the connection's certificate is valid; register anew where that is unknown.
 
-        That is so at first, after a connection was lost, and where the certificate does not hold
-        any more, since it may have been renewed.
+        It is unknown at first, after a lost connection, and when the certificate has expired or
+        was revoked, since it may have been renewed.
         """
-        if self._is_connected and self._holds(self._certificate):
+        if self._is_connected and self._is_valid(self._certificate):
             return
         if self._certificate is not None:
-            # Registering would put out a newer process of this agent; a heartbeat is refused.
+            # Registering would displace a newer process of this agent; a heartbeat is refused.
             self._matchmaker.call("Beat", self._heartbeat(), _CALL_S)
         self._register()
 
-    def _holds(self, certificate: bytes | None) -> bool:
+    def _is_valid(self, certificate: bytes | None) -> bool:
         try:
             self._identity.check(certificate or b"")
         except RefusedError:
@@ -170,10 +170,10 @@ class AgentLoop:
                 protocol_version=messages.PROTOCOL_VERSION,
                 name=self._identity.name,
                 address=self._address,
-                session=self._session,
+                incarnation=self._incarnation,
                 agreement=self._agreement,
                 nonce=nonce,
-                profile=self._work.first_profile(),
+                profile=self._backend.first_profile(),
             ),
             _CALL_S,
         )
@@ -183,107 +183,107 @@ class AgentLoop:
         log.info("registered with %s; %d rounds", MATCHMAKER, welcome.num_rounds)
 
     def _step(self) -> bool:
-        """Do what is asked for now; return whether the federation is done."""
-        order = self._ask(self._pace.hold_s)
+        """Carry out one order; return whether the federation is done."""
+        order = self._ask(self._timeouts.hold_s)
         results = {
             r.directive_id: {"reward": r.reward, "items_kept": r.items_kept} for r in order.results
         }
         if order.kind == messages.Order.PREPARE:
-            features, noted = self._work.prepare(order.round, results)
+            features, noted = self._backend.prepare(order.round, results)
             profile = messages.Profile(
-                session=self._session, round=order.round, features=features, noted=noted
+                incarnation=self._incarnation, round=order.round, features=features, noted=noted
             )
             self._call("SubmitProfile", profile)
             log.info("round %d: updated", order.round)
         elif order.kind == messages.Order.EXCHANGE:
-            self._exchange([Assignment.of(directive) for directive in order.directives])
+            self._exchange([NamedDirective.of(directive) for directive in order.directives])
         elif order.kind == messages.Order.FINISHED:
-            self._work.finish(results)
+            self._backend.finish(results)
             return True
         return False
 
     def _ask(self, wait_s: float) -> Any:
         status = messages.Status(
-            session=self._session,
-            prepared_round=self._work.prepared_round,
+            incarnation=self._incarnation,
+            prepared_round=self._backend.prepared_round,
             received=self._received(),
             wait_s=wait_s,
         )
         return self._call("Await", status)
 
     def _received(self) -> list[str]:
-        """Return the directives whose package is here."""
+        """Return the directives whose package has arrived."""
         return sorted(id_ for id_ in self._since if self._inbox.take(id_, 0.0) is not None)
 
-    def _exchange(self, assignments: Sequence[Assignment]) -> None:
-        """Teach first: the package is made from the state before learning, whoever learns."""
+    def _exchange(self, directives: Sequence[NamedDirective]) -> None:
+        """Carry out the directives; teaching first, from the state before learning."""
         name = self._identity.name
-        learning = [a for a in assignments if a.student == name]
-        self._inbox.keep_only({a.id for a in learning})
-        self._since = {a.id: self._since.get(a.id, self._clock.now()) for a in learning}
-        for assignment in learning:
-            self._inbox.expect(assignment)
-        for assignment in assignments:
-            sent = (assignment.id, assignment.attempt) in self._sent
-            if assignment.teacher == name and not sent:
-                self._teach(assignment)
-        for assignment in learning:
-            self._learn(assignment)
+        learning = [d for d in directives if d.student == name]
+        self._inbox.keep_only({d.id for d in learning})
+        self._since = {d.id: self._since.get(d.id, self._clock.now()) for d in learning}
+        for directive in learning:
+            self._inbox.expect(directive)
+        for directive in directives:
+            sent = (directive.id, directive.attempt) in self._sent
+            if directive.teacher == name and not sent:
+                self._teach(directive)
+        for directive in learning:
+            self._learn(directive)
         if not learning:
-            self._clock.sleep(self._pace.poll_s)
+            self._clock.sleep(self._timeouts.poll_s)
 
-    def _teach(self, assignment: Assignment) -> None:
+    def _teach(self, directive: NamedDirective) -> None:
         try:
-            self._courier.deliver(assignment, self._work.teach(assignment))
+            self._sender.deliver(directive, self._backend.teach(directive))
         except RefusedError as refused:
-            self._refusals.count(refused, assignment.student)
-            if refused.reason in _FOR_NOW:
+            self._refusals.count(refused, directive.student)
+            if refused.reason in _TEMPORARY:
                 return
         except RemoteRefusalError as error:
-            log.warning("%s refuses a package: %s", assignment.student, error)
+            log.warning("%s refuses a package: %s", directive.student, error)
         except grpc.RpcError as error:
-            # The matchmaker says whether to try again: the directive may be given up by then.
-            log.warning("%s is not reached: %s", assignment.student, str(error.details())[:200])
+            # Not marked as sent: the next order says whether the directive is still open.
+            log.warning("%s is not reached: %s", directive.student, str(error.details())[:200])
             return
-        self._sent.add((assignment.id, assignment.attempt))
+        self._sent.add((directive.id, directive.attempt))
 
-    def _learn(self, assignment: Assignment) -> None:
-        """Learn where the package is here, and report; else look again after the next question."""
-        id_ = assignment.id
-        package = self._inbox.take(id_, self._pace.poll_s)
+    def _learn(self, directive: NamedDirective) -> None:
+        """Learn and report if the package has arrived; else try again with the next order."""
+        id_ = directive.id
+        package = self._inbox.take(id_, self._timeouts.poll_s)
         if package is not None:
-            self._ask(0.0)  # tells that the package has come, before learning takes its time
-            answer = self._work.learn(assignment, package)
-        elif self._clock.now() - self._since[id_] > self._pace.package_s:
-            answer = Answer(outcome="lost")
+            self._ask(0.0)  # reports the arrival before learning, which takes long
+            report = self._backend.learn(directive, package)
+        elif self._clock.now() - self._since[id_] > self._timeouts.package_s:
+            report = StudentReport(outcome="lost")
         else:
             return
-        self._settle(id_, answer)
+        self._settle(id_, report)
         del self._since[id_]
 
-    def _settle(self, id_: str, answer: Answer) -> None:
-        """Report, and keep what was learned where it counts."""
+    def _settle(self, id_: str, report: StudentReport) -> None:
+        """Send the report; adopt what was learned if it counts, else discard it."""
         feedback = messages.Feedback(
-            session=self._session,
+            incarnation=self._incarnation,
             directive_id=id_,
-            outcome=_OUTCOMES[answer.outcome],
-            reward=answer.reward,
-            kilobytes=answer.kilobytes,
-            items_sent=answer.items_sent,
-            items_kept=answer.items_kept,
-            guardrail=answer.guardrail,
+            outcome=_OUTCOMES[report.outcome],
+            reward=report.reward,
+            kilobytes=report.kilobytes,
+            items_sent=report.items_sent,
+            items_kept=report.items_kept,
+            guardrail=report.guardrail,
         )
-        self._work.settle(id_, counts=self._report(feedback))
+        self._backend.settle(id_, counts=self._report(feedback))
 
     def _report(self, feedback: Any) -> bool:
-        """Tell the matchmaker; return whether the lesson counts."""
+        """Send feedback to the matchmaker; return whether it counts."""
         try:
             return bool(self._call("SubmitFeedback", feedback).counts)
         except RemoteRefusalError as error:
-            # Such as a reward beyond all bounds, of a training that diverged: it must not count.
+            # E.g. an unbounded reward of a training that diverged: it must not count.
             log.warning("the matchmaker refuses feedback: %s", error)
             refused = messages.Feedback(
-                session=self._session,
+                incarnation=self._incarnation,
                 directive_id=feedback.directive_id,
                 outcome=messages.Feedback.REFUSED,
             )
@@ -295,7 +295,7 @@ class AgentLoop:
         return self._retry(lambda: self._try(method, request, timeout_s))
 
     def _try(self, method: str, request: Any, timeout_s: float) -> Any:
-        """Make one attempt; where it fails, somebody else may answer the next."""
+        """Make one attempt; after a failure the next one checks the certificate again."""
         self._check_matchmaker()
         try:
             return self._matchmaker.call(method, request, timeout_s)
@@ -304,8 +304,10 @@ class AgentLoop:
             raise
 
     def _retry(self, call: Callable[[], T]) -> T:
-        return self._pace.reach.retry(call, passing=_may_pass, clock=self._clock, rng=self._rng)
+        return self._timeouts.matchmaker_retries.retry(
+            call, is_transient=_is_temporary, clock=self._clock, rng=self._rng
+        )
 
 
-def _may_pass(error: Exception) -> bool:
-    return is_passing(error) or (isinstance(error, RefusedError) and error.reason in _FOR_NOW)
+def _is_temporary(error: Exception) -> bool:
+    return is_transient(error) or (isinstance(error, RefusedError) and error.reason in _TEMPORARY)

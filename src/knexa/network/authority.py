@@ -1,8 +1,8 @@
-"""A federation's certificate authority: who belongs to it, and who no longer does.
+"""A federation's certificate authority: issues members' certificates and revokes them.
 
-Keys are ECDSA on P-256, which every TLS library takes. A certificate holds one name, the agent's in
-the roster or ``cpm``; the name is the identity. Revoked serial numbers are in a list that the
-authority signs, and a member that has no list, or an old one, refuses everybody.
+Keys are ECDSA on P-256, which every TLS library accepts. A certificate holds one name, the agent's
+in the roster or ``cpm``; the name is the identity. Revoked serial numbers are in a list that the
+authority signs; a member without a current list refuses everybody.
 """
 
 import os
@@ -32,15 +32,15 @@ Now = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """Return the wall clock, which certificates are valid by."""
+    """Return the wall-clock time, against which certificates are valid."""
     return datetime.now(UTC)
 
 
 def check_name(name: str) -> str:
-    """Return a name that a certificate may hold.
+    """Return the name if a certificate may hold it.
 
     Raises:
-        UserError: It is none.
+        UserError: It may not.
     """
     if _NAME.fullmatch(name) is None or name == AUTHORITY:
         raise UserError(
@@ -51,7 +51,7 @@ def check_name(name: str) -> str:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, never over another one."""
+    """Write a file that only its owner may read; an existing file is never overwritten."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -73,7 +73,7 @@ def create(folder: Path, *, days: int = 365, now: Now = utc_now) -> None:
     """Make a new authority in ``folder``: ca.pem, ca.key and an empty list of revoked members.
 
     Raises:
-        UserError: There is one already.
+        UserError: The folder has one already.
     """
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -91,7 +91,7 @@ def create(folder: Path, *, days: int = 365, now: Now = utc_now) -> None:
 
 
 def request(folder: Path, name: str) -> Path:
-    """Make a member's key, which never leaves its host, and the request to be signed."""
+    """Make a member's key, which never leaves its host, and a certificate request."""
     check_name(name)
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -110,7 +110,7 @@ def sign(folder: Path, name: str, wanted: bytes, *, days: int = 90, now: Now = u
     renewal, so that ``revoke`` finds it.
 
     Raises:
-        UserError: It is no request, or one for another name; the authority is missing or expired.
+        UserError: The request is invalid or for another name; the authority is missing or expired.
     """
     check_name(name)
     ca, ca_key = _authority(folder, now)
@@ -150,12 +150,12 @@ def sign(folder: Path, name: str, wanted: bytes, *, days: int = 90, now: Now = u
 
 
 def issue(folder: Path, name: str, *, days: int = 90, now: Now = utc_now) -> Path:
-    """Make key and certificate in one place: for trials, where one host plays all parts.
+    """Make key and certificate in one place, for trials on one host.
 
     Raises:
-        UserError: The authority is missing or expired, or the key is there already.
+        UserError: The authority is missing or expired, or the key exists.
     """
-    _authority(folder, now)  # before there is a key that nobody signs
+    _authority(folder, now)  # fails before a key is made that nobody can sign
     wanted = request(folder, name)
     path = sign(folder, name, wanted.read_bytes(), days=days, now=now)
     wanted.unlink()
@@ -193,9 +193,9 @@ def revoke(folder: Path, names: Iterable[str], *, now: Now = utc_now) -> Path:
 
 
 def _serials(folder: Path, name: str) -> set[int]:
-    """Return the serial numbers of all certificates that were made for a name."""
+    """Return the serial numbers of all certificates issued for a name."""
     newest, files = folder / f"{name}.pem", list((folder / _ISSUED / name).glob("*.pem"))
-    if newest.is_file():  # may be older than the records
+    if newest.is_file():  # may have been issued before there were records
         files.append(newest)
     if not files:
         raise UserError(f"{newest} is not here: only a certificate itself can be revoked")
@@ -206,7 +206,7 @@ def read_certificate(path: Path) -> x509.Certificate:
     """Return a certificate from its file.
 
     Raises:
-        UserError: It cannot be read, or is none.
+        UserError: It cannot be read, or is no certificate.
     """
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
@@ -217,7 +217,7 @@ def read_certificate(path: Path) -> x509.Certificate:
 
 
 def unreadable(path: Path, error: OSError) -> UserError:
-    """Return what to say of a key or certificate that cannot be read."""
+    """Return the error for a key or certificate that cannot be read."""
     if isinstance(error, FileNotFoundError):
         return UserError(f"{path} is missing: knexa certs makes keys and certificates")
     return UserError(f"{path} cannot be read: {error.strerror}; let this user read it")

@@ -1,9 +1,9 @@
-"""The matchmaker's side of the rounds: who is there, what each is to do, what came of it.
+"""Coordinates the rounds: which agents are alive, what each is to do, what they report.
 
-A round gathers profiles, then exchanges. Nothing here knows of gRPC or waits: calls come in with
-the caller's name, which the transport took from its certificate, and time comes from ``now``. What
-a restart must not lose is saved before anybody is told of it. A round's feedback reaches the CPM
-when the round ends and in its plan's order, as in one process, so the results are equal.
+A round first gathers profiles, then exchanges packages. Nothing here knows of gRPC or waits: calls
+come with the caller's name, which the transport read from its certificate, and time comes from
+``now``. State is saved before anybody is told of it. A round's feedback reaches the CPM when the
+round ends, in the order of its plan, as in a local run, so the results are equal.
 """
 
 import logging
@@ -16,13 +16,13 @@ import numpy as np
 
 from knexa.matchmaking.base import Directive, Feedback
 from knexa.matchmaking.cpm import CPM, check_profiles
-from knexa.network.errands import (
+from knexa.network.assignments import (
     GUARDRAIL_KINDS,
-    Answer,
-    Errand,
+    Assignment,
+    CoordinatorConfig,
     Member,
-    Terms,
-    Todo,
+    Order,
+    StudentReport,
     exchange_row,
 )
 from knexa.network.refusals import RefusedError
@@ -33,116 +33,116 @@ from knexa.tracking.rows import ExchangeRow
 log = logging.getLogger(__name__)
 
 Phase = Literal["gather", "exchange", "finished"]
-_MOST_ITEMS: Final = 1 << 20
+_MAX_ITEMS: Final = 1 << 20
 
 
 class Coordinator:
-    """The rounds of one federation; the caller sees to it that one thread calls at a time.
+    """The rounds of one federation. Not thread-safe: the caller holds a lock.
 
     Args:
-        terms: What the rounds go by.
+        config: Its settings.
         cpm: The matchmaker.
         now: A monotonic clock, in seconds.
-        save: Makes ``state_dict()`` durable, and ``rows`` with it.
+        save: Writes ``state_dict()`` and new rows of exchanges.jsonl durably.
     """
 
     def __init__(
         self,
-        terms: Terms,
+        config: CoordinatorConfig,
         cpm: CPM,
         *,
         now: Callable[[], float],
         save: Callable[["Coordinator", Sequence[ExchangeRow]], None],
     ) -> None:
-        self.terms, self.cpm = terms, cpm
+        self.config, self.cpm = config, cpm
         self._now, self._save = now, save
-        self._liveness = Liveness(terms.patience)
+        self._liveness = Liveness(config.heartbeat_policy)
         self.members: dict[str, Member] = {}
-        self.errands: dict[str, Errand] = {}
+        self.assignments: dict[str, Assignment] = {}
         self.round = 1
         self.phase: Phase = "gather"
         self._began_s = now()
-        self._told: set[str] = set()
-
-    # What agents call
+        self._informed: set[str] = set()
 
     def register(
-        self, name: str, *, address: str, session: str, agreement: str, profile: Sequence[float]
+        self, name: str, *, address: str, incarnation: str, agreement: str, profile: Sequence[float]
     ) -> None:
-        """Take an agent in, or back.
+        """Register an agent, or a restarted process of one.
 
         Raises:
-            RefusedError: It is not on the roster, is configured otherwise, or its profile is none.
+            RefusedError: It is not on the roster, is configured otherwise, or its profile is bad.
         """
         self._check_known(name)
-        if agreement != self.terms.agreement:
+        if agreement != self.config.agreement:
             raise RefusedError("disagreement", f"{name} runs another configuration than the cpm")
         if not 0 < len(address) <= 255:
             raise RefusedError("malformed", "an address has 1 to 255 characters")
         checked, known = self._checked(profile), self.members.get(name)
         self._liveness.arrive(name, self._now())
         if known is None:
-            self.members[name] = Member(address=address, session=session, profile=checked)
-        elif known.session != session:
-            known.address, known.session = address, session
-            for errand in self._open(name):
-                if errand.student == name:
-                    errand.attempt, errand.received = errand.attempt + 1, False
+            self.members[name] = Member(address=address, incarnation=incarnation, profile=checked)
+        elif known.incarnation != incarnation:
+            known.address, known.incarnation = address, incarnation
+            for assignment in self._open(name):
+                if assignment.student == name:
+                    assignment.attempt, assignment.received = assignment.attempt + 1, False
         self._save(self, ())
         self.tick()
 
-    def beat(self, name: str, session: str) -> None:
-        """Note that an agent is there.
+    def beat(self, name: str, incarnation: str) -> None:
+        """Note an agent's heartbeat.
 
         Raises:
             RefusedError: It has not registered, or a newer process of it has.
         """
-        self._member(name, session)
+        self._member(name, incarnation)
         self._liveness.beat(name, self._now())
 
-    def order(self, name: str, session: str, prepared_round: int, received: Sequence[str]) -> Todo:
-        """Return what the agent is to do, given what it has done.
+    def order(
+        self, name: str, incarnation: str, prepared_round: int, received: Sequence[str]
+    ) -> Order:
+        """Return the agent's next order, given what it has done.
 
         Raises:
             RefusedError: It has not registered, or a newer process of it has.
         """
-        member = self._member(name, session)
-        for errand in self._open(name):
-            if errand.student == name and errand.directive.id in received:
-                errand.received = True
+        member = self._member(name, incarnation)
+        for assignment in self._open(name):
+            if assignment.student == name and assignment.directive.id in received:
+                assignment.received = True
         self.tick()
         if prepared_round < member.prepared_round and self.phase != "finished":
-            # It is back on an older checkpoint, and must not teach from that state.
-            return Todo(kind="prepare", round=member.prepared_round, results=dict(member.results))
+            # It restarted from an older checkpoint, and must not teach from that state.
+            return Order(kind="prepare", round=member.prepared_round, results=dict(member.results))
         busy = self._open(name)
-        errands = tuple(e for e in busy if e.student == name or not e.received)
-        if errands:
-            return Todo(kind="exchange", round=self.round, errands=errands)
+        assignments = tuple(e for e in busy if e.student == name or not e.received)
+        if assignments:
+            return Order(kind="exchange", round=self.round, assignments=assignments)
         if busy:
-            return Todo(kind="wait", round=self.round)  # what it has taught is being learned
+            return Order(kind="wait", round=self.round)  # its student is still learning
         if self.phase == "finished":
-            self._told.add(name)
-            return Todo(kind="finished", round=self.round, results=dict(member.results))
-        # Where a restart forgot a profile, the agent is asked again and shows the one it has.
+            self._informed.add(name)
+            return Order(kind="finished", round=self.round, results=dict(member.results))
+        # A profile lost in a restart is asked for again; the agent sends the same one.
         if self.phase == "gather" and member.prepared_round < self.round:
-            return Todo(kind="prepare", round=self.round, results=dict(member.results))
-        return Todo(kind="wait", round=self.round)
+            return Order(kind="prepare", round=self.round, results=dict(member.results))
+        return Order(kind="wait", round=self.round)
 
     def submit_profile(
         self,
         name: str,
-        session: str,
+        incarnation: str,
         round_number: int,
         profile: Sequence[float],
         noted: Sequence[str],
     ) -> None:
-        """Take a round's profile; one that is too late for its round is nothing wrong.
+        """Accept a round's profile; one that is late for its round is ignored.
 
         Raises:
             RefusedError: The agent has not registered, a newer process of it has, or the profile
-                is none.
+                is invalid.
         """
-        member = self._member(name, session)
+        member = self._member(name, incarnation)
         checked = self._checked(profile)
         for id_ in noted:
             member.results.pop(id_, None)
@@ -150,37 +150,37 @@ class Coordinator:
             member.profile, member.prepared_round = checked, round_number
         self.tick()
 
-    def submit_feedback(self, name: str, session: str, directive_id: str, answer: Answer) -> bool:
-        """Take what came of a directive; return whether it counts: it may be given up already.
+    def submit_feedback(
+        self, name: str, incarnation: str, directive_id: str, report: StudentReport
+    ) -> bool:
+        """Accept a student's report; return whether it counts, or the directive was given up.
 
         Raises:
-            RefusedError: The agent has not registered, a newer process of it has, or it is not the
-                agent's to answer, was answered otherwise, or is implausible.
+            RefusedError: The agent has not registered, a newer process of it has, it is not the
+                student, it reported differently before, or the report is implausible.
         """
-        member = self._member(name, session)
-        errand = self.errands.get(directive_id)
-        if errand is None:  # of a round that is over
+        member = self._member(name, incarnation)
+        assignment = self.assignments.get(directive_id)
+        if assignment is None:  # its round is over
             return member.learned == directive_id
-        if errand.student != name:
+        if assignment.student != name:
             raise RefusedError("identity", f"{name} is not the student of {directive_id:.40}")
-        if errand.answer is not None:
-            if errand.answer == answer:
-                return answer.outcome == "learned"  # said twice
-            if errand.answer.outcome in ("dropped", "lost"):
+        if assignment.report is not None:
+            if assignment.report == report:
+                return report.outcome == "learned"  # a repeated call
+            if assignment.report.outcome in ("dropped", "lost"):
                 return False
             raise RefusedError("feedback", f"{directive_id:.40} was answered otherwise before")
-        self._check_answer(answer)
-        errand.answer = answer
-        if answer.outcome == "learned":
+        self._check_report(report)
+        assignment.report = report
+        if report.outcome == "learned":
             member.learned = directive_id
         self._save(self, ())
         self.tick()
-        return answer.outcome == "learned"
-
-    # Time
+        return report.outcome == "learned"
 
     def tick(self) -> bool:
-        """Do what is due; return whether anything was."""
+        """Advance round and phase where that is due; return whether they changed."""
         before = (self.round, self.phase)
         self._give_up()
         if self.phase == "gather" and self._is_gathered():
@@ -191,20 +191,20 @@ class Coordinator:
 
     @property
     def is_over(self) -> bool:
-        """Whether the last round is over and everybody who is there knows."""
+        """Whether the last round is over and every live agent was told so."""
         if self.phase != "finished":
             return False
-        return all(name in self._told for name in self.members if self._is_alive(name))
+        return all(name in self._informed for name in self.members if self._is_alive(name))
 
     def _is_alive(self, name: str) -> bool:
         return self._liveness.is_alive(name, self._now())
 
     def _is_gathered(self) -> bool:
-        """Return whether the round's exchange may begin: with all who are there, or in time."""
-        idle = [name for name in self.terms.names if not any(self._open(name))]
+        """Return whether to begin the exchange: all live agents are ready, or the timer ended."""
+        idle = [name for name in self.config.names if not any(self._open(name))]
         ready = [name for name in idle if self._is_ready(name)]
         if len(ready) < 2:
-            return False  # nobody to meet: the round waits for those who are away or busy
+            return False  # no pair is possible: wait for absent or busy agents
         if self._is_time_up():
             return True
         newcomers = [n for n in idle if n not in self.members] if self.round == 1 else []
@@ -212,8 +212,8 @@ class Coordinator:
         return len(ready) == len(awaited)
 
     def _is_time_up(self) -> bool:
-        """Return whether the timer of rounds that have one ended this half of the round."""
-        sync = self.terms.sync
+        """Return whether the timer of ``sync.mode=async`` has ended this phase of the round."""
+        sync = self.config.sync
         return sync.mode == "async" and self._now() - self._began_s >= sync.timer_s
 
     def _is_ready(self, name: str) -> bool:
@@ -221,23 +221,23 @@ class Coordinator:
         return member is not None and member.prepared_round == self.round and self._is_alive(name)
 
     def _issue(self) -> None:
-        """Ask the matchmaker for the round's plan."""
-        names = self.terms.names
+        """Issue the directives of the round's plan."""
+        names = self.config.names
         available_N = np.array([self._is_ready(n) and not any(self._open(n)) for n in names])
-        unknown = [0.0] * self.terms.num_features
+        unknown = [0.0] * self.config.num_features
         profiles_NF = np.array(
             [self.members[n].profile if n in self.members else unknown for n in names]
         )
         plan = self.cpm.propose(
             self.round,
             profiles_NF,
-            rng=derive_rng(self.terms.seed, "matchmaker", self.round),
+            rng=derive_rng(self.config.seed, "matchmaker", self.round),
             available_N=None if available_N.all() else available_N,
         )
         for index, directive in enumerate(plan):
-            assert directive.pair is not None  # what is served here teaches in pairs
+            assert directive.pair is not None  # check_servable admits exchanges of pairs only
             teacher, student = directive.pair
-            self.errands[directive.id] = Errand(
+            self.assignments[directive.id] = Assignment(
                 directive=directive,
                 round=self.round,
                 index=index,
@@ -250,125 +250,121 @@ class Coordinator:
         log.info("round %d: %d directives to %d agents", self.round, len(plan), available_N.sum())
 
     def _give_up(self) -> None:
-        """Answer for those who will not."""
-        for errand in self.errands.values():
-            if errand.answer is not None:
+        """Close directives whose agents are gone or whose time is up."""
+        for assignment in self.assignments.values():
+            if assignment.report is not None:
                 continue
-            teaches = errand.received or self._is_alive(errand.teacher)
-            if not teaches or not self._is_alive(errand.student):
-                errand.answer = Answer(outcome="dropped")
-            elif self._now() - errand.issued_s > self.terms.exchange_s:
-                errand.answer = Answer(outcome="lost")
+            teaches = assignment.received or self._is_alive(assignment.teacher)
+            if not teaches or not self._is_alive(assignment.student):
+                assignment.report = StudentReport(outcome="dropped")
+            elif self._now() - assignment.issued_s > self.config.exchange_s:
+                assignment.report = StudentReport(outcome="lost")
 
     def _is_exchanged(self) -> bool:
-        sync = self.terms.sync
-        settled = sum(errand.answer is not None for errand in self.errands.values())
-        if sync.mode == "lockstep" or self.round == self.terms.num_rounds:
-            return settled == len(self.errands)
+        sync = self.config.sync
+        settled = sum(assignment.report is not None for assignment in self.assignments.values())
+        if sync.mode == "lockstep" or self.round == self.config.num_rounds:
+            return settled == len(self.assignments)
         return (
             self._is_time_up()
-            or settled >= max(1, ceil(sync.quorum * len(self.errands)))
-            or not self.errands
+            or settled >= max(1, ceil(sync.quorum * len(self.assignments)))
+            or not self.assignments
         )
 
     def _end_round(self) -> None:
-        """Let the matchmaker learn what has come in, in the order of the plans."""
+        """Give the matchmaker the reports in the order of the plans; begin the next round."""
         ended = sorted(
-            (e for e in self.errands.values() if e.answer), key=lambda e: (e.round, e.index)
+            (e for e in self.assignments.values() if e.report), key=lambda e: (e.round, e.index)
         )
-        taken = [(e, e.answer) for e in ended if e.answer and e.answer.outcome == "learned"]
+        taken = [(e, e.report) for e in ended if e.report and e.report.outcome == "learned"]
         feedbacks = [Feedback(directive_id=e.directive.id, reward=a.reward) for e, a in taken]
         rewards = self.cpm.receive(feedbacks)
         normalised = {f.directive_id: r for f, r in zip(feedbacks, rewards, strict=True)}
         rows = []
-        for errand in ended:
-            id_, answer = errand.directive.id, errand.answer
-            assert answer is not None
+        for assignment in ended:
+            id_, report = assignment.directive.id, assignment.report
+            assert report is not None
             if id_ not in normalised:
-                self.cpm.expire(id_, answer.outcome)
+                self.cpm.expire(id_, report.outcome)
             else:
-                self.members[errand.teacher].results[id_] = {
-                    "reward": answer.reward,
-                    "items_kept": answer.items_kept,
+                self.members[assignment.teacher].results[id_] = {
+                    "reward": report.reward,
+                    "items_kept": report.items_kept,
                 }
-            rows.append(exchange_row(self.round, errand, answer, normalised.get(id_)))
-            del self.errands[id_]
-        if self.round == self.terms.num_rounds:
+            rows.append(exchange_row(self.round, assignment, report, normalised.get(id_)))
+            del self.assignments[id_]
+        if self.round == self.config.num_rounds:
             self.phase = "finished"
         else:
             self.round, self.phase = self.round + 1, "gather"
         self._began_s = self._now()
         self._save(self, rows)
 
-    # Checks
-
-    def _open(self, name: str) -> list[Errand]:
-        """Return the directives that keep an agent busy."""
+    def _open(self, name: str) -> list[Assignment]:
+        """Return the open directives that an agent teaches or learns from."""
         return [
-            errand
-            for errand in self.errands.values()
-            if errand.answer is None and name in (errand.teacher, errand.student)
+            assignment
+            for assignment in self.assignments.values()
+            if assignment.report is None and name in (assignment.teacher, assignment.student)
         ]
 
     def _check_known(self, name: str) -> None:
-        if name not in self.terms.names:
+        if name not in self.config.names:
             raise RefusedError("identity", f"{name:.64} is not on this federation's roster")
 
-    def _member(self, name: str, session: str) -> Member:
+    def _member(self, name: str, incarnation: str) -> Member:
         self._check_known(name)
         member = self.members.get(name)
         if member is None:
             raise RefusedError("unexpected", f"{name} has not registered")
-        if member.session != session:
+        if member.incarnation != incarnation:
             raise RefusedError("identity", f"a newer process speaks for {name}")
         return member
 
     def _checked(self, profile: Sequence[float]) -> list[float]:
-        if len(profile) != self.terms.num_features:
-            raise RefusedError("profile", f"a profile has {self.terms.num_features} features")
+        if len(profile) != self.config.num_features:
+            raise RefusedError("profile", f"a profile has {self.config.num_features} features")
         try:
-            check_profiles(np.array([list(profile)]), self.terms.num_features)
+            check_profiles(np.array([list(profile)]), self.config.num_features)
         except ValueError as error:
             raise RefusedError("profile", str(error)) from None
         return [float(feature) for feature in profile]
 
-    def _check_answer(self, answer: Answer) -> None:
-        largest = self.terms.largest_reward
-        if not (isfinite(answer.reward) and abs(answer.reward) <= largest):
+    def _check_report(self, report: StudentReport) -> None:
+        largest = self.config.largest_reward
+        if not (isfinite(report.reward) and abs(report.reward) <= largest):
             raise RefusedError("feedback", f"a reward is at most {largest:g} in magnitude")
-        if not (isfinite(answer.kilobytes) and 0 <= answer.kilobytes < 1e9):
+        if not (isfinite(report.kilobytes) and 0 <= report.kilobytes < 1e9):
             raise RefusedError("feedback", "no package has so many kilobytes")
-        counts = [answer.items_sent, answer.items_kept, *answer.guardrail.values()]
-        if not all(0 <= count <= _MOST_ITEMS for count in counts) or not set(
-            answer.guardrail
+        counts = [report.items_sent, report.items_kept, *report.guardrail.values()]
+        if not all(0 <= count <= _MAX_ITEMS for count in counts) or not set(
+            report.guardrail
         ).issubset(GUARDRAIL_KINDS):
             raise RefusedError("feedback", "the counts of a package are implausible")
 
-    # Checkpoints
-
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a restarted matchmaker goes on from, as plain values and arrays."""
+        """Return the state of the rounds as plain values and arrays."""
         return {
             "round": self.round,
             "phase": self.phase,
             "members": {name: asdict(member) for name, member in self.members.items()},
-            "errands": [asdict(errand) for errand in self.errands.values()],
+            "assignments": [asdict(assignment) for assignment in self.assignments.values()],
             "cpm": self.cpm.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what ``state_dict`` returned; everybody known is given time to be heard again."""
+        """Restore what ``state_dict`` returned; every member's heartbeat timeout begins anew."""
         self.cpm.load_state_dict(state["cpm"])
         self.round, self.phase = int(state["round"]), state["phase"]
         self.members = {name: Member(**fields) for name, fields in state["members"].items()}
-        self.errands = {}
-        for fields in state["errands"]:
+        self.assignments = {}
+        for fields in state["assignments"]:
             roles = {role: tuple(fields["directive"][role]) for role in ("teachers", "students")}
             directive = Directive(**{**fields["directive"], **roles})
-            answer = None if fields["answer"] is None else Answer(**fields["answer"])
-            read = {"directive": directive, "answer": answer, "issued_s": self._now()}
-            restored = Errand(**{**fields, **read})
-            self.errands[directive.id] = restored
+            report = None if fields["report"] is None else StudentReport(**fields["report"])
+            read = {"directive": directive, "report": report, "issued_s": self._now()}
+            restored = Assignment(**{**fields, **read})
+            self.assignments[directive.id] = restored
         self._began_s = self._now()
         for name in self.members:
             self._liveness.arrive(name, self._began_s)

@@ -1,4 +1,4 @@
-"""Who a member is, and who others are: certificates read, checked, and never believed unread."""
+"""A member's own certificate and key, and checks of other members' certificates."""
 
 import stat
 import threading
@@ -27,11 +27,11 @@ from knexa.network.refusals import RefusedError
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """One member's certificate, its key, and what it checks others by.
+    """A member's certificate and key, and the authority that it checks others against.
 
     Attributes:
         name: The certificate's name.
-        certificate: Its certificate.
+        certificate: The member's certificate.
         key: The certificate's private key.
         ca: The federation's authority.
         folder: Where the files are; the list of revoked members is read again when it changes.
@@ -44,24 +44,24 @@ class Identity:
     ca: x509.Certificate
     folder: Path
     now: Now = utc_now
-    _lists: "_Lists" = field(init=False, repr=False)
+    _revocations: "_RevocationList" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_lists", _Lists(self.folder / LIST, self.ca))
+        object.__setattr__(self, "_revocations", _RevocationList(self.folder / LIST, self.ca))
 
     @property
     def certificate_der(self) -> bytes:
-        """The certificate as it is shown to others."""
+        """The certificate in DER, as messages carry it."""
         return self.certificate.public_bytes(serialization.Encoding.DER)
 
     @property
     def certificate_pem(self) -> bytes:
-        """The certificate as TLS libraries take it."""
+        """The certificate in PEM, as TLS libraries expect it."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     @property
     def ca_pem(self) -> bytes:
-        """The authority's certificate."""
+        """The authority's certificate in PEM."""
         return self.ca.public_bytes(serialization.Encoding.PEM)
 
     def sign(self, message: bytes) -> bytes:
@@ -72,7 +72,8 @@ class Identity:
         """Return the name in a certificate of this federation that is valid now.
 
         Raises:
-            RefusedError: It is none. The reason is ``no list`` where that cannot be told just now.
+            RefusedError: It is invalid; the reason is ``no list`` where the revocation list is
+                missing or outdated.
         """
         try:
             certificate = x509.load_der_x509_certificate(der)
@@ -89,14 +90,14 @@ class Identity:
             raise RefusedError("certificate", "an authority's own certificate is no member's")
         if not _is_valid(certificate, self.now()):
             raise RefusedError("certificate", f"{name}'s is not valid at this time")
-        self._lists.check(certificate.serial_number, name, self.now)
+        self._revocations.check(certificate.serial_number, name, self.now)
         return name, certificate
 
     def check_signature(self, der: bytes, name: str, signature: bytes, message: bytes) -> None:
         """Check that the member ``name`` signed the message.
 
         Raises:
-            RefusedError: Its certificate does not hold, is somebody else's, or the signature fails.
+            RefusedError: The certificate is invalid or another member's, or the signature is wrong.
         """
         found, certificate = self.check(der)
         if found != name:
@@ -110,11 +111,10 @@ class Identity:
 
 
 def load_identity(folder: Path, name: str, *, now: Now = utc_now) -> Identity:
-    """Read NAME.pem, NAME.key, ca.pem and revoked.crl, and check all that a member needs.
+    """Read NAME.pem, NAME.key, ca.pem and revoked.crl, and check them.
 
     Raises:
-        UserError: A file is missing, readable by others, of another federation, revoked or expired:
-            a member without a valid certificate takes part in nothing.
+        UserError: A file is missing, readable by others, of another federation, revoked or expired.
     """
     check_name(name)
     certificate = read_certificate(folder / f"{name}.pem")
@@ -140,7 +140,7 @@ def load_identity(folder: Path, name: str, *, now: Now = utc_now) -> Identity:
     return identity
 
 
-class _Lists:
+class _RevocationList:
     """The newest list of revoked members; read again when its file changes."""
 
     def __init__(self, path: Path, ca: x509.Certificate) -> None:

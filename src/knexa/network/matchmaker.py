@@ -1,4 +1,4 @@
-"""The matchmaker as a service: messages in, messages out, one lock around the rounds."""
+"""The matchmaker's gRPC service: converts messages and serialises calls to the coordinator."""
 
 import logging
 import threading
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from knexa.network import messages
+from knexa.network.assignments import Assignment, Order, StudentReport
 from knexa.network.authority import MATCHMAKER
 from knexa.network.coordinator import Coordinator
-from knexa.network.errands import Answer, Errand, Todo
 from knexa.network.identity import Identity
 from knexa.network.refusals import RefusedError
 from knexa.network.timing import Clock
@@ -17,7 +17,7 @@ from knexa.network.transport import Handler, NotYetError
 
 log = logging.getLogger(__name__)
 
-_MOST_HELD_S: Final = 20.0
+_MAX_HOLD_S: Final = 20.0
 _WELCOME: Final = b"knexa welcome v1\0"
 _KINDS: Final = {
     "wait": messages.Order.WAIT,
@@ -33,10 +33,10 @@ _OUTCOMES: Final = {
 
 
 class MatchmakerService:
-    """What the matchmaker serves to agents.
+    """The service ``Matchmaker``, called by agents.
 
     Attributes:
-        failed: The error after which nothing may go on, such as a disk that is full.
+        failed: The error that ended the service, such as a full disk; later calls raise it again.
     """
 
     def __init__(self, coordinator: Coordinator, identity: Identity, clock: Clock) -> None:
@@ -57,32 +57,32 @@ class MatchmakerService:
         return {name: self._locked(call) for name, call in calls.items()}
 
     def tick(self) -> bool:
-        """Do what time has made due; return whether the federation is done."""
-        with self._changed, self._going_on():
+        """Advance the rounds as far as time allows; return whether the federation is done."""
+        with self._changed, self._running():
             if self._coordinator.tick():
                 self._changed.notify_all()
             return self._coordinator.is_over
 
     def stop(self) -> None:
-        """Decide nothing more: whoever asks, or waits for an answer, is told to try again."""
+        """Answer no more calls: present and later callers are told to try again."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
 
     @contextmanager
-    def _going_on(self) -> Iterator[None]:
-        """Do something to the rounds, unless they have ended here."""
-        self._check_going_on()
+    def _running(self) -> Iterator[None]:
+        """Guard a call that changes the rounds; an unexpected error ends the service."""
+        self._check_running()
         try:
             yield
         except (RefusedError, NotYetError):
             raise
         except BaseException as error:
-            # The rounds may be ahead of the disk: a restart goes on from what it holds.
+            # The rounds may be ahead of the disk: a restart goes on from the checkpoint.
             self.failed = error
             raise
 
-    def _check_going_on(self) -> None:
+    def _check_running(self) -> None:
         if self.failed is not None:
             raise self.failed
         if self._is_stopped:
@@ -92,7 +92,7 @@ class MatchmakerService:
         def answer(name: str, request: Any) -> Any:
             with self._changed:
                 try:
-                    with self._going_on():
+                    with self._running():
                         return call(name, request)
                 finally:
                     self._changed.notify_all()
@@ -110,31 +110,31 @@ class MatchmakerService:
         self._coordinator.register(
             name,
             address=request.address,
-            session=request.session.hex(),
+            incarnation=request.incarnation.hex(),
             agreement=request.agreement,
             profile=list(request.profile),
         )
         return messages.Welcome(
             certificate=self._identity.certificate_der,
             signature=self._identity.sign(_WELCOME + request.nonce),
-            beat_every_s=self._coordinator.terms.patience.beat_every_s,
-            num_rounds=self._coordinator.terms.num_rounds,
+            beat_every_s=self._coordinator.config.heartbeat_policy.beat_every_s,
+            num_rounds=self._coordinator.config.num_rounds,
         )
 
     def _await(self, name: str, request: Any) -> Any:
-        given = name, request.session.hex(), request.prepared_round, list(request.received)
-        end = self._clock.now() + min(max(request.wait_s, 0.0), _MOST_HELD_S)
-        todo = self._coordinator.order(*given)
-        while todo.kind == "wait" and (left := end - self._clock.now()) > 0:
+        given = name, request.incarnation.hex(), request.prepared_round, list(request.received)
+        end = self._clock.now() + min(max(request.wait_s, 0.0), _MAX_HOLD_S)
+        order = self._coordinator.order(*given)
+        while order.kind == "wait" and (left := end - self._clock.now()) > 0:
             self._changed.wait(left)
-            self._check_going_on()
-            todo = self._coordinator.order(*given)
-        return self._message(todo)
+            self._check_running()
+            order = self._coordinator.order(*given)
+        return self._message(order)
 
     def _submit_profile(self, name: str, request: Any) -> Any:
         self._coordinator.submit_profile(
             name,
-            request.session.hex(),
+            request.incarnation.hex(),
             request.round,
             list(request.features),
             list(request.noted),
@@ -144,7 +144,7 @@ class MatchmakerService:
     def _submit_feedback(self, name: str, request: Any) -> Any:
         if request.outcome not in _OUTCOMES:
             raise RefusedError("feedback", f"there is no outcome {request.outcome}")
-        answer = Answer(
+        report = StudentReport(
             outcome=_OUTCOMES[request.outcome],
             reward=request.reward,
             kilobytes=request.kilobytes,
@@ -153,42 +153,42 @@ class MatchmakerService:
             guardrail=dict(request.guardrail),
         )
         counts = self._coordinator.submit_feedback(
-            name, request.session.hex(), request.directive_id, answer
+            name, request.incarnation.hex(), request.directive_id, report
         )
         return messages.Verdict(counts=counts)
 
     def _beat(self, name: str, request: Any) -> Any:
-        self._coordinator.beat(name, request.session.hex())
+        self._coordinator.beat(name, request.incarnation.hex())
         return messages.Receipt()
 
-    def _message(self, todo: Todo) -> Any:
+    def _message(self, order: Order) -> Any:
         return messages.Order(
-            kind=_KINDS[todo.kind],
-            round=todo.round,
-            directives=[self._directive(errand) for errand in todo.errands],
+            kind=_KINDS[order.kind],
+            round=order.round,
+            directives=[self._directive(assignment) for assignment in order.assignments],
             results=[
-                messages.Result(directive_id=id_, **result) for id_, result in todo.results.items()
+                messages.Result(directive_id=id_, **result) for id_, result in order.results.items()
             ],
         )
 
-    def _directive(self, errand: Errand) -> Any:
+    def _directive(self, assignment: Assignment) -> Any:
         return messages.Directive(
-            id=errand.directive.id,
-            teacher=errand.teacher,
-            student=errand.student,
-            address=self._coordinator.members[errand.student].address,
-            protocol=errand.directive.protocol,
-            round=errand.round,
-            attempt=errand.attempt,
+            id=assignment.directive.id,
+            teacher=assignment.teacher,
+            student=assignment.student,
+            address=self._coordinator.members[assignment.student].address,
+            protocol=assignment.directive.protocol,
+            round=assignment.round,
+            attempt=assignment.attempt,
         )
 
 
 def check_welcome(reader: Identity, welcome: Any, nonce: bytes) -> None:
-    """Check that the matchmaker itself has answered, with a certificate that still holds.
+    """Check that the matchmaker signed the nonce with a certificate that is not revoked.
 
-    TLS has checked its name and authority; that it was not revoked, only this tells.
+    TLS has checked name and authority, but not the revocation list.
 
     Raises:
-        RefusedError: It has not.
+        RefusedError: It did not.
     """
     reader.check_signature(welcome.certificate, MATCHMAKER, welcome.signature, _WELCOME + nonce)

@@ -1,8 +1,7 @@
 """The messages of ``proto/knexa.proto`` as classes.
 
-They are made when imported from the file descriptors that protoc wrote (``knexa.binpb``). Generated
-Python code would refuse every protobuf runtime older than the compiler it came from; descriptors
-load in all of them.
+They are built at import from the descriptors that protoc wrote (``knexa.binpb``). Generated Python
+code would reject every protobuf runtime older than its compiler; descriptors load in all of them.
 """
 
 from pathlib import Path
@@ -42,7 +41,7 @@ Package = _message("Package")
 
 
 def method(service: str, name: str) -> tuple[Any, Any]:
-    """Return the classes of a method's request and response."""
+    """Return the message classes of a method's request and response."""
     described = _pool.FindServiceByName(f"{PACKAGE}.{service}").methods_by_name[name]
     classes = (described.input_type, described.output_type)
     request, response = (message_factory.GetMessageClass(found) for found in classes)

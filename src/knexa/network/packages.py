@@ -1,4 +1,4 @@
-"""Packages between agents: a teacher's courier, and the student's door and inbox."""
+"""Packages on their way: the teacher's sender, the student's server and inbox."""
 
 import itertools
 import threading
@@ -14,26 +14,26 @@ from knexa.network import messages
 from knexa.network.identity import Identity
 from knexa.network.refusals import RefusedError
 from knexa.network.sealing import (
-    Context,
     Opener,
     ReplayWindow,
-    Sealed,
+    SealedChunk,
+    SealingContext,
     SealingKey,
     check_key,
     seal,
 )
 from knexa.network.timing import Backoff, Clock
 from knexa.network.transport import (
-    Client,
     Handler,
     NotYetError,
     RemoteRefusalError,
-    is_passing,
+    RpcClient,
+    is_transient,
     received,
 )
 
 MAX_PACKAGE_BYTES: Final = DEFAULT_LIMITS.max_bytes + 64 * 1024
-"""The largest package of text, and what the message around it takes."""
+"""The largest package of text, plus the message around it."""
 
 _HOLD_S: Final = 5.0
 _CALL_S: Final = 15.0
@@ -41,8 +41,8 @@ _STREAM_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
-    """A directive as its agents see it: by name."""
+class NamedDirective:
+    """A directive as its agents receive it: teacher and student by name."""
 
     id: str
     teacher: str
@@ -52,28 +52,28 @@ class Assignment:
     attempt: int = 0
 
     @classmethod
-    def of(cls, message: Any) -> "Assignment":
-        """Return what the matchmaker sent."""
+    def of(cls, message: Any) -> "NamedDirective":
+        """Read a directive from the matchmaker's message."""
         names = (name for name in cls.__dataclass_fields__)
         return cls(**{name: getattr(message, name) for name in names})
 
 
-class Inbox:
-    """The packages that an agent waits for; one a directive, from its teacher, once."""
+class PackageInbox:
+    """The packages that an agent awaits: one a directive, from its teacher only. Thread-safe."""
 
     def __init__(self) -> None:
-        self._awaited: dict[str, Assignment] = {}
+        self._awaited: dict[str, NamedDirective] = {}
         self._arrived: dict[str, bytes] = {}
         self._changed = threading.Condition()
 
-    def expect(self, assignment: Assignment) -> None:
-        """Wait for a directive's package."""
+    def expect(self, directive: NamedDirective) -> None:
+        """Begin to accept the package of a directive."""
         with self._changed:
-            self._awaited.setdefault(assignment.id, assignment)
+            self._awaited.setdefault(directive.id, directive)
             self._changed.notify_all()
 
     def is_expected(self, directive_id: str, teacher: str, wait_s: float = 0.0) -> bool:
-        """Return whether a package of this teacher is waited for, or will be before long."""
+        """Return whether this teacher's package is expected now or within ``wait_s``."""
         with self._changed:
             return self._changed.wait_for(lambda: self._awaits(directive_id, teacher), wait_s)
 
@@ -84,10 +84,10 @@ class Inbox:
         )
 
     def round_of(self, directive_id: str, teacher: str) -> int:
-        """Return the round of a directive whose package is waited for.
+        """Return the round of a directive whose package is expected.
 
         Raises:
-            RefusedError: It is not.
+            RefusedError: It is not expected.
         """
         with self._changed:
             if not self._awaits(directive_id, teacher):
@@ -95,10 +95,10 @@ class Inbox:
             return self._awaited[directive_id].round
 
     def put(self, directive_id: str, teacher: str, data: bytes) -> None:
-        """Take a package that has held.
+        """Store a verified package.
 
         Raises:
-            RefusedError: It is not waited for any more.
+            RefusedError: It is not expected any more.
         """
         with self._changed:
             if not self._awaits(directive_id, teacher):
@@ -107,23 +107,23 @@ class Inbox:
             self._changed.notify_all()
 
     def take(self, directive_id: str, wait_s: float) -> bytes | None:
-        """Return a directive's package, or None where it does not come in that time."""
+        """Return a directive's package, or None if it does not arrive within ``wait_s``."""
         with self._changed:
             self._changed.wait_for(lambda: directive_id in self._arrived, wait_s)
             return self._arrived.get(directive_id)
 
     def keep_only(self, directive_ids: set[str]) -> None:
-        """Wait no more for other directives."""
+        """Drop all other directives."""
         with self._changed:
-            for known in (self._awaited, self._arrived):
-                for id_ in set(known) - directive_ids:
-                    del known[id_]
+            for packages in (self._awaited, self._arrived):
+                for id_ in set(packages) - directive_ids:
+                    del packages[id_]
 
 
-class Door:
-    """What an agent serves its peers: its sealing key, and a place to put a package."""
+class PackageServer:
+    """The service ``Peer``: hands out the agent's sealing key and accepts sealed packages."""
 
-    def __init__(self, identity: Identity, key: SealingKey, inbox: Inbox) -> None:
+    def __init__(self, identity: Identity, key: SealingKey, inbox: PackageInbox) -> None:
         self._identity, self._key, self._inbox = identity, key, inbox
         self._window, self._lock = ReplayWindow(), threading.Lock()
         self._introduction = introduction(identity, key)
@@ -133,13 +133,13 @@ class Door:
         return {"Introduce": self.introduce, "Deliver": self.deliver}
 
     def introduce(self, name: str, hello: Any) -> Any:
-        """Tell a teacher the sealing key, once its package is waited for."""
+        """Answer a teacher with the sealing key, once its package is expected."""
         if hello.protocol_version != messages.PROTOCOL_VERSION:
             raise RefusedError(
                 "disagreement",
                 f"version {hello.protocol_version}, spoken here is {messages.PROTOCOL_VERSION}",
             )
-        # A teacher may know of a directive a moment before its student does.
+        # A teacher may learn of a directive a moment before its student does.
         if not self._inbox.is_expected(hello.directive_id, name, _HOLD_S):
             raise NotYetError("no package of that directive is waited for")
         return self._introduction
@@ -148,8 +148,8 @@ class Door:
         """Open a package and put it into the inbox.
 
         Raises:
-            RefusedError: It is not whole, not for this agent, not from the caller, not waited for,
-                or not for the first time.
+            RefusedError: It is incomplete, for another agent, not from the caller, not expected, or
+                a replay.
         """
         chunks = received(stream)
         first = next(chunks, None)
@@ -158,15 +158,15 @@ class Door:
         envelope = first.envelope
         context, opener = self._open(name, envelope)
         for chunk in itertools.chain((first,), chunks):
-            opener.feed(Sealed(chunk.index, chunk.last, chunk.sealed))
+            opener.feed(SealedChunk(chunk.index, chunk.last, chunk.sealed))
         data = opener.finish()
         with self._lock:
             self._window.take(name, envelope.sender.sealing_key, context.counter)
         self._inbox.put(context.directive, name, data)
         return messages.Receipt()
 
-    def _open(self, name: str, envelope: Any) -> tuple[Context, Opener]:
-        """Check an envelope, and return what opens its package."""
+    def _open(self, name: str, envelope: Any) -> tuple[SealingContext, Opener]:
+        """Check an envelope; return its context and the opener of its package."""
         if envelope.sender_name != name:
             raise RefusedError("identity", f"{name} brings a package of another's")
         if envelope.receiver_name != self._identity.name:
@@ -181,7 +181,7 @@ class Door:
         )
         with self._lock:
             self._window.check(name, sender.sealing_key, envelope.counter)
-        context = Context(
+        context = SealingContext(
             sender=name,
             receiver=self._identity.name,
             round=self._inbox.round_of(envelope.directive_id, name),
@@ -200,8 +200,8 @@ class Door:
         return context, opener
 
 
-class Courier:
-    """Brings an agent's packages to its students."""
+class PackageSender:
+    """Seals an agent's packages and sends them to its students."""
 
     def __init__(
         self,
@@ -211,55 +211,53 @@ class Courier:
         backoff: Backoff,
         clock: Clock,
         rng: np.random.Generator,
-        connect: Callable[..., Client] = Client,
+        connect: Callable[..., RpcClient] = RpcClient,
     ) -> None:
         self._identity, self._key = identity, key
         self._backoff, self._clock, self._rng, self._connect = backoff, clock, rng, connect
         self._counter = itertools.count()
         self._introduction = introduction(identity, key)
 
-    def deliver(self, assignment: Assignment, package: bytes) -> None:
-        """Bring a package to its student; one that was brought already is brought.
+    def deliver(self, directive: NamedDirective, package: bytes) -> None:
+        """Send a package to its student; one that has arrived before counts as delivered.
 
         Raises:
-            RefusedError: Who answers there is not the student.
+            RefusedError: The peer at the address is not the student.
             RemoteRefusalError: The student refuses the package.
             grpc.RpcError: The student could not be reached in time.
         """
-        with self._connect(
-            self._identity, assignment.address, assignment.student, "Peer"
-        ) as student:
+        with self._connect(self._identity, directive.address, directive.student, "Peer") as student:
             self._backoff.retry(
-                lambda: self._try(student, assignment, package),
-                passing=is_passing,
+                lambda: self._try(student, directive, package),
+                is_transient=is_transient,
                 clock=self._clock,
                 rng=self._rng,
             )
 
-    def _try(self, student: Client, assignment: Assignment, package: bytes) -> None:
+    def _try(self, student: RpcClient, directive: NamedDirective, package: bytes) -> None:
         hello = messages.Hello(
-            protocol_version=messages.PROTOCOL_VERSION, directive_id=assignment.id
+            protocol_version=messages.PROTOCOL_VERSION, directive_id=directive.id
         )
         shown = student.call("Introduce", hello, _CALL_S)
         check_key(
             self._identity,
             certificate=shown.certificate,
-            name=assignment.student,
+            name=directive.student,
             sealing_key=shown.sealing_key,
             signature=shown.signature,
         )
         try:
-            student.call("Deliver", self._chunks(assignment, package, shown), _STREAM_S)
+            student.call("Deliver", self._chunks(directive, package, shown), _STREAM_S)
         except RemoteRefusalError as error:
             if not error.already:
                 raise
 
-    def _chunks(self, assignment: Assignment, package: bytes, shown: Any) -> Iterator[Any]:
-        context = Context(
+    def _chunks(self, directive: NamedDirective, package: bytes, shown: Any) -> Iterator[Any]:
+        context = SealingContext(
             sender=self._identity.name,
-            receiver=assignment.student,
-            round=assignment.round,
-            directive=assignment.id,
+            receiver=directive.student,
+            round=directive.round,
+            directive=directive.id,
             counter=next(self._counter),
         )
         ephemeral, chunks = seal(package, context, self._key, shown.sealing_key)
@@ -278,7 +276,7 @@ class Courier:
 
 
 def introduction(identity: Identity, key: SealingKey) -> Any:
-    """Return what shows that the sealing key is the member's."""
+    """Return the message that binds a sealing key to the member's certificate."""
     return messages.Introduction(
         certificate=identity.certificate_der,
         sealing_key=key.public,
@@ -287,10 +285,10 @@ def introduction(identity: Identity, key: SealingKey) -> Any:
 
 
 def read_package(data: bytes) -> Any:
-    """Return the message in an opened package.
+    """Parse an opened package.
 
     Raises:
-        RefusedError: It is none.
+        RefusedError: It is no package message.
     """
     try:
         return messages.Package.FromString(data)

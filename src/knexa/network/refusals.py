@@ -1,4 +1,4 @@
-"""What is refused of peers, and how often: every reason has a name, and every refusal counts."""
+"""Why something from a peer is refused, and counts of the refusals by reason."""
 
 import logging
 import threading
@@ -8,13 +8,13 @@ from typing import Literal
 log = logging.getLogger(__name__)
 
 Reason = Literal[
-    "handshake",  # no certificate, a stranger's, an expired one: TLS let nothing in
+    "handshake",  # TLS failed: no certificate, an unknown authority's, or an expired one
     "certificate",  # not this federation's, not valid now, or made for something else
     "revoked",
-    "no list",  # who is revoked cannot be told just now: the caller may come again
-    "identity",  # somebody else's name, or a part that is not the caller's
+    "no list",  # the revocation list is missing or outdated: the caller may try again
+    "identity",  # another member's name, or a directive that is not the caller's
     "wrong receiver",
-    "unexpected",  # for a directive that nobody waits for
+    "unexpected",  # no package is awaited for that directive
     "replayed",
     "reordered",
     "truncated",
@@ -28,7 +28,7 @@ Reason = Literal[
 
 
 class RefusedError(Exception):
-    """Something that a peer sent or is, and that is not taken: one line that says why."""
+    """A peer, or something that it sent, is not accepted; the text is one line that says why."""
 
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(f"{reason}: {text}")
@@ -36,7 +36,7 @@ class RefusedError(Exception):
 
 
 class Refusals:
-    """Counts by reason; safe to use from any thread."""
+    """Counts of refusals by reason; thread-safe."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()

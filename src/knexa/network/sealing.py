@@ -1,12 +1,12 @@
-"""Packages sealed from a teacher to a student, so that nobody between them reads or replays one.
+"""End-to-end encryption of packages from teacher to student, with protection against replay.
 
 Every process of a member has an X25519 key of its own, drawn at its start, never written to disk
-and vouched for by the member's certificate. A package's key is HKDF-SHA256 of two shared secrets:
+and signed with the member's certificate. A package's key is HKDF-SHA256 of two shared secrets:
 of an ephemeral key with the receiver's (so that only the receiver can read it) and of the sender's
 with the receiver's (so that only the sender can have written it). Each chunk is sealed with
-ChaCha20-Poly1305 under its place in the stream and whether it is the last; its associated data are
+ChaCha20-Poly1305; the nonce holds its index and whether it is the last, the associated data hold
 sender, receiver, round, directive and the sender's counter. As in HPKE's authenticated mode (RFC
-9180), who steals the receiver's key can also write packages to that receiver in others' names.
+9180), whoever steals the receiver's key can also forge packages to that receiver.
 """
 
 import struct
@@ -32,8 +32,8 @@ _KEY_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """What a package is bound to."""
+class SealingContext:
+    """What a sealed package is bound to: a package opens only under the same values."""
 
     sender: str
     receiver: str
@@ -42,7 +42,7 @@ class Context:
     counter: int
 
     def encode(self) -> bytes:
-        """Return the context as bytes; different contexts give different bytes."""
+        """Return an injective encoding: different contexts give different bytes."""
         names = (self.sender, self.receiver, self.directive)
         fields = (name.encode() for name in names)
         return struct.pack(">QQ", self.round, self.counter) + b"".join(
@@ -65,10 +65,10 @@ class SealingKey:
 def check_key(
     reader: Identity, *, certificate: bytes, name: str, sealing_key: bytes, signature: bytes
 ) -> None:
-    """Check that the sealing key is that of the member ``name``.
+    """Check that the member ``name`` signed the sealing key.
 
     Raises:
-        RefusedError: Nothing of this federation vouches for it.
+        RefusedError: The key is malformed, or its signature or certificate is invalid.
     """
     if len(sealing_key) != _KEY_BYTES:
         raise RefusedError("malformed", "a sealing key has 32 bytes")
@@ -80,8 +80,8 @@ def _bound(name: str, sealing_key: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
-    """One piece of a sealed package."""
+class SealedChunk:
+    """One chunk of a sealed package."""
 
     index: int
     last: bool
@@ -89,12 +89,12 @@ class Sealed:
 
 
 def seal(
-    data: bytes, context: Context, key: SealingKey, receiver_key: bytes
-) -> tuple[bytes, Iterator[Sealed]]:
+    data: bytes, context: SealingContext, key: SealingKey, receiver_key: bytes
+) -> tuple[bytes, Iterator[SealedChunk]]:
     """Return the ephemeral public key and the chunks of a package, in order.
 
     Raises:
-        RefusedError: The receiver's key is none.
+        RefusedError: The receiver's key is invalid.
     """
     ephemeral = X25519PrivateKey.generate()
     public = _public_bytes(ephemeral)
@@ -103,32 +103,32 @@ def seal(
     pieces = [data[begin : begin + CHUNK_BYTES] for begin in range(0, len(data), CHUNK_BYTES)]
     pieces = pieces or [b""]
 
-    def chunks() -> Iterator[Sealed]:
+    def chunks() -> Iterator[SealedChunk]:
         for index, piece in enumerate(pieces):
             last = index == len(pieces) - 1
             nonce = _nonce(index, last)
-            yield Sealed(index, last, cipher.encrypt(nonce, piece, context.encode()))
+            yield SealedChunk(index, last, cipher.encrypt(nonce, piece, context.encode()))
 
     return public, chunks()
 
 
 class Opener:
-    """Opens one package, chunk by chunk; nothing of it is used before the last chunk has held.
+    """Opens one package, chunk by chunk; returns nothing before the last chunk is verified.
 
     Args:
-        context: What the envelope says, to be held to.
-        key: The receiver's.
-        sender_key: The sender's public sealing key, checked before.
-        ephemeral_key: The envelope's.
-        max_bytes: The largest package that is taken.
+        context: What the package must be bound to.
+        key: The receiver's sealing key.
+        sender_key: The sender's public sealing key, already checked.
+        ephemeral_key: The ephemeral public key in the envelope.
+        max_bytes: The largest package that is accepted.
 
     Raises:
-        RefusedError: A key is none.
+        RefusedError: A key is invalid.
     """
 
     def __init__(
         self,
-        context: Context,
+        context: SealingContext,
         key: SealingKey,
         *,
         sender_key: bytes,
@@ -141,11 +141,11 @@ class Opener:
         self._pieces: list[bytes] = []
         self._size, self._done = 0, False
 
-    def feed(self, chunk: Sealed) -> None:
-        """Take the next chunk.
+    def feed(self, chunk: SealedChunk) -> None:
+        """Verify and decrypt the next chunk.
 
         Raises:
-            RefusedError: It is not the next one, not as it was sealed, or too much.
+            RefusedError: It is out of order, tampered with, or too large.
         """
         if self._done:
             raise RefusedError("reordered", "a chunk follows the last one")
@@ -170,7 +170,7 @@ class Opener:
         """Return the package.
 
         Raises:
-            RefusedError: Its last chunk has not come.
+            RefusedError: The last chunk is missing.
         """
         if not self._done:
             raise RefusedError("truncated", "the stream ended before the last chunk")
@@ -178,10 +178,11 @@ class Opener:
 
 
 class ReplayWindow:
-    """Which of a sender's counters were taken: each one once, and none far behind the newest.
+    """Anti-replay window over each sender's package counters, as in IPsec (RFC 6479).
 
-    One window a sealing key. What a sender's earlier processes sent is refused by their keys'
-    windows as long as those are kept, and by the directives that are waited for in any case.
+    A counter is accepted once, and not when it is ``WINDOW`` or more behind the newest. There is
+    one window a sealing key. Packages of a sender's earlier processes are refused by the windows of
+    their keys while those are kept, and otherwise since no directive expects them.
     """
 
     def __init__(self, *, keys_per_sender: int = 16) -> None:
@@ -192,7 +193,7 @@ class ReplayWindow:
         """Check that the counter is new.
 
         Raises:
-            RefusedError: It was taken, or is too old to tell.
+            RefusedError: It was used before, or is older than the window.
         """
         newest, bits = self._seen.get(sender, {}).get(key, (-1, 0))
         age = newest - counter
@@ -200,16 +201,16 @@ class ReplayWindow:
             raise RefusedError("replayed", f"package {counter} of {sender} was taken before")
 
     def take(self, sender: str, key: bytes, counter: int) -> None:
-        """Mark the counter of a package that has held as taken.
+        """Mark the counter of a verified package as used.
 
         Raises:
-            RefusedError: As ``check``: another stream may have taken it meanwhile.
+            RefusedError: As ``check``, since another stream may have used it meanwhile.
         """
         self.check(sender, key, counter)
         keys = self._seen.setdefault(sender, {})
         newest, bits = keys.get(key, (-1, 0))
         if counter > newest:
-            shift = min(counter - newest, WINDOW)  # not as far as a hostile counter says
+            shift = min(counter - newest, WINDOW)  # bounded, whatever a hostile counter says
             newest, bits = counter, (bits << shift | 1) & ((1 << WINDOW) - 1)
         else:
             bits |= 1 << (newest - counter)
@@ -226,7 +227,7 @@ def _agree(private: X25519PrivateKey, public: bytes) -> bytes:
 
 
 def _cipher(
-    secrets: bytes, context: Context, ephemeral: bytes, sender: bytes, receiver: bytes
+    secrets: bytes, context: SealingContext, ephemeral: bytes, sender: bytes, receiver: bytes
 ) -> ChaCha20Poly1305:
     info = _SUITE + ephemeral + sender + receiver + context.encode()
     derived = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(secrets)

@@ -1,6 +1,6 @@
-"""Real time, and what is decided by it: when to try again, and who is still there.
+"""Retries with backoff, and heartbeat timeouts that say which members are alive.
 
-Everything takes its clock as an argument, so tests let hours pass without waiting.
+Everything takes its clock as an argument, so tests need not wait.
 """
 
 import statistics
@@ -20,20 +20,20 @@ class Clock(Protocol):
     """A monotonic clock that can wait."""
 
     def now(self) -> float:
-        """Return seconds since some moment."""
+        """Return seconds since an arbitrary moment."""
 
     def sleep(self, seconds: float) -> bool:
-        """Wait; return whether all waiting has been ended, so that there is no more to wait for."""
+        """Wait that long; return True at once where the process has been told to stop."""
 
 
 class MonotonicClock:
-    """The machine's; ``stop`` ends all waiting, now and later."""
+    """The machine's monotonic clock; setting ``stop`` ends every present and later ``sleep``."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
 
     def now(self) -> float:
-        """Return seconds since some moment."""
+        """Return seconds since an arbitrary moment."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> bool:
@@ -43,13 +43,13 @@ class MonotonicClock:
 
 @dataclass(frozen=True, kw_only=True)
 class Backoff:
-    """How long to wait between attempts: longer every time, and never all at once.
+    """Exponential backoff with random jitter.
 
     Attributes:
-        first_s: Before the second attempt.
-        factor: By which each wait exceeds the one before.
+        first_s: Wait before the second attempt.
+        factor: Ratio of each wait to the one before.
         largest_s: The longest wait.
-        give_up_s: After so long no attempt is begun.
+        give_up_s: Time after which no further attempt is made.
     """
 
     first_s: float = 0.2
@@ -61,14 +61,15 @@ class Backoff:
         self,
         call: Callable[[], T],
         *,
-        passing: Callable[[Exception], bool],
+        is_transient: Callable[[Exception], bool],
         clock: Clock,
         rng: np.random.Generator,
     ) -> T:
-        """Return what the call returns, trying again where what it raised may pass.
+        """Return what the call returns, trying again after errors that are transient.
 
-        Each wait is drawn from the upper half of what is due, so that many who lost the same peer
-        do not come back as one. The last error is raised where time is up or all waiting ended.
+        Each wait is drawn from the upper half of the current backoff, so that many callers who
+        lost the same peer do not retry together. The last error is raised when time is up or the
+        clock was stopped.
         """
         begin, wait_s = clock.now(), self.first_s
         while True:
@@ -76,7 +77,7 @@ class Backoff:
                 return call()
             except Exception as error:
                 pause_s = wait_s * float(rng.uniform(0.5, 1.0))
-                if not passing(error) or clock.now() - begin + pause_s > self.give_up_s:
+                if not is_transient(error) or clock.now() - begin + pause_s > self.give_up_s:
                     raise
                 if clock.sleep(pause_s):
                     raise
@@ -84,39 +85,39 @@ class Backoff:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long a member may be silent before it counts as gone.
+class HeartbeatPolicy:
+    """How long a member may be silent before it is taken for dead.
 
     Attributes:
-        beat_every_s: How often members say that they are there.
-        spread: k of the deadline, median + k MAD of the member's own intervals: who is on a bad
-            line is given more time.
-        least: Smallest deadline, in intervals of ``beat_every_s``.
-        most: Largest, so that nobody can be silent for ever by having been slow.
+        beat_every_s: Interval of the heartbeats.
+        num_deviations: k of the timeout, median + k MAD of the member's own recent intervals, so
+            that a member on a slow connection is given more time.
+        min_intervals: Lower bound of the timeout, in intervals of ``beat_every_s``.
+        max_intervals: Upper bound of the timeout, in the same unit.
     """
 
     beat_every_s: float = 2.0
-    spread: float = 8.0
-    least: float = 4.0
-    most: float = 30.0
+    num_deviations: float = 8.0
+    min_intervals: float = 4.0
+    max_intervals: float = 30.0
 
 
 class Liveness:
-    """When members were last heard of, and by when the next sign is due."""
+    """When each member was last heard from, and when it is taken for dead."""
 
-    _WINDOW, _ENOUGH = 32, 5
+    _NUM_KEPT, _NUM_NEEDED = 32, 5
 
-    def __init__(self, patience: Patience) -> None:
-        self.patience = patience
+    def __init__(self, policy: HeartbeatPolicy) -> None:
+        self.policy = policy
         self._last: dict[str, float] = {}
         self._intervals: dict[str, deque[float]] = {}
 
     def arrive(self, name: str, now: float) -> None:
-        """Note that a member is there anew: what was known of its line is forgotten."""
-        self._last[name], self._intervals[name] = now, deque(maxlen=self._WINDOW)
+        """Note that a member has (re)appeared; its earlier heartbeat intervals are forgotten."""
+        self._last[name], self._intervals[name] = now, deque(maxlen=self._NUM_KEPT)
 
     def beat(self, name: str, now: float) -> None:
-        """Note a sign of life; after a silence that was too long the member is there anew."""
+        """Note a heartbeat; a member that was taken for dead arrives anew."""
         if not self.is_alive(name, now):
             self.arrive(name, now)
             return
@@ -124,15 +125,16 @@ class Liveness:
         self._last[name] = now
 
     def deadline_s(self, name: str) -> float:
-        """Return how long the member may be silent."""
-        patience, intervals = self.patience, self._intervals[name]
-        least, most = (x * patience.beat_every_s for x in (patience.least, patience.most))
-        if len(intervals) < self._ENOUGH:
-            return most / 2  # nothing is known of its line yet
+        """Return the member's heartbeat timeout."""
+        policy, intervals = self.policy, self._intervals[name]
+        shortest = policy.min_intervals * policy.beat_every_s
+        longest = policy.max_intervals * policy.beat_every_s
+        if len(intervals) < self._NUM_NEEDED:
+            return longest / 2  # too few intervals for a median
         median = statistics.median(intervals)
         deviation = statistics.median(abs(value - median) for value in intervals)
-        return min(max(median + patience.spread * deviation, least), most)
+        return min(max(median + policy.num_deviations * deviation, shortest), longest)
 
     def is_alive(self, name: str, now: float) -> bool:
-        """Return whether the member was heard of lately."""
+        """Return whether the member was heard from within its timeout."""
         return name in self._last and now - self._last[name] <= self.deadline_s(name)

@@ -1,7 +1,7 @@
-"""gRPC with mutual TLS, and no other way in: servers and clients of one federation.
+"""gRPC servers and clients with mutual TLS; there is no unauthenticated mode.
 
-A handler gets the caller's name from its certificate, never from a message. What a handler refuses
-is counted and answered with a status that the other side reads back as ``RemoteRefusalError``.
+A handler gets the caller's name from its certificate, never from a message. A refusal is counted
+and answered with a status code that the client raises as ``RemoteRefusalError``.
 """
 
 import logging
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 Handler = Callable[[str, Any], Any]
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 _STREAMED: Final = {("Peer", "Deliver")}
-_MOST_PEERS: Final = 4096
-_MOST_AT_ONCE: Final = 4
-_LONGEST_S: Final = 300.0
-_ALREADY: Final[frozenset[Reason]] = frozenset({"replayed", "unexpected"})
-_WHO: Final[frozenset[Reason]] = frozenset({"certificate", "revoked", "identity"})
-_REFUSING: Final = {
+_MAX_PEERS: Final = 4096
+_MAX_CONCURRENT_CALLS: Final = 4
+_MAX_DEADLINE_S: Final = 300.0
+_DUPLICATE: Final[frozenset[Reason]] = frozenset({"replayed", "unexpected"})
+_IDENTITY: Final[frozenset[Reason]] = frozenset({"certificate", "revoked", "identity"})
+_REFUSAL_CODES: Final = {
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.ALREADY_EXISTS,
@@ -41,39 +41,39 @@ _REFUSING: Final = {
 
 
 class NotYetError(Exception):
-    """What is asked for is not there yet; the caller may try again, and nothing is counted."""
+    """The result is not available yet: the caller may retry, and no refusal is counted."""
 
 
 class RemoteRefusalError(Exception):
-    """The other side refused: trying again would not help."""
+    """The peer refused the call; a retry would not help."""
 
     def __init__(self, text: str, *, already: bool) -> None:
         super().__init__(text)
         self.already = already
 
 
-def is_passing(error: Exception) -> bool:
-    """Return whether a call that failed may succeed when it is made again.
+def is_transient(error: Exception) -> bool:
+    """Return whether a failed call may succeed when it is repeated.
 
-    A server that stops says so in many ways (cancelled, internal, unknown), so all that is no
-    refusal may pass.
+    A stopping server answers with many codes (cancelled, internal, unknown), so every error that is
+    not a refusal is transient.
     """
-    return isinstance(error, grpc.RpcError) and error.code() not in _REFUSING
+    return isinstance(error, grpc.RpcError) and error.code() not in _REFUSAL_CODES
 
 
-class Server:
+class RpcServer:
     """Serves methods to members of the federation, and to nobody else.
 
     Args:
-        identity: Whose certificate is shown, and who may call.
+        identity: The server's certificate, and the authority that callers are checked against.
         address: ``host:port``; port 0 takes a free one.
         service: The service's name in the proto file.
-        handlers: By method, what answers.
-        num_threads: Calls that are answered at a time.
-        refusals: Where refusals are counted.
+        handlers: By method, the function that answers.
+        num_threads: Calls answered at a time.
+        refusals: Counts refusals.
 
     Raises:
-        UserError: The address cannot be had.
+        UserError: The address is in use or not this machine's.
     """
 
     def __init__(
@@ -87,13 +87,13 @@ class Server:
         refusals: Refusals,
     ) -> None:
         self._identity, self._refusals = identity, refusals
-        self._handshakes, self._turns = Handshakes(), _Turns()
+        self._handshakes, self._limit = Handshakes(), _ConcurrencyLimit()
         self._server = grpc.server(
             futures.ThreadPoolExecutor(num_threads, thread_name_prefix="serve"),
             maximum_concurrent_rpcs=2 * num_threads,
             options=[
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.so_reuseport", 0),  # two servers on one port would take turns
+                ("grpc.so_reuseport", 0),  # else a second server could share the port
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
             ],
         )
@@ -108,15 +108,15 @@ class Server:
             raise UserError(f"cannot listen on {address}: it is in use, or not this machine's")
 
     def _credentials(self) -> Any:
-        # The variant that asks before every handshake, for the sake of counting them.
+        # The dynamic variant calls back before every handshake, so that they can be counted.
         pair = (pem_of(self._identity.key), self._identity.certificate_pem)
         own = grpc.ssl_server_certificate_configuration([pair], self._identity.ca_pem)
         return grpc.dynamic_ssl_server_credentials(own, self._handshakes.begin, True)
 
     def _method(self, service: str, name: str, call: Handler) -> Any:
         request, response = method(service, name)
-        # A single message is read as a stream of one: otherwise it would be waited for before any
-        # line here asks whose it is.
+        # Read as a stream even if it is one message: gRPC would otherwise wait for the message
+        # before the handler can check who the caller is.
         take = call if (service, name) in _STREAMED else _of_one(call)
         return grpc.stream_unary_rpc_method_handler(
             self._guarded(name, take),
@@ -131,11 +131,11 @@ class Server:
                 name = self._caller(context)
                 who = f"{name} ({who})"
                 remaining = context.time_remaining()
-                if remaining is None or remaining > _LONGEST_S:
+                if remaining is None or remaining > _MAX_DEADLINE_S:
                     raise RefusedError(
-                        "malformed", f"a call has a deadline within {_LONGEST_S:g} s"
+                        "malformed", f"a call has a deadline within {_MAX_DEADLINE_S:g} s"
                     )
-                with self._turns.of(name):
+                with self._limit.of(name):
                     return call(name, request)
             except RefusedError as refused:
                 self._refusals.count(refused, who)
@@ -150,7 +150,7 @@ class Server:
         return answer
 
     def _caller(self, context: Any) -> str:
-        """Return the name in the certificate that the caller has proved to own."""
+        """Return the name in the caller's TLS certificate."""
         shown = context.auth_context().get("x509_pem_cert", ())
         if len(shown) != 1:
             raise RefusedError("certificate", "the caller shows none")
@@ -160,24 +160,24 @@ class Server:
         return name
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Begin to serve."""
         self._server.start()
 
     def stop(self, grace_s: float = 0.0) -> None:
-        """Answer no more calls; those under way have so long."""
+        """Accept no more calls; running ones have ``grace_s`` seconds to finish."""
         self._server.stop(grace_s).wait()
 
     def counts(self) -> dict[str, int]:
-        """Return how often what was refused, handshakes included."""
+        """Return the number of refusals by reason, failed handshakes included."""
         counts, failed = self._refusals.counts(), self._handshakes.failed()
         return counts | ({"handshake": failed} if failed else {})
 
 
 class Handshakes:
-    """Counts handshakes that led to nothing.
+    """Counts failed TLS handshakes.
 
-    gRPC refuses strangers before any code of ours runs. It says when a handshake begins; one that
-    is followed by no call has failed, or will.
+    gRPC rejects unknown certificates without a callback and only reports that a handshake begins;
+    one that no call follows is counted as failed.
     """
 
     def __init__(self) -> None:
@@ -186,27 +186,27 @@ class Handshakes:
         self._lock = threading.Lock()
 
     def begin(self) -> None:
-        """Count a handshake; called by gRPC, which takes None as no new certificate."""
+        """Count a handshake; gRPC calls this, and reads None as "keep the certificate"."""
         with self._lock:
             self._begun += 1
 
     def end(self, peer: str) -> None:
-        """Count a connection that calls came through, once."""
+        """Count a connection at its first call."""
         with self._lock:
             if peer not in self._peers:
                 self._called += 1
                 self._peers[peer] = None
-                if len(self._peers) > _MOST_PEERS:
+                if len(self._peers) > _MAX_PEERS:
                     del self._peers[next(iter(self._peers))]
 
     def failed(self) -> int:
-        """Return how many led to nothing so far."""
+        """Return how many handshakes no call has followed so far."""
         with self._lock:
             return max(0, self._begun - self._called)
 
 
-class _Turns:
-    """Lets one member have so many calls answered at a time, so that it cannot take all threads."""
+class _ConcurrencyLimit:
+    """Limits concurrent calls of each member, so that none can occupy all threads."""
 
     def __init__(self) -> None:
         self._running: Counter[str] = Counter()
@@ -214,14 +214,14 @@ class _Turns:
 
     @contextmanager
     def of(self, name: str) -> Iterator[None]:
-        """Be one of the member's calls.
+        """Count one running call of the member.
 
         Raises:
-            NotYetError: It has too many under way.
+            NotYetError: It has too many running calls.
         """
         with self._lock:
-            if self._running[name] >= _MOST_AT_ONCE:
-                raise NotYetError(f"{name} has {_MOST_AT_ONCE} calls under way")
+            if self._running[name] >= _MAX_CONCURRENT_CALLS:
+                raise NotYetError(f"{name} has {_MAX_CONCURRENT_CALLS} calls under way")
             self._running[name] += 1
         try:
             yield
@@ -230,13 +230,13 @@ class _Turns:
                 self._running[name] -= 1
 
 
-class Client:
-    """Calls one member's service; a context manager.
+class RpcClient:
+    """Calls another member's service; a context manager.
 
     Args:
-        identity: Who calls.
-        address: Where the member is said to be.
-        name: The member that must answer there.
+        identity: The caller's certificate and key.
+        address: ``host:port`` of the member.
+        name: The member whose certificate the server must have.
         service: The service's name in the proto file.
     """
 
@@ -249,10 +249,10 @@ class Client:
             address,
             credentials,
             options=[
-                # Addresses move; what must match is the name in the certificate.
+                # Certificates hold names, not addresses, which may change.
                 ("grpc.ssl_target_name_override", name),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.keepalive_time_ms", 10_000),  # a link that was cut says nothing
+                ("grpc.keepalive_time_ms", 10_000),  # detects a cut connection
                 ("grpc.keepalive_timeout_ms", 5_000),
                 ("grpc.initial_reconnect_backoff_ms", 200),
                 ("grpc.max_reconnect_backoff_ms", 5_000),
@@ -260,22 +260,22 @@ class Client:
             ],
         )
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> "RpcClient":
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._channel.close()
 
     def call(self, name: str, request: Any, timeout_s: float) -> Any:
-        """Return the answer of a method, for a message or an iterator of them.
+        """Call a method with a message, or an iterator of messages; return its response.
 
         Raises:
             RemoteRefusalError: The member refuses.
-            grpc.RpcError: The call failed; ``is_passing`` says whether to make it again.
+            grpc.RpcError: The call failed; ``is_transient`` says whether to repeat it.
         """
         asked, answered = method(self._service, name)
         streamed = (self._service, name) in _STREAMED
@@ -288,14 +288,14 @@ class Client:
         try:
             return invoke(request, timeout=timeout_s)
         except grpc.RpcError as error:
-            if error.code() not in _REFUSING:
+            if error.code() not in _REFUSAL_CODES:
                 raise
             already = error.code() is grpc.StatusCode.ALREADY_EXISTS
             raise RemoteRefusalError(str(error.details())[:300], already=already) from None
 
 
 def received(stream: Iterator[Any]) -> Iterator[Any]:
-    """Yield what a caller streams.
+    """Yield the messages of a caller's stream.
 
     Raises:
         RefusedError: The stream broke off.
@@ -307,7 +307,7 @@ def received(stream: Iterator[Any]) -> Iterator[Any]:
 
 
 def _of_one(call: Handler) -> Handler:
-    """Return the handler of a single message as one of a stream of them."""
+    """Adapt a handler of one message to a stream that holds one."""
 
     def answer(name: str, stream: Iterator[Any]) -> Any:
         for request in received(stream):
@@ -318,10 +318,10 @@ def _of_one(call: Handler) -> Handler:
 
 
 def _status(refused: RefusedError) -> Any:
-    if refused.reason in _ALREADY:
+    if refused.reason in _DUPLICATE:
         return grpc.StatusCode.ALREADY_EXISTS
-    if refused.reason in _WHO:
+    if refused.reason in _IDENTITY:
         return grpc.StatusCode.PERMISSION_DENIED
-    if refused.reason == "no list":  # no fault of the caller's
+    if refused.reason == "no list":  # not the caller's fault
         return grpc.StatusCode.UNAVAILABLE
     return grpc.StatusCode.INVALID_ARGUMENT

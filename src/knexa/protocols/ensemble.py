@@ -56,7 +56,7 @@ class Ensemble(TextDistillation):
         self, context: RoundContext, teachers: Sequence[int], students: Sequence[int]
     ) -> GroupTransfer:
         """Return every pooled answer, weighed by its share of the averaged distribution."""
-        taught = groups.opened_packages(context, teachers)
+        taught = groups.fetched_packages(context, teachers)
         uploads = groups.upload_kilobytes(taught)
         candidates = pool([received.items for _, received in taught])
         texts = [KeptText(task_id=c.task_id, completion=c.completion) for c in candidates]

@@ -10,7 +10,7 @@ from knexa.agents.exchange_protocol import GroupTransfer, RoundContext
 from knexa.exchange.ensemble import average_tensors
 from knexa.exchange.tensors import pack, schema_of, unpack
 from knexa.protocols.adapters import AdapterExchange, ReceivedAdapter
-from knexa.protocols.groups import SERVER, common_fields, opened_packages, upload_kilobytes
+from knexa.protocols.groups import SERVER, common_fields, fetched_packages, upload_kilobytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class AdapterAveraging(AdapterExchange):
         self, context: RoundContext, teachers: Sequence[int], students: Sequence[int]
     ) -> GroupTransfer:
         """Return the members' mean adapter."""
-        taught = opened_packages(context, teachers)
+        taught = fetched_packages(context, teachers)
         sizes_K = np.array([len(context.runtime.private(j)) for j in teachers], dtype=np.float64)
         adapters = [r.adapter for _, r in taught if isinstance(r, ReceivedAdapter)]
         mean = average_tensors(adapters, sizes_K)

@@ -98,7 +98,7 @@ class CentralStudent(TextDistillation):
         self, context: RoundContext, teachers: Sequence[int], students: Sequence[int]
     ) -> GroupTransfer:
         """Let the server learn the vote, and return what it then teaches each client."""
-        runtime, taught = context.runtime, groups.opened_packages(context, teachers)
+        runtime, taught = context.runtime, groups.fetched_packages(context, teachers)
         (server,) = (student for student in students if student >= len(runtime.roster.agents))
         sizes_K = np.array([len(runtime.private(j)) for j in teachers], dtype=np.float64)
         shares_K = sizes_K / sizes_K.sum()

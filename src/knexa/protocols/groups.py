@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from knexa.agents.exchange_protocol import ReceivedKnowledge, RoundContext, Taught, summed
 from knexa.agents.state import KeptText
-from knexa.engine.parcels import opened
+from knexa.engine.object_refs import fetched
 from knexa.exchange.ensemble import mean_one
 from knexa.exchange.package import KnowledgePackage, PackageLimits, TextItem, encode
 
@@ -33,9 +33,9 @@ class CommonFields(TypedDict):
     guardrail: dict[str, int]
 
 
-def opened_packages(context: RoundContext, teachers: Sequence[int]) -> list[Taught]:
+def fetched_packages(context: RoundContext, teachers: Sequence[int]) -> list[Taught]:
     """Return the teachers' packages, what is kept of them fetched to this process."""
-    return [(package, opened(received)) for package, received in context.taught(teachers)]
+    return [(package, fetched(received)) for package, received in context.taught(teachers)]
 
 
 def common_fields(taught: Sequence[Taught]) -> CommonFields:

@@ -25,7 +25,7 @@ CURRENT, PREVIOUS, INCOMPLETE = "checkpoint", "checkpoint.previous", "checkpoint
 MANIFEST = "manifest.json"
 _CHECKSUM = "checksum"  # of the manifest itself, without this key
 _CHUNK = 1 << 20
-_FIRST_KEYS = {"round", "files"}  # all that manifests held before they sealed rows
+_FIRST_KEYS = {"round", "files"}  # keys of manifests written before rows were sealed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class Checkpoints:
         write(incomplete)
         self._seal(incomplete, round)
         if current.exists():
-            if CURRENT in self._damaged:  # never let a damaged one take the place of a good one
+            if CURRENT in self._damaged:  # a damaged one must not replace a good one
                 shutil.rmtree(current)
                 self._damaged.clear()
             else:
@@ -79,7 +79,7 @@ class Checkpoints:
         return current
 
     def latest(self) -> Checkpoint | None:
-        """Return the newest checkpoint whose own files are what was written, or None."""
+        """Return the newest checkpoint whose own files match their checksums, or None."""
         return next(iter(self._intact()), None)
 
     def to_resume(self) -> Checkpoint | None:

@@ -1,4 +1,4 @@
-"""What a person at the terminal sees: the start tree, progress with an ETA, the closing table.
+"""Terminal output of a run: the start tree, progress with an ETA, the closing table.
 
 Where the output is no terminal (a log file, a sweep, CI) there is no progress bar: one plain line
 per round instead.
@@ -81,7 +81,7 @@ class Console:
         self._progress.start()
 
     def phase(self, round: int, name: str, *, index: int = 0, total: int = 1) -> None:
-        """Say that phase ``index`` of ``total`` of the round begins; the bar never goes back."""
+        """Show that phase ``index`` of ``total`` of the round begins; the bar never goes back."""
         self._round_begin = round - self._first_round - 1
         self._phase = (index, total)
         if self._progress is not None:
@@ -89,7 +89,7 @@ class Console:
             self.advance(0.0)
 
     def advance(self, fraction: float) -> None:
-        """Say which fraction (0 to 1) of the current phase is done."""
+        """Show which fraction (0 to 1) of the current phase is done."""
         if self._progress is not None:
             index, total = self._phase
             done = self._round_begin + (index + fraction) / total

@@ -19,7 +19,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Return whether a write failed for want of room: disk, quota or file size limit."""
+    """Return whether a write failed because the disk, a quota or a file size limit is full."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
@@ -67,7 +67,7 @@ def sync_file(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace ``path`` as a whole: a reader or a crash sees the old content or the new, no part."""
+    """Replace ``path`` atomically: after a crash it has the old content or the new."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
         file.write(content)

@@ -1,4 +1,4 @@
-"""What the run tells its trackers: who it is, what it consists of and how it ended."""
+"""What a run passes to its trackers: its identity, its parts and how it ended."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -40,7 +40,7 @@ class Logger:
         return None
 
     def abort(self) -> None:
-        """Let go after a failure or an interruption; the run may be resumed later."""
+        """Close after a failure or an interruption; the run may be resumed later."""
 
 
 @dataclass(kw_only=True)

@@ -1,4 +1,4 @@
-"""From rows to numbers: the one place where run metrics are derived from the JSONL files.
+"""Derives run metrics from the rows of the JSONL files; nothing else does.
 
 Names: a bare name (``pass@1_greedy``) is over all agents, ``agents/<index>/<name>`` is one agent's,
 ``exchange/...`` is over the round's directives. Losses and scores are means, counts are sums,

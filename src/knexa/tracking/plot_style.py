@@ -1,4 +1,4 @@
-"""How every figure looks: type, colours that colour-blind readers can tell apart, direct labels."""
+"""The style of all figures: fonts, colours for colour-blind readers, direct labels."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence

@@ -86,7 +86,7 @@ class RoundRow(AgentRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartyPrivacy(Record):
+class OrganisationPrivacy(Record):
     """What differentially private training has cost one agent of a federation of processes."""
 
     delta: Annotated[float, "The chance that epsilon does not hold"]
@@ -97,7 +97,7 @@ class PartyPrivacy(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartyRow(Row):
+class OrganisationRow(Row):
     """A row of the rounds.jsonl in the folder of an agent that is a process of its own."""
 
     FILE = "rounds"
@@ -112,7 +112,7 @@ class PartyRow(Row):
     lessons_learned: Annotated[int, "Lessons that it has learned from so far"]
     lessons_taught: Annotated[int, "Lessons that others have learned from it so far"]
     privacy: Annotated[
-        PartyPrivacy | None, "What its training has cost", Only("`training=dp` only")
+        OrganisationPrivacy | None, "What its training has cost", Only("`training=dp` only")
     ] = None
 
 
@@ -398,7 +398,7 @@ _FILES: tuple[tuple[str, type[Record]], ...] = (
     ("timings.jsonl", TimingRow),
     ("samples.jsonl.zst", SampleRow),
     ("summary.json", Summary),
-    ("rounds.jsonl of an agent that is a process of its own", PartyRow),
+    ("rounds.jsonl of an agent that is a process of its own", OrganisationRow),
 )
 
 

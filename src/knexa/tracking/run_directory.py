@@ -24,7 +24,7 @@ from knexa.tracking.schema import ShapeError, as_document, decode, encode
 L = TypeVar("L", bound=Row)
 Status = Literal["running", "finished", "failed", "interrupted"]
 SEALED_ROWS: tuple[RowsName, ...] = ("rounds", "exchanges", "regret")
-"""What checkpoints vouch for: timings are never equal, and nothing rests on them."""
+"""Rows that checkpoints seal; timings differ between runs, and nothing depends on them."""
 ROW_FILES: tuple[RowsName, ...] = (*SEALED_ROWS, "timings")
 
 # POSIX locks are per process: two objects of one process would both get them, but for this set.
@@ -87,13 +87,13 @@ class RunDirectory:
                 os.ftruncate(handle, 0)
                 os.write(handle, f"{os.getpid()}\n".encode())
                 self._lock = handle
-            else:  # the holder before us removed the file between our open and our lock
+            else:  # the previous holder removed the file between our open and our lock
                 os.close(handle)
         _held_here.add(key)
         return self
 
     def release(self) -> None:
-        """Give the run back; a process that ends or is killed gives it back too."""
+        """Release the lock; the kernel does so when the process ends."""
         if self._lock is None:
             return
         self._lock_path.unlink(missing_ok=True)

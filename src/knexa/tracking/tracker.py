@@ -1,4 +1,4 @@
-"""The round loop's one way to record a run: rows, loggers, console, plots and the end."""
+"""Records a run for the round loop: rows, loggers, console, plots and the end."""
 
 import contextlib
 import logging
@@ -123,7 +123,7 @@ class Tracker:
             self.console.close()
 
     def _draw_plots(self) -> list[Path]:
-        """Draw the plots; a run of hours is not lost to a figure, nor finished without for room."""
+        """Draw the plots; an error is a warning, unless the disk is full."""
         try:
             return draw_plots(self.run_dir)
         except Exception as error:

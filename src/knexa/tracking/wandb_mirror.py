@@ -59,7 +59,7 @@ def main(run_path: str) -> int:
 
 
 def _listen(notes: "queue.Queue[dict[str, Any]]", linger_s: float) -> None:
-    """Pass notes on; when the run has gone, allow ``linger_s`` more and then end the process."""
+    """Forward notes; after the run has ended, end this process within ``linger_s``."""
     for line in sys.stdin:
         with contextlib.suppress(ValueError):
             note = json.loads(line)
@@ -140,7 +140,7 @@ def _push_rounds(
 ) -> End:
     """Push every finished round once; return how the run ended."""
     pushed = -1
-    if resumed:  # W&B knows how far it came
+    if resumed:  # W&B knows the last step
         with contextlib.suppress(KeyError, TypeError, ValueError):
             pushed = int(run.summary["round"])
     for note in _notes(notes):

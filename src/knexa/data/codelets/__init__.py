@@ -1,8 +1,8 @@
 """``data=codelets``: HumanEval-style problems from a seeded generator, for the tiny backbones.
 
 Twelve categories of eight templates each; an instance of a template chooses function name, argument
-names, wording and constants. No two instances share a body up to renaming, so nothing that is in
-one of train, test and transfer is in another.
+names, wording and constants. No two instances share a body up to renaming, so train, test and
+transfer are disjoint.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ from knexa.data.problem import CATEGORIES, Problem
 from knexa.seeding import derive_seed
 
 GENERATOR_VERSION = 2
-"""Raised whenever a change to templates or generator changes a problem."""
+"""Incremented with every change to templates or generator that changes a problem."""
 
-_POOL_SEED = 0  # the pool of problems is one and the same whatever the split
+_POOL_SEED = 0  # the pool of problems does not depend on the split
 
 TEMPLATES: dict[str, tuple[Template, ...]] = {
     "arithmetic": templates_numbers.ARITHMETIC,
@@ -52,11 +52,11 @@ class Codelets:
     """The generated benchmark, split by template instance.
 
     Attributes:
-        num_train: Problems that agents own between them.
+        num_train: Problems of the agents' training pool.
         num_test: Problems of the global test set, for reporting only.
         num_transfer: Problems of the transfer set, which teachers answer.
-        num_variants: How many operators, directions and the like a template may use; with one, its
-            instances differ in names, wording and constants alone. More is harder to learn.
+        num_variants: How many operators, directions and the like a template may use; with 1 its
+            instances differ in names, wording and constants only. More is harder to learn.
         split_seed: Which instances go to which set; the problems themselves do not depend on it.
     """
 

@@ -1,7 +1,7 @@
-"""What a codelet template is, and how one choice of its slots becomes a ``Problem``.
+"""Templates of codelets, and how a choice of slot values becomes a problem.
 
 A template is text with ``$`` placeholders (``string.Template``): the names of the arguments, which
-each instance chooses, and slots (constants, operators, letters), whose values tell instances apart.
+each instance chooses, and slots (constants, operators, letters), whose values define the instance.
 The tests of an instance are computed by running its canonical body.
 """
 
@@ -107,14 +107,14 @@ def template(
 def instantiate(
     kind: Template, category: int, slots: dict[str, object], index: int, rng: random.Random
 ) -> Problem:
-    """Write one problem: choose its names and wording, run its body, and keep telling inputs.
+    """Write one problem: choose names and wording, run the body, select discriminating inputs.
 
     Args:
         kind: The template.
         category: Index into ``CATEGORIES``.
         slots: One of ``kind.choices``.
         index: Number of the instance within its template.
-        rng: Where every choice comes from.
+        rng: Source of all choices.
 
     Raises:
         ValueError: When the canonical body cannot be told from a constant, which is a mistake in
@@ -131,8 +131,8 @@ def instantiate(
     solution = "".join(f"    {line}\n" for line in body.splitlines())
 
     namespace: dict[str, Callable[..., Value]] = {}
-    exec(prompt + solution, namespace)  # own text, run to know its answers
-    cases = _telling_cases(kind, namespace[entry_point], list(code.values()), rng)
+    exec(prompt + solution, namespace)  # trusted text, run to compute the expected answers
+    cases = _discriminating_cases(kind, namespace[entry_point], list(code.values()), rng)
     task_id = f"codelets/{CATEGORIES[category]}/{kind.name}/{index}"
     if len({literal(answer) for _, answer in cases}) < 2 or len(cases) < 4:
         raise ValueError(
@@ -167,7 +167,7 @@ def _argument_names(kind: Template, rng: random.Random) -> dict[str, str]:
     return names
 
 
-def _telling_cases(
+def _discriminating_cases(
     kind: Template, reference: Callable[..., Value], constants: list[object], rng: random.Random
 ) -> list[tuple[list[Value], Value]]:
     """Return ``NUM_ASSERTS`` cases (inputs, answer) whose answers differ as much as they can."""

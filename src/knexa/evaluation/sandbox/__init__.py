@@ -1,8 +1,8 @@
-"""Running hostile programs against tests that they never see.
+"""Runs hostile programs against tests that they cannot see.
 
-Three processes stand between a program and its verdict: the caller (``executor``, ``verifier``)
-hands jobs to a *trusted verifier* (``trusted``, ``session``) that holds tests and verdicts; the
-verifier asks a *sandbox server* (``candidate``), confined by kernel ``layers`` and without tests,
-for one fork per program; values cross as data (``codec``). The verifier and the server import this
+Three processes are involved: the caller (``executor``, ``verifier``) sends jobs to a *trusted
+verifier* (``trusted``, ``program_run``), which holds tests and verdicts; the verifier asks a
+*sandbox server* (``candidate``), which is confined by kernel ``layers`` and has no tests, to fork
+once per program; values cross as data (``codec``). The verifier and the server import this
 package as ``sandbox``, without the rest of knexa, so nothing may be imported here.
 """

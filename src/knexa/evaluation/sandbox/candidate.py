@@ -1,9 +1,9 @@
-"""The sandboxed server: a warm interpreter without tests that forks once per program.
+"""The sandbox server: a warm interpreter without tests that forks once per program.
 
-It is started by the trusted verifier with a control socket, confines itself (``layers``), and then
-serves one program at a time: for each it forks, the fork runs the program and answers calls on a
-channel of its own, while the server watches CPU and wall time and kills the fork when the verifier
-is done or a limit is passed. Nothing the fork says is believed to be more than a value.
+The trusted verifier starts it with a control socket. It confines itself (``layers``) and then
+serves one program at a time: a fork runs the program and answers calls on a channel of its own,
+while the server watches CPU and wall time and kills the fork when the verifier is done or a limit
+is exceeded. Whatever a fork sends is treated as data only.
 """
 
 import contextlib
@@ -23,28 +23,28 @@ from typing import Any, NoReturn
 
 from . import codec, kernel, layers, mounts, scratch, seccomp
 
-# What small programs import; warm here, so that a fork pays nothing for it.
+# Modules that small programs import; imported here, so that forks have them at no cost.
 WARM = (
     *("array", "bisect", "calendar", "cmath", "collections", "copy", "dataclasses", "datetime"),
     *("decimal", "enum", "fractions", "functools", "hashlib", "heapq", "itertools", "json"),
     *("math", "operator", "random", "re", "statistics", "string", "sys", "textwrap", "time"),
-    *("typing", "unicodedata"),  # not threading: it would tidy up after every fork
+    *("typing", "unicodedata"),  # not threading: it would run its clean-up in every fork
 )
 _FIRST_UID = 0x70000000  # far above what systems hand out
 _NUM_THREADS = 128
 _NUM_CORES = os.cpu_count() or 1
-_USUAL = {"cpu_s": 3.0, "memory_mb": 512, "file_mb": 1, "processes": 0}
+_DEFAULT_LIMITS = {"cpu_s": 3.0, "memory_mb": 512, "file_mb": 1, "processes": 0}
 
 
 def main(control_fd: int, folder: str) -> NoReturn:
-    """Confine this process, say which layers hold, and serve until the verifier closes."""
-    # The first process of a namespace is deaf to every signal that it has no handler for.
+    """Confine this process, report the layers in force, and serve until the verifier closes."""
+    # The first process of a namespace ignores every signal that it has no handler for.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     control = socket.socket(fileno=control_fd)
     for name in WARM:
         __import__(name)
     own_uid = _FIRST_UID + os.getpid()
-    mapped = layers.mapped_bytes()  # there may be no /proc later
+    mapped = layers.mapped_bytes()  # read before /proc may be gone
     names = list(layers.enter_namespaces())
     load = None
     if "pid-namespace" in names:
@@ -54,7 +54,7 @@ def main(control_fd: int, folder: str) -> NoReturn:
             os.waitpid(child, 0)
             os._exit(0)
         with contextlib.suppress(OSError):
-            load = os.open("/proc/loadavg", os.O_RDONLY)  # not to be had below the new root
+            load = os.open("/proc/loadavg", os.O_RDONLY)  # not available below the new root
     if "mount-namespace" in names:
         more = mounts.enter_private_root()
         folder = mounts.SCRATCH if more else folder
@@ -64,9 +64,9 @@ def main(control_fd: int, folder: str) -> NoReturn:
     names += layers.drop_privileges(own_uid, is_own_namespace=is_own_namespace)
     os.umask(0o077)
     os.chdir(folder)
-    server = _Server(control, folder, mapped, names, load)
+    server = _ForkServer(control, folder, mapped, names, load)
     names += server.probe()
-    _rehearse()
+    _warm_up()
     gc.collect()
     gc.freeze()
     refused = {name: why for name, why in kernel.refused.items() if name not in names}
@@ -77,16 +77,17 @@ def main(control_fd: int, folder: str) -> NoReturn:
     os._exit(0)
 
 
-def _rehearse() -> None:
-    """Serve a harmless program here: what Python writes at first use, every fork would copy."""
+def _warm_up() -> None:
+    """Run a harmless program: pages that Python writes at first use would be copied per fork."""
     ours, theirs = socket.socketpair()
-    code = marshal.dumps(compile("def answer(*items): return [*items]", "<rehearsal>", "exec"))
+    code = marshal.dumps(compile("def answer(*items): return [*items]", "<warm-up>", "exec"))
     values: tuple[Any, ...] = (1, "a", (1.5, [{2: {3}}]), None)
     call = {"do": "call", "name": "answer", "args": codec.encode(values, _refuse)}
+    load = {"codes": [code], "source": None, "classes": []}
     call["kwargs"] = codec.encode({}, _refuse)
     program = _Program(theirs, 1 << 16)
     for index in range(100):
-        codec.ask(ours, call if index else {"codes": [code], "source": None, "classes": []})
+        codec.send_request(ours, call if index else load)
         program.serve_one()
         codec.receive(ours)
     del sys.modules["candidate"]
@@ -96,7 +97,7 @@ def _refuse(value: Any, depth: int) -> Any:
     raise codec.CodecError(f"{value!r} has no form as data")
 
 
-class _Server:
+class _ForkServer:
     def __init__(
         self,
         control: socket.socket,
@@ -114,17 +115,17 @@ class _Server:
         self._filters = {allowed: seccomp.Filter(children=allowed) for allowed in (False, True)}
         self._mapped = mapped
         self._num_programs = 0
-        self._untouched = self._look()
+        self._initial_state = self._root_state()
         self._folder, self._inode = "", 0
         self._make_folder()
         self._applied: frozenset[str] = frozenset()
 
     def probe(self) -> list[str]:
-        """Return the layers that a fork of this process can put on itself."""
+        """Return the layers that a fork of this process can apply to itself."""
         names = []
         for name, action in (
             ("seccomp", self._filters[False].attach),
-            ("resource-limits", lambda: self._limit(_USUAL)),
+            ("resource-limits", lambda: self._limit(_DEFAULT_LIMITS)),
         ):
             number = kernel.trial(action)
             if number:
@@ -143,7 +144,7 @@ class _Server:
         )
 
     def serve_one(self) -> None:
-        """Take a request with its channel, run it to its end, report why it ended."""
+        """Receive a request with its channel, run the program, and report why it ended."""
         data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
         if not data:
             raise EOFError
@@ -155,12 +156,12 @@ class _Server:
         channel.close()
         report = self._watch(pid, limits)
         report["clean"] = self._clean(pid)
-        if not self._control.recv(1):  # the verifier's word, which may come after the end
+        if not self._control.recv(1):  # the verifier's signal may come after the program's end
             raise EOFError
         self._control.send(json.dumps(report).encode())
 
     def _watch(self, pid: int, limits: dict[str, Any]) -> dict[str, Any]:
-        """Wait for the program's end, the verifier's word, or a limit; then kill and reap."""
+        """Wait for the program's end, the verifier's signal, or a limit; then kill and reap."""
         clock = (~pid << 3) | 2  # the kernel's CPU-time clock of another process
         start = time.monotonic()
         poll = select.poll()
@@ -177,7 +178,7 @@ class _Server:
             if wall_left <= 0:
                 reason, starved = "wall", _was_starved(pid, limits["wall_s"])
                 break
-            # Threads on all cores spend it that much faster.
+            # Threads on all cores use CPU time faster by the number of cores.
             ready = poll.poll(1000 * min(cpu_left / _NUM_CORES, wall_left) + 1)
             if ready:
                 died = any(descriptor == handle for descriptor, _ in ready)
@@ -185,14 +186,14 @@ class _Server:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         cpu, elapsed = time.clock_gettime(clock), time.monotonic() - start
-        if cpu > limits["cpu_s"]:  # whoever was first: this watch, an answer, or the kernel's limit
+        if cpu > limits["cpu_s"]:  # whatever ended it first
             reason, starved = "cpu", False
         os.close(handle)
         for group in (-1,) if os.getpid() == 1 else (-pid,):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(group, signal.SIGKILL)
         status = os.waitpid(pid, 0)[1]
-        while os.getpid() == 1:  # whatever else ran in this namespace is ours to reap
+        while os.getpid() == 1:  # as init of the namespace, reap all of its processes
             try:
                 os.waitpid(-1, 0)
             except ChildProcessError:
@@ -202,7 +203,7 @@ class _Server:
         return report | {"cpu_s": cpu, "elapsed_s": elapsed}
 
     def _make_folder(self) -> bool:
-        """Make the next program's folder; return whether its number is the next one."""
+        """Make the next program's folder; return whether its inode number is the next one."""
         self._num_programs += 1
         self._folder = f"{self._root}/{self._num_programs}"
         os.mkdir(self._folder)  # noqa: PTH102
@@ -210,10 +211,9 @@ class _Server:
         return not self._has_own_scratch or self._inode == before + 1
 
     def _clean(self, pid: int) -> bool:
-        """Remove a program's folder; return whether nothing is left that the next could find.
+        """Remove a program's folder; return whether no trace is left for the next program.
 
-        Numbers that count on count too: of processes, so one that started threads is told, and of
-        files.
+        Process ids and inode numbers that were used up are traces too.
         """
         try:
             try:
@@ -221,40 +221,41 @@ class _Server:
             except OSError:
                 os.chmod(self._folder, 0o700)  # noqa: PTH101
                 scratch.remove(self._folder)
-            return self._look() == self._untouched and self._is_last(pid) and self._make_folder()
+            is_clean = self._root_state() == self._initial_state and self._is_last(pid)
+            return is_clean and self._make_folder()
         except OSError:
             return False
 
     def _is_last(self, pid: int) -> bool:
-        """Return whether no process or thread of this namespace is younger."""
+        """Return whether ``pid`` is the last process or thread id used in this namespace."""
         return self._load is None or int(os.pread(self._load, 99, 0).split()[-1]) == pid
 
-    def _look(self) -> tuple[Any, ...]:
-        """Return what a program can change of the folder above its own."""
+    def _root_state(self) -> tuple[Any, ...]:
+        """Return the state of the root folder that a program could change."""
         entries, attributes = os.listdir(self._root), None  # noqa: PTH208
-        with contextlib.suppress(OSError):  # some file systems have none
+        with contextlib.suppress(OSError):  # some file systems have no attributes
             attributes = os.listxattr(self._root)
-        with contextlib.suppress(PermissionError):  # nor can the program, then, date it
+        with contextlib.suppress(PermissionError):  # then the program cannot set its times either
             os.utime(self._root, (0, 0))
         status = os.stat(self._root)  # noqa: PTH116
         return entries, attributes, status.st_mode, status.st_uid, status.st_gid
 
     def _run(self, channel: socket.socket, limits: dict[str, Any]) -> NoReturn:
-        """Be the program: nothing below returns."""
+        """Run the program in the fork; never returns."""
         try:
             self._control.close()
             if self._load is not None:
                 os.close(self._load)
-            if self._has_own_proc:  # where the server finds it only so
+            if self._has_own_proc:  # the server's own /proc needs it
                 kernel.show_memory()
             os.setsid()
             os.chdir(self._folder)
-            # The server's own are one open file for all: its flags would reach the next program.
+            # Opened anew: flags of a shared open file would persist to the next program.
             null = os.open("/dev/null", os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(null, descriptor)
             os.close(null)
-            # What held in the probe and fails now ends the program: nothing runs with less.
+            # A layer that passed the probe and fails now ends the program.
             if "resource-limits" in self._applied:
                 self._limit(limits)
             if "seccomp" in self._applied:
@@ -277,7 +278,7 @@ def _was_starved(pid: int, wall_s: float) -> bool:
 
 
 class _Program:
-    """Executes the source and answers calls. Everything here is in the hostile program's reach."""
+    """Executes the source and answers calls. The hostile program can change everything here."""
 
     def __init__(self, channel: socket.socket, limit: int) -> None:
         self._channel = channel
@@ -288,14 +289,14 @@ class _Program:
         sys.modules["candidate"] = self._module
 
     def serve_one(self) -> None:
-        """Do what is asked next: first to load the source, then calls."""
-        request = codec.hear(self._channel)
+        """Serve the next request: first the source to load, then calls."""
+        request = codec.receive_request(self._channel)
         action = self._load if "codes" in request else self._perform
         self._answer(action, request)
 
     def _load(self, request: dict[str, Any]) -> None:
         self._known = set(request["classes"])
-        for code in request["codes"]:  # compiled by the verifier, which is cheaper there
+        for code in request["codes"]:  # compiled by the verifier, where it costs less
             exec(marshal.loads(code), self._module.__dict__)
         source = request["source"]
         if source is not None:

@@ -1,9 +1,9 @@
-"""Values as data: what may cross between the tests and a program under test, and how.
+"""Encoding of values that cross between the tests and a program under test.
 
-A program answers in JSON with tagged objects, so decoding runs no code of its own: hostile, it can
-choose *which* value arrives, never what the value does. What it is asked comes in Python's faster
+A program answers in JSON with tagged objects, so decoding runs none of its code: a hostile program
+can choose *which* value arrives, never what the value does. Requests to it use Python's faster
 ``marshal``, whose reader trusts the writer. Scalars, containers, numbers of
-``decimal``/``fractions``, dates and ranges cross by value; iterators are drawn out (at most
+``decimal``/``fractions``, dates and ranges cross by value; iterators are consumed (at most
 ``MAX_ITEMS`` items) and arrive as iterators; instances of classes that both sides know arrive as
 (class name, attributes); anything else arrives as an opaque ``Handle`` that only the program's side
 can use. Standard library only: the file also runs in interpreters without site packages.
@@ -38,9 +38,9 @@ class CodecError(ValueError):
 
 
 class Handle:
-    """An opaque value that lives on the program's side; ``index`` is its number there.
+    """An opaque value on the program's side; ``index`` is its number there.
 
-    It equals nothing but itself, so a program gains nothing by answering with one.
+    It equals nothing but itself, so returning one cannot pass a test.
     """
 
     __slots__ = ("index",)
@@ -60,10 +60,10 @@ _VIEWS: dict[type, str] = {
 
 
 def encode(value: Any, fallback: Fallback, depth: int = 0) -> Any:
-    """Return ``value`` as JSON-able data; what has no form of its own goes to ``fallback``.
+    """Return ``value`` as JSON-able data; other types are passed to ``fallback``.
 
     Raises:
-        CodecError: Nested deeper than ``MAX_DEPTH`` (cycles included).
+        CodecError: Nested deeper than ``MAX_DEPTH`` (or cyclic).
     """
     if value is None or value is True or value is False:
         return value
@@ -116,7 +116,7 @@ _TAGGED: dict[type, Callable[[Any, Fallback, int], Any]] = {
 
 
 def _encode_rare(value: Any, fallback: Fallback, depth: int) -> Any:
-    """Views, iterators and subclasses of what has a form; the base's own methods do the reading."""
+    """Encode types, views, iterators and subclasses; reads through the base class's methods."""
     for name, builtin in _TYPES.items() if isinstance(value, type) else ():
         if builtin is value:
             return {"t": "type", "v": name}
@@ -168,7 +168,7 @@ def decode(data: Any, fallback: Callable[[dict[str, Any], int], Any], depth: int
 
 
 def _check_items(tag: Any, content: Any) -> None:
-    """Refuse all but lists: a forged range takes a few bytes, and its items all memory."""
+    """Accept lists only: a forged range takes a few bytes, but its items all memory."""
     if type(content) is not list:
         raise TypeError("its items are no list")
     if tag in _OF_PAIRS and not all(type(pair) in (list, tuple) for pair in content):
@@ -182,7 +182,7 @@ def _fraction(content: Any) -> fractions.Fraction:
 
 
 def _default_dict(content: Any) -> collections.defaultdict[Any, Any]:
-    # The factory is code and stays behind; equality does not look at it.
+    # The factory is code and does not cross; equality ignores it.
     return collections.defaultdict(None, content)
 
 
@@ -243,7 +243,7 @@ def send(channel: socket.socket, message: Any, limit: int = 1 << 31) -> None:
 
 
 def receive(channel: socket.socket, limit: int = 1 << 31, *, more_may_follow: bool = False) -> Any:
-    """Read the one message that is on its way, or the first of several.
+    """Read one message; with ``more_may_follow``, leave later ones in the channel.
 
     Raises:
         CodecError: Larger than ``limit`` bytes, or not one message.
@@ -257,8 +257,8 @@ def receive(channel: socket.socket, limit: int = 1 << 31, *, more_may_follow: bo
         raise CodecError(f"not a message: {error}") from None
 
 
-def ask(channel: socket.socket, request: dict[str, Any]) -> None:
-    """Write one message to a program, which ``hear`` reads.
+def send_request(channel: socket.socket, request: dict[str, Any]) -> None:
+    """Send one request to a program, which ``receive_request`` reads.
 
     Raises:
         CodecError: It holds more than plain data.
@@ -271,8 +271,8 @@ def ask(channel: socket.socket, request: dict[str, Any]) -> None:
     channel.sendall(_HEADER.pack(len(payload)) + payload)
 
 
-def hear(channel: socket.socket) -> dict[str, Any]:
-    """Read what the verifier asks; never of a program: forged bytes could crash the reader.
+def receive_request(channel: socket.socket) -> dict[str, Any]:
+    """Read a request of the verifier. Never used on a program's bytes, which could crash it.
 
     Raises:
         EOFError: The other side closed.

@@ -1,7 +1,7 @@
-"""What callers use: run (problem, completion) pairs and get outcomes.
+"""The interface of the sandbox: takes (problem, completion) pairs and returns outcomes.
 
-The verdict depends on CPU time, not on load: a program that only reached the wall limit while it
-waited for a core runs once more alone, and a failure of the sandbox itself is retried once and then
+Verdicts depend on CPU time, not on machine load: a program that reached the wall limit while it
+waited for a core is run once more alone. A failure of the sandbox itself is retried once and then
 reported as ``infrastructure_error``, never as a wrong answer.
 """
 
@@ -20,7 +20,7 @@ from typing import Any, Self
 from knexa.data.problem import Problem
 from knexa.errors import UserError
 from knexa.evaluation import protection
-from knexa.evaluation.known import cpu_limit
+from knexa.evaluation.benchmark_quirks import cpu_limit
 
 from . import codec
 from .outcome import Execution, Limits, Outcome, program
@@ -29,23 +29,23 @@ from .verifier import Job, Reply, Verifier, lost
 __all__ = ["Execution", "Executor", "Limits", "Outcome", "program"]
 
 _log = logging.getLogger(__name__)
-_WORTH_A_VERIFIER = 16  # programs: starting its processes takes as long as running some
+_PROGRAMS_PER_VERIFIER = 16  # open programs that justify the start of another verifier
 
 
 class Executor:
     """Runs programs; a context manager that starts its processes when first used.
 
-    An executor that finds itself in a forked worker starts its own verifiers there. Results are
-    kept by the hash of (problem, program, limits), so the same program is run once. Its processes
-    work while the caller does: what was begun is handed out whenever the caller comes by.
+    In a forked worker it starts verifiers of its own. Results are cached by the hash of (problem,
+    program, limits), so equal programs run once. Programs run while the caller does other work;
+    waiting ones are started whenever the caller calls a method.
     """
 
     def __init__(
         self, *, limits: Limits | None = None, num_workers: int = 1, is_strict: bool = False
     ) -> None:
-        """Up to ``num_workers`` programs run at once; outcomes do not depend on it.
+        """Run up to ``num_workers`` programs at once; outcomes do not depend on it.
 
-        Strict, it gives no outcome and raises a UserError where a layer is missing.
+        A strict executor raises a UserError instead of an outcome if a layer is missing.
         """
         if num_workers < 1:
             raise ValueError(f"num_workers={num_workers} must be at least 1")
@@ -54,15 +54,15 @@ class Executor:
         self.is_strict = is_strict
         self._verifiers: list[Verifier] = []
         self._cache: dict[bytes, Execution] = {}
-        self._jobs: dict[bytes, Job] = {}  # begun, without an outcome
+        self._jobs: dict[bytes, Job] = {}  # without an outcome yet
         self._waiting: deque[bytes] = deque()
-        self._replies: dict[bytes, Reply] = {}  # that decide nothing
+        self._replies: dict[bytes, Reply] = {}  # undecided: to be retried
         self._layers: tuple[str, ...] | None = None
         self._refused: dict[str, str] = {}
         self._pid = os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return what a worker on another machine makes its own executor of."""
+        """Pickle the settings alone: a worker on another machine starts its own processes."""
         return _executor, (self.limits, self.num_workers, self.is_strict)
 
     def __enter__(self) -> Self:
@@ -96,20 +96,20 @@ class Executor:
         """
         if self._layers is None:
             self._forget_if_forked()
-            self._wait_for(list(self._jobs))  # a verifier answers in turn
+            self._wait_for(list(self._jobs))  # a verifier answers in order
             verifier = self._verifier(0)
             codec.send(verifier.channel, {})
-            self._note_layers(codec.receive(verifier.channel))
+            self._record_layers(codec.receive(verifier.channel))
         return self._layers or ()
 
     @property
     def refused(self) -> dict[str, str]:
-        """Why the layers that are missing did not take hold, by name, as the kernel put it."""
+        """By name of a missing layer, the kernel's reason."""
         _ = self.layers
         return dict(self._refused)
 
     def begin(self, problem: Problem, completion: str) -> None:
-        """Have a program run beside what the caller does next; ``run`` finds what came of it.
+        """Start a program in the background; a later ``run`` returns its outcome.
 
         Raises:
             UserError: A layer is missing, and the executor is strict.
@@ -119,7 +119,7 @@ class Executor:
         self._advance(timeout_s=0.0)
 
     def advance(self) -> None:
-        """Keep the programs that were begun going; returns at once.
+        """Collect outcomes and start waiting programs; returns at once.
 
         Raises:
             UserError: A layer is missing, and the executor is strict.
@@ -140,7 +140,7 @@ class Executor:
         fresh: dict[bytes, Execution] = {}
         for key in dict.fromkeys(keys):
             if key in self._replies:
-                self._once_more(key)
+                self._retry_alone(key)
             if key in self._replies:  # twice undecided
                 fresh[key] = _execution(self._replies.pop(key))
                 del self._jobs[key]
@@ -162,7 +162,7 @@ class Executor:
         }
 
     def _add(self, problem: Problem, completion: str) -> bytes:
-        """Note a program that is to run, unless it ran or is on its way; return its key."""
+        """Queue a program, unless it has run or is queued; return its key."""
         job = self._job(problem, completion)
         key = hashlib.sha256(json.dumps(job).encode()).digest()
         if key not in self._cache and key not in self._jobs:
@@ -171,7 +171,7 @@ class Executor:
         return key
 
     def _advance(self, timeout_s: float) -> None:
-        """Take what verifiers answer within the time, then give work to those that have room."""
+        """Collect verifiers' replies for up to ``timeout_s``, then give them waiting programs."""
         busy = [verifier for verifier in self._verifiers if verifier.keys]
         poll = select.poll()
         for verifier in busy:
@@ -182,13 +182,13 @@ class Executor:
             if is_answered or verifier.is_overdue:
                 self._take(verifier, is_answered=is_answered)
         for slot in range(self.num_workers):
-            self._hand_out(slot)
-        self._hand_out_ahead()
+            self._feed(slot)
+        self._queue_ahead()
 
     def _take(self, verifier: Verifier, *, is_answered: bool) -> None:
         try:
             reply = verifier.reply(is_answered=is_answered)
-            self._note_layers(reply)
+            self._record_layers(reply)
         except BaseException:  # half a message may have been read, or a layer is missing
             self._abandon(verifier)
             raise
@@ -206,36 +206,36 @@ class Executor:
         self._put_back(verifier.keys)
 
     def _put_back(self, keys: deque[bytes]) -> None:
-        """Let programs wait again, first of all."""
+        """Put programs back at the head of the queue."""
         while keys:
             if (key := keys.pop()) not in self._waiting:
                 self._waiting.appendleft(key)
 
-    def _hand_out(self, slot: int) -> None:
-        """Give the slot's verifier what waits, if it is idle or worth starting."""
+    def _feed(self, slot: int) -> None:
+        """Give waiting programs to the slot's verifier if it is idle or worth starting."""
         if slot == len(self._verifiers):
-            if len(self._jobs) - len(self._replies) <= slot * _WORTH_A_VERIFIER:
+            if len(self._jobs) - len(self._replies) <= slot * _PROGRAMS_PER_VERIFIER:
                 return
         elif slot > len(self._verifiers):
             return
         while self._waiting and (slot == len(self._verifiers) or not self._verifiers[slot].keys):
             self._give(self._verifier(slot))
 
-    def _hand_out_ahead(self) -> None:
-        """Give busy verifiers the next one too, as long as there is more for those that are not."""
+    def _queue_ahead(self) -> None:
+        """Queue one program at busy verifiers, while enough are waiting for the idle ones."""
         for verifier in self._verifiers:
             if len(self._waiting) <= self.num_workers:
                 return
-            if verifier.takes_ahead(self._jobs[self._waiting[0]]):
+            if verifier.can_queue(self._jobs[self._waiting[0]]):
                 self._give(verifier)
 
     def _give(self, verifier: Verifier) -> None:
-        """Give a verifier what waits first; what a busy one cannot take goes on waiting."""
+        """Give a verifier the first waiting program; it stays queued if a busy one is gone."""
         key = self._waiting[0]
         try:
             verifier.give(key, self._jobs[key])
         except OSError as error:
-            if verifier.keys:  # its death is told by what it works on
+            if verifier.keys:  # its loss is found when its current job is read
                 return
             verifier.kill()
             self._replies[key] = lost(f"the verifier is gone: {error}")
@@ -249,8 +249,8 @@ class Executor:
             while key not in self._cache and key not in self._replies:
                 self._advance(timeout_s=0.25)
 
-    def _once_more(self, key: bytes) -> None:
-        """Run a program again, alone: nothing else of ours runs beside it."""
+    def _retry_alone(self, key: bytes) -> None:
+        """Run a program again while no other program runs."""
         self._wait_for(list(self._jobs))
         del self._replies[key]
         self._waiting.append(key)
@@ -265,8 +265,8 @@ class Executor:
             self._verifiers[slot] = Verifier()
         return self._verifiers[slot]
 
-    def _note_layers(self, reply: Reply) -> None:
-        """Say once what is missing; strict, refuse whatever came from a server that lacks it."""
+    def _record_layers(self, reply: Reply) -> None:
+        """Warn once of missing layers; a strict executor raises instead."""
         if not reply.get("layers") or (self._layers is not None and not self.is_strict):
             return
         is_first = self._layers is None
@@ -291,7 +291,7 @@ class Executor:
             return
         for verifier in self._verifiers:
             verifier.channel.close()
-            verifier.process.returncode = 0  # the parent's child: not ours to wait for
+            verifier.process.returncode = 0  # the parent's child: not to be waited for here
         self._verifiers = []
         self._forget_programs()
         self._pid = os.getpid()

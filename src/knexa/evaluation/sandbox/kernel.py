@@ -1,6 +1,6 @@
-"""System calls that Python has no function for, through ctypes, and a record of what was refused.
+"""System calls that Python does not wrap, through ctypes, and a record of those that failed.
 
-Linux alone; elsewhere every call fails, so that every layer is reported as missing.
+Linux only; elsewhere every call fails, so that every layer is reported as missing.
 """
 
 import ctypes
@@ -13,13 +13,13 @@ MACHINE = {"x86_64": 0, "aarch64": 1}.get(os.uname().machine) if libc is not Non
 """Column of the tables of call numbers (x86-64, aarch64); None on any other machine."""
 
 refused: dict[str, str] = {}
-"""Why each missing layer did not take hold, by its name."""
+"""By name of a missing layer, the reason."""
 
 _PR_SET_DUMPABLE = 4
 
 
 def syscall(number: int, *args: object) -> int:
-    """Make a system call by number; returns -1 and sets errno where it fails."""
+    """Make a system call by number; returns -1 and sets errno if it fails."""
     if libc is None:
         return -1
     # Pointers and sizes need the full register width.
@@ -28,7 +28,7 @@ def syscall(number: int, *args: object) -> int:
 
 
 def prctl(option: int, *args: object) -> int:
-    """Return prctl's result, -1 where it fails."""
+    """Return prctl's result, -1 if it fails."""
     if libc is None:
         return -1
     wide = [ctypes.c_ulong(arg) if isinstance(arg, int) else arg for arg in args]
@@ -36,12 +36,12 @@ def prctl(option: int, *args: object) -> int:
 
 
 def reason() -> str:
-    """Return what the last failed call's errno means."""
+    """Return the text of the last failed call's errno."""
     return os.strerror(ctypes.get_errno()) if libc is not None else "this is not Linux"
 
 
 def check(result: int, call: str) -> None:
-    """Raise the OSError of a call that failed.
+    """Raise the OSError of a failed call.
 
     Raises:
         OSError: ``result`` is negative.
@@ -51,10 +51,7 @@ def check(result: int, call: str) -> None:
 
 
 def trial(action: Callable[[], object]) -> int:
-    """Return the errno with which the action ends in a child process; 0 means that it works.
-
-    What cannot be taken back is tried there first.
-    """
+    """Try an irreversible action in a child process; return its errno, 0 if it works."""
     child = os.fork()
     if child == 0:
         code = 255
@@ -70,10 +67,10 @@ def trial(action: Callable[[], object]) -> int:
 
 
 def hide_memory() -> None:
-    """Keep other processes of the same user out of this one's memory and environment."""
+    """Deny other processes of the same user access to this one's memory and environment."""
     prctl(_PR_SET_DUMPABLE, 0)
 
 
 def show_memory() -> None:
-    """Take back ``hide_memory``: with it goes what /proc says of this process."""
+    """Undo ``hide_memory``, which also hides parts of this process's /proc entry."""
     prctl(_PR_SET_DUMPABLE, 1)

@@ -1,10 +1,10 @@
-"""The kernel layers around a program; each says whether it took hold.
+"""The kernel layers around a program; each reports whether it is in force.
 
 ``enter_namespaces``, ``mounts.enter_private_root``, ``restrict_files`` and ``drop_privileges`` run
 once in the sandbox server, and what they apply is inherited by the forks that run programs;
-``seccomp`` and ``limit_resources`` run in each fork. Nothing here raises when the kernel lacks a
-layer: what is in force comes back by name, ``kernel.refused`` says why the rest is not, and the
-executor says so loudly or, when strict, refuses to run. Linux on x86-64 and aarch64; elsewhere only
+``seccomp`` and ``limit_resources`` run in each fork. A layer that the kernel lacks raises nothing:
+functions return the names of layers in force, ``kernel.refused`` has the reasons for the others,
+and the executor warns or, when strict, refuses to run. Linux on x86-64 and aarch64; elsewhere only
 resource limits remain.
 """
 
@@ -24,16 +24,16 @@ _NOBODY = 65534
 
 
 def enter_namespaces() -> tuple[str, ...]:
-    """Leave the host's network, processes, mounts and IPC; falls back to fewer step by step.
+    """Enter new network, process, mount, IPC and UTS namespaces, or fewer where these are denied.
 
-    The new process namespace holds from the next fork on.
+    The new process namespace applies from the next fork on.
     """
     if kernel.libc is None:
         return ()
     uid, gid = os.getuid(), os.getgid()
     everything = ("network", "pid", "mount", "ipc", "uts")
     for names in (everything, ("user", *everything), ("user", "network"), ("network",)):
-        # Tried in a child first: a user namespace that cannot be mapped has no way back.
+        # Tried in a child first: entering a user namespace without a mapping is irreversible.
         number = kernel.trial(functools.partial(_enter, names, uid, gid))
         if number == 0:
             _enter(names, uid, gid)
@@ -57,7 +57,7 @@ def _enter(names: tuple[str, ...], uid: int, gid: int) -> None:
 
 
 def restrict_files(scratch: str) -> tuple[str, ...]:
-    """Landlock: read only the interpreter and system libraries, write only ``scratch``."""
+    """Restrict reads to the interpreter and system libraries, writes to ``scratch`` (Landlock)."""
     abi = kernel.syscall(_SYS_LANDLOCK_CREATE, None, 0, 1)
     if abi < 1:
         kernel.refused["landlock"] = f"landlock_create_ruleset: {kernel.reason()}"
@@ -97,11 +97,11 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 
 
 def drop_privileges(own_uid: int, *, is_own_namespace: bool) -> tuple[str, ...]:
-    """Stop being root, as a user of its own where there is one; lose all capabilities.
+    """Drop root and all capabilities; switch to a user of its own where possible.
 
-    The kernel counts processes by user and exempts root. So a server becomes ``own_uid``, which
-    nobody else has, or at least nobody; an unprivileged caller keeps its uid, which a user
-    namespace (``is_own_namespace``) counts apart.
+    The kernel limits processes by user and exempts root. So a server run by root becomes
+    ``own_uid``, which nobody else uses, or else the user nobody; an unprivileged caller keeps its
+    uid, which a user namespace (``is_own_namespace``) counts separately.
     """
     for capability in range(64):
         kernel.prctl(_PR_CAPBSET_DROP, capability)
@@ -150,9 +150,9 @@ def mapped_bytes() -> int:
 def limit_resources(
     *, cpu_s: float, address_space: int, file_mb: int, num_tasks: int | None
 ) -> None:
-    """Set hard limits on this process; the CPU limit is the kernel's backstop, in whole seconds.
+    """Set hard resource limits on this process; the CPU limit is rounded up to whole seconds.
 
-    ``num_tasks`` counts threads and processes of its user, so it is None where others share it.
+    ``num_tasks`` limits threads and processes of the user, so it is None if the user is shared.
 
     Raises:
         OSError: A limit was refused.

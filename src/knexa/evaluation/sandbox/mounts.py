@@ -1,8 +1,8 @@
-"""A private file tree: the interpreter and the system's libraries, read-only, and a scratch.
+"""A private root: the interpreter and system libraries, read-only, and a scratch directory.
 
-What bubblewrap would build, in the process itself: an empty tmpfs becomes the root, a few folders
-are bound into it, and the old root is detached. So no second program is started per server, and
-nothing has to be installed. It also lets nobody reach an interpreter below a closed home.
+It does in-process what bubblewrap does: an empty tmpfs becomes the root, a few folders are bound
+into it, and the old root is detached. So no other program has to be installed or started. It also
+lets the unprivileged user read an interpreter that lies in a closed home directory.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from . import kernel
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
-_NO_TRICKS = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+_RESTRICTED = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
 _MNT_DETACH = 2
 _CLONE_NEWNS = 0x00020000
 _SYS_PIVOT_ROOT = (155, 41)
 _SYS_MOUNT_SETATTR, _AT_RECURSIVE, _ATTR_READ_ONLY = 442, 0x8000, 1
 _SCRATCH_MB = 64
-_HOST = "/tmp"  # where the new root is put together; hidden in this namespace alone
+_HOST = "/tmp"  # where the new root is assembled; covered in this namespace only
 SCRATCH = "/tmp"
 """The scratch directory inside the private tree."""
 
@@ -30,7 +30,7 @@ SYSTEM = (
     *("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache"),
     *("/etc/localtime", "/dev/urandom", "/dev/random", "/dev/zero"),
 )
-"""What a program may read besides the interpreter's own library."""
+"""Paths that a program may read besides the interpreter's own library."""
 
 
 def readable() -> tuple[str, ...]:
@@ -41,11 +41,11 @@ def readable() -> tuple[str, ...]:
 
 
 def enter_private_root() -> tuple[str, ...]:
-    """Exchange the file tree for a private one; needs a mount namespace of its own.
+    """Replace the root with a private one; needs a mount namespace.
 
     Returns:
-        The names of the layers that took hold. /proc shows nothing but a program's own process,
-        and is absent where the kernel lets nobody mount such a one.
+        The names of the layers in force. /proc shows a program's own process only, and is absent
+        if the kernel denies such a mount.
     """
     number = kernel.trial(_try_private_root)
     if number:
@@ -74,11 +74,11 @@ def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -
 
 
 def _build_root() -> bool:
-    """Build the tree and move into it; return whether it has a /proc of its own."""
+    """Build the tree and make it the root; return whether it has a /proc of its own."""
     assert kernel.libc is not None
     assert kernel.MACHINE is not None
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
-    # Opened first: the new root may hide them.
+    # Opened first, since the new root may cover them.
     wanted = [(path, _open(path)) for path in dict.fromkeys((*readable(), "/dev/null"))]
     _mount("tmpfs", _HOST, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=0755")
     for path, descriptor in wanted:
@@ -88,8 +88,8 @@ def _build_root() -> bool:
         os.makedirs(_HOST + path, exist_ok=True)  # noqa: PTH103
     has_proc = True
     try:
-        # Of the server, whose counters outlive a program, and of the machine: nothing.
-        _mount("proc", f"{_HOST}/proc", "proc", _NO_TRICKS, "hidepid=2,subset=pid")
+        # Hides the server, whose counters outlive a program, and the machine.
+        _mount("proc", f"{_HOST}/proc", "proc", _RESTRICTED, "hidepid=2,subset=pid")
     except OSError:
         has_proc = False
     read_only = struct.pack("QQQQ", _ATTR_READ_ONLY, 0, 0, 0)
@@ -98,7 +98,7 @@ def _build_root() -> bool:
     )
     kernel.check(done, "mount_setattr")
     options = f"size={_SCRATCH_MB}m,mode=0777,nr_inodes=4096"
-    _mount("tmpfs", _HOST + SCRATCH, "tmpfs", _NO_TRICKS, options)
+    _mount("tmpfs", _HOST + SCRATCH, "tmpfs", _RESTRICTED, options)
     os.chdir(_HOST)
     done = kernel.syscall(_SYS_PIVOT_ROOT[kernel.MACHINE], b".", b".")
     kernel.check(done, "pivot_root")
@@ -114,7 +114,7 @@ def _open(path: str) -> int | None:
 
 
 def _bind(path: str, descriptor: int) -> None:
-    """Show what the descriptor stands for at the same path in the new root, then close it."""
+    """Bind the descriptor's file or folder to the same path in the new root; close it."""
     target = _HOST + path
     is_folder = os.path.isdir(f"/proc/self/fd/{descriptor}")  # noqa: PTH112
     os.makedirs(target if is_folder else os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120

@@ -1,4 +1,4 @@
-"""How programs end, what they may use, and what program a completion stands for."""
+"""Outcomes and limits of programs, and how a completion becomes a program."""
 
 import ast
 import re
@@ -12,11 +12,11 @@ import pydantic
 
 from knexa.data.problem import Problem
 
-from .session import MAX_PARSED
+from .program_run import MAX_PARSED
 
 
 class Outcome(StrEnum):
-    """How a program ended; only ``PASSED`` is right, only ``INFRASTRUCTURE_ERROR`` says nothing."""
+    """How a program ended; an ``INFRASTRUCTURE_ERROR`` says nothing about the program."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -29,15 +29,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one program may use.
+    """Resource limits of one program.
 
     Attributes:
-        cpu_s: CPU seconds of all its threads over the whole program; the limit that decides.
-        wall_s: Wall seconds, the backstop for programs that sleep.
-        memory_mb: Address space in MiB on top of the warm interpreter.
+        cpu_s: CPU seconds of all its threads together.
+        wall_s: Wall-clock seconds, for programs that sleep.
+        memory_mb: Address space in MiB beyond that of the warm interpreter.
         file_mb: Largest file in MiB that it may write (in its own scratch directory).
-        processes: Child processes; 0 denies them all, more lets the kernel's own limit decide.
-        output_kb: Largest single answer in KiB, encoded.
+        processes: Child processes; 0 denies them all, more leaves them to the kernel's limit.
+        output_kb: Largest returned value in KiB, encoded.
     """
 
     cpu_s: Annotated[float, pydantic.Field(gt=0)] = 3.0
@@ -56,9 +56,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One program's outcome, and in ``detail`` why.
+    """One program's outcome, with the reason in ``detail``.
 
-    ``cpu_s`` and ``wall_s`` are what it took; two equal executions may differ in them.
+    ``cpu_s`` and ``wall_s`` are the time it took; they are ignored when executions are compared.
     """
 
     outcome: Outcome
@@ -68,15 +68,16 @@ class Execution:
 
     @property
     def passed(self) -> bool:
-        """Whether every test held."""
+        """Whether every test passed."""
         return self.outcome is Outcome.PASSED
 
 
 def program(problem: Problem, completion: str) -> str:
-    """Return the program that a completion stands for.
+    """Return the program made of prompt and completion.
 
-    The completion continues the prompt, unless it parses and defines ``entry_point`` at top level:
-    then it is the whole program. One too long to be parsed here is, if a line of it looks like it.
+    A completion that parses and defines ``entry_point`` at top level is the whole program; any
+    other continues the prompt. For one too long to be parsed here, a line that looks like the
+    definition decides.
     """
     name = re.escape(problem.entry_point)
     if re.search(

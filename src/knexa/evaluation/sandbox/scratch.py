@@ -1,4 +1,4 @@
-"""Removing what a program left, whatever it left."""
+"""Removes the files of a hostile program."""
 
 import os
 
@@ -6,8 +6,8 @@ import os
 def remove(folder: str) -> None:
     """Remove a folder and all below it, at any depth and with any modes; follows no link.
 
-    A program can nest folders deeper than a path or Python's stack reaches, so each folder is first
-    moved up beside ``folder``.
+    A program can nest folders deeper than a path or Python's stack allows, so each subfolder is
+    first moved up beside ``folder``.
 
     Raises:
         OSError: Something cannot be removed.

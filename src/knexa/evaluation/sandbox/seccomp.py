@@ -1,4 +1,4 @@
-"""The filter of system calls around one program: a BPF program, assembled here and attached."""
+"""The system call filter around a program: assembles the BPF code and attaches it."""
 
 import ctypes
 import errno
@@ -7,7 +7,7 @@ import struct
 
 from . import kernel
 
-# Number of each system call on (x86-64, aarch64); None where the machine lacks it.
+# Number of each system call on (x86-64, aarch64); None if the machine lacks it.
 _CALLS: dict[str, tuple[int | None, int | None]] = {
     "clone": (56, 220),
     "fork": (57, None),
@@ -22,8 +22,8 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "fcntl": (72, 25),
     "ioctl": (16, 29),
 }
-# What a program may do to descriptors: duplicate, inherit, block, lock (fcntl); ask for a terminal,
-# inherit, block, count (ioctl). Others send signals to any process, or mark what programs share.
+# Allowed commands on descriptors: duplicate, inherit, block, lock (fcntl); query a terminal,
+# inherit, block, count (ioctl). Others can signal any process or change state that programs share.
 _COMMANDS: dict[str, tuple[int, ...]] = {
     "fcntl": (*range(8), 1030),
     "ioctl": (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451),
@@ -79,16 +79,15 @@ _CLONE_THREAD = 0x00010000
 def assemble(pid: int, children: bool) -> bytes:
     """Return the BPF program for one process; empty on an unknown machine.
 
-    Threads are allowed, processes only with ``children``; signals and limits reach the process
-    itself alone; no sockets, no other programs, no tracing, no mounts, no shared memory; of the
-    commands to descriptors only the harmless ones.
+    Allowed are threads, processes if ``children``, signals to and limits of the process itself, and
+    harmless commands on descriptors. Sockets, exec, tracing, mounts and shared memory are denied.
     """
     column = kernel.MACHINE
     if column is None:
         return b""
     audit = (0xC000003E, 0xC00000B7)[column]
     code = [_bpf(0x20, k=4), _bpf(0x15, 1, 0, audit), _bpf(0x06, k=0x80000000), _bpf(0x20, k=0)]
-    if column == 0:  # the x32 calls are the same calls under other numbers
+    if column == 0:  # x32 has the same calls under other numbers
         code += [_bpf(0x35, 0, 1, 0x40000000), _bpf(0x06, k=_ERRNO | _EPERM)]
 
     def number(name: str) -> int | None:
@@ -118,7 +117,7 @@ def assemble(pid: int, children: bool) -> bytes:
 
 
 def _only(call: int | None, index: int, values: tuple[int, ...]) -> list[bytes]:
-    """Return the instructions that allow a call for these values of one argument alone."""
+    """Return the instructions that allow a call only with these values of one argument."""
     assert call is not None
     tests = [_bpf(0x15, len(values) - i, 0, value) for i, value in enumerate(values)]
     load = _bpf(0x20, k=16 + 8 * index)
@@ -131,14 +130,14 @@ def _bpf(code: int, jump_true: int = 0, jump_false: int = 0, k: int = 0) -> byte
 
 
 class Filter:
-    """A filter that is ready to be attached to any process with a single call.
+    """A filter that a process can attach with a single call.
 
-    All is laid out in memory beforehand: after a fork, every page that is touched is copied, and
-    those copies are most of what a small program costs.
+    It is prepared in memory before the fork, because every page touched after it is copied, and
+    these copies are most of the cost of a small program.
     """
 
     def __init__(self, *, children: bool) -> None:
-        """``children`` allows processes of its own to the program."""
+        """``children`` allows the program to start processes."""
         code = assemble(_PID_MARK, children)
         mark = struct.pack("=I", _PID_MARK)
         self._places = [at + 4 for at in range(0, len(code), 8) if code[at + 4 : at + 8] == mark]
@@ -153,10 +152,10 @@ class Filter:
         )
 
     def attach(self) -> None:
-        """Attach it to this process for good; needs ``no-new-privileges``.
+        """Attach the filter irrevocably to this process; needs ``no-new-privileges``.
 
         Raises:
-            OSError: The kernel does not take it, or there is none for this machine.
+            OSError: The kernel rejects it, or there is none for this machine.
         """
         if self._call is None:
             raise OSError(errno.ENOSYS, "no filter for this machine")

@@ -1,4 +1,4 @@
-"""The trusted verifier: holds the tests and the verdict, never runs a line of the program.
+"""The trusted verifier: runs the tests and forms the verdict, never runs the program itself.
 
 A clean interpreter without site packages, started by the executor. For each job it executes the
 problem's trusted code (set-up, prompt, tests) in a fresh namespace in which ``candidate`` and the
@@ -23,17 +23,17 @@ import types
 import warnings
 from typing import Any
 
-from . import codec, kernel, layers, scratch
-from .session import MAX_PARSED, MODULE, End, Server, ServerLostError, Session, plain, proxy
+from . import codec, kernel, layers, program_run, scratch
+from .program_run import MODULE, JobEnded, ProgramRun, SandboxLostError, SandboxProcess, proxy
 
 _MAX_SOURCE = 1 << 20
 
 
-def _stand_in(session: Session, name: str) -> Any:
-    """What a test means by a name that it never bound: a module, or something of the program's."""
+def _resolve(run: ProgramRun, name: str) -> Any:
+    """Resolve a name that the tests never bind: a standard module, or a global of the program."""
     if name in sys.stdlib_module_names:
         return importlib.import_module(name)
-    return proxy(session, name)
+    return proxy(run, name)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -43,29 +43,29 @@ def _compile(source: str, name: str) -> types.CodeType:
 
 @functools.lru_cache(maxsize=4096)
 def _compile_setup(source: str) -> bytes:
-    """Return the set-up's code as it is sent to a program's process."""
-    code = _dumped(compile(source, "<candidate>", "exec", dont_inherit=True))
+    """Compile and marshal the set-up code."""
+    code = _marshalled(compile(source, "<candidate>", "exec", dont_inherit=True))
     if code is None:
         raise ValueError("the set-up nests too deeply")
     return code
 
 
-def _dumped(code: types.CodeType) -> bytes | None:
-    """Return code as it is sent; None where its constants nest too deeply."""
+def _marshalled(code: types.CodeType) -> bytes | None:
+    """Marshal code; None if its constants nest too deeply."""
     with contextlib.suppress(ValueError):
         return marshal.dumps(code)
     return None
 
 
 def _compile_program(source: str) -> bytes | None:
-    """Return a program's code as it is sent; None where the sandbox has to find out what it is.
+    """Compile and marshal a program; None if it must be compiled in the sandbox.
 
-    Compiling has no limit of its own here, so what is long is compiled under the program's limits.
+    Compiling is not limited here, so a long source is compiled under the program's limits.
     """
-    if len(source) > MAX_PARSED:
+    if len(source) > program_run.MAX_PARSED:
         return None
     with contextlib.suppress(RecursionError, MemoryError, OverflowError):
-        return _dumped(compile(source, "<candidate>", "exec", dont_inherit=True))
+        return _marshalled(compile(source, "<candidate>", "exec", dont_inherit=True))
     return None
 
 
@@ -79,7 +79,7 @@ def _compile_prompt(prompt: str) -> types.CodeType | None:
 
 @functools.lru_cache(maxsize=4096)
 def _free_names(test_code: str) -> tuple[str, ...]:
-    """Names that the tests read at any level and never bind: perhaps the program's own classes."""
+    """Return names that the tests read and never bind, e.g. classes of the program."""
     read: set[str] = set()
     bound: set[str] = set()
     tables = [symtable.symtable(test_code, "<tests>", "exec")]
@@ -92,24 +92,24 @@ def _free_names(test_code: str) -> tuple[str, ...]:
     return tuple(sorted(read - bound - set(vars(builtins))))
 
 
-def verify(server: Server, job: dict[str, Any]) -> dict[str, Any]:
-    """Return ``{"outcome", "detail"}`` of one job (plus ``again`` when load may have decided).
+def verify(server: SandboxProcess, job: dict[str, Any]) -> dict[str, Any]:
+    """Return ``{"outcome", "detail"}`` of one job (``again`` where machine load may have decided).
 
     Raises:
-        ServerLostError: The sandbox failed, not the program.
+        SandboxLostError: The sandbox failed, not the program.
     """
     if len(job["program"]) > _MAX_SOURCE:
         return {"outcome": "failed", "detail": "the program is longer than 1 MiB"}
     try:
         code = _compile_program(job["program"])
     except (SyntaxError, ValueError) as error:
-        return {"outcome": "syntax_error", "detail": plain(str(error)[:200])}
-    session = Session(server, job)
+        return {"outcome": "syntax_error", "detail": program_run.printable(str(error)[:200])}
+    run = ProgramRun(server, job)
     try:
-        _judge(session, job, code)
+        _judge(run, job, code)
     finally:
-        report = session.finish()
-    outcome, detail, again = session.outcome, session.detail, False
+        report = run.finish()
+    outcome, detail, again = run.outcome, run.detail, False
     if report["reason"] == "cpu" or (outcome == "crashed" and report["reason"]):
         outcome, again = "timeout", report["starved"]
         detail = f"{report['reason']} limit of {job['limits'][report['reason'] + '_s']} s"
@@ -120,21 +120,21 @@ def verify(server: Server, job: dict[str, Any]) -> dict[str, Any]:
     return {"outcome": outcome, "detail": detail, "again": again} | used
 
 
-# A SIGKILL that the server did not send is the kernel's out-of-memory killer.
+# A SIGKILL that the server did not send comes from the kernel's out-of-memory killer.
 _BY_SIGNAL = {int(signal.SIGKILL): "out_of_memory", int(signal.SIGXCPU): "timeout"}
 
 
-def _judge(session: Session, job: dict[str, Any], code: bytes | None) -> None:
-    """Run the trusted code against the program and leave the outcome in ``session``.
+def _judge(run: ProgramRun, job: dict[str, Any], code: bytes | None) -> None:
+    """Run the tests against the program and record the outcome in ``run``.
 
-    ``code`` is the compiled program, None where only the sandbox may try to compile it.
+    ``code`` is the compiled program, None if the sandbox must compile it.
     """
     module = types.ModuleType(MODULE)
-    namespace = session.namespace = module.__dict__
+    namespace = run.namespace = module.__dict__
     sys.modules[MODULE] = module
     random.seed(0)
     try:
-        with _alarm(job["limits"]["cpu_s"], session):
+        with _alarm(job["limits"]["cpu_s"], run):
             exec(_compile(job["setup"], "<setup>"), namespace)
             prompt = _compile_prompt(job["prompt"])
             if prompt is not None:
@@ -148,61 +148,61 @@ def _judge(session: Session, job: dict[str, Any], code: bytes | None) -> None:
             codes += [] if code is None else [code]
             source = job["program"] if code is None else None
             try:
-                session.ask({"codes": codes, "source": source, "classes": classes})
+                run.ask({"codes": codes, "source": source, "classes": classes})
             except SyntaxError as error:
-                session.end("syntax_error", str(error))
+                run.end("syntax_error", str(error))
                 return
             for name in _free_names(job["test"]):
                 if name not in namespace:
-                    namespace[name] = _stand_in(session, name)
-            namespace["candidate"] = namespace[job["entry"]] = proxy(session, job["entry"])
+                    namespace[name] = _resolve(run, name)
+            namespace["candidate"] = namespace[job["entry"]] = proxy(run, job["entry"])
             exec(_compile(job["test"], "<tests>"), namespace)
-        session.end("passed", "")
-    except End:
+        run.end("passed", "")
+    except JobEnded:
         pass
     except MemoryError:
-        session.end("out_of_memory", "checking the answer took too much memory")
+        run.end("out_of_memory", "checking the answer took too much memory")
     except BaseException as error:
-        session.end("failed", _describe(error))
+        run.end("failed", _describe(error))
 
 
 def _describe(error: BaseException) -> str:
-    """Return an exception's name and text; the name alone where the text cannot be had."""
+    """Return an exception's name and text; the name alone if ``str`` fails."""
     name = type(error).__name__
     try:
-        # Addresses would make two equal runs differ.
+        # Memory addresses differ between equal runs.
         return re.sub("0x[0-9a-f]+", "0x", f"{name}: {error}")
     except Exception:
         return name
 
 
 class _alarm:  # noqa: N801
-    """Ends trusted code that a hostile value keeps busy for ``cpu_s`` of CPU time.
+    """Ends trusted code that a hostile value keeps busy for more than ``cpu_s`` of CPU time.
 
-    Python hears of it between two instructions; for a single one that never ends see ``_answer``.
+    Python handles signals between two instructions; for a single endless one see ``_answer``.
     """
 
-    def __init__(self, cpu_s: float, session: Session) -> None:
+    def __init__(self, cpu_s: float, run: ProgramRun) -> None:
         self._seconds = cpu_s + 1.0
-        self._session = session
+        self._run = run
 
     def __enter__(self) -> None:
-        signal.signal(signal.SIGPROF, self._ring)
-        # It rings again, in case the tests swallowed the first.
+        signal.signal(signal.SIGPROF, self._raise)
+        # Repeated, in case the tests caught the first.
         signal.setitimer(signal.ITIMER_PROF, self._seconds, 0.05)
 
     def __exit__(self, *_: object) -> None:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
-    def _ring(self, *_: object) -> None:
-        self._session.end("timeout", "checking the answer took too long")
-        raise End
+    def _raise(self, *_: object) -> None:
+        self._run.end("timeout", "checking the answer took too long")
+        raise JobEnded
 
 
-def _answer(server: Server, job: dict[str, Any]) -> dict[str, Any]:
-    """Verify a job, or end this process with SIGVTALRM where that takes too much CPU time.
+def _answer(server: SandboxProcess, job: dict[str, Any]) -> dict[str, Any]:
+    """Verify a job; SIGVTALRM ends this process if that takes too much CPU time.
 
-    ``sum`` of an endless range is one instruction: no handler of Python's would run before its end.
+    ``sum`` of an endless range is one instruction: no Python handler runs before its end.
     """
     signal.setitimer(signal.ITIMER_VIRTUAL, job["limits"]["cpu_s"] + 2.0)
     try:
@@ -220,7 +220,7 @@ def main(channel_fd: int, folder: str) -> None:
     limit = layers.mapped_bytes() + (2 << 30)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    server = Server(folder)
+    server = SandboxProcess(folder)
     gc.collect()
     gc.freeze()
     try:
@@ -230,10 +230,10 @@ def main(channel_fd: int, folder: str) -> None:
                 server.control()
                 reply = _answer(server, job) if "program" in job else {}
                 reply |= {"layers": server.layers, "refused": server.refused}
-            except ServerLostError as error:
+            except SandboxLostError as error:
                 server.close()
                 reply = {"outcome": "infrastructure_error", "detail": str(error), "layers": []}
-            except Exception as error:  # of the check itself: a retry would meet it again
+            except Exception as error:  # in the check itself: a retry would fail again
                 server.close()
                 detail = f"the check broke: {type(error).__name__}"
                 reply = {"outcome": "failed", "detail": detail, "layers": server.layers}

@@ -1,4 +1,4 @@
-"""The caller's end of one trusted verifier: its process, its channel, the job it works on."""
+"""The caller's handle on one trusted verifier: its process, its channel, its jobs."""
 
 import os
 import signal
@@ -11,20 +11,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import codec, scratch, session
+from . import codec, program_run, scratch
 
 Job = dict[str, Any]
 Reply = dict[str, Any]
 
 _GRACE_S = 6.0
 _START_S = 20.0
-_SHORT = 1 << 14  # characters: far below what a channel holds that nobody reads
+_MAX_QUEUED = 1 << 14  # characters: fits into a socket's buffer while nobody reads
 
 
 class Verifier:
-    """One trusted verifier process; ``keys`` are of its job and of the one that it takes up next.
+    """A trusted verifier process; ``keys`` holds its job and at most one queued job.
 
-    The next one is there already, so that the verifier need not wait for a busy caller.
+    The queued job saves the verifier from waiting for a busy caller.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Verifier:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                self.process = session.start("trusted", theirs, self._folder)
+                self.process = program_run.start("trusted", theirs, self._folder)
             except BaseException:
                 ours.close()
                 scratch.remove(self._folder)
@@ -47,31 +47,31 @@ class Verifier:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether its job should have been answered by now."""
+        """Whether its job has exceeded its time."""
         allowance_s = self._allowances_s[0] + (0 if self.is_warm else _START_S)
         return time.monotonic() > self._since + allowance_s
 
-    def takes_ahead(self, job: Job) -> bool:
-        """Whether the job may be given now as the next one: a short one, which cannot block."""
+    def can_queue(self, job: Job) -> bool:
+        """Whether the job can be queued: only one, and short, so that sending cannot block."""
         size = sum(len(part) for part in job.values() if isinstance(part, str))
-        return len(self.keys) == 1 and size < _SHORT
+        return len(self.keys) == 1 and size < _MAX_QUEUED
 
     def give(self, key: bytes, job: Job) -> None:
-        """Hand it a job.
+        """Send it a job.
 
         Raises:
-            OSError: It is gone.
+            OSError: The process is gone.
         """
         codec.send(self.channel, job)
         limits = job["limits"]
-        # Checking an answer takes CPU time of its own, which a busy machine grants slowly.
+        # Checking the program's answers takes CPU time too, which passes slowly on a busy machine.
         self._allowances_s.append(limits["wall_s"] + limits["cpu_s"] + _GRACE_S)
         if not self.keys:
             self._since = time.monotonic()
         self.keys.append(key)
 
     def reply(self, *, is_answered: bool) -> Reply:
-        """Return the reply to its job; a verifier that is overdue, or lost, is killed."""
+        """Return the reply to its job; an overdue or lost verifier is killed."""
         if not is_answered:
             self.kill()
             return {"outcome": "timeout", "detail": "the check did not end", "again": True}
@@ -79,20 +79,20 @@ class Verifier:
             reply = dict(codec.receive(self.channel, more_may_follow=True))
         except (EOFError, OSError, codec.CodecError) as error:
             self.kill()
-            if self.process.returncode == -signal.SIGVTALRM:  # its own limit, not load
+            if self.process.returncode == -signal.SIGVTALRM:  # its CPU limit, independent of load
                 return {"outcome": "timeout", "detail": "checking the answer took too long"}
             return lost(f"the verifier is gone: {error!r}")
         self.is_warm = bool(reply.get("warm"))
         return reply
 
     def end_job(self) -> bytes:
-        """Go on to the next job; return the key of the one that was replied to."""
+        """Remove the finished job; return its key."""
         self._since = time.monotonic()
         self._allowances_s.popleft()
         return self.keys.popleft()
 
     def kill(self) -> None:
-        """End it at once; its sandbox server ends with it."""
+        """Kill it and its sandbox server."""
         self.channel.close()
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -101,7 +101,7 @@ class Verifier:
             scratch.remove(self._folder)
 
     def close(self) -> None:
-        """Let it end and remove its scratch directory; kill it if it is busy or does not."""
+        """Let it exit and remove its scratch directory; kill it if it is busy or does not exit."""
         if self.keys:
             self.kill()
             return
@@ -113,5 +113,5 @@ class Verifier:
 
 
 def lost(detail: str) -> Reply:
-    """Return the reply for a job whose verifier did not live to give one."""
+    """Return the reply for a job whose verifier was lost."""
     return {"outcome": "infrastructure_error", "detail": detail}

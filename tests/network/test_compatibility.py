@@ -1,4 +1,4 @@
-"""What separate organisations agree on before they meet, and what they cannot do at all."""
+"""What organisations must configure alike, and which configurations are refused."""
 
 import argparse
 import sys
@@ -11,8 +11,8 @@ from knexa.cli import serve
 from knexa.cli.commands import run_command_line
 from knexa.cli.organisation import organisation_settings
 from knexa.errors import UserError
+from knexa.network.compatibility import agreement, check_servable
 from knexa.network.coordinator import Coordinator
-from knexa.network.terms import agreement, check_servable
 from knexa.network.timing import MonotonicClock
 from knexa.tracking.run_directory import RunDirectory
 
@@ -109,7 +109,7 @@ def test_a_matchmakers_folder_is_its_own(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="another configuration"):
             opened(tmp_path / "cpm", other)
     with RunDirectory(tmp_path / "agent") as run:
-        run.write_checkpoint(1, lambda to: (to / "work.safetensors").touch())
+        run.write_checkpoint(1, lambda to: (to / "progress.safetensors").touch())
     with pytest.raises(UserError, match="not a matchmaker's folder"):
         opened(tmp_path / "agent")
 

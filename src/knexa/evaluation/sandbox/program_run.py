@@ -1,6 +1,7 @@
-"""The verifier's side of one program: the sandbox server, the channel, and the proxies.
+"""The verifier's side of one program run: the sandbox server, the channel, and the proxies.
 
-Nothing here judges; it carries calls to the program and values back, and remembers what ended it.
+It sends calls to the program, decodes returned values and records what ended the run; verdicts are
+formed in ``trusted``.
 """
 
 import builtins
@@ -23,11 +24,11 @@ _BOOT = (
 )
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
 MODULE = "tests"
-"""Name of the namespace that trusted code runs in; classes made there can cross."""
+"""Name of the module that trusted code runs in; instances of its classes can cross."""
 MAX_PARSED = 1 << 14
-"""Longer sources, in characters, are parsed in the sandbox alone.
+"""Sources with more characters are parsed in the sandbox only.
 
-The worst of this length takes the parser half a second and 100 MiB; both grow with its square.
+The worst source of this length takes the parser half a second and 100 MiB; both grow quadratically.
 """
 _GRACE_S = 2.0
 
@@ -48,24 +49,24 @@ def start(module: str, channel: socket.socket, scratch: str = "") -> "subprocess
     )
 
 
-def plain(text: str) -> str:
-    """Return the first 300 characters, a space for each that a terminal or a file may not take."""
+def printable(text: str) -> str:
+    """Return the first 300 characters, with unprintable ones replaced by spaces."""
     return "".join(each if each.isprintable() else " " for each in text[:300])
 
 
-class End(BaseException):
-    """Ends a job whatever the tests catch; the outcome is already recorded."""
+class JobEnded(BaseException):
+    """Ends a job whose outcome is recorded; no ``except Exception`` of the tests catches it."""
 
 
-class ServerLostError(Exception):
-    """The sandbox server does not answer: nobody's wrong answer."""
+class SandboxLostError(Exception):
+    """The sandbox server does not answer: a failure of infrastructure, not of the program."""
 
 
-class Server:
-    """The verifier's end of the sandbox server; started again when it is lost or dirty."""
+class SandboxProcess:
+    """The process of the sandbox server; started again when it is lost or no longer clean."""
 
     def __init__(self, folder: str) -> None:
-        """``folder`` is this server's own; used where the sandbox cannot mount a scratch."""
+        """``folder`` is used where the server cannot mount a scratch directory of its own."""
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._folder = folder
@@ -73,7 +74,7 @@ class Server:
         self.refused: dict[str, str] = {}
 
     def control(self) -> socket.socket:
-        """Return the control socket of a running server."""
+        """Return the control socket; starts the server if it is not running."""
         if self._control is None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             scratch = tempfile.mkdtemp(dir=self._folder)
@@ -87,16 +88,16 @@ class Server:
                 self.layers, self.refused = hello["layers"], hello["refused"]
             except (OSError, ValueError) as error:
                 self.close()
-                raise ServerLostError(f"the sandbox server did not start: {error!r}") from None
+                raise SandboxLostError(f"the sandbox server did not start: {error!r}") from None
         return self._control
 
     @property
     def is_running(self) -> bool:
-        """Whether the next program has to wait for no start."""
+        """Whether the server is running, so that the next program need not wait for its start."""
         return self._control is not None
 
     def close(self) -> None:
-        """End the server and everything in it."""
+        """Kill the server and all of its processes."""
         if self._control is not None:
             self._control.close()
         if self._process is not None:
@@ -106,10 +107,10 @@ class Server:
         self._process, self._control = None, None
 
 
-class Session:
-    """One program: its channel, and what has ended it (``outcome``) if anything has."""
+class ProgramRun:
+    """The run of one program: its channel, and its ``outcome`` once it has ended."""
 
-    def __init__(self, server: Server, job: dict[str, Any]) -> None:
+    def __init__(self, server: SandboxProcess, job: dict[str, Any]) -> None:
         self._server = server
         self._limits = job["limits"]
         self._limit = self._limits["output_kb"] << 10
@@ -124,16 +125,16 @@ class Session:
             try:
                 socket.send_fds(control, [json.dumps(self._limits).encode()], [theirs.fileno()])
             except OSError as error:
-                raise ServerLostError(repr(error)) from None
+                raise SandboxLostError(repr(error)) from None
         self._channel.settimeout(self._limits["wall_s"] + _GRACE_S)
 
     def ask(self, request: dict[str, Any]) -> Any:
         """Send one request and return the decoded value, or raise what the program raised."""
         if self.outcome:
-            raise End
+            raise JobEnded
         raised: BaseException | None = None
         try:
-            codec.ask(self._channel, request)
+            codec.send_request(self._channel, request)
             reply = codec.receive(self._channel, self._limit + 1024)
             if not isinstance(reply, dict):
                 raise codec.CodecError("not a reply")
@@ -146,13 +147,13 @@ class Session:
             self.end("crashed", "the program ended before it answered")
         except codec.CodecError as error:
             self.end("failed", f"the answer cannot cross: {error}")
-        # Raised out here: an OSError of the program's own is no broken channel.
-        raise raised or End
+        # Raised outside of the try block: an OSError of the program is not a broken channel.
+        raise raised or JobEnded
 
     def end(self, outcome: str, detail: str) -> None:
-        """Record what ended the job; the first record stands."""
+        """Record what ended the run; only the first record counts."""
         if not self.outcome:
-            self.outcome, self.detail = outcome, plain(detail)
+            self.outcome, self.detail = outcome, printable(detail)
 
     def _exception(self, reply: dict[str, Any]) -> BaseException:
         text = str(reply.get("text", ""))[:300]
@@ -161,28 +162,28 @@ class Session:
             kind = vars(builtins).get(name) if isinstance(name, str) else None
             if kind is MemoryError:
                 self.end("out_of_memory", "MemoryError")
-                return End()
+                return JobEnded()
             if kind in (SystemExit, KeyboardInterrupt, GeneratorExit):
                 self.end("crashed", f"the program raised {name}")
-                return End()
+                return JobEnded()
             if kind in (StopIteration, StopAsyncIteration):
-                kind = RuntimeError  # as of a generator: it would end a loop of the tests
+                kind = RuntimeError  # as in generators; it would end a loop of the tests
             if isinstance(kind, type) and issubclass(kind, Exception):
                 with contextlib.suppress(Exception):
                     error = kind(text)
                     error.add_note(f"raised by the program: {names[0]}")
                     return error
         self.end("crashed", "the program raised something that is no exception of Python's")
-        return End()
+        return JobEnded()
 
     def encode(self, value: Any) -> Any:
-        """Return an argument as data; classes of the set-up cross by name and attributes."""
+        """Return an argument as data; instances of set-up classes cross by name and attributes."""
         return codec.encode(value, self._encode_other)
 
     def _encode_other(self, value: Any, depth: int) -> Any:
         if isinstance(value, codec.Handle):
             return {"t": "ref", "v": value.index}
-        if isinstance(value, Remote):
+        if isinstance(value, RemoteValue):
             return {"t": "ref", "v": object.__getattribute__(value, "_handle").index}
         kind = type(value)
         if kind.__module__ == MODULE and hasattr(value, "__dict__"):
@@ -194,7 +195,7 @@ class Session:
 
     def _decode_other(self, data: dict[str, Any], depth: int) -> Any:
         if data.get("t") == "ref" and isinstance(data.get("v"), int):
-            return Remote(self, codec.Handle(data["v"]))
+            return RemoteValue(self, codec.Handle(data["v"]))
         kind, state = self.namespace.get(str(data.get("class"))), data.get("v")
         if (
             data.get("t") == "object"
@@ -209,32 +210,32 @@ class Session:
         raise codec.CodecError("unknown kind of value")
 
     def finish(self) -> dict[str, Any]:
-        """End the program, and return why it ended as the server saw it."""
+        """End the program, and return the server's report on why it ended."""
         control = self._server.control()
         try:
             self._channel.close()
-            # One byte tells the server that the verdict is in; it answers with its report.
+            # One byte tells the server that the verdict is reached; it answers with its report.
             control.send(b".")
             report = json.loads(control.recv(1 << 16))
         except (OSError, ValueError) as error:
             self._server.close()
-            raise ServerLostError(repr(error)) from None
+            raise SandboxLostError(repr(error)) from None
         if not report["clean"]:
             self._server.close()
         return dict(report)
 
 
-class Remote:
-    """A value that stays in the sandbox: it can be called, changed, and passed back, not read."""
+class RemoteValue:
+    """A proxy for a value in the sandbox: it can be called, changed and passed back, not read."""
 
-    def __init__(self, session: Session, handle: codec.Handle) -> None:
-        object.__setattr__(self, "_session", session)
+    def __init__(self, run: ProgramRun, handle: codec.Handle) -> None:
+        object.__setattr__(self, "_run", run)
         object.__setattr__(self, "_handle", handle)
 
     def _send(self, do: str, **fields: Any) -> Any:
-        session = object.__getattribute__(self, "_session")
+        run = object.__getattribute__(self, "_run")
         index = object.__getattribute__(self, "_handle").index
-        return session.ask({"do": do, "ref": index, **fields})
+        return run.ask({"do": do, "ref": index, **fields})
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -242,21 +243,21 @@ class Remote:
         return self._send("get", name=name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        session = object.__getattribute__(self, "_session")
-        self._send("set", name=name, v=session.encode(value))
+        run = object.__getattribute__(self, "_run")
+        self._send("set", name=name, v=run.encode(value))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the value where it lives."""
-        session = object.__getattribute__(self, "_session")
-        return self._send("call", args=session.encode(args), kwargs=session.encode(kwargs))
+        """Call the value in the sandbox."""
+        run = object.__getattribute__(self, "_run")
+        return self._send("call", args=run.encode(args), kwargs=run.encode(kwargs))
 
 
-def proxy(session: Session, name: str) -> Callable[..., Any]:
+def proxy(run: ProgramRun, name: str) -> Callable[..., Any]:
     """Return a function that calls the program's global ``name``."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        encoded = {"args": session.encode(args), "kwargs": session.encode(kwargs)}
-        return session.ask({"do": "call", "name": name, **encoded})
+        encoded = {"args": run.encode(args), "kwargs": run.encode(kwargs)}
+        return run.ask({"do": "call", "name": name, **encoded})
 
     call.__name__ = call.__qualname__ = name
     return call

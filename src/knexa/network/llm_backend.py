@@ -1,8 +1,8 @@
-"""An agent that is a language model: the phases of the federation in one process, for one agent.
+"""The agent backend for language models: runs the phases of a local run for one agent.
 
-Every step ends in a checkpoint of the agent's own folder, so an agent that is killed anywhere goes
-on from the last step it has told of. What was learned waits beside the agent's state until the
-matchmaker says that it counts.
+Every step ends with a checkpoint in the agent's own folder, so a killed agent resumes from the last
+step that it has reported. What was learned is kept beside the agent's state until the matchmaker
+says that it counts.
 """
 
 import logging
@@ -24,34 +24,35 @@ from knexa.errors import UserError
 from knexa.exchange.package import DEFAULT_LIMITS, PackageError
 from knexa.matchmaking.arrays import Array
 from knexa.network import messages
-from knexa.network.errands import GUARDRAIL_KINDS, Answer
-from knexa.network.packages import Assignment, read_package
+from knexa.network.agent_backend import Results
+from knexa.network.assignments import GUARDRAIL_KINDS, StudentReport
+from knexa.network.packages import NamedDirective, read_package
 from knexa.network.refusals import RefusedError
-from knexa.network.work import Results
-from knexa.tracking.rows import PartyPrivacy, PartyRow
+from knexa.tracking.rows import OrganisationPrivacy, OrganisationRow
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tree_file import load_tree, save_tree
 
 log = logging.getLogger(__name__)
 
-_AGENT, _LEARNED, _WORK = "agent.safetensors", "learned.safetensors", "work.safetensors"
-_MOST_TOKENS: Final = 1 << 30
+_AGENT, _LEARNED = "agent.safetensors", "learned.safetensors"
+_PROGRESS = "progress.safetensors"
+_MAX_TOKENS: Final = 1 << 30
 
 
-class LLMWork:
-    """One agent's side of the rounds; implements ``work.Work``.
+class LLMBackend:
+    """One agent's side of the rounds; implements ``AgentBackend``.
 
     Args:
-        runtime: The run's, with this agent's private problems and nobody else's.
-        index: The agent's place in the roster.
-        profile: What profiles are made of.
-        reward: What an exchange's reward is.
-        release: What the agent's profile passes through before anybody sees it, by round.
-        agreement: See ``coordinator.Terms``.
-        folder: The agent's own, acquired; it goes on from the checkpoint there.
+        runtime: The runtime of the run, with this agent's private problems only.
+        index: The agent's index in the roster.
+        profile: Builds profiles.
+        reward: Computes the reward of an exchange.
+        release: Applies the privacy mechanism to a profile before it is sent, given the round.
+        agreement: See ``CoordinatorConfig``.
+        folder: The agent's own folder, acquired; a checkpoint in it is resumed.
 
     Raises:
-        UserError: The folder is no agent's, or of another agent, backbone or federation.
+        UserError: The folder belongs to no agent, or to another agent, backbone or federation.
     """
 
     def __init__(
@@ -68,11 +69,11 @@ class LLMWork:
         self._runtime, self._index, self._folder = runtime, index, folder
         self._profile, self._reward, self._release = profile, reward, release
         self._indices = {agent.name: i for i, agent in enumerate(runtime.roster.agents)}
-        self._pending: tuple[str, Answer, AgentState | None] | None = None
+        self._pending: tuple[str, StudentReport, AgentState | None] | None = None
         self._taught: dict[str, dict[str, Any]] = {}
         self._packages: dict[str, bytes] = {}
         self._noted: list[str] = []
-        self._shown: list[float] = []
+        self._last_profile: list[float] = []
         self.prepared_round = 0
         member = runtime.roster.agents[index]
         self._owner = {
@@ -83,22 +84,20 @@ class LLMWork:
         checkpoint = folder.rewind()
         if checkpoint is None:
             self.state = phases.start(runtime, index)
-            self._shown = self._features(0)
+            self._last_profile = self._features(0)
             self._save()
         else:
             self._load(checkpoint[1])
 
-    # The steps of a round
-
     def first_profile(self) -> list[float]:
-        """Return the profile that was shown last."""
-        return self._shown
+        """Return the profile that was sent last."""
+        return self._last_profile
 
     def prepare(self, round_number: int, results: Results) -> tuple[list[float], Sequence[str]]:
-        """Note results, update, measure and return the profile; once a round.
+        """Record results, update, measure and return the profile; once a round.
 
-        A matchmaker that has gone back gets the newest profile: the privacy budget is for one a
-        round.
+        A matchmaker restarted from an earlier round gets the newest profile, since the privacy
+        budget covers one profile a round.
         """
         if self.prepared_round > round_number:
             log.warning(
@@ -110,9 +109,9 @@ class LLMWork:
             self._note(results)
             self._packages.clear()
             self.state, report = phases.update_locally(self._runtime, self.state, round_number)
-            self._shown, self.prepared_round = self._features(round_number), round_number
+            self._last_profile, self.prepared_round = self._features(round_number), round_number
             history = self.state.history
-            row = PartyRow(
+            row = OrganisationRow(
                 round=round_number,
                 agent=self._index,
                 train_loss=report.loss,
@@ -124,22 +123,22 @@ class LLMWork:
             )
             self._folder.append([row])
             self._save()
-        return self._shown, self._noted
+        return self._last_profile, self._noted
 
-    def _spent(self) -> PartyPrivacy | None:
-        """Return what the agent's training has cost so far; None without DP training."""
+    def _spent(self) -> OrganisationPrivacy | None:
+        """Return the privacy budget spent by training so far; None without DP training."""
         training = self._runtime.training
         if not isinstance(training, DPTraining):
             return None
         spent = agent_spent(self._runtime, self._index, self.state.optimizer_steps)
-        return PartyPrivacy(delta=training.delta, **asdict(spent))
+        return OrganisationPrivacy(delta=training.delta, **asdict(spent))
 
-    def teach(self, assignment: Assignment) -> bytes:
-        """Return the lesson of the state before this round's learning, the same at every asking."""
-        if assignment.id in self._packages:
-            return self._packages[assignment.id]
-        outgoing = phases.teach(self._runtime, self.state, assignment.round, self._index)
-        self._taught[assignment.id] = {"items_sent": outgoing.items_sent, "sier": outgoing.sier}
+    def teach(self, directive: NamedDirective) -> bytes:
+        """Return the package made before this round's learning; the same bytes at every call."""
+        if directive.id in self._packages:
+            return self._packages[directive.id]
+        outgoing = phases.teach(self._runtime, self.state, directive.round, self._index)
+        self._taught[directive.id] = {"items_sent": outgoing.items_sent, "sier": outgoing.sier}
         package = messages.Package(
             text=outgoing.text,
             tensors=outgoing.payload,
@@ -147,24 +146,24 @@ class LLMWork:
             guardrail=dict(outgoing.guardrail),
             tokens_generated=outgoing.tokens_generated,
         )
-        self._packages[assignment.id] = package.SerializeToString()
+        self._packages[directive.id] = package.SerializeToString()
         self._save()
-        return self._packages[assignment.id]
+        return self._packages[directive.id]
 
     @property
-    def pending(self) -> tuple[str, Answer] | None:
-        """The directive that was learned from and is not settled yet, and what that gave."""
+    def pending(self) -> tuple[str, StudentReport] | None:
+        """The directive that was learned from and is not settled yet, with its report."""
         return None if self._pending is None else self._pending[:2]
 
-    def learn(self, assignment: Assignment, package: bytes) -> Answer:
-        """Learn beside the agent's state, and keep both."""
-        round_number = assignment.round
+    def learn(self, directive: NamedDirective, package: bytes) -> StudentReport:
+        """Learn from the package; keep the new state beside the present one until ``settle``."""
+        round_number = directive.round
         learned_state: AgentState | None = None
         try:
-            outgoing = self._lesson(assignment, package)
+            outgoing = self._read(directive, package)
             received = phases.receive(self._runtime, outgoing, round_number)
         except (PackageError, RefusedError):
-            answer = Answer(outcome="refused", kilobytes=len(package) / 1024)
+            report = StudentReport(outcome="refused", kilobytes=len(package) / 1024)
         else:
             before = measure(self._runtime, self.state)
             learned_state, learned = phases.learn(
@@ -173,7 +172,7 @@ class LLMWork:
             reward = self._reward.reward(
                 before=before.value, after=learned.after.value, kilobytes=outgoing.kilobytes
             )
-            answer = Answer(
+            report = StudentReport(
                 outcome="learned",
                 reward=float(reward),
                 kilobytes=outgoing.kilobytes,
@@ -184,22 +183,22 @@ class LLMWork:
                     for kind in GUARDRAIL_KINDS
                 },
             )
-        self._pending = assignment.id, answer, learned_state
+        self._pending = directive.id, report, learned_state
         self._save()
-        return answer
+        return report
 
     def settle(self, directive_id: str, *, counts: bool) -> None:
-        """Become what was learned, or forget it."""
+        """Adopt what was learned, or discard it."""
         if self._pending is None or self._pending[0] != directive_id:
-            return  # there was nothing to learn
-        _, answer, learned_state = self._pending
+            return  # nothing was learned from this directive
+        _, report, learned_state = self._pending
         if counts and learned_state is not None:
-            self.state = learned_state.with_lesson_learned(answer.reward)
+            self.state = learned_state.with_lesson_learned(report.reward)
         self._pending = None
         self._save()
 
     def finish(self, results: Results) -> None:
-        """Note the last results."""
+        """Record the last results."""
         self._note(results)
         self._save()
         spent = self._spent()
@@ -207,7 +206,7 @@ class LLMWork:
             log.info("training has spent epsilon %.2f at delta %g", spent.epsilon, spent.delta)
 
     def _note(self, results: Results) -> None:
-        """Write into the history what lessons earned, each once."""
+        """Add the results of teaching to the history, each once."""
         for id_, result in results.items():
             if id_ in self._noted:
                 continue
@@ -221,21 +220,21 @@ class LLMWork:
                 reward=float(result["reward"]),
             )
 
-    def _lesson(self, assignment: Assignment, package: bytes) -> OutgoingPackage:
-        """Return a teacher's package, its counts held to what an honest one can have."""
+    def _read(self, directive: NamedDirective, package: bytes) -> OutgoingPackage:
+        """Read a teacher's package; counts are capped at what an honest one can have."""
         read = read_package(package)
         most = DEFAULT_LIMITS.max_items
         return OutgoingPackage(
-            teacher=self._indices[assignment.teacher],
+            teacher=self._indices[directive.teacher],
             text=read.text,
             payload=read.tensors,
             items_sent=min(read.items_sent, most),
             guardrail={k: min(read.guardrail.get(k, 0), most) for k in GUARDRAIL_KINDS},
-            tokens_generated=min(read.tokens_generated, _MOST_TOKENS),
+            tokens_generated=min(read.tokens_generated, _MAX_TOKENS),
         )
 
     def _features(self, round_number: int) -> list[float]:
-        """Return the agent's profile as others may see it."""
+        """Return the agent's profile after the privacy mechanism."""
         index, roster = self._index, self._runtime.roster
         own_F = self._profile.build(
             self.state,
@@ -246,8 +245,6 @@ class LLMWork:
         profiles_NF[index] = own_F
         return [float(feature) for feature in self._release(profiles_NF, round_number)[index]]
 
-    # Checkpoints
-
     def _save(self) -> None:
         self._folder.sync()
         self._folder.write_checkpoint(self.prepared_round, self._write)
@@ -256,16 +253,16 @@ class LLMWork:
         save_state(folder / _AGENT, self.state)
         pending: dict[str, Any] | None = None
         if self._pending is not None:
-            id_, answer, learned_state = self._pending
-            pending = {"id": id_, "answer": asdict(answer)}
+            id_, report, learned_state = self._pending
+            pending = {"id": id_, "report": asdict(report)}
             if learned_state is not None:
                 save_state(folder / _LEARNED, learned_state)
         save_tree(
-            folder / _WORK,
+            folder / _PROGRESS,
             {
                 "owner": self._owner,
                 "prepared_round": self.prepared_round,
-                "profile": self._shown,
+                "profile": self._last_profile,
                 "noted": self._noted,
                 "taught": self._taught,
                 "packages": {
@@ -276,18 +273,19 @@ class LLMWork:
         )
 
     def _load(self, folder: Path) -> None:
-        work = load_tree(folder / _WORK) if (folder / _WORK).is_file() else {}
-        self._check_owner(work.get("owner", {}))
+        file = folder / _PROGRESS
+        progress = load_tree(file) if file.is_file() else {}
+        self._check_owner(progress.get("owner", {}))
         self.state = load_state(folder / _AGENT)
-        self.prepared_round = int(work["prepared_round"])
-        self._shown, self._noted = list(work["profile"]), list(work["noted"])
-        self._taught = dict(work["taught"])
-        self._packages = {id_: data.tobytes() for id_, data in work["packages"].items()}
-        if work["pending"] is not None:
-            answer = Answer(**work["pending"]["answer"])
+        self.prepared_round = int(progress["prepared_round"])
+        self._last_profile, self._noted = list(progress["profile"]), list(progress["noted"])
+        self._taught = dict(progress["taught"])
+        self._packages = {id_: data.tobytes() for id_, data in progress["packages"].items()}
+        if progress["pending"] is not None:
+            report = StudentReport(**progress["pending"]["report"])
             learned = folder / _LEARNED
             state = load_state(learned) if learned.exists() else None
-            self._pending = work["pending"]["id"], answer, state
+            self._pending = progress["pending"]["id"], report, state
 
     def _check_owner(self, owner: dict[str, str]) -> None:
         for what, own in self._owner.items():

@@ -1,4 +1,4 @@
-"""Whoever is not who it should be, and whatever is not as it was sent: refused, and counted."""
+"""Unknown callers and manipulated packages are refused and counted."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from rounds import Town, profile
+from rounds import Harness, profile
 from small_network import QUICK
 from trial import copy_of_certificates, days_ago, identity
 
@@ -19,34 +19,38 @@ from knexa.network.identity import Identity
 from knexa.network.matchmaker import MatchmakerService, check_welcome
 from knexa.network.packages import (
     MAX_PACKAGE_BYTES,
-    Assignment,
-    Courier,
-    Door,
-    Inbox,
+    NamedDirective,
+    PackageInbox,
+    PackageSender,
+    PackageServer,
     introduction,
 )
 from knexa.network.refusals import Refusals, RefusedError
-from knexa.network.sealing import CHUNK_BYTES, Context, SealingKey, seal
+from knexa.network.sealing import CHUNK_BYTES, SealingContext, SealingKey, seal
 from knexa.network.timing import MonotonicClock
 from knexa.network.transport import (
-    Client,
     NotYetError,
     RemoteRefusalError,
-    Server,
-    is_passing,
+    RpcClient,
+    RpcServer,
+    is_transient,
 )
 
 CALL_S = 10.0
-SESSION = b"1"
+INCARNATION = b"1"
 
 
 class Served:
     """A matchmaker on loopback, its certificates in a folder that the test may change."""
 
     def __init__(self, folder: Path) -> None:
-        self.me, self.town, self.clock = identity(MATCHMAKER, folder), Town(), MonotonicClock()
-        self.service = MatchmakerService(self.town.coordinator, self.me, self.clock)
-        self.server = Server(
+        self.me, self.harness, self.clock = (
+            identity(MATCHMAKER, folder),
+            Harness(),
+            MonotonicClock(),
+        )
+        self.service = MatchmakerService(self.harness.coordinator, self.me, self.clock)
+        self.server = RpcServer(
             self.me,
             "127.0.0.1:0",
             "Matchmaker",
@@ -57,7 +61,7 @@ class Served:
         self.server.start()
 
     def call(self, who: Identity, method: str, request: Any, name: str = MATCHMAKER) -> Any:
-        with Client(who, f"127.0.0.1:{self.server.port}", name, "Matchmaker") as client:
+        with RpcClient(who, f"127.0.0.1:{self.server.port}", name, "Matchmaker") as client:
             return client.call(method, request, CALL_S)
 
 
@@ -73,7 +77,7 @@ def registration(name: str, **changes: Any) -> Any:
         "protocol_version": messages.PROTOCOL_VERSION,
         "name": name,
         "address": "127.0.0.1:1",
-        "session": SESSION,
+        "incarnation": INCARNATION,
         "agreement": "alike",
         "nonce": b"nonce",
         "profile": profile(name, 0),
@@ -136,7 +140,7 @@ def test_strangers_do_not_get_past_the_handshake(
         with pytest.raises(grpc.RpcError) as caught:
             call(registration("a0"), timeout=CALL_S)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert served.town.coordinator.members == {}
+    assert served.harness.coordinator.members == {}
     assert set(served.server.counts()) == {"handshake"}
 
 
@@ -145,7 +149,7 @@ def test_a_revoked_member_is_refused_from_its_next_call_on(served: Served) -> No
     served.call(a1, "Register", registration("a1"))
     authority.revoke(served.me.folder, ["a1"])
     with pytest.raises(RemoteRefusalError, match="revoked"):
-        served.call(a1, "Beat", messages.Heartbeat(session=SESSION))
+        served.call(a1, "Beat", messages.Heartbeat(incarnation=INCARNATION))
     assert served.server.counts() == {"revoked": 1}
 
 
@@ -164,8 +168,8 @@ def test_who_calls_while_the_list_is_being_copied_is_asked_to_come_again(
     with pytest.raises(grpc.RpcError, match="no list") as caught:
         served.call(identity("a0"), "Register", registration("a0"))
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert is_passing(caught.value)
-    assert served.town.coordinator.members == {}
+    assert is_transient(caught.value)
+    assert served.harness.coordinator.members == {}
     file.write_bytes(good)
     served.call(identity("a0"), "Register", registration("a0"))
     assert served.server.counts() == {"no list": 1}
@@ -177,7 +181,7 @@ def test_nobody_registers_or_answers_as_another(served: Served) -> None:
     with pytest.raises(RemoteRefusalError, match="roster"):
         served.call(identity(MATCHMAKER), "Register", registration(MATCHMAKER))
     assert served.server.counts() == {"identity": 2}
-    assert served.town.coordinator.members == {}
+    assert served.harness.coordinator.members == {}
 
 
 @pytest.mark.parametrize(
@@ -201,7 +205,7 @@ def test_registrations_that_do_not_fit_are_refused(
 def test_messages_that_are_too_long_are_refused(served: Served) -> None:
     a0 = identity("a0")
     served.call(a0, "Register", registration("a0"))
-    status = messages.Status(session=SESSION, received=["x" * 1000] * 1000)
+    status = messages.Status(incarnation=INCARNATION, received=["x" * 1000] * 1000)
     with pytest.raises(grpc.RpcError) as caught:
         served.call(a0, "Await", status)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -222,19 +226,19 @@ def test_a_call_without_a_deadline_is_refused(served: Served) -> None:
 def test_one_member_cannot_keep_everybody_else_waiting(served: Served) -> None:
     for name in ("a0", "a1"):
         served.call(identity(name), "Register", registration(name))
-    status = messages.Status(session=SESSION, wait_s=20.0, prepared_round=1)
-    served.town.coordinator.members["a0"].prepared_round = 1
+    status = messages.Status(incarnation=INCARNATION, wait_s=20.0, prepared_round=1)
+    served.harness.coordinator.members["a0"].prepared_round = 1
     address = f"127.0.0.1:{served.server.port}"
-    with Client(identity("a0"), address, MATCHMAKER, "Matchmaker") as greedy:
+    with RpcClient(identity("a0"), address, MATCHMAKER, "Matchmaker") as greedy:
         asked = [
             threading.Thread(target=_ask, args=(greedy, status), daemon=True) for _ in range(12)
         ]
         for thread in asked:
             thread.start()
-        beat = messages.Heartbeat(session=SESSION)
+        beat = messages.Heartbeat(incarnation=INCARNATION)
         QUICK.retry(
             lambda: served.call(identity("a1"), "Beat", beat),
-            passing=is_passing,
+            is_transient=is_transient,
             clock=served.clock,
             rng=np.random.default_rng(0),
         )
@@ -243,7 +247,7 @@ def test_one_member_cannot_keep_everybody_else_waiting(served: Served) -> None:
     assert not any(thread.is_alive() for thread in asked)
 
 
-def _ask(client: Client, status: Any) -> None:
+def _ask(client: RpcClient, status: Any) -> None:
     with suppress(grpc.RpcError, ValueError):
         client.call("Await", status, CALL_S)
 
@@ -272,9 +276,9 @@ def test_calls_that_say_nothing_are_asked_who_they_are(served: Served) -> None:
 def test_a_matchmaker_that_stops_decides_nothing_more(served: Served) -> None:
     for name in ("a0", "a1"):
         served.call(identity(name), "Register", registration(name))
-    coordinator = served.town.coordinator
+    coordinator = served.harness.coordinator
     coordinator.members["a0"].prepared_round = 1
-    asked = messages.Status(session=SESSION, wait_s=20.0, prepared_round=1)
+    asked = messages.Status(incarnation=INCARNATION, wait_s=20.0, prepared_round=1)
     told: list[Exception] = []
 
     def ask() -> None:
@@ -287,22 +291,22 @@ def test_a_matchmaker_that_stops_decides_nothing_more(served: Served) -> None:
     served.service.stop()
     waiting.join(timeout=CALL_S)
     assert len(told) == 1
-    coordinator.submit_profile("a1", SESSION.hex(), 1, profile("a1", 1), [])
+    coordinator.submit_profile("a1", INCARNATION.hex(), 1, profile("a1", 1), [])
     with pytest.raises(NotYetError):
         served.service.tick()
     with pytest.raises(grpc.RpcError) as caught:
-        served.call(identity("a0"), "Beat", messages.Heartbeat(session=SESSION))
-    assert is_passing(caught.value)
+        served.call(identity("a0"), "Beat", messages.Heartbeat(incarnation=INCARNATION))
+    assert is_transient(caught.value)
 
 
 def test_an_agent_does_not_talk_to_who_is_not_the_matchmaker() -> None:
-    impostor = Server(
+    impostor = RpcServer(
         identity("a1"), "127.0.0.1:0", "Matchmaker", {}, num_threads=1, refusals=Refusals()
     )
     impostor.start()
     address = f"127.0.0.1:{impostor.port}"
     with (
-        Client(identity("a0"), address, MATCHMAKER, "Matchmaker") as client,
+        RpcClient(identity("a0"), address, MATCHMAKER, "Matchmaker") as client,
         pytest.raises(grpc.RpcError) as caught,
     ):
         client.call("Beat", messages.Heartbeat(), CALL_S)
@@ -321,8 +325,8 @@ def test_a_revoked_matchmaker_is_found_out(served: Served, tmp_path: Path) -> No
 
 # Packages
 
-ASSIGNMENT = Assignment(id="r1-0", teacher="a0", student="a1", address="", round=1)
-CONTEXT = Context(sender="a0", receiver="a1", round=1, directive="r1-0", counter=0)
+DIRECTIVE = NamedDirective(id="r1-0", teacher="a0", student="a1", address="", round=1)
+CONTEXT = SealingContext(sender="a0", receiver="a1", round=1, directive="r1-0", counter=0)
 DATA = b"lesson" * 30_000
 
 
@@ -330,10 +334,10 @@ class Receiving:
     """The agent a1 on loopback, waiting for a package of a0."""
 
     def __init__(self) -> None:
-        me, self.key, self.inbox = identity("a1"), SealingKey(), Inbox()
-        self.inbox.expect(ASSIGNMENT)
-        handlers = Door(me, self.key, self.inbox).handlers()
-        self.server = Server(
+        me, self.key, self.inbox = identity("a1"), SealingKey(), PackageInbox()
+        self.inbox.expect(DIRECTIVE)
+        handlers = PackageServer(me, self.key, self.inbox).handlers()
+        self.server = RpcServer(
             me, "127.0.0.1:0", "Peer", handlers, num_threads=4, refusals=Refusals()
         )
         self.server.start()
@@ -341,7 +345,7 @@ class Receiving:
 
     def chunks(
         self,
-        context: Context = CONTEXT,
+        context: SealingContext = CONTEXT,
         data: bytes = DATA,
         *,
         vouched_by: str = "a0",
@@ -365,7 +369,7 @@ class Receiving:
 
     def send(self, chunks: list[Any], who: str = "a0") -> None:
         address = f"127.0.0.1:{self.server.port}"
-        with Client(identity(who), address, "a1", "Peer") as client:
+        with RpcClient(identity(who), address, "a1", "Peer") as client:
             client.call("Deliver", iter(chunks), CALL_S)
 
     def refusal(self, chunks: list[Any], who: str = "a0") -> str:
@@ -392,7 +396,7 @@ def test_a_package_arrives_and_its_replay_does_not(a1: Receiving) -> None:
     a1.send(chunks)
     assert a1.inbox.take("r1-0", 0.0) == DATA
     assert a1.refusal(chunks) == "replayed"
-    again = Context(sender="a0", receiver="a1", round=1, directive="r1-0", counter=1)
+    again = SealingContext(sender="a0", receiver="a1", round=1, directive="r1-0", counter=1)
     assert a1.refusal(a1.chunks(again)) == "unexpected"  # one package a directive
 
 
@@ -411,7 +415,7 @@ def test_whatever_happens_to_a_package_on_its_way_is_noticed(a1: Receiving) -> N
 
 
 def test_a_package_for_somebody_else_is_refused(a1: Receiving) -> None:
-    other = Context(sender="a0", receiver="a2", round=1, directive="r1-0", counter=0)
+    other = SealingContext(sender="a0", receiver="a2", round=1, directive="r1-0", counter=0)
     assert a1.refusal(a1.chunks(other)) == "wrong receiver"
     assert a1.refusal(a1.chunks(other, receiver_name="a1")) == "tampered"
 
@@ -443,25 +447,25 @@ def test_keys_that_are_none_are_malformed(a1: Receiving) -> None:
 def test_a_teacher_does_not_seal_for_who_is_not_its_student() -> None:
     """The host that the directive names shows a key that another member vouches for."""
 
-    class Lying(Door):
+    class Lying(PackageServer):
         def introduce(self, name: str, hello: Any) -> Any:
             return introduction(identity("a2"), SealingKey())
 
-    handlers = Lying(identity("a1"), SealingKey(), Inbox()).handlers()
-    server = Server(
+    handlers = Lying(identity("a1"), SealingKey(), PackageInbox()).handlers()
+    server = RpcServer(
         identity("a1"), "127.0.0.1:0", "Peer", handlers, num_threads=2, refusals=Refusals()
     )
     server.start()
-    courier = Courier(
+    sender = PackageSender(
         identity("a0"),
         SealingKey(),
         backoff=QUICK,
         clock=MonotonicClock(),
         rng=np.random.default_rng(0),
     )
-    aim = Assignment(
+    aim = NamedDirective(
         id="r1-0", teacher="a0", student="a1", address=f"127.0.0.1:{server.port}", round=1
     )
     with pytest.raises(RefusedError, match="a2 speaks for a1"):
-        courier.deliver(aim, DATA)
+        sender.deliver(aim, DATA)
     server.stop()

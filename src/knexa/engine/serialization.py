@@ -1,4 +1,4 @@
-"""How tasks and results travel between processes: as bytes, and errors as what they were."""
+"""Runs phases with their time taken, and serializes tasks, results and errors for workers."""
 
 import io
 import logging
@@ -9,47 +9,47 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from knexa.engine import pausing
+from knexa.engine import two_step
 from knexa.errors import MachineError
 
 log = logging.getLogger(__name__)
 
 
 def timed(phase: Callable[..., Any], context: Any, task: tuple[Any, ...]) -> tuple[Any, float]:
-    """Return what a phase gives, and in how many seconds; raises as ``timed_to_pause``."""
-    return timed_rest(timed_to_pause(phase, context, task))
+    """Return a phase's result and its seconds; raises as ``timed_first_step``."""
+    return timed_second_step(timed_first_step(phase, context, task))
 
 
-def timed_to_pause(
+def timed_first_step(
     phase: Callable[..., Any], context: Any, task: tuple[Any, ...]
 ) -> tuple[Any, float]:
-    """Run a phase up to where it pauses, or to its end; ``timed_rest`` goes on from there.
+    """Run the first step of a phase; ``timed_second_step`` takes what is returned.
 
-    Where the accelerator's memory runs out, and a context that can ``make_room`` did, the phase is
-    run again: it is a pure function.
+    Where the accelerator's memory runs out and the context's ``make_room`` frees some, the phase,
+    a pure function, is run again.
 
     Raises:
-        MachineError: One line that says what to lower, where the accelerator's memory ran out.
+        MachineError: The accelerator's memory ran out; the line says what to lower.
     """
     begin = time.perf_counter()
     while True:
         try:
-            return pausing.to_pause(phase, context, *task), time.perf_counter() - begin
+            return two_step.first_step(phase, context, *task), time.perf_counter() - begin
         except Exception as error:
             if not _is_accelerator_full(error):
                 raise
             cause = type(error)(str(error))
-        # Here, where the error has let go of what the phase had on the accelerator.
+        # Outside of the except block, where the traceback no longer holds the phase's tensors.
         if not getattr(context, "make_room", lambda: False)():
-            raise MachineError(_lower(phase)) from cause
+            raise MachineError(_out_of_memory_text(phase)) from cause
         log.info("the GPU's memory ran out during %s: other backbones make room", phase.__name__)
 
 
-def timed_rest(begun: tuple[Any, float]) -> tuple[Any, float]:
-    """Return what a phase gives that was run to its pause, and in how many seconds of its own."""
-    found, seconds = begun
+def timed_second_step(begun: tuple[Any, float]) -> tuple[Any, float]:
+    """Return the result of a phase, and the seconds that its two steps took."""
+    first, seconds = begun
     begin = time.perf_counter()
-    return pausing.resumed(found), seconds + time.perf_counter() - begin
+    return two_step.second_step(first), seconds + time.perf_counter() - begin
 
 
 def _is_accelerator_full(error: Exception) -> bool:
@@ -57,7 +57,7 @@ def _is_accelerator_full(error: Exception) -> bool:
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
-def _lower(phase: Callable[..., Any]) -> str:
+def _out_of_memory_text(phase: Callable[..., Any]) -> str:
     return (
         f"the GPU's memory ran out during {phase.__name__}: lower training.batch_size (and raise "
         "training.accumulate by as much), evaluation.batch_size or training.max_length, or give "
@@ -66,39 +66,39 @@ def _lower(phase: Callable[..., Any]) -> str:
     )
 
 
-def answer(
+def run_task(
     phase: Callable[..., Any],
     context: Any,
     task: tuple[Any, ...],
-    pack_result: Callable[[Any], bytes] | None = None,
+    dump_result: Callable[[Any], bytes] | None = None,
 ) -> bytes:
-    """Run a task; return its result and seconds, or its error, for ``result_of``."""
+    """Run a task; return its result and seconds, or its error, as bytes for ``result_of``."""
     try:
-        return (pack_result or pack)((timed(phase, context, task), None))
+        return (dump_result or dump)((timed(phase, context, task), None))
     except Exception as error:
         error.add_note(f"in a worker process:\n{traceback.format_exc()}")
         try:
-            packed = pack((None, error))
-            pickle.loads(packed)
+            dumped = dump((None, error))
+            pickle.loads(dumped)
         except Exception:  # an exception whose constructor wants more than its message
-            packed = pack((None, RuntimeError(traceback.format_exc())))
-        return packed
+            dumped = dump((None, RuntimeError(traceback.format_exc())))
+        return dumped
 
 
-def result_of(answered: bytes, unpack: Callable[[bytes], Any] = pickle.loads) -> tuple[Any, float]:
-    """Return what a task gave and in how many seconds, or raise what it raised."""
-    result, error = unpack(answered)
+def result_of(answer: bytes, load: Callable[[bytes], Any] = pickle.loads) -> tuple[Any, float]:
+    """Return a task's result and seconds, or raise what it raised."""
+    result, error = load(answer)
     if error is not None:
         raise error
     return result  # type: ignore[no-any-return]
 
 
-def pack(value: Any) -> bytes:
-    """Return tasks or results as bytes, tensors by value.
+def dump(value: Any) -> bytes:
+    """Pickle a task or result, tensors by value.
 
-    Left to itself, torch shares every tensor through a file descriptor that its receiver fetches
-    from its sender: that runs out of descriptors and of /dev/shm, and where either process is
-    killed the other one prints a traceback.
+    By default torch shares every tensor through a file descriptor that the receiver fetches from
+    the sender: that exhausts descriptors and /dev/shm, and where either process is killed the other
+    one prints a traceback.
     """
     buffer = io.BytesIO()
     Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
@@ -106,10 +106,10 @@ def pack(value: Any) -> bytes:
 
 
 class Pickler(pickle.Pickler):
-    """Pickles tensors through their bytes: the library's own way takes a file for each of them."""
+    """Pickles tensors by value instead of through shared memory."""
 
     def reducer_override(self, value: Any) -> Any:
-        """Return how a tensor is rebuilt."""
+        """Reduce a plain tensor to its bytes, dtype and shape."""
         torch = sys.modules.get("torch")
         if torch is None or type(value) is not torch.Tensor or value.requires_grad:
             return NotImplemented
@@ -120,5 +120,5 @@ class Pickler(pickle.Pickler):
 def _tensor(array: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
     import torch
 
-    # Cloned, for torch's own alignment: what is computed from it must not depend on where it lies.
+    # Cloned for torch's own alignment, since results must not depend on the address.
     return torch.from_numpy(array).clone().view(dtype).reshape(shape)

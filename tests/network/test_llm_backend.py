@@ -14,12 +14,12 @@ from knexa.agents.training import DPTraining
 from knexa.errors import UserError
 from knexa.matchmaking.base import Directive
 from knexa.matchmaking.rewards import LocalLoss
-from knexa.network.llm_work import LLMWork
-from knexa.network.packages import Assignment
+from knexa.network.llm_backend import LLMBackend
+from knexa.network.packages import NamedDirective
 from knexa.protocols.akd import AKD
 from knexa.tracking.run_directory import RunDirectory
 
-LESSON = Assignment(id="r1-0", teacher="a0", student="a1", address="", round=1)
+LESSON = NamedDirective(id="r1-0", teacher="a0", student="a1", address="", round=1)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Any:
     return small_worlds.world(AKD(num_steps=1))
 
 
-class Party:
+class Member:
     """An agent that is killed after every step, and starts again from its folder."""
 
     def __init__(self, world: Any, index: int, folder: Path, agreement: str = "alike") -> None:
@@ -39,7 +39,7 @@ class Party:
         self._folder = RunDirectory(folder).acquire()
 
     def __getattr__(self, step: str) -> Any:
-        work = LLMWork(
+        work = LLMBackend(
             self._world.runtime,
             self._index,
             profile=Paper32(),
@@ -57,7 +57,7 @@ def as_bytes(state: AgentState, folder: Path) -> bytes:
 
 
 def test_teacher_and_student_end_as_in_one_process(world: Any, tmp_path: Path) -> None:
-    teacher, student = (Party(world, index, tmp_path / str(index)) for index in (0, 1))
+    teacher, student = (Member(world, index, tmp_path / str(index)) for index in (0, 1))
     assert teacher.first_profile() == world.profiles()[0].tolist()
     world.begin_round(1)
     directive = Directive(id="r1-0", teachers=(0,), students=(1,), protocol="akd")
@@ -81,15 +81,15 @@ def test_teacher_and_student_end_as_in_one_process(world: Any, tmp_path: Path) -
     assert (answer.reward, answer.kilobytes) == (exchange.reward, exchange.kilobytes)
     assert (answer.items_sent, answer.items_kept) == (exchange.items_sent, exchange.items_kept)
     assert answer.guardrail == exchange.guardrail
-    for index, party in enumerate((teacher, student)):
+    for index, member in enumerate((teacher, student)):
         alone = as_bytes(world.states[index], tmp_path)
-        assert as_bytes(party.state, tmp_path) == alone, index
+        assert as_bytes(member.state, tmp_path) == alone, index
 
 
 def test_what_does_not_count_is_forgotten_and_what_is_no_package_is_refused(
     world: Any, tmp_path: Path
 ) -> None:
-    teacher, student = (Party(world, index, tmp_path / str(index)) for index in (0, 1))
+    teacher, student = (Member(world, index, tmp_path / str(index)) for index in (0, 1))
     package = teacher.teach(LESSON)
     before = as_bytes(student.state, tmp_path)
     for sent, outcome in ((package, "learned"), (b"\xff", "refused"), (package[:-9], "refused")):
@@ -103,7 +103,7 @@ def test_a_hostile_teachers_counts_are_held_to_what_is_plausible(
 ) -> None:
     from knexa.network import messages
 
-    teacher, student = (Party(world, index, tmp_path / str(index)) for index in (0, 1))
+    teacher, student = (Member(world, index, tmp_path / str(index)) for index in (0, 1))
     package = messages.Package.FromString(teacher.teach(LESSON))
     package.items_sent = 2**32 - 1
     package.guardrail["blocked"] = 2**32 - 1
@@ -115,10 +115,10 @@ def test_a_hostile_teachers_counts_are_held_to_what_is_plausible(
 
 
 def test_a_repeated_lesson_is_of_the_state_before_learning(world: Any, tmp_path: Path) -> None:
-    first, second = (Party(world, index, tmp_path / str(index)) for index in (0, 1))
-    back = Assignment(id="r1-1", teacher="a1", student="a0", address="", round=1)
-    for party in (first, second):
-        party.prepare(1, {})
+    first, second = (Member(world, index, tmp_path / str(index)) for index in (0, 1))
+    back = NamedDirective(id="r1-1", teacher="a1", student="a0", address="", round=1)
+    for member in (first, second):
+        member.prepare(1, {})
     package = first.teach(LESSON)
     before = as_bytes(first.state, tmp_path)
     first.learn(back, second.teach(back))
@@ -143,23 +143,23 @@ def test_what_hides_private_data_is_known_to_the_agent_alone(
     private_world: Any, tmp_path: Path, is_secret: bool
 ) -> None:
     private_world.runtime.secret_noise = is_secret
-    parties = [Party(private_world, 0, tmp_path / name) for name in "ab"]
-    for party in parties:
-        party.prepare(1, {})
-    one, two = (as_bytes(party.state, tmp_path) for party in parties)
+    members = [Member(private_world, 0, tmp_path / name) for name in "ab"]
+    for member in members:
+        member.prepare(1, {})
+    one, two = (as_bytes(member.state, tmp_path) for member in members)
     assert (one != two) == is_secret
     rows = (tmp_path / "a" / "rounds.jsonl").read_text().splitlines()
     privacy = json.loads(rows[0])["privacy"]
     assert 0 < privacy["epsilon"] < 8
-    assert privacy["steps"] == parties[0].state.optimizer_steps
+    assert privacy["steps"] == members[0].state.optimizer_steps
 
 
 def test_lessons_beyond_the_budget_are_refused(private_world: Any, tmp_path: Path) -> None:
-    teacher, student = (Party(private_world, index, tmp_path / str(index)) for index in (0, 1))
-    session = private_world.runtime
-    assert session.protocol.num_steps == 1
+    teacher, student = (Member(private_world, index, tmp_path / str(index)) for index in (0, 1))
+    runtime = private_world.runtime
+    assert runtime.protocol.num_steps == 1
     package = teacher.teach(LESSON)
-    most = session.num_rounds * (session.local_batches(1) + 1)
+    most = runtime.num_rounds * (runtime.local_batches(1) + 1)
     for number in range(most):
         lesson = replace(LESSON, id=f"r1-{number}")
         student.learn(lesson, package)
@@ -171,27 +171,27 @@ def test_lessons_beyond_the_budget_are_refused(private_world: Any, tmp_path: Pat
 
 
 def test_a_round_that_is_over_brings_no_other_profile(world: Any, tmp_path: Path) -> None:
-    party = Party(world, 0, tmp_path / "0")
+    member = Member(world, 0, tmp_path / "0")
     for number in (1, 2):
-        shown, _ = party.prepare(number, {})
-    before = as_bytes(party.state, tmp_path)
-    assert party.prepare(1, {})[0] == shown
-    assert party.prepared_round == 2
-    assert as_bytes(party.state, tmp_path) == before
+        shown, _ = member.prepare(number, {})
+    before = as_bytes(member.state, tmp_path)
+    assert member.prepare(1, {})[0] == shown
+    assert member.prepared_round == 2
+    assert as_bytes(member.state, tmp_path) == before
 
 
 @pytest.mark.parametrize("what", ["agent", "backbone", "configuration"])
 def test_a_folder_of_another_is_refused(world: Any, tmp_path: Path, what: str) -> None:
-    party = Party(world, 0, tmp_path / "0")
-    assert party.prepared_round == 0
+    member = Member(world, 0, tmp_path / "0")
+    assert member.prepared_round == 0
     if what == "agent":
-        party._index = 1
+        member._index = 1
     elif what == "configuration":
-        party._agreement = "another"
+        member._agreement = "another"
     else:
         _move_to_another_backbone(world)
-    with pytest.raises(UserError, match=f"{party._folder.path} belongs to another {what}: "):
-        _ = party.state
+    with pytest.raises(UserError, match=f"{member._folder.path} belongs to another {what}: "):
+        _ = member.state
 
 
 def _move_to_another_backbone(world: Any) -> None:
@@ -203,7 +203,7 @@ def _move_to_another_backbone(world: Any) -> None:
 
 
 def test_a_folder_that_is_no_agents_is_refused(world: Any, tmp_path: Path) -> None:
-    party = Party(world, 0, tmp_path / "cpm")
-    party._folder.write_checkpoint(1, lambda to: (to / "coordinator.safetensors").touch())
+    member = Member(world, 0, tmp_path / "cpm")
+    member._folder.write_checkpoint(1, lambda to: (to / "coordinator.safetensors").touch())
     with pytest.raises(UserError, match="belongs to another agent: "):
-        _ = party.state
+        _ = member.state

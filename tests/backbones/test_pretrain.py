@@ -8,8 +8,8 @@ import pytest
 
 from knexa.backbones.corpus import FILLER, samples
 from knexa.backbones.embedded import TINY_NAMES, embedded_path
-from knexa.backbones.recipe import (
-    RECIPES,
+from knexa.backbones.pretrain import (
+    PRETRAINING_CONFIGS,
     build_model,
     corpus_digest,
     pretrain,
@@ -70,20 +70,20 @@ def test_corpus_varies():
 
 
 @pytest.mark.parametrize("name", TINY_NAMES)
-def test_card_is_of_the_current_recipe(name):
-    recipe, card = RECIPES[name], card_of(name)
-    assert card["recipe_digest"] == recipe.digest()
-    assert card["corpus_digest"] == corpus_digest(recipe.seed)
-    assert card["curve"][-1][0] == recipe.steps - 1
+def test_card_is_of_the_current_config(name):
+    config, card = PRETRAINING_CONFIGS[name], card_of(name)
+    assert card["config_digest"] == config.digest()
+    assert card["corpus_digest"] == corpus_digest(config.seed)
+    assert card["curve"][-1][0] == config.steps - 1
     assert card["curve"][-1][1] < 0.5 * card["curve"][0][1]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TINY_NAMES)
-def test_first_steps_of_the_recipe_repeat_the_recorded_curve(name):
-    recipe = RECIPES[name]
-    tokenizer = train_tokenizer(recipe)
-    losses = list(pretrain(recipe, build_model(recipe), tokenizer, steps=20))
+def test_first_steps_repeat_the_recorded_curve(name):
+    config = PRETRAINING_CONFIGS[name]
+    tokenizer = train_tokenizer(config)
+    losses = list(pretrain(config, build_model(config), tokenizer, steps=20))
     recorded = [(step, pytest.approx(loss, abs=0.02)) for step, loss in card_of(name)["curve"]]
     assert losses == recorded[:20]
 
@@ -97,14 +97,14 @@ def test_files_are_complete_and_small(name):
 
 
 @pytest.mark.parametrize("name", TINY_NAMES)
-def test_shipped_tokenizer_is_the_recipes_own(name):
+def test_shipped_tokenizer_is_the_the_trained_one(name):
     from transformers import PreTrainedTokenizerFast
 
-    recipe = RECIPES[name]
+    config = PRETRAINING_CONFIGS[name]
     tokenizer = PreTrainedTokenizerFast.from_pretrained(embedded_path(name))
-    own = train_tokenizer(recipe)
+    own = train_tokenizer(config)
     assert tokenizer.backend_tokenizer.to_str() == own.backend_tokenizer.to_str()
-    assert len(tokenizer) == recipe.vocab_size
+    assert len(tokenizer) == config.vocab_size
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     for p in PROBLEMS[::20]:
         text = p.prompt + p.canonical_solution
@@ -117,7 +117,7 @@ def test_shipped_tokenizer_is_the_recipes_own(name):
 
 
 def test_the_four_tokenizers_differ():
-    assert len({RECIPES[name].vocab_size for name in TINY_NAMES}) == len(TINY_NAMES)
+    assert len({PRETRAINING_CONFIGS[name].vocab_size for name in TINY_NAMES}) == len(TINY_NAMES)
 
 
 def complete(name: str, prompts: list[str]) -> list[str]:

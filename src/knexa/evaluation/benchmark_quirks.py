@@ -1,4 +1,4 @@
-"""What is peculiar in the public benchmarks, by name and with the reason."""
+"""Exceptions that single problems of the public benchmarks need, with the reasons."""
 
 KNOWN_BAD: dict[str, str] = {}
 """Problems whose canonical solution fails its own tests: none of HumanEval's 164 or MBPP's 974."""

@@ -1,9 +1,9 @@
-"""Results that stay where they were computed: the main process holds a handle and reads nothing.
+"""References to large results that stay in an object store.
 
-A class names its fields that may be large (``HasLarge``). Where phases run in other processes of an
-object store, a worker leaves these fields there and answers with the rest; in their place the main
-process finds a ``Parcel``, which knows how many bytes or items it stands for. It may be passed on
-in any task, and the worker that runs the task finds the value itself, fetched from the store.
+A class names its fields that may be large (``HasLarge``). Where workers share an object store, a
+worker leaves these fields in it and returns the rest; the main process gets an ``ObjectRef`` in
+their place, which knows the value's length. A reference may be passed to any task, and the worker
+that runs the task gets the value itself.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar
 
-from knexa.engine import packing
+from knexa.engine import serialization
 
 
 class HasLarge:
@@ -24,67 +24,67 @@ class HasLarge:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parcel:
+class ObjectRef:
     """A value in the object store.
 
     Attributes:
-        reference: The store's own, of all that one task left there.
-        place: Which of these it is.
-        size: What ``len`` of the value is.
-        digest: SHA-256 of a value of bytes; empty for others.
-        fetch: Reads a reference's values, packed.
+        reference: The store's own reference, to all values that one task left.
+        place: The index among these values.
+        size: ``len`` of the value.
+        digest: SHA-256 of the value if it is bytes, else empty.
+        read: Returns the pickled values of a reference.
     """
 
     reference: Any
     place: int
     size: int
     digest: bytes
-    fetch: Callable[[Any], Sequence[bytes]]
+    read: Callable[[Any], Sequence[bytes]]
 
     def __len__(self) -> int:
         return self.size
 
-    def open(self) -> Any:
+    def fetch(self) -> Any:
         """Fetch the value into this process."""
-        return pickle.loads(self.fetch(self.reference)[self.place])
+        return pickle.loads(self.read(self.reference)[self.place])
 
 
-def opened(value: Any) -> Any:
-    """Return a value with all of its parcels fetched: what only a server or a checkpoint needs."""
-    if isinstance(value, Parcel):
-        return value.open()
+def fetched(value: Any) -> Any:
+    """Return the value with the objects in place of its references."""
+    if isinstance(value, ObjectRef):
+        return value.fetch()
     if not (isinstance(value, HasLarge) and is_dataclass(value)):
         return value
-    parcels = {name: getattr(value, name) for name in value.large}
+    refs = {name: getattr(value, name) for name in value.large}
     return replace(
-        value, **{name: p.open() for name, p in parcels.items() if isinstance(p, Parcel)}
+        value, **{name: p.fetch() for name, p in refs.items() if isinstance(p, ObjectRef)}
     )
 
 
-def stand_in(value: "bytes | Parcel") -> bytes:
-    """Return what an envelope is sealed over: the bytes, or the digest of those in a parcel."""
-    return value.digest if isinstance(value, Parcel) else value
+def bytes_or_digest(value: "bytes | ObjectRef") -> bytes:
+    """Return the bytes, or the digest of a reference: what an envelope is sealed over."""
+    return value.digest if isinstance(value, ObjectRef) else value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Left:
+class _Kept:
     """A value that its worker leaves in the store."""
 
     value: Any
 
 
-class _ResultPickler(packing.Pickler):
-    """Packs a result without its large fields, which it gathers, packed, in ``bodies``."""
+class _ResultPickler(serialization.Pickler):
+    """Pickles a result without its large fields, which it collects, pickled, in ``bodies``."""
 
     def __init__(self, file: Any) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self.bodies: list[bytes] = []
 
     def persistent_id(self, value: Any) -> Any:
-        if type(value) is not _Left:
+        if type(value) is not _Kept:
             return None
         digest = hashlib.sha256(value.value).digest() if type(value.value) is bytes else b""
-        self.bodies.append(packing.pack(value.value))
+        self.bodies.append(serialization.dump(value.value))
         return len(self.bodies) - 1, len(value.value), digest
 
     def reducer_override(self, value: Any) -> Any:
@@ -93,7 +93,7 @@ class _ResultPickler(packing.Pickler):
         given = {field.name: getattr(value, field.name) for field in fields(value)}
         for name in value.large:
             if given[name] is not None and len(given[name]):
-                given[name] = _Left(given[name])
+                given[name] = _Kept(given[name])
         return _rebuild, (type(value), given)
 
 
@@ -101,35 +101,35 @@ def _rebuild(cls: Callable[..., Any], values: dict[str, Any]) -> Any:
     return cls(**values)
 
 
-def pack_result(value: Any) -> tuple[bytes, list[bytes]]:
-    """Return what the main process is told of a result, and what stays in the store."""
+def dump_result(value: Any) -> tuple[bytes, list[bytes]]:
+    """Return a pickled result, and the pickled large fields that stay in the store."""
     buffer = io.BytesIO()
     pickler = _ResultPickler(buffer)
     pickler.dump(value)
     return buffer.getvalue(), pickler.bodies
 
 
-def unpack_result(data: bytes, reference: Any, fetch: Callable[[Any], Sequence[bytes]]) -> Any:
-    """Return a result with parcels of ``reference`` in place of what stayed in the store."""
+def load_result(data: bytes, reference: Any, read: Callable[[Any], Sequence[bytes]]) -> Any:
+    """Return a result with references in place of the fields that stayed in the store."""
     unpickler = _Unpickler(io.BytesIO(data))
 
-    def parcel(id_: tuple[int, int, bytes]) -> Parcel:
+    def to_ref(id_: tuple[int, int, bytes]) -> ObjectRef:
         place, size, digest = id_
-        return Parcel(reference, place, size, digest, fetch)
+        return ObjectRef(reference, place, size, digest, read)
 
-    unpickler.load_persistent = parcel
+    unpickler.load_persistent = to_ref
     return unpickler.load()
 
 
-class _TaskPickler(packing.Pickler):
-    """Packs a task with the places of its parcels, whose references it gathers."""
+class _TaskPickler(serialization.Pickler):
+    """Pickles a task; collects the store's references of the ``ObjectRef``s in it."""
 
     def __init__(self, file: Any) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self.references: list[Any] = []
 
     def persistent_id(self, value: Any) -> Any:
-        if type(value) is not Parcel:
+        if type(value) is not ObjectRef:
             return None
         if not any(known is value.reference for known in self.references):
             self.references.append(value.reference)
@@ -137,19 +137,19 @@ class _TaskPickler(packing.Pickler):
         return known, value.place, value.digest
 
 
-def pack_task(value: Any) -> tuple[bytes, list[Any]]:
-    """Return a task and the references of the parcels in it."""
+def dump_task(value: Any) -> tuple[bytes, list[Any]]:
+    """Return a pickled task, and the store's references that it needs."""
     buffer = io.BytesIO()
     pickler = _TaskPickler(buffer)
     pickler.dump(value)
     return buffer.getvalue(), pickler.references
 
 
-def unpack_task(data: bytes, bodies: Sequence[Sequence[bytes]]) -> Any:
-    """Return a task with the values of its parcels, given what its references hold.
+def load_task(data: bytes, bodies: Sequence[Sequence[bytes]]) -> Any:
+    """Return a task with values in place of its references, given what these hold.
 
     Raises:
-        ValueError: A value of bytes is not what it was when it was left in the store.
+        ValueError: A value of bytes does not match its digest.
     """
     unpickler = _Unpickler(io.BytesIO(data))
     unpickler.load_persistent = lambda id_: _checked(bodies, *id_)

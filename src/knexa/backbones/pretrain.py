@@ -1,8 +1,8 @@
-"""How the tiny backbones come to be: sizes, tokenizers, and a deterministic pre-training.
+"""Pre-trains the tiny backbones: sizes, tokenizers, and a deterministic training loop.
 
 Covered: everything from a seed to a trained model in memory. Not covered: files (``build.py``) and
-tuning (agents do that). Text is laid out as in every later use: the prompt without its last
-newline, then newline and body, then end of text; so no merge of the tokenizer spans the border.
+tuning by agents. Text has the layout of every later use: the prompt without its last newline, then
+newline and body, then end of text; so no merge of the tokenizer spans the border.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ _NUM_DIGEST_SAMPLES = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Everything that decides what a tiny backbone's weights are.
+class PretrainingConfig:
+    """All settings that determine a tiny backbone's weights.
 
     Attributes:
         name: The backbone's name.
@@ -44,10 +44,10 @@ class Recipe:
         batch: Sequences per step.
         lr: Peak learning rate of AdamW.
         warmup: Steps of linear warm-up; a cosine to zero follows.
-        weight_decay: AdamW's, on matrices.
+        weight_decay: Of AdamW, for matrices.
         prompt_weight: Weight of a prompt token's loss; a body token's is 1.
         tokenizer_samples: Corpus samples that the tokenizer is trained on.
-        seed: Where tokenizer sample, corpus, initial weights come from.
+        seed: Seeds the tokenizer's samples, the corpus and the initial weights.
     """
 
     name: str
@@ -73,10 +73,10 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
+PRETRAINING_CONFIGS: dict[str, PretrainingConfig] = {
+    config.name: config
+    for config in (
+        PretrainingConfig(
             name="tiny-qwen2",
             family="qwen2",
             vocab_size=512,
@@ -85,7 +85,7 @@ RECIPES: dict[str, Recipe] = {
             heads=4,
             inner=256,
         ),
-        Recipe(
+        PretrainingConfig(
             name="tiny-gpt2",
             family="gpt2",
             vocab_size=640,
@@ -93,18 +93,18 @@ RECIPES: dict[str, Recipe] = {
             layers=3,
             heads=4,
             inner=448,
-            steps=3000,  # learned positions copy late: at 1,400 steps its loss is 1.7 times Qwen2's
+            steps=3000,  # learns to copy late (learned positions): at 1,400 1.7 times Qwen2's loss
         ),
-        Recipe(
+        PretrainingConfig(
             name="tiny-bloom",
             family="bloom",
             vocab_size=768,
             hidden=112,
             layers=3,
             heads=4,
-            inner=448,  # BLOOM's is four times the width, always
+            inner=448,  # in BLOOM always four times the width
         ),
-        Recipe(
+        PretrainingConfig(
             name="tiny-neox",
             family="gpt_neox",
             vocab_size=1024,
@@ -112,7 +112,7 @@ RECIPES: dict[str, Recipe] = {
             layers=3,
             heads=4,
             inner=320,
-            steps=2600,  # rotates a quarter of each head only, and copies later than Qwen2
+            steps=2600,  # rotates a quarter of each head, so learns to copy later than Qwen2
         ),
     )
 }
@@ -126,8 +126,8 @@ def corpus_digest(seed: int) -> str:
     return digest.hexdigest()[:16]
 
 
-def train_tokenizer(recipe: Recipe) -> "PreTrainedTokenizerFast":
-    """Train the recipe's byte-level BPE on the corpus; digits are tokens of their own."""
+def train_tokenizer(config: PretrainingConfig) -> "PreTrainedTokenizerFast":
+    """Train the configured byte-level BPE on the corpus; digits are tokens of their own."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -140,63 +140,63 @@ def train_tokenizer(recipe: Recipe) -> "PreTrainedTokenizerFast":
     )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=recipe.vocab_size,
+        vocab_size=config.vocab_size,
         special_tokens=[PAD_TOKEN, EOS_TOKEN],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    texts = islice(samples(recipe.seed), recipe.tokenizer_samples)
+    texts = islice(samples(config.seed), config.tokenizer_samples)
     bpe.train_from_iterator((f"{s.prompt}\n{s.body}" for s in texts), trainer)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=bpe,
         pad_token=PAD_TOKEN,
         eos_token=EOS_TOKEN,
-        model_max_length=recipe.context,
+        model_max_length=config.context,
         clean_up_tokenization_spaces=False,
     )
 
 
-def build_model(recipe: Recipe) -> "PreTrainedModel":
-    """Return the untrained model; its weights depend on the recipe alone."""
+def build_model(config: PretrainingConfig) -> "PreTrainedModel":
+    """Return the untrained model; its weights depend on the config alone."""
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(recipe.seed, "backbone weights", recipe.name))
+        torch.manual_seed(derive_seed(config.seed, "backbone weights", config.name))
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            _config(recipe), dtype=torch.float32
+            _config(config), dtype=torch.float32
         )
     return model
 
 
-def _config(recipe: Recipe) -> Any:
+def _config(config: PretrainingConfig) -> Any:
     from transformers import BloomConfig, GPT2Config, GPTNeoXConfig, Qwen2Config
 
     shared: dict[str, Any] = {
-        "vocab_size": recipe.vocab_size,
+        "vocab_size": config.vocab_size,
         "tie_word_embeddings": True,
         "pad_token_id": 0,
         "bos_token_id": 1,
         "eos_token_id": 1,
     }
-    match recipe.family:
+    match config.family:
         case "qwen2":
             return Qwen2Config(
-                hidden_size=recipe.hidden,
-                num_hidden_layers=recipe.layers,
-                num_attention_heads=recipe.heads,
-                num_key_value_heads=recipe.heads // 2,
-                intermediate_size=recipe.inner,
-                max_position_embeddings=recipe.context,
+                hidden_size=config.hidden,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                num_key_value_heads=config.heads // 2,
+                intermediate_size=config.inner,
+                max_position_embeddings=config.context,
                 **shared,
             )
         case "gpt2":
             return GPT2Config(
-                n_embd=recipe.hidden,
-                n_layer=recipe.layers,
-                n_head=recipe.heads,
-                n_inner=recipe.inner,
-                n_positions=recipe.context,
+                n_embd=config.hidden,
+                n_layer=config.layers,
+                n_head=config.heads,
+                n_inner=config.inner,
+                n_positions=config.context,
                 resid_pdrop=0.0,
                 embd_pdrop=0.0,
                 attn_pdrop=0.0,
@@ -204,59 +204,59 @@ def _config(recipe: Recipe) -> Any:
             )
         case "bloom":
             return BloomConfig(
-                hidden_size=recipe.hidden, n_layer=recipe.layers, n_head=recipe.heads, **shared
+                hidden_size=config.hidden, n_layer=config.layers, n_head=config.heads, **shared
             )
         case "gpt_neox":
             return GPTNeoXConfig(
-                hidden_size=recipe.hidden,
-                num_hidden_layers=recipe.layers,
-                num_attention_heads=recipe.heads,
-                intermediate_size=recipe.inner,
-                max_position_embeddings=recipe.context,
+                hidden_size=config.hidden,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                intermediate_size=config.inner,
+                max_position_embeddings=config.context,
                 **shared,
             )
 
 
 def batches(
-    recipe: Recipe, tokenizer: "PreTrainedTokenizerFast"
+    config: PretrainingConfig, tokenizer: "PreTrainedTokenizerFast"
 ) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
-    """Yield (tokens, weights of each token's loss), both [batch, longest]; never the same twice."""
+    """Yield endless batches of new samples: (tokens, loss weights), both [batch, longest]."""
     import torch
 
-    stream = samples(derive_seed(recipe.seed, "corpus for training", recipe.name))
-    rng = random.Random(derive_seed(recipe.seed, "batch order", recipe.name))
+    stream = samples(derive_seed(config.seed, "corpus for training", config.name))
+    rng = random.Random(derive_seed(config.seed, "batch order", config.name))
     while True:
-        rows = _tokenize(list(islice(stream, recipe.batch * _BATCHES_PER_SORT)), recipe, tokenizer)
+        rows = _tokenize(list(islice(stream, config.batch * _BATCHES_PER_SORT)), config, tokenizer)
         rows.sort(key=lambda row: len(row[0]))
-        starts = list(range(0, len(rows), recipe.batch))
+        starts = list(range(0, len(rows), config.batch))
         rng.shuffle(starts)
         for start in starts:
-            batch = rows[start : start + recipe.batch]
+            batch = rows[start : start + config.batch]
             longest = max(len(tokens) for tokens, _ in batch)
             tokens_BT = torch.zeros(len(batch), longest, dtype=torch.long)
             weights_BT = torch.zeros(len(batch), longest)
             for i, (tokens, num_prompt) in enumerate(batch):
                 tokens_BT[i, : len(tokens)] = torch.tensor(tokens)
-                weights_BT[i, :num_prompt] = recipe.prompt_weight
+                weights_BT[i, :num_prompt] = config.prompt_weight
                 weights_BT[i, num_prompt : len(tokens)] = 1.0
             yield tokens_BT, weights_BT
 
 
 def _tokenize(
-    chunk: list[Sample], recipe: Recipe, tokenizer: "PreTrainedTokenizerFast"
+    chunk: list[Sample], config: PretrainingConfig, tokenizer: "PreTrainedTokenizerFast"
 ) -> list[tuple[list[int], int]]:
     """Return (token ids, how many are prompt) of each sample."""
     prompts = tokenizer([s.prompt for s in chunk])["input_ids"]
     bodies = tokenizer(["\n" + s.body for s in chunk])["input_ids"]
     end = [tokenizer.eos_token_id]
     return [
-        ((prompt + body + end)[: recipe.context], len(prompt))
+        ((prompt + body + end)[: config.context], len(prompt))
         for prompt, body in zip(prompts, bodies, strict=True)
     ]
 
 
 def pretrain(
-    recipe: Recipe,
+    config: PretrainingConfig,
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerFast",
     steps: int | None = None,
@@ -264,7 +264,7 @@ def pretrain(
     """Train ``model`` in place and yield (step, loss of that step), the loss before its update.
 
     Args:
-        recipe: Settings; the schedule is the full recipe's even when ``steps`` is fewer.
+        config: Settings; the schedule is the full run's even when ``steps`` is fewer.
         model: From ``build_model``.
         tokenizer: From ``train_tokenizer``.
         steps: How many steps to take; all of them by default.
@@ -278,20 +278,20 @@ def pretrain(
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
         [
-            {"params": matrices, "weight_decay": recipe.weight_decay},
+            {"params": matrices, "weight_decay": config.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ],
-        lr=recipe.lr,
+        lr=config.lr,
         betas=(0.9, 0.98),
     )
     model.train()
-    stream = islice(batches(recipe, tokenizer), recipe.steps if steps is None else steps)
+    stream = islice(batches(config, tokenizer), config.steps if steps is None else steps)
     for step, (tokens_BT, weights_BT) in enumerate(stream):
-        warm = min(1.0, (step + 1) / recipe.warmup)
-        cosine = 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+        warm = min(1.0, (step + 1) / config.warmup)
+        cosine = 0.5 * (1 + math.cos(math.pi * step / config.steps))
         for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * warm * cosine
-        # Padding comes after the text, where causal attention never looks back from: no mask.
+            group["lr"] = config.lr * warm * cosine
+        # No mask: padding follows the text, and causal attention ignores later tokens.
         logits_BTV = model(input_ids=tokens_BT[:, :-1]).logits
         losses = cross_entropy(
             logits_BTV.flatten(0, 1), tokens_BT[:, 1:].flatten(), reduction="none"

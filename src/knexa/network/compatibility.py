@@ -1,8 +1,8 @@
-"""What the parties of a federation agree on, and which configurations can be served over a network.
+"""What all organisations must configure alike, and which configurations work over a network.
 
-Everybody composes the configuration for itself, as ``python -m knexa`` does. What must be alike is
-hashed; who has another hash is refused at registration. What is an organisation's own (its data,
-training, guardrail, evaluation, engine) is not in it.
+Every organisation composes the configuration for itself, as ``python -m knexa`` does. A hash of the
+shared part is compared at registration. What each organisation chooses for itself (data, training,
+guardrail, evaluation, engine) is not in it.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ _OWN = ("matchmaker", "context", "matching")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Population:
-    """What the matchmaker knows of the agents beforehand; any two may meet."""
+class ServedAgents:
+    """What the matchmaker knows of the agents before they register; any two may be paired."""
 
     num_agents: int
     protocol_name: str
@@ -35,28 +35,28 @@ class Population:
 
 
 def agreement(settings: Settings) -> str:
-    """Return the SHA-256 (hex) of what all parties must have configured alike."""
+    """Return the SHA-256 (hex) of what all organisations must configure alike."""
     config = settings.config
     alike: dict[str, Any] = {key: config[key] for key in _ALIKE}
     alike["agents"] = config["roster"]["agents"]
-    # The transfer and test sets are everybody's; where a party keeps the files is its own.
+    # The transfer and test sets are shared; where an organisation keeps the files is its own.
     alike["data"] = {key: value for key, value in config["data"].items() if key != "path"}
     document = json.dumps([PROTOCOL_VERSION, RECIPE, alike], sort_keys=True, default=str)
     return hashlib.sha256(document.encode()).hexdigest()
 
 
-def own_terms(settings: Settings) -> str:
-    """Return the SHA-256 (hex) of all that a matchmaker's checkpoint rests on."""
+def matchmaker_agreement(settings: Settings) -> str:
+    """Return the SHA-256 (hex) of the configuration that a matchmaker's checkpoint belongs to."""
     own = {key: settings.config[key] for key in _OWN}
     document = json.dumps([agreement(settings), own], sort_keys=True, default=str)
     return hashlib.sha256(document.encode()).hexdigest()
 
 
 def check_servable(settings: Settings) -> None:
-    """Refuse what separate organisations cannot do, or must not.
+    """Check that separate organisations can run this configuration.
 
     Raises:
-        UserError: The configuration needs something that only one process has.
+        UserError: It needs something that only a run in one process has.
     """
     if settings.roster is None or settings.exchange is None:
         raise UserError("only federation=llm has agents that could be processes of their own")

@@ -6,12 +6,12 @@ import pytest
 
 from knexa.engine import local
 from knexa.engine.local import Pool, Workers
-from knexa.engine.pausing import pausing
+from knexa.engine.two_step import two_step
 
 
-@pausing
+@two_step
 def square(context: list[str], value: int) -> Generator[None, None, int]:
-    """Square a number: begun before the pause, done after it; zero is known at once."""
+    """Square a number in two steps; zero in one."""
     if value == 0:
         return 0
     context.append(f"begin {value}")
@@ -22,13 +22,13 @@ def square(context: list[str], value: int) -> Generator[None, None, int]:
     return value**2
 
 
-@pausing
+@two_step
 def whose(context: Any) -> Generator[None, None, int]:
     yield
     return os.getpid()
 
 
-@pausing
+@two_step
 def hesitate(context: Any) -> Generator[None, None, None]:
     yield
     yield
@@ -54,7 +54,7 @@ def test_called_it_is_a_phase_like_any_other() -> None:
     assert [square(context, *task) for task in TASKS] == [9, 0, 4, 25]
     assert context == [f"{what} {value}" for value in (3, 2, 5) for what in ("begin", "end")]
     assert square.__name__ == "square"
-    with pytest.raises(RuntimeError, match="pauses once"):
+    with pytest.raises(RuntimeError, match="at most two steps"):
         hesitate(None)
 
 
@@ -62,7 +62,7 @@ def test_called_it_is_a_phase_like_any_other() -> None:
 def test_in_one_process_others_begin_while_one_pauses(
     longest: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_LONGEST_PAUSE_S", longest)
+    monkeypatch.setattr(local, "_MAX_WAIT_S", longest)
     context: list[str] = []
     observer = Ended()
     with Pool(Workers(1, "cpu", "test"), context, observer) as pool:

@@ -1,0 +1,130 @@
+"""Records of the coordinator: its members, the directives under way, and the students' reports."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from knexa.federation.scheduler import Sync
+from knexa.matchmaking.base import Directive
+from knexa.network.timing import HeartbeatPolicy
+from knexa.tracking.rows import ExchangeRow
+
+Kind = Literal["wait", "prepare", "exchange", "finished"]
+GUARDRAIL_KINDS: Final = ("blocked", "redacted", "counted")
+
+
+@dataclass(kw_only=True)
+class Member:
+    """What the coordinator knows of an agent.
+
+    Attributes:
+        address: Where its peers reach it.
+        incarnation: The random identifier (hex) of its process that registered last.
+        profile: Its newest profile.
+        prepared_round: The round of that profile.
+        learned: The last directive that it reported as learned; kept after the round, since the
+            report may be repeated.
+        results: By directive, the results of what it taught, until it acknowledges them.
+    """
+
+    address: str
+    incarnation: str
+    profile: list[float]
+    prepared_round: int = 0
+    learned: str | None = None
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentReport:
+    """A student's report on a directive.
+
+    ``outcome`` is ``learned``, ``lost`` or ``refused``; the coordinator sets ``dropped`` itself.
+    """
+
+    outcome: str
+    reward: float = 0.0
+    kilobytes: float = 0.0
+    items_sent: int = 0
+    items_kept: int = 0
+    guardrail: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Assignment:
+    """A directive that was issued and whose round has not ended.
+
+    Attributes:
+        attempt: Counted up when a restarted student has lost the package.
+        received: Whether the student has received the package.
+        report: The outcome; None while it is open.
+        issued_s: When it was issued, or restored by a restarted coordinator.
+    """
+
+    directive: Directive
+    round: int
+    index: int
+    teacher: str
+    student: str
+    attempt: int = 0
+    received: bool = False
+    report: StudentReport | None = None
+    issued_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What an agent is told to do next."""
+
+    kind: Kind
+    round: int = 0
+    assignments: tuple[Assignment, ...] = ()
+    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoordinatorConfig:
+    """Settings of the coordinator.
+
+    Attributes:
+        names: The agents by roster index.
+        num_features: Length of a profile.
+        largest_reward: Largest reward accepted, in magnitude.
+        exchange_s: Time after which a directive without a report is given up.
+        agreement: Hash (hex) of what all organisations must configure alike.
+    """
+
+    names: tuple[str, ...]
+    seed: int
+    num_rounds: int
+    num_features: int
+    largest_reward: float
+    sync: Sync
+    exchange_s: float
+    heartbeat_policy: HeartbeatPolicy
+    agreement: str
+
+
+def exchange_row(
+    round_number: int, assignment: Assignment, report: StudentReport, normalised: float | None
+) -> ExchangeRow:
+    """Return the directive's row of exchanges.jsonl, without the columns of virtual time."""
+    directive, learned = assignment.directive, normalised is not None
+    late = learned and assignment.round < round_number
+    return ExchangeRow(
+        id=directive.id,
+        round=round_number,
+        teachers=directive.teachers,
+        students=directive.students,
+        protocol=directive.protocol,
+        score=directive.score,
+        reward_raw=report.reward if learned else None,
+        reward_normalised=normalised,
+        kilobytes=report.kilobytes,
+        items_sent=report.items_sent,
+        items_kept=report.items_kept,
+        guardrail={kind: report.guardrail.get(kind, 0) for kind in GUARDRAIL_KINDS},
+        server=None,
+        outcome="late" if late else "delivered" if learned else report.outcome,
+        issued_round=assignment.round,
+    )
