@@ -14,7 +14,7 @@ from knexa import composition
 from knexa.components import one_line
 from knexa.errors import MachineError, UserError
 from knexa.federation.settings import Settings
-from knexa.settings_builder import COMPONENT_GROUPS, build_components
+from knexa.settings_builder import build_settings
 
 
 def check_installed() -> None:
@@ -46,18 +46,7 @@ def party_settings(overrides: Sequence[str]) -> Settings:
             raise UserError(f"{override} is no option of this command; --help lists them")
     plan = composition.compose(composition.parse_arguments(list(overrides)))
     (job,) = plan.jobs
-    root, components = build_components(job)
-    return Settings(
-        seed=root.seed,
-        name=root.name,
-        matchmaker_name=str(job.choices["matchmaker"]),
-        choices={group: str(job.choices.get(group)) for group in COMPONENT_GROUPS},
-        config=job.config,
-        session={},
-        config_hash="",
-        dry_run=False,
-        **components,
-    )
+    return build_settings(job)
 
 
 def seconds(least: float, most: float = 1e6) -> Callable[[str], float]:

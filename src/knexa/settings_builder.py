@@ -1,14 +1,12 @@
 """From a composed job to the run's settings: the whole config checked, its identity computed."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from knexa.components import as_taken, construct, instantiate, one_line, unknown_key
+from knexa.components import canonical, construct, instantiate, one_line, unknown_key
 from knexa.composition import Job
 from knexa.config_folders import options_of
 from knexa.errors import UserError
@@ -95,14 +93,14 @@ def _component(job: Job, group: str, root: RootKeys) -> Any:
 
 
 def build_settings(job: Job) -> Settings:
-    """Build a job's settings, its identity included; reads the data files for their digest.
+    """Build a job's settings; touches no files.
 
     Raises:
-        UserError: As ``build_components``, or when the data files are missing.
+        UserError: As ``build_components``.
     """
     root, components = build_components(job)
-    config = {
-        key: as_taken(value, trusted_modules=root.trusted_modules)
+    config = {"recipe": RECIPE} | {
+        key: canonical(value, trusted_modules=root.trusted_modules)
         if key in COMPONENT_GROUPS and value is not None
         else value
         for key, value in job.config.items()
@@ -115,24 +113,9 @@ def build_settings(job: Job) -> Settings:
         choices={group: str(job.choices.get(group)) for group in COMPONENT_GROUPS},
         config=config,
         session={key: job.config[key] for key in _SESSION_KEYS},
-        config_hash=config_hash(config, components["data"]),
         dry_run=root.dry_run,
         **components,
     )
-
-
-def config_hash(config: Mapping[str, Any], data: Any) -> str:
-    """Return the SHA-256 (hex) that identifies a run: its config, its data's content, the recipe.
-
-    The digest of the data (``data.fingerprint()``, where the component has one) stands in for
-    ``data.path``, so that moving the files changes nothing and editing them does.
-    """
-    identity = dict(config)
-    if hasattr(data, "fingerprint"):
-        node = {key: value for key, value in identity["data"].items() if key != "path"}
-        identity["data"] = node | {"fingerprint": data.fingerprint()}
-    document = json.dumps([RECIPE, identity], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(document.encode()).hexdigest()
 
 
 def _check_matchmaker(job: Job, components: Mapping[str, Any]) -> None:

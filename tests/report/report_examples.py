@@ -5,6 +5,8 @@ import json
 import numpy as np
 import yaml
 
+from knexa.recipe import RECIPE
+
 NAMES = ("ada", "bob", "cyd", "dan")
 STEPS_A_ROUND = 10  # of each agent
 
@@ -36,8 +38,9 @@ def write_run(
     path.mkdir(parents=True)
     settings = {
         "seed": seed,
-        "matchmaker": {"_target_": f"knexa.matchmaking.{matchmaker}.Policy"},
-        "exchange": {"_target_": f"knexa.exchange.{exchange}"},
+        "recipe": RECIPE,
+        "matchmaker": {"_name_": matchmaker},
+        "exchange": {"_name_": exchange},
         "federation": {"num_rounds": rounds},
     }
     for key, value in (config or {}).items():

@@ -18,7 +18,7 @@ features, K numeric features.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,8 @@ class Privacy(Protocol):
 class NoPrivacy:
     """Profiles leave as they are; its own mechanism."""
 
+    name: ClassVar[str] = "none"
+
     def mechanism(
         self, *, families: Sequence[str], feature_names: Sequence[str], seed: int, num_rounds: int
     ) -> "NoPrivacy":
@@ -87,6 +89,8 @@ class Gaussian:
         clip: C, the largest L2 norm of a profile measured from its neutral value.
         min_family: k, the fewest distinct agents that may show a family.
     """
+
+    name: ClassVar[str] = "gaussian"
 
     epsilon: Annotated[float, Field(gt=0, le=1e6)] = 8.0
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5

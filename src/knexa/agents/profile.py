@@ -53,6 +53,7 @@ class Paper32:
     What is not known yet is 0.5 where it is a change or a mean reward and 0 elsewhere.
     """
 
+    name: ClassVar[str] = "paper32"
     feature_names: ClassVar[tuple[str, ...]] = profile_layout.FEATURE_NAMES
     trust_column: ClassVar[int | None] = None
     measures_skills: ClassVar[bool] = False
@@ -73,6 +74,7 @@ class Trust:
     0 before the first; it is what the agent says of itself.
     """
 
+    name: ClassVar[str] = "trust"
     feature_names: ClassVar[tuple[str, ...]] = profile_layout.TRUST_FEATURE_NAMES
     trust_column: ClassVar[int | None] = profile_layout.TRUST
     measures_skills: ClassVar[bool] = False
@@ -92,6 +94,7 @@ class Skills:
     the first measurement.
     """
 
+    name: ClassVar[str] = "skills"
     feature_names: ClassVar[tuple[str, ...]] = profile_layout.SKILLS_FEATURE_NAMES
     trust_column: ClassVar[int | None] = profile_layout.TRUST
     measures_skills: ClassVar[bool] = True

@@ -7,7 +7,7 @@ alpha. Shapes: B sequences, T tokens, V vocabulary.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ class Training:
             that trains them and for any length; its roundings and its dropout are others.
     """
 
+    name: ClassVar[str] = "plain"
+
     local_learning_rate: Annotated[float, Field(gt=0)]
     kd_learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)] = 8
@@ -72,6 +74,8 @@ class DPTraining(Training):
         delta: The same; the chance that epsilon does not hold.
         example_clip: C, the largest gradient norm of one training problem.
     """
+
+    name: ClassVar[str] = "dp"
 
     epsilon: Annotated[float, Field(gt=0, le=1e6)] = 8.0
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5

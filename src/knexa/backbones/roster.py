@@ -4,7 +4,7 @@ Only descriptions live here; ``knexa.backbones.load`` turns a ``Backbone`` into 
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -177,6 +177,8 @@ class Roster:
     ``server`` names the backbone of a server agent, for matchmakers that have one; None is the
     first agent's. ``byzantine`` says who of the agents lies; servers never do.
     """
+
+    name: ClassVar[str] = "roster"
 
     agents: tuple[Agent, ...]
     backbones: dict[str, Backbone]

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -48,6 +48,8 @@ class HumanEvalMBPP:
         num_test: Global test problems.
         num_transfer: Transfer problems.
     """
+
+    name: ClassVar[str] = "humaneval_mbpp"
 
     path: str | None = None
     humaneval_revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] = HUMANEVAL_REVISION

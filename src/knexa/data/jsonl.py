@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -52,6 +52,8 @@ class Jsonl:
         test_fraction: Share of the lines without ``split`` that become test problems (rounded).
         transfer_fraction: Share of them that become transfer problems; the rest train.
     """
+
+    name: ClassVar[str] = "jsonl"
 
     path: str | None = None
     split_seed: Annotated[int, Field(ge=0)] = 42

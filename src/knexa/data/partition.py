@@ -7,7 +7,7 @@ of agents and the generator alone. Axes: N agents, C categories that occur in th
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,8 @@ class Dirichlet:
         max_draws: Bound on the draws of ``redraw``.
     """
 
+    name: ClassVar[str] = "dirichlet"
+
     alpha: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 0.1
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = VALIDATION_FRACTION
     min_train: Annotated[int, Field(ge=1)] = 16
@@ -137,6 +139,8 @@ class IID:
         validation_fraction: As in ``Dirichlet``; every agent keeps one of each at least.
     """
 
+    name: ClassVar[str] = "iid"
+
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = VALIDATION_FRACTION
 
     def split(
@@ -165,6 +169,8 @@ class Sizes:
         validation: Validation problems of each agent.
         alpha: Concentration of the preferences.
     """
+
+    name: ClassVar[str] = "sizes"
 
     train: tuple[Annotated[int, Field(ge=1)], ...] = (45, 43, 44, 46, 54, 44)
     validation: tuple[Annotated[int, Field(ge=1)], ...] = (12, 11, 12, 12, 14, 11)

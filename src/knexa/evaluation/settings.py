@@ -1,7 +1,7 @@
 """How much is measured, and under which limits generated programs run."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,8 @@ class Evaluation:
         sandbox: ``available`` uses the layers that this machine grants and says which it does not;
             ``strict`` fails the run at start where one is missing.
     """
+
+    name: ClassVar[str] = "evaluation"
 
     every: Annotated[int, Field(ge=0)] = 1
     num_samples: Annotated[int, Field(ge=1)] = 10

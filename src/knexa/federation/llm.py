@@ -4,7 +4,7 @@ import gc
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from knexa.federation.federation import Federation
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class LLM(Federation):
     """The settings of a federation of language models."""
+
+    name: ClassVar[str] = "llm"
 
     def stage(self, settings: "Settings", stack: ExitStack) -> "LLMStage":
         """Load what the run needs; ``stack`` closes it again."""

@@ -32,6 +32,7 @@ class Synthetic(Federation):
         byzantine: Who of the agents lies, and how.
     """
 
+    name: ClassVar[str] = "synthetic"
     groups: ClassVar[frozenset[str]] = frozenset(
         {
             "matchmaker",
@@ -79,6 +80,7 @@ class SyntheticLinear(Federation):
         noise: Standard deviation of a reward around its mean.
     """
 
+    name: ClassVar[str] = "synthetic/linear"
     groups: ClassVar[frozenset[str]] = Synthetic.groups
 
     num_agents: Annotated[int, Field(ge=1)] = 8

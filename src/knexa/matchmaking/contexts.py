@@ -5,7 +5,7 @@ context features, g columns of factors; matrices are ``[teacher, student]``.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -24,6 +24,8 @@ class Concat(Context):
     A linear score of it is additive, f(student) + g(teacher): over matchings that pair everybody
     it can learn who should teach, but not who should teach whom.
     """
+
+    name: ClassVar[str] = "concat"
 
     def num_features(self, num_profile_features: int) -> int:
         """Return 2 F."""
@@ -102,6 +104,8 @@ class Interaction(Context):
     Attributes:
         num_histogram: H, how many of the last profile features are the data histogram.
     """
+
+    name: ClassVar[str] = "interaction"
 
     num_histogram: Annotated[int, Field(ge=1)] = profile_layout.NUM_DATA
 

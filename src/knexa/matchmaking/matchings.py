@@ -7,7 +7,7 @@ pairs; scores are ``[teacher, student]``.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -34,6 +34,8 @@ _SAMPLE = 1 << 16
 class Greedy:
     """The paper's matching: take pairs in descending score, skipping agents already taken."""
 
+    name: ClassVar[str] = "greedy"
+
     def match(
         self, scores_NN: Array, num_pairs: int, rng: np.random.Generator
     ) -> list[tuple[int, int]]:
@@ -55,6 +57,8 @@ class Exact:
     are negative: a round's number of exchanges is the federation's choice, not the policy's.
     """
 
+    name: ClassVar[str] = "exact"
+
     def match(
         self, scores_NN: Array, num_pairs: int, rng: np.random.Generator
     ) -> list[tuple[int, int]]:
@@ -73,6 +77,8 @@ class Auto:
     Attributes:
         exact_up_to: The largest number of agents that are matched exactly.
     """
+
+    name: ClassVar[str] = "auto"
 
     exact_up_to: Annotated[int, Field(ge=0)] = 512
 

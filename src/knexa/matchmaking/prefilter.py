@@ -4,7 +4,7 @@ Axes: N agents, R reference agents, K pairs; scores are ``[teacher, student]``.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -34,6 +34,8 @@ class Prefiltered:
     Attributes:
         window: w, how many teachers and how many students are scored against each other.
     """
+
+    name: ClassVar[str] = "prefiltered"
 
     window: Annotated[int, Field(ge=2)] = 2048
 

@@ -6,7 +6,7 @@ tie shows as it is. Axes: N agents; matrices are ``[teacher, student]``.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -26,6 +26,8 @@ class Regret:
     Attributes:
         every: Probe round 1 and every so many rounds after it; 0 never probes.
     """
+
+    name: ClassVar[str] = "regret"
 
     every: Annotated[int, Field(ge=0)] = 1
 

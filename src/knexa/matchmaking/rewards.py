@@ -60,6 +60,7 @@ class Reward:
 class LocalLoss(Reward):
     """The fall of the receiver's own validation loss (Eq. 3)."""
 
+    name: ClassVar[str] = "local_loss"
     measure: ClassVar[Measure] = "validation_loss"
 
 
@@ -67,6 +68,7 @@ class LocalLoss(Reward):
 class TransferLoss(Reward):
     """The fall of the receiver's loss on the public transfer problems' reference solutions."""
 
+    name: ClassVar[str] = "transfer_loss"
     measure: ClassVar[Measure] = "transfer_loss"
 
 
@@ -74,6 +76,7 @@ class TransferLoss(Reward):
 class TransferPass(Reward):
     """The rise of the share of public transfer problems that the receiver solves greedily."""
 
+    name: ClassVar[str] = "transfer_pass"
     measure: ClassVar[Measure] = "transfer_pass"
     rises: ClassVar[bool] = True
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -59,6 +59,8 @@ class Codelets:
             instances differ in names, wording and constants alone. More is harder to learn.
         split_seed: Which instances go to which set; the problems themselves do not depend on it.
     """
+
+    name: ClassVar[str] = "codelets"
 
     num_train: Annotated[int, Field(ge=12)] = 348
     num_test: Annotated[int, Field(ge=12)] = 116
