@@ -1,7 +1,7 @@
 """The constructor is the schema: what is accepted, what is refused, in which words."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
@@ -19,17 +19,18 @@ from knexa.components import (
     show,
 )
 from knexa.errors import UserError
-from knexa.federation.settings import Settings
+from knexa.settings_builder import RootKeys
 
 HERE = __name__
 
 
-class Scorer(Protocol):
-    def score(self) -> float: ...
+class Scorer:
+    def score(self) -> float:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flat:
+class Flat(Scorer):
     value: float = 0.5
 
     def score(self) -> float:
@@ -175,7 +176,7 @@ def test_a_class_of_the_package_is_called_by_the_name_in_its_own_body(
 
 def test_missing_parameter_is_named_with_what_it_takes() -> None:
     with pytest.raises(UserError, match=r"^seed is missing: must be an integer"):
-        construct(Settings, {}, key="")
+        construct(RootKeys, {"name": "study"}, key="")
 
 
 @pytest.mark.parametrize(

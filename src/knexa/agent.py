@@ -28,7 +28,7 @@ from knexa.party import host_port, party_settings, run_party, seconds
 if TYPE_CHECKING:
     from knexa.data.partition import AgentData
     from knexa.evaluation import Executor
-    from knexa.federation.settings import Settings
+    from knexa.federation.settings import LLMSettings
     from knexa.matchmaking.pair_scores import Array
     from knexa.network.identity import Identity
     from knexa.network.work import Work
@@ -73,8 +73,7 @@ def _join(given: argparse.Namespace, overrides: list[str], stop: threading.Event
     from knexa.tracking.run_directory import RunDirectory
 
     identity = load_identity(given.certificates, given.name)
-    settings = party_settings(overrides)
-    check_servable(settings)
+    settings = check_servable(party_settings(overrides))
     names = [agent.name for agent in settings.roster.agents]
     if given.name not in names:
         raise UserError(f"{given.name} is not on the roster: it has {', '.join(names)}")
@@ -106,7 +105,7 @@ def _reachable(address: str) -> str:
 
 
 def _work(
-    settings: "Settings", index: int, problems: Path | None, folder: Any
+    settings: "LLMSettings", index: int, problems: Path | None, folder: Any
 ) -> tuple["Work", Callable[[], None]]:
     """Load data and backbone; return the agent's work, and what closes its sandbox."""
     import torch
@@ -143,7 +142,7 @@ def _work(
         return work, stack.pop_all().close
 
 
-def _own(settings: "Settings", executor: "Executor", path: Path) -> "AgentData":
+def _own(settings: "LLMSettings", executor: "Executor", path: Path) -> "AgentData":
     """Return the organisation's own problems, split as the partition splits an agent's share.
 
     Raises:
@@ -172,7 +171,7 @@ def _check_there(path: Path) -> None:
         raise UserError(f"--problems {path}: no such file; name a JSONL file (docs/data.md)")
 
 
-def _release(settings: "Settings") -> "Callable[[Array, int], Array]":
+def _release(settings: "LLMSettings") -> "Callable[[Array, int], Array]":
     """Return what profiles pass through; its noise is the agent's own, whatever the seed."""
     roster = settings.roster
     mechanism = settings.privacy.mechanism(
@@ -187,7 +186,7 @@ def _release(settings: "Settings") -> "Callable[[Array, int], Array]":
 
 def _take_part(
     given: argparse.Namespace,
-    settings: "Settings",
+    settings: "LLMSettings",
     identity: "Identity",
     work: "Work",
     stop: threading.Event,

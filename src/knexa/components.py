@@ -46,23 +46,38 @@ _BOUNDS: tuple[tuple[type, str, str], ...] = (
 )
 
 
-def instantiate(node: Mapping[str, Any], *, key: str, trusted_modules: Sequence[str] = ()) -> Any:
+def instantiate(
+    node: Mapping[str, Any],
+    *,
+    key: str,
+    kind: type = object,
+    trusted_modules: Sequence[str] = (),
+) -> Any:
     """Check a config node against its component's constructor and construct it.
 
     Args:
         node: A plain mapping (interpolations resolved) with ``_target_`` and the parameters.
         key: The node's dotted place in the config, for messages, e.g. ``matchmaker``.
+        kind: What the component's class must be derived from.
         trusted_modules: Modules outside knexa whose classes may be constructed.
 
     Raises:
-        UserError: One line, for a target that is not allowed, an unknown or missing key, a value of
-            the wrong type or range, or a ``ValueError`` of the constructor.
+        UserError: One line, for a target that is not allowed or of another kind, an unknown or
+            missing key, a value of the wrong type or range, or a ``ValueError`` of the constructor.
     """
     if TARGET not in node:
         raise UserError(
             f"{key}.{TARGET} is missing: name the component's class, e.g. package.Class"
         )
     cls = load_class(node[TARGET], key=f"{key}.{TARGET}", trusted_modules=trusted_modules)
+    if not issubclass(cls, kind):
+        raise UserError(
+            f"{key}.{TARGET}={node[TARGET]}: {cls.__name__} is no {key}: choose one of knexa's, or "
+            f"derive it from {kind.__module__}.{kind.__qualname__}"
+        )
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(vars(cls)["__abstractmethods__"]))
+        raise UserError(f"{key}.{TARGET}={node[TARGET]}: {cls.__name__} lacks {missing}")
     values = {name: value for name, value in node.items() if name != TARGET}
     return construct(cls, values, key=key, trusted_modules=trusted_modules)
 
@@ -337,8 +352,6 @@ def _convert(annotation: Any, value: Any, key: str, trusted: Sequence[str]) -> A
         if not isinstance(value, Mapping):
             raise _refuse(annotation, value, key)
         return construct(base, value, key=key, trusted_modules=trusted)
-    elif getattr(base, "_is_protocol", False):
-        raise _refuse(annotation, value, key)  # only a node with a target can be one of these
     else:
         return _leaf(annotation, value, key)
     if metadata:
@@ -435,18 +448,9 @@ def _check(checked: Any, value: Any, described: Any, key: str) -> Any:
 def _nested(base: Any, built: Any, key: str) -> Any:
     """Return a nested component if it is of the kind that the annotation asks for."""
     arms = get_args(base) if _is_union(base) else (base,)
-    if any(_is_kind(built, arm) for arm in arms):
+    if any(kind is Any or (isinstance(kind, type) and isinstance(built, kind)) for kind in arms):
         return built
     raise UserError(
         f"{key}.{TARGET}={type(built).__module__}.{type(built).__qualname__}: must be "
         f"{describe(base)}"
     )
-
-
-def _is_kind(component: Any, kind: Any) -> bool:
-    if not isinstance(kind, type):
-        return kind is Any
-    if getattr(kind, "_is_protocol", False):
-        wanted = [name for name in vars(kind) if not name.startswith("_")]
-        return all(hasattr(component, name) for name in wanted)
-    return isinstance(component, kind)

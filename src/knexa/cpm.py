@@ -19,7 +19,7 @@ from knexa.errors import UserError
 from knexa.party import host_port, party_settings, run_party, seconds
 
 if TYPE_CHECKING:
-    from knexa.federation.settings import Settings
+    from knexa.federation.settings import LLMSettings
     from knexa.network.coordinator import Coordinator
     from knexa.network.timing import Clock
 
@@ -74,8 +74,7 @@ def _serve(given: argparse.Namespace, overrides: list[str], stop: threading.Even
     from knexa.tracking.run_directory import RunDirectory
 
     identity = load_identity(given.certificates, MATCHMAKER)
-    settings = party_settings(overrides)
-    check_servable(settings)
+    settings = check_servable(party_settings(overrides))
     clock = MonotonicClock()
     with RunDirectory(given.state) as folder:
         coordinator = _coordinator(given, settings, folder, clock)
@@ -105,7 +104,7 @@ def _serve(given: argparse.Namespace, overrides: list[str], stop: threading.Even
 
 
 def _coordinator(
-    given: argparse.Namespace, settings: "Settings", folder: Any, clock: "Clock"
+    given: argparse.Namespace, settings: "LLMSettings", folder: Any, clock: "Clock"
 ) -> "Coordinator":
     """Return the rounds as the folder's checkpoint left them."""
     from knexa.federation.dispatch import Sync

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from knexa.agents.accounting import Budget
 from knexa.backbones.roster import Precision
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class Training:
     precision: Precision = "32-true"
     compile: bool = False
 
+    @property
+    def budget(self) -> Budget | None:
+        """What training may cost an agent's problems over the run; None: nothing is promised."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class DPTraining(Training):
@@ -80,6 +86,11 @@ class DPTraining(Training):
     epsilon: Annotated[float, Field(gt=0, le=1e6)] = 8.0
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     example_clip: Annotated[float, Field(gt=0)] = 1.0
+
+    @property
+    def budget(self) -> Budget:
+        """What training may cost an agent's problems over the run."""
+        return Budget(self.epsilon, self.delta)
 
     def __post_init__(self) -> None:
         """Check what Opacus cannot do.

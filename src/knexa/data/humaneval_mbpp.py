@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from knexa.data import humaneval, mbpp
-from knexa.data.benchmark import Benchmark
+from knexa.data.benchmark import Benchmark, Dataset
 from knexa.data.problem import Problem
 from knexa.data.rows import Row, check_fields, find_file, hub_rows, read_rows, text_digest
 from knexa.data.source_code import parse, shape, whole_program
@@ -35,7 +35,7 @@ _TRANSFER_MBPP = range(311, 975)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HumanEvalMBPP:
+class HumanEvalMBPP(Dataset):
     """HumanEval and MBPP as in the published study.
 
     Attributes:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from knexa.data.benchmark import Benchmark
+from knexa.data.benchmark import Benchmark, Dataset
 from knexa.data.categories import categorize
 from knexa.data.problem import CATEGORIES, Problem
 from knexa.data.rows import check_fields, read_rows, text_digest
@@ -42,7 +42,7 @@ _ROLES: tuple[Role, ...] = ("train", "test", "transfer")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jsonl:
+class Jsonl(Dataset):
     """Problems from a .jsonl or .jsonl.gz file; the module documents its fields.
 
     Attributes:

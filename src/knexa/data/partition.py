@@ -5,9 +5,10 @@ of agents and the generator alone. Axes: N agents, C categories that occur in th
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +45,10 @@ class Split(list[AgentData]):
         assert len(ids) == len(set(ids)), "a problem was dealt out twice"
 
 
-class Partition(Protocol):
-    """The component that a ``partition=`` option names; its constructor is the config."""
+class Partition(ABC):
+    """Base of every component of the config group ``partition``."""
 
+    @abstractmethod
     def split(
         self, problems: Sequence[Problem], num_agents: int, rng: np.random.Generator
     ) -> list[AgentData]:
@@ -58,7 +60,7 @@ class Partition(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dirichlet:
+class Dirichlet(Partition):
     """Label skew (Hsu et al. 2019): one Dirichlet vector per category over the agents.
 
     For each category a vector p ~ Dirichlet(alpha, ..., alpha) over the N agents is drawn, and the
@@ -132,7 +134,7 @@ class Dirichlet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IID:
+class IID(Partition):
     """Uniform: a shuffled pool in N equal parts (sizes differ by one at most).
 
     Attributes:
@@ -155,7 +157,7 @@ class IID:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
+class Sizes(Partition):
     """Given train and validation counts per agent, met exactly, with label skew inside them.
 
     As in ``Dirichlet``, one vector p_c ~ Dirichlet(alpha) per category says which agents prefer it.

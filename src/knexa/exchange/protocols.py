@@ -36,15 +36,22 @@ class Protocol:
         verified: Text counts only where it passes the transfer problem's public tests.
         rehearses: Students keep text and rehearse it in local updates.
         weighted: Text weighs by its teacher's confidence.
+
+    Attributes:
+        verify: Text enters what is taught only where it passes the public tests.
+        replay_size: Texts that a student keeps at most; 0 is all.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
     pairs: ClassVar[bool] = True
     common: ClassVar[Common] = "nothing"
     carries: ClassVar[Carried] = "text"
     verified: ClassVar[bool] = False
     rehearses: ClassVar[bool] = False
     weighted: ClassVar[bool] = False
+
+    verify: bool = False
+    replay_size: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,9 @@ class LLM(Federation):
     def stage(self, settings: "Settings", stack: ExitStack) -> "LLMStage":
         """Load what the run needs; ``stack`` closes it again."""
         from knexa.federation.metric_gate import gating
+        from knexa.federation.settings import LLMSettings
 
+        assert isinstance(settings, LLMSettings)  # it lacks nothing
         gating(settings)  # goes on while torch is imported
         return _llm_stage()(settings, stack)
 

@@ -33,17 +33,8 @@ class Synthetic(Federation):
     """
 
     name: ClassVar[str] = "synthetic"
-    groups: ClassVar[frozenset[str]] = frozenset(
-        {
-            "matchmaker",
-            "federation",
-            "profile",
-            "privacy",
-            "context",
-            "matching",
-            "reward",
-            "regret",
-        }
+    lacks: ClassVar[frozenset[str]] = frozenset(
+        {"roster", "data", "partition", "exchange", "guardrail", "training", "evaluation"}
     )
 
     num_agents: Annotated[int, Field(ge=1)] = 8
@@ -81,7 +72,7 @@ class SyntheticLinear(Federation):
     """
 
     name: ClassVar[str] = "synthetic/linear"
-    groups: ClassVar[frozenset[str]] = Synthetic.groups
+    lacks: ClassVar[frozenset[str]] = Synthetic.lacks
 
     num_agents: Annotated[int, Field(ge=1)] = 8
     noise: Annotated[float, Field(ge=0)] = 0.1

@@ -5,10 +5,11 @@ rewards. Axes: N agents, K pairs or feedbacks, F profile features, d context fea
 ordered pairs are indexed ``[teacher, student]``.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -50,9 +51,10 @@ class Directive:
 Plan = tuple[Directive, ...]
 
 
-class Matching(Protocol):
-    """Chooses disjoint ordered pairs by their scores."""
+class Matching(ABC):
+    """Base of every component of the config group ``matching``: disjoint ordered pairs by score."""
 
+    @abstractmethod
     def match(
         self, scores_NN: Array, num_pairs: int, rng: np.random.Generator
     ) -> list[tuple[int, int]]:
@@ -63,10 +65,10 @@ class Matching(Protocol):
         """
 
 
-@runtime_checkable
-class LazyMatching(Protocol):
+class LazyMatching(Matching):
     """A matching that asks for the scores of few pairs, so that N^2 of them are never held."""
 
+    @abstractmethod
     def match_lazily(
         self, scores: PairScores, num_pairs: int, rng: np.random.Generator
     ) -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from knexa.matchmaking.base import Matching
 from knexa.matchmaking.blossom import Weights, best_matching, best_perfect_matching
 from knexa.matchmaking.pair_scores import Array, Indices, Mask, ScoresError
 
@@ -31,7 +32,7 @@ _SAMPLE = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Greedy:
+class Greedy(Matching):
     """The paper's matching: take pairs in descending score, skipping agents already taken."""
 
     name: ClassVar[str] = "greedy"
@@ -50,7 +51,7 @@ class Greedy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exact:
+class Exact(Matching):
     """Maximum-weight matching: the disjoint pairs with the largest total score.
 
     Takes exactly ``num_pairs`` pairs, or as many as the admissible scores allow, also where scores
@@ -71,7 +72,7 @@ class Exact:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Auto:
+class Auto(Matching):
     """Exact in small federations, greedy in large ones, by the number of agents alone.
 
     Attributes:

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from knexa.matchmaking.base import LazyMatching
 from knexa.matchmaking.matchings import greedy_pairs
 from knexa.matchmaking.pair_scores import Array, Indices, PairScores, Span
 
@@ -20,7 +21,7 @@ _LEVEL_BITS = 36
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prefiltered:
+class Prefiltered(LazyMatching):
     """Greedy over windows of the likely next pairs, found by the low rank of the score matrix.
 
     The largest part of a score is of rank two: what the teacher brings to any student plus what

@@ -1,12 +1,15 @@
 """Rewards: what a receiver reports after an exchange, and how the CPM standardises it."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
 
 from knexa.matchmaking.pair_scores import Array
+
+Amount = TypeVar("Amount", float, Array)
+"""Of one exchange, or of K exchanges at once."""
 
 Normalization = Literal["zscore", "none"]
 
@@ -38,8 +41,14 @@ class Reward:
     delta: Annotated[float, Field(ge=0)] = 1e-4
     normalization: Normalization = "zscore"
 
-    def reward(self, *, before: float, after: float, kilobytes: float) -> float:
-        """Return r = gamma (improvement) - delta kilobytes, raw."""
+    def reward(self, *, before: Amount, after: Amount, kilobytes: Amount) -> Amount:
+        """Return r = gamma (improvement) - delta kilobytes, raw; of arrays_K, element by element.
+
+        Args:
+            before: What the student measured before the exchange (see ``Measure``).
+            after: The same after it.
+            kilobytes: What it received.
+        """
         improvement = after - before if self.rises else before - after
         return self.gamma * improvement - self.delta * kilobytes
 

@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from knexa.data.benchmark import Benchmark
+from knexa.data.benchmark import Benchmark, Dataset
 from knexa.data.codelets import (
     templates_numbers,
     templates_sequences,
@@ -48,7 +48,7 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Codelets:
+class Codelets(Dataset):
     """The generated benchmark, split by template instance.
 
     Attributes:
