@@ -32,11 +32,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from knexa.app import run_command_line
 from processor import processor_seconds
 
 from knexa.cli.commands import run_command_line
-from knexa.engine import packing
-from knexa.app import run_command_line
 from knexa.engine import serialization
 
 

@@ -1,7 +1,7 @@
 """The constructor is the schema: what is accepted, what is refused, in which words."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from knexa.components import (
-    as_taken,
+    canonical,
+    component_name,
     construct,
     describe,
     did_you_mean,
@@ -18,17 +19,18 @@ from knexa.components import (
     show,
 )
 from knexa.errors import UserError
-from knexa.federation.settings import Settings
+from knexa.settings_builder import RootKeys
 
 HERE = __name__
 
 
-class Scorer(Protocol):
-    def score(self) -> float: ...
+class Scorer:
+    def score(self) -> float:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flat:
+class Flat(Scorer):
     value: float = 0.5
 
     def score(self) -> float:
@@ -124,7 +126,7 @@ def test_nested_component_of_the_wrong_kind_is_refused() -> None:
         )
 
 
-def test_numbers_are_told_as_the_constructor_takes_them() -> None:
+def test_a_node_is_identified_by_names_and_by_numbers_as_the_constructor_takes_them() -> None:
     flat = {"_target_": f"{HERE}.Flat", "value": 2}
     node = {
         "_target_": f"{HERE}.Everything",
@@ -138,15 +140,43 @@ def test_numbers_are_told_as_the_constructor_takes_them() -> None:
         "width": 6,
         "on": True,
     }
-    taken = as_taken(node, trusted_modules=[HERE])
-    floats = {"rate": 1.0, "pair": [0.0, 1.5], "scorer": flat | {"value": 2.0}}
-    floats["parts"] = {"a": {"value": 1.0}, "b": flat | {"value": 2.0}}
-    assert repr(taken) == repr(node | floats)
+    taken = canonical(node, trusted_modules=[HERE])
+    assert taken == {
+        "_name_": f"{HERE}.Everything",
+        "count": 1,
+        "rate": 1.0,
+        "limit": 3,
+        "pair": [0.0, 1.5],
+        "sizes": [4],
+        "parts": {"a": {"value": 1.0}, "b": {"value": 2.0}},  # of the class that is annotated
+        "scorer": {"_name_": f"{HERE}.Flat", "value": 2.0},
+        "width": 6,
+        "on": True,
+    }
+    floats = [taken["rate"], *taken["pair"], taken["scorer"]["value"]]
+    assert all(type(value) is float for value in floats)
+
+
+def test_a_class_of_the_package_is_called_by_the_name_in_its_own_body(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Base:
+        name = "base"
+
+    class Derived(Base):
+        pass
+
+    assert component_name(Base).endswith("Base")  # from outside: by its dotted name
+    for cls in (Base, Derived):
+        monkeypatch.setattr(cls, "__module__", "knexa.anywhere")
+    assert component_name(Base) == "base"
+    with pytest.raises(UserError, match=r"Derived is no component: it declares no name"):
+        component_name(Derived)
 
 
 def test_missing_parameter_is_named_with_what_it_takes() -> None:
-    with pytest.raises(UserError, match=r"^config_hash is missing|^seed is missing"):
-        construct(Settings, {}, key="")
+    with pytest.raises(UserError, match=r"^seed is missing: must be an integer"):
+        construct(RootKeys, {"name": "study"}, key="")
 
 
 @pytest.mark.parametrize(

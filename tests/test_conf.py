@@ -11,6 +11,7 @@ from knexa.config_folders import config_folder, options_of, sweep_folder
 from knexa.engine.local import Workers
 from knexa.errors import UserError
 from knexa.federation.llm_stage import build_runtime
+from knexa.federation.settings import LLMSettings
 from knexa.settings_builder import COMPONENT_GROUPS, build_components
 
 WHOLE_RUNS = [
@@ -145,8 +146,9 @@ def test_search_checks_both_ends_of_an_interval(monkeypatch: pytest.MonkeyPatch)
 def test_a_matchmaker_brings_its_own_exchange(matchmaker: str, experiment: tuple[str, ...]) -> None:
     (job,) = jobs(*experiment, f"matchmaker={matchmaker}")
     _, components = build_components(job)
-    assert components["exchange"].name == components["matchmaker"].protocol
-    assert components["regret"].every == 0 or matchmaker == "fedskd"
+    assert components.exchange is not None
+    assert components.exchange.name == components.matchmaker.protocol
+    assert components.regret.every == 0 or matchmaker == "fedskd"
 
 
 @pytest.mark.parametrize(
@@ -283,3 +285,44 @@ def test_a_search_that_cannot_try_anything_is_one_line(
 ) -> None:
     with pytest.raises(UserError, match=said):
         jobs("hparams_search=linucb", *arguments)
+
+
+@pytest.mark.parametrize("group", COMPONENT_GROUPS)
+def test_a_class_of_another_groups_kind_is_one_line(group: str) -> None:
+    other = "knexa.matchmaking.contexts.Concat"
+    if group == "context":
+        other = "knexa.matchmaking.random.Random"
+    (job,) = jobs(f"{group}._target_={other}")
+    with pytest.raises(UserError) as caught:
+        build_components(job)
+    name = other.rpartition(".")[2]
+    told = (
+        f"{group}._target_={other}: {name} is no {group}: choose one of knexa's, or derive it from"
+    )
+    assert str(caught.value).startswith(f"{told} knexa.")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_without_what_its_kind_must_have_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "undealt.py").write_text(
+        "from knexa.data.partition import Partition\nclass Undealt(Partition):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (job,) = jobs(
+        "partition=iid", "partition._target_=undealt.Undealt", "trusted_modules=[undealt]"
+    )
+    with pytest.raises(
+        UserError, match=r"partition\._target_=undealt\.Undealt: Undealt lacks split"
+    ):
+        build_components(job)
+
+
+def test_settings_are_of_a_federation_that_has_all_groups_or_say_which_it_lacks() -> None:
+    whole, formulas = organisation_settings([]), organisation_settings(["federation=synthetic"])
+    assert isinstance(whole, LLMSettings)
+    assert not isinstance(formulas, LLMSettings)
+    for group in COMPONENT_GROUPS:
+        assert getattr(whole, group) is not None
+        assert (getattr(formulas, group) is None) == (group in formulas.federation.lacks)

@@ -26,6 +26,9 @@ from pydantic.fields import FieldInfo
 from knexa.errors import UserError
 
 TARGET = "_target_"
+NAME = "_name_"
+"""Stands for ``_target_`` where a component is identified."""
+
 _PACKAGE = "knexa"
 _LEAF_NAMES: dict[Any, str] = {
     int: "an integer",
@@ -43,34 +46,69 @@ _BOUNDS: tuple[tuple[type, str, str], ...] = (
 )
 
 
-def instantiate(node: Mapping[str, Any], *, key: str, trusted_modules: Sequence[str] = ()) -> Any:
+def instantiate(
+    node: Mapping[str, Any],
+    *,
+    key: str,
+    kind: type = object,
+    trusted_modules: Sequence[str] = (),
+) -> Any:
     """Check a config node against its component's constructor and construct it.
 
     Args:
         node: A plain mapping (interpolations resolved) with ``_target_`` and the parameters.
         key: The node's dotted place in the config, for messages, e.g. ``matchmaker``.
+        kind: What the component's class must be derived from.
         trusted_modules: Modules outside knexa whose classes may be constructed.
 
     Raises:
-        UserError: One line, for a target that is not allowed, an unknown or missing key, a value of
-            the wrong type or range, or a ``ValueError`` of the constructor.
+        UserError: One line, for a target that is not allowed or of another kind, an unknown or
+            missing key, a value of the wrong type or range, or a ``ValueError`` of the constructor.
     """
     if TARGET not in node:
         raise UserError(
             f"{key}.{TARGET} is missing: name the component's class, e.g. package.Class"
         )
     cls = load_class(node[TARGET], key=f"{key}.{TARGET}", trusted_modules=trusted_modules)
+    if not issubclass(cls, kind):
+        raise UserError(
+            f"{key}.{TARGET}={node[TARGET]}: {cls.__name__} is no {key}: choose one of knexa's, or "
+            f"derive it from {kind.__module__}.{kind.__qualname__}"
+        )
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(vars(cls)["__abstractmethods__"]))
+        raise UserError(f"{key}.{TARGET}={node[TARGET]}: {cls.__name__} lacks {missing}")
     values = {name: value for name, value in node.items() if name != TARGET}
     return construct(cls, values, key=key, trusted_modules=trusted_modules)
 
 
-def as_taken(node: Mapping[str, Any], *, trusted_modules: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a valid config node with its numbers as the constructors take them.
+def canonical(node: Mapping[str, Any], *, trusted_modules: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what identifies a valid config node: its component's name, and its values.
 
-    ``alpha: 1`` and ``alpha: 1.0`` are one setting where the parameter is a float.
+    ``_name_`` takes the place of ``_target_`` (see ``component_name``), and numbers are as the
+    constructors take them: ``alpha: 1`` and ``alpha: 1.0`` are one setting where the parameter is a
+    float. A nested node of the very class that its place is annotated with needs no name.
     """
     cls = load_class(node[TARGET], key=TARGET, trusted_modules=trusted_modules)
-    return _fields_as_taken(cls, node, trusted_modules)
+    return {NAME: component_name(cls), **_canonical_fields(cls, node, trusted_modules)}
+
+
+def component_name(cls: type) -> str:
+    """Return the name that identifies a component's class wherever it lies.
+
+    A class of the package declares it, as ``name`` in its own body: modules and classes can be
+    renamed, and a subclass is never taken for its base. A class from outside is called by its
+    dotted name.
+
+    Raises:
+        UserError: It is a class of the package and no component.
+    """
+    if not is_inside(cls.__module__, (_PACKAGE,)):
+        return f"{cls.__module__}.{cls.__qualname__}"
+    name = vars(cls).get("name")
+    if not isinstance(name, str):
+        raise UserError(f"{cls.__module__}.{cls.__qualname__} is no component: it declares no name")
+    return name
 
 
 def load_class(target: Any, *, key: str, trusted_modules: Sequence[str] = ()) -> type:
@@ -314,8 +352,6 @@ def _convert(annotation: Any, value: Any, key: str, trusted: Sequence[str]) -> A
         if not isinstance(value, Mapping):
             raise _refuse(annotation, value, key)
         return construct(base, value, key=key, trusted_modules=trusted)
-    elif getattr(base, "_is_protocol", False):
-        raise _refuse(annotation, value, key)  # only a node with a target can be one of these
     else:
         return _leaf(annotation, value, key)
     if metadata:
@@ -356,30 +392,34 @@ def _convert_sequence(annotation: Any, value: Any, key: str, trusted: Sequence[s
     )
 
 
-def _fields_as_taken(cls: type, node: Mapping[str, Any], trusted: Sequence[str]) -> dict[str, Any]:
+def _canonical_fields(cls: type, node: Mapping[str, Any], trusted: Sequence[str]) -> dict[str, Any]:
     schema = _schema(cls)
     return {
-        name: _as_taken(schema[name][0], value, trusted) if name in schema else value
+        name: _canonical(schema[name][0], value, trusted)
         for name, value in node.items()
+        if name != TARGET
     }
 
 
-def _as_taken(annotation: Any, value: Any, trusted: Sequence[str]) -> Any:
+def _canonical(annotation: Any, value: Any, trusted: Sequence[str]) -> Any:
     base, _ = _split(annotation)
     origin, args = get_origin(base), get_args(base)
     if isinstance(value, Mapping) and TARGET in value:
-        return as_taken(value, trusted_modules=trusted)
+        cls = load_class(value[TARGET], key=TARGET, trusted_modules=trusted)
+        if cls in (base, *(args if _is_union(base) else ())):
+            return _canonical_fields(cls, value, trusted)
+        return canonical(value, trusted_modules=trusted)
     if _is_union(base):
         fitting = (arm for arm in args if _fits(arm, value, trusted))
-        return next((_as_taken(arm, value, trusted) for arm in fitting), value)
+        return next((_canonical(arm, value, trusted) for arm in fitting), value)
     if isinstance(value, list) and origin in (tuple, list):
         ends = origin is list or args[-1] is Ellipsis
         entries = (args[0],) * len(value) if ends else args
-        return [_as_taken(e, item, trusted) for e, item in zip(entries, value, strict=True)]
+        return [_canonical(e, item, trusted) for e, item in zip(entries, value, strict=True)]
     if isinstance(value, Mapping) and origin is dict:
-        return {name: _as_taken(args[1], item, trusted) for name, item in value.items()}
+        return {name: _canonical(args[1], item, trusted) for name, item in value.items()}
     if isinstance(value, Mapping) and is_dataclass(base) and isinstance(base, type):
-        return _fields_as_taken(base, value, trusted)
+        return _canonical_fields(base, value, trusted)
     return float(value) if base is float and type(value) is int else value
 
 
@@ -408,18 +448,9 @@ def _check(checked: Any, value: Any, described: Any, key: str) -> Any:
 def _nested(base: Any, built: Any, key: str) -> Any:
     """Return a nested component if it is of the kind that the annotation asks for."""
     arms = get_args(base) if _is_union(base) else (base,)
-    if any(_is_kind(built, arm) for arm in arms):
+    if any(kind is Any or (isinstance(kind, type) and isinstance(built, kind)) for kind in arms):
         return built
     raise UserError(
         f"{key}.{TARGET}={type(built).__module__}.{type(built).__qualname__}: must be "
         f"{describe(base)}"
     )
-
-
-def _is_kind(component: Any, kind: Any) -> bool:
-    if not isinstance(kind, type):
-        return kind is Any
-    if getattr(kind, "_is_protocol", False):
-        wanted = [name for name in vars(kind) if not name.startswith("_")]
-        return all(hasattr(component, name) for name in wanted)
-    return isinstance(component, kind)

@@ -1,18 +1,17 @@
 """From a composed job to the run's settings: the whole config checked, its identity computed."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import Field
 
-from knexa.components import as_taken, construct, instantiate, one_line, unknown_key
+from knexa.components import canonical, construct, instantiate, one_line, unknown_key
 from knexa.composition import Job
 from knexa.config_folders import options_of
 from knexa.errors import UserError
-from knexa.federation.settings import Settings
+from knexa.federation.federation import Federation
+from knexa.federation.settings import Components, LLMSettings, Settings
 from knexa.matchmaking.policy_check import check_matchmaker
 from knexa.recipe import RECIPE
 
@@ -44,14 +43,19 @@ class RootKeys:
 ROOT_KEYS = tuple(field.name for field in fields(RootKeys))
 _SETTERS = ("experiment", "debug")
 """Groups whose options set keys of others."""
-COMPONENT_GROUPS = tuple(field.name for field in fields(Settings) if field.type is Any)
-"""A run has one component of each; ``Settings`` has a field for each."""
+_KINDS: Mapping[str, type] = {
+    group: next(kind for kind in get_args(hint) or (hint,) if kind is not type(None))
+    for group, hint in get_type_hints(Components).items()
+}
+"""The base class of each group's components."""
 
-_RUN_GROUPS = frozenset({"engine", "logger"})
-"""What every run has; a federation without all other groups says which it has (``groups``)."""
+COMPONENT_GROUPS = tuple(_KINDS)
+_IN_EVERY_RUN = frozenset(
+    group for group, hint in get_type_hints(Components).items() if not get_args(hint)
+)
 
 
-def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
+def build_components(job: Job) -> tuple[RootKeys, Components]:
     """Check a job's whole config by constructing its components; touches no files.
 
     Raises:
@@ -65,22 +69,18 @@ def build_components(job: Job) -> tuple[RootKeys, dict[str, Any]]:
     if type(values.get("name")) is int:  # name=2024: a folder name that YAML reads as a number
         values["name"] = str(values["name"])
     root: RootKeys = construct(RootKeys, values, key="")
-    components: dict[str, Any] = dict.fromkeys(COMPONENT_GROUPS)
-    components["federation"] = federation = _component(job, "federation", root)
-    used = _RUN_GROUPS | getattr(federation, "groups", frozenset(COMPONENT_GROUPS))
-    for group in COMPONENT_GROUPS:
-        if group in used:
-            components[group] = _component(job, group, root)
-        elif config.get(group) is not None:
-            chosen = [f"{key}={job.choices[key]}" for key in _SETTERS if job.choices.get(key)]
-            raise UserError(
-                f"federation={job.choices['federation']} has no {group}: leave out {group}= and "
-                f"what sets {group}.*, such as {' or '.join(chosen) or 'debug=smoke'}"
-            )
+    federation = _component(job, "federation", root)
+    lacks = _lacking(job, federation)
+    built: dict[str, Any] = {
+        group: None if group in lacks else _component(job, group, root)
+        for group in COMPONENT_GROUPS
+        if group != "federation"
+    }
+    components = Components(federation=federation, **built)
     _check_matchmaker(job, components)
     _check_protocol(job, components)
     _check_liars(job, components)
-    _check_context(components["context"], components["profile"])
+    _check_context(components)
     _check_private_training(job, components)
     return root, components
 
@@ -91,104 +91,103 @@ def _component(job: Job, group: str, root: RootKeys) -> Any:
     if not isinstance(node, Mapping):
         options = ", ".join(options_of(group))
         raise UserError(f"every run needs a {group}: set {group}= to one of {options}")
-    return instantiate(node, key=group, trusted_modules=root.trusted_modules)
+    trusted = root.trusted_modules
+    return instantiate(node, key=group, kind=_KINDS[group], trusted_modules=trusted)
+
+
+def _lacking(job: Job, federation: Federation) -> frozenset[str]:
+    """Return the groups that the federation lacks; none of them may be set."""
+    chosen = job.choices["federation"]
+    if needed := sorted(federation.lacks & _IN_EVERY_RUN):
+        raise UserError(f"federation={chosen} says that it lacks a {needed[0]}: every run needs it")
+    for group in COMPONENT_GROUPS:
+        if group in federation.lacks and job.config.get(group) is not None:
+            setters = [f"{key}={job.choices[key]}" for key in _SETTERS if job.choices.get(key)]
+            raise UserError(
+                f"federation={chosen} has no {group}: leave out {group}= and "
+                f"what sets {group}.*, such as {' or '.join(setters) or 'debug=smoke'}"
+            )
+    return federation.lacks
 
 
 def build_settings(job: Job) -> Settings:
-    """Build a job's settings, its identity included; reads the data files for their digest.
+    """Build a job's settings; touches no files.
 
     Raises:
-        UserError: As ``build_components``, or when the data files are missing.
+        UserError: As ``build_components``.
     """
     root, components = build_components(job)
-    config = {
-        key: as_taken(value, trusted_modules=root.trusted_modules)
+    config = {"recipe": RECIPE} | {
+        key: canonical(value, trusted_modules=root.trusted_modules)
         if key in COMPONENT_GROUPS and value is not None
         else value
         for key, value in job.config.items()
         if key not in _SESSION_KEYS
     }
-    return Settings(
+    return (Settings if components.federation.lacks else LLMSettings)(
         seed=root.seed,
         name=root.name,
         matchmaker_name=str(job.choices["matchmaker"]),
         choices={group: str(job.choices.get(group)) for group in COMPONENT_GROUPS},
         config=config,
         session={key: job.config[key] for key in _SESSION_KEYS},
-        config_hash=config_hash(config, components["data"]),
         dry_run=root.dry_run,
-        **components,
+        **vars(components),
     )
 
 
-def config_hash(config: Mapping[str, Any], data: Any) -> str:
-    """Return the SHA-256 (hex) that identifies a run: its config, its data's content, the recipe.
-
-    The digest of the data (``data.fingerprint()``, where the component has one) stands in for
-    ``data.path``, so that moving the files changes nothing and editing them does.
-    """
-    identity = dict(config)
-    if hasattr(data, "fingerprint"):
-        node = {key: value for key, value in identity["data"].items() if key != "path"}
-        identity["data"] = node | {"fingerprint": data.fingerprint()}
-    document = json.dumps([RECIPE, identity], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(document.encode()).hexdigest()
-
-
-def _check_matchmaker(job: Job, components: Mapping[str, Any]) -> None:
+def _check_matchmaker(job: Job, components: Components) -> None:
     """Refuse a class that a run could not call, or could not resume."""
     try:
-        check_matchmaker(components["matchmaker"])
+        check_matchmaker(components.matchmaker)
     except UserError as error:
         raise UserError(f"matchmaker={job.choices['matchmaker']}: {error}") from error
 
 
-def _check_liars(job: Job, components: Mapping[str, Any]) -> None:
+def _check_liars(job: Job, components: Components) -> None:
     """Refuse lies that the exchange cannot carry, and a gate where nobody chooses teachers."""
-    roster, exchange = components["roster"], components["exchange"]
-    gate = getattr(components["federation"], "trust_gate", None)
-    if gate is not None and getattr(components["matchmaker"], "protocol", None) is not None:
+    roster, exchange = components.roster, components.exchange
+    gate = components.federation.trust_gate
+    if gate is not None and components.matchmaker.protocol is not None:
         raise UserError(
             f"federation.trust_gate={gate} keeps teachers out of pairs, and "
             f"matchmaker={job.choices['matchmaker']} chooses none; set it to null"
         )
-    liars = getattr(roster, "byzantine", None)
-    if liars is None or liars.num == 0 or exchange is None:
+    if roster is None or roster.byzantine.num == 0 or exchange is None:
         return
-    carried = getattr(exchange, "carries", "text")
-    attacks = ("garbage", "wrong", "copied", "sybil") if carried != "logits" else ("sybil",)
-    spoken = [attack for attack in attacks if attack in liars.attacks]
-    if spoken and carried != "text":
+    told = () if exchange.carries == "logits" else ("garbage", "wrong", "copied")
+    spoken = [attack for attack in (*told, "sybil") if attack in roster.byzantine.attacks]
+    if spoken and exchange.carries != "text":
         raise UserError(
             f"roster.byzantine.attack={spoken[0]} needs text, and "
-            f"exchange={job.choices['exchange']} sends {carried}; choose akd or akd_verified, or "
-            "an attack on profiles or rewards"
+            f"exchange={job.choices['exchange']} sends {exchange.carries}; choose akd or "
+            "akd_verified, or an attack on profiles or rewards"
         )
 
 
-def _check_context(context: Any, profile: Any) -> None:
+def _check_context(components: Components) -> None:
     """Refuse a context that reads features which the profile does not have."""
     try:
-        context.num_features(len(profile.feature_names))
+        components.context.num_features(len(components.profile.feature_names))
     except ValueError as error:
         raise UserError(one_line(error)) from error
 
 
-def _check_private_training(job: Job, components: Mapping[str, Any]) -> None:
+def _check_private_training(job: Job, components: Components) -> None:
     """Refuse a matchmaker whose choice rests on trials that no privacy budget counts."""
-    private = hasattr(components["training"], "epsilon")
-    if private and "probes" in components["matchmaker"].needs:
+    training = components.training
+    private = training is not None and training.budget is not None
+    if private and "probes" in components.matchmaker.needs:
         raise UserError(
             f"training={job.choices['training']}: matchmaker={job.choices['matchmaker']} tries "
             "every pair on private data, which no budget of training counts; choose another of them"
         )
 
 
-def _check_protocol(job: Job, components: Mapping[str, Any]) -> None:
+def _check_protocol(job: Job, components: Components) -> None:
     """Refuse an exchange that the matchmaker has no use for, and probes where no pairs teach."""
-    matchmaker, exchange = components["matchmaker"], components["exchange"]
-    name, chosen = job.choices["matchmaker"], job.choices["exchange"]
-    dictated = getattr(matchmaker, "protocol", None)
+    matchmaker, exchange = components.matchmaker, components.exchange
+    name, chosen, dictated = job.choices["matchmaker"], job.choices["exchange"], matchmaker.protocol
     if exchange is None:
         if dictated is not None:
             raise UserError(
@@ -196,30 +195,29 @@ def _check_protocol(job: Job, components: Mapping[str, Any]) -> None:
                 f"federation={job.choices['federation']} does not have; choose another matchmaker"
             )
         return
-    actual, pairs = getattr(exchange, "name", chosen), getattr(exchange, "pairs", True)
-    if dictated is not None and actual != dictated:
+    if not exchange.name:
+        raise UserError(f"exchange={chosen}: {type(exchange).__name__} declares no name")
+    if dictated is not None and exchange.name != dictated:
         raise UserError(
             f"exchange={chosen}: matchmaker={name} dictates its own protocol, "
             f"{dictated}; leave exchange out, or choose another matchmaker"
         )
-    if dictated is None and not pairs:
+    if dictated is None and not exchange.pairs:
         raise UserError(
             f"exchange={chosen} does not teach in pairs, which matchmaker={name} needs; leave "
             "exchange out, or choose the matchmaker that dictates it"
         )
-    if not pairs and getattr(components["federation"], "sync", "lockstep") == "async":
+    if not exchange.pairs and components.federation.sync == "async":
         raise UserError(
             f"federation.sync=async: matchmaker={name} teaches everybody at once, and so waits for "
             "everybody; set federation.sync=lockstep"
         )
-    if not pairs and components["regret"].every:
+    if not exchange.pairs and components.regret.every:
         raise UserError(
-            f"regret.every={components['regret'].every}: probes try pairs, and matchmaker={name} "
+            f"regret.every={components.regret.every}: probes try pairs, and matchmaker={name} "
             "has none; set regret=none"
         )
-    if "peer losses" in getattr(matchmaker, "needs", ()) and (
-        getattr(exchange, "carries", "text") not in ("text", "logits")
-    ):
+    if "peer losses" in matchmaker.needs and not exchange.has_text:
         raise UserError(
             f"exchange={chosen}: matchmaker={name} chooses peers by their text, and this exchange "
             "sends none; choose one that does, such as akd"

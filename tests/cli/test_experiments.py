@@ -57,7 +57,7 @@ WRONG_COMMANDS = [
     (["partition.low=2"], ["partition: low=2.0 is above high=1.0"]),
     (["roster.backbones.small.lora.rank=0"], ["roster.backbones.small.lora.rank=0", ">= 1"]),
     (["+roster.backbones.small.lora.rnak=1"], ["lora.rnak", "did you mean", "lora.rank"]),
-    (["+roster.backbones.big={source: x}"], ["roster.backbones.big.lora is missing"]),
+    (["+roster.backbones.big={source: x}"], ["roster.backbones.big.family is missing"]),
     (["roster.agents=a"], ["roster.agents=a", "a list"]),
     (["evaluation.inner.alpha=-2"], ["evaluation.inner.alpha=-2", "a number > 0"]),
     (["evaluation.verbose=1"], ["evaluation.verbose=1", "true or false"]),

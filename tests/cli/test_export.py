@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+import yaml
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from knexa.agents.state import AgentState, save_state
@@ -13,10 +13,12 @@ from knexa.backbones.lora import adapter_parameters, attach, write_tensors
 from knexa.backbones.roster import Lora
 from knexa.cli import export
 from knexa.cli.commands import run_command_line
+from knexa.recipe import RECIPE
 from knexa.tracking.run_directory import RunDirectory
 
 LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.05}
-TINY6 = OmegaConf.load(Path(__file__).parents[2] / "conf" / "roster" / "tiny6.yaml")
+TINY6 = yaml.safe_load((Path(__file__).parents[2] / "conf/roster/tiny6.yaml").read_text())
+ROSTER = {"_name_": "roster"} | {key: TINY6[key] for key in TINY6 if key != "_target_"}
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +55,12 @@ def run(tmp_path: Path, base: Path, adapters: list[dict[str, torch.Tensor]]) -> 
     directory = RunDirectory(tmp_path / "run")
     directory.path.mkdir()
     roster = {
-        "_target_": "knexa.backbones.roster.Roster",
+        "_name_": "roster",
         "agents": [{"name": name, "backbone": "tiny"} for name in ("ann", "bob")],
         "backbones": {"tiny": {"source": str(base), "family": "gpt2", "lora": LORA}},
-        "recommended": TINY6.recommended,
+        "recommended": TINY6["recommended"],
     }
-    OmegaConf.save(OmegaConf.create({"roster": roster, "seed": 1}), directory.config)
+    directory.write_config({"recipe": RECIPE, "roster": roster, "seed": 1})
 
     def write(folder: Path) -> None:
         (folder / "agents").mkdir()
@@ -110,7 +112,7 @@ def test_the_note_says_where_the_adapter_comes_from(run: Path, tmp_path: Path) -
 def test_the_notes_own_program_reads_text_as_the_agent_did(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    OmegaConf.save(OmegaConf.create({"roster": TINY6, "seed": 1}), run / "config.yaml")
+    RunDirectory(run).write_config({"recipe": RECIPE, "roster": ROSTER, "seed": 1})
     loaded = load_backbone(export.read_roster(run).backbones["tiny-qwen2"])
 
     def write(folder: Path) -> None:
@@ -162,3 +164,25 @@ def test_a_run_without_a_checkpoint_is_named(
     (run / "checkpoint").rename(tmp_path / "elsewhere")
     assert export_to(tmp_path / "out", run, "0") == 2
     assert "no checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"roster": {"_target_": "knexa.backbones.roster.Roster"}}, "made by recipe 5 or older"),
+        ({"recipe": RECIPE, "roster": {"_name_": "mine.Roster"}}, "a roster of mine.Roster"),
+        ({"recipe": RECIPE, "roster": None}, "has no roster"),
+    ],
+)
+def test_a_run_that_cannot_be_read_is_one_line(
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    config: dict[str, Any],
+    message: str,
+) -> None:
+    RunDirectory(run).write_config(config)
+    assert export.main([str(run), "--agent", "0", "--to", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

@@ -5,7 +5,7 @@ from knexa.agents.privacy import Gaussian, NoPrivacy
 from knexa.agents.training import DPTraining, Training
 from knexa.federation.conditions import conditions
 from knexa.federation.faults import Faults
-from knexa.federation.federation import Federation
+from knexa.federation.llm import LLM
 
 NAMES = ("ann", "bob", "cy")
 RATES = {"local_learning_rate": 1e-3, "kd_learning_rate": 1e-3}
@@ -13,7 +13,7 @@ RATES = {"local_learning_rate": 1e-3, "kd_learning_rate": 1e-3}
 
 def lines(liars=None, privacy=None, training=None, **federation):
     settings = SimpleNamespace(
-        federation=Federation(num_rounds=3, **federation),
+        federation=LLM(num_rounds=3, **federation),
         privacy=privacy or NoPrivacy(),
         training=training,
     )

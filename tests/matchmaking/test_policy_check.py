@@ -54,7 +54,6 @@ class LearnsNothing(Resumes):
 @pytest.mark.parametrize(
     ("cls", "said"),
     [
-        (dict, "builtins.dict is no matchmaker: derive it from knexa.*Matchmaker"),
         (NoPropose, r"NoPropose has no propose\(self, view\)"),
         (TakesNothing, r"TakesNothing.propose must be propose\(self, view\)"),
         (LearnsNothing, r"LearnsNothing.learn must be learn\(self, contexts_Kd, rewards_K\)"),

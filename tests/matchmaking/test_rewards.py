@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knexa.matchmaking.rewards import LocalLoss
+from knexa.matchmaking.rewards import LocalLoss, TransferPass
 
 rewards = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40)
 
@@ -12,6 +12,15 @@ def test_reward_is_the_fall_of_the_loss_less_the_price_of_the_package():
     reward = LocalLoss(gamma=2.0, delta=0.01)
     assert reward.reward(before=1.5, after=1.2, kilobytes=10.0) == pytest.approx(0.5)
     assert reward.reward(before=1.0, after=1.5, kilobytes=0.0) == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("kind", [LocalLoss, TransferPass])
+def test_rewards_of_many_exchanges_at_once_are_those_of_each(kind):
+    reward = kind(gamma=2.0, delta=0.01)
+    many = {"before": [1.5, 0.2], "after": [1.2, 0.7], "kilobytes": [10.0, 0.0]}
+    at_once_K = reward.reward(**{name: np.array(values) for name, values in many.items()})
+    each = [dict(zip(many, values, strict=True)) for values in zip(*many.values(), strict=True)]
+    assert at_once_K.tolist() == [reward.reward(**one) for one in each]
 
 
 @given(values=rewards)

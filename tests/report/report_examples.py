@@ -6,6 +6,7 @@ import numpy as np
 import yaml
 
 import row_examples
+from knexa.recipe import RECIPE
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.schema import as_document
 
@@ -41,8 +42,9 @@ def write_run(
     path.mkdir(parents=True)
     settings = {
         "seed": seed,
-        "matchmaker": {"_target_": f"knexa.matchmaking.{matchmaker}.Policy"},
-        "exchange": {"_target_": f"knexa.exchange.{exchange}"},
+        "recipe": RECIPE,
+        "matchmaker": {"_name_": matchmaker},
+        "exchange": {"_name_": exchange},
         "federation": {"num_rounds": rounds},
     }
     for key, value in (config or {}).items():

@@ -78,17 +78,17 @@ def test_a_seed_that_only_one_method_has_does_not_split_it(tmp_path):
 
 
 def test_a_class_that_varies_is_named_by_its_group(tmp_path):
-    for name in ("Concat", "Interaction"):
-        config = {"context._target_": f"knexa.matchmaking.contexts.{name}"}
+    for name in ("concat", "my_module.mine"):
+        config = {"context._name_": name}
         write_run(tmp_path, "linucb", 0, config=config)
     labels = [group.label for group in study_of(tmp_path).groups]
-    assert labels == ["linucb/akd (context=concat)", "linucb/akd (context=interaction)"]
+    assert labels == ["linucb/akd (context=concat)", "linucb/akd (context=mine)"]
 
 
 def test_reference_with_variants_is_the_one_that_agrees(tmp_path):
-    for name in ("Concat", "Interaction"):
+    for name in ("concat", "interaction"):
         for matchmaker in ("linucb", "random"):
-            config = {"context._target_": f"knexa.matchmaking.contexts.{name}"}
+            config = {"context._name_": name}
             write_run(tmp_path, matchmaker, 0, config=config)
     study = study_of(tmp_path)
     for group in study.groups:

@@ -6,6 +6,8 @@ import pytest
 from report_examples import write_run
 
 from knexa.cli.commands import run_command_line
+from knexa.recipe import RECIPE
+from knexa.report.__main__ import main
 from knexa.report.aggregate import group_runs
 from knexa.report.runs import read_runs
 from knexa.report.table import latex, markdown, tables, tidy_csv
@@ -222,3 +224,18 @@ def test_runs_without_liars_say_nothing_of_them(tmp_path):
     write_run(tmp_path)
     table = results(tmp_path)
     assert not any("liars" in text for text in (*table.headings, *table.notes))
+
+
+def test_a_run_of_a_recipe_that_cannot_be_read_is_left_out_in_one_line(tmp_path, capsys):
+    older = write_run(tmp_path, "linucb", 0, summary={"recipe": 5})
+    config = (older / "config.yaml").read_text().replace(f"recipe: {RECIPE}\n", "")
+    (older / "config.yaml").write_text(config)
+    assert main([str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert f"{older} was made by recipe 5, and this version reads recipe 6 and later" in told
+    assert told.count("\n") == 1
+    write_run(tmp_path, "linucb", 1)
+    assert main([str(tmp_path)]) == 0
+    assert "left out, made by recipe 5, which this version does not read (1)" in (
+        capsys.readouterr().out
+    )

@@ -1,21 +1,59 @@
 """Components for the tests of the app: one of each kind of parameter, and nothing behind them."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
+from knexa.agents.training import Training
+from knexa.data.benchmark import Benchmark, Dataset
+from knexa.data.partition import AgentData, Partition
+from knexa.data.problem import Problem
+from knexa.engine.local import Local
+from knexa.evaluation.settings import Evaluation
+from knexa.federation.federation import Federation
+from knexa.federation.settings import Settings
+from knexa.federation.stage import Stage
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+from knexa.matchmaking.regret import Regret
+from knexa.tracking.loggers import Logger
 
 
 @dataclass(frozen=True, kw_only=True)
 class Empty:
-    """Stands for any group; as a profile and a context it fits itself."""
+    """Of no kind."""
 
-    feature_names: ClassVar[tuple[str, ...]] = ("bias",)
 
-    def num_features(self, num_profile_features: int) -> int:
-        return num_profile_features
+@dataclass(frozen=True, kw_only=True)
+class Toys(Federation):
+    num_rounds: int = 1
+
+    def stage(self, settings: Settings, stack: ExitStack) -> Stage:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Never(Regret):
+    every: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Training):
+    local_learning_rate: float = 1.0
+    kd_learning_rate: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laptop(Local):
+    alpha: float = 1.0
+
+
+@dataclass(kw_only=True)
+class Diary(Logger):
+    alpha: float = 1.0
 
 
 class Idle(Matchmaker):
@@ -51,7 +89,7 @@ class Central(Idle):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
+class Split(Partition):
     alpha: Annotated[float, Field(gt=0)]
     sizes: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     low: float = 0.0
@@ -61,35 +99,25 @@ class Split:
         if self.low > self.high:
             raise ValueError(f"low={self.low} is above high={self.high}: lower it")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Lora:
-    rank: Annotated[int, Field(ge=1)]
-    dropout: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Backbone:
-    source: str
-    lora: Lora
+    def split(
+        self, problems: Sequence[Problem], num_agents: int, rng: np.random.Generator
+    ) -> list[AgentData]:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Roster:
-    backbones: dict[str, Backbone]
-    agents: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Files:
+class Files(Dataset):
     path: str | None = None
     content: str = "same"
 
     def fingerprint(self) -> str:
         return self.content
 
+    def load(self) -> Benchmark:
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, kw_only=True)
-class Holder:
+class Holder(Evaluation):
     inner: Linear = field(default_factory=Linear)
     verbose: bool = False

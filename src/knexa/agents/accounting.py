@@ -9,13 +9,20 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from knexa.errors import UserError
 
 # Fewer fractions than Opacus' own orders (they take nine tenths of the time), and higher ones:
 # without those a small epsilon is overstated by half.
 _ORDERS = (1.1, *(1 + x / 4 for x in range(1, 16)), *range(5, 64), 80, 128, 256, 512, 1024)
+
+
+class Budget(NamedTuple):
+    """What may be spent: the chance that ``epsilon`` does not hold is ``delta``."""
+
+    epsilon: float
+    delta: float
 
 
 def require_opacus() -> None:

@@ -191,7 +191,7 @@ class ExchangeProtocol:
         shares_start: Agents with equal backbones begin with equal adapters.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
     pairs: ClassVar[bool] = True
     common: ClassVar[Common] = "nothing"
     carries: ClassVar[str] = "text"

@@ -15,16 +15,17 @@ from the agent's own entropy); attacks on floating-point Gaussians (Mironov 2012
 features, K numeric features.
 """
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from knexa.agents.accounting import calibrated_noise, epsilon_spent
+from knexa.agents.accounting import Budget, calibrated_noise, epsilon_spent
 from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.errors import UserError
@@ -47,9 +48,15 @@ class Mechanism(Protocol):
         """Return what so many rounds have cost every agent; None where nothing is promised."""
 
 
-class Privacy(Protocol):
-    """What the config group ``privacy`` names."""
+class Privacy(ABC):
+    """Base of every component of the config group ``privacy``."""
 
+    @property
+    def budget(self) -> Budget | None:
+        """What profiles may cost an agent over the run; None where nothing is promised."""
+        return None
+
+    @abstractmethod
     def mechanism(
         self, *, families: Sequence[str], feature_names: Sequence[str], seed: int, num_rounds: int
     ) -> Mechanism:
@@ -61,8 +68,10 @@ class Privacy(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoPrivacy:
+class NoPrivacy(Privacy):
     """Profiles leave as they are; its own mechanism."""
+
+    name: ClassVar[str] = "none"
 
     def mechanism(
         self, *, families: Sequence[str], feature_names: Sequence[str], seed: int, num_rounds: int
@@ -79,7 +88,7 @@ class NoPrivacy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaussian:
+class Gaussian(Privacy):
     """Clipping, noise calibrated to a budget for the whole run, and k-anonymous families.
 
     Attributes:
@@ -89,10 +98,17 @@ class Gaussian:
         min_family: k, the fewest distinct agents that may show a family.
     """
 
+    name: ClassVar[str] = "gaussian"
+
     epsilon: Annotated[float, Field(gt=0, le=1e6)] = 8.0
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     clip: Annotated[float, Field(gt=0)] = 1.0
     min_family: Annotated[int, Field(ge=1)] = 2
+
+    @property
+    def budget(self) -> Budget:
+        """What profiles may cost an agent over the run."""
+        return Budget(self.epsilon, self.delta)
 
     def mechanism(
         self, *, families: Sequence[str], feature_names: Sequence[str], seed: int, num_rounds: int

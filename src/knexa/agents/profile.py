@@ -6,8 +6,9 @@ skills between the dynamic and the data ones. Nothing in a profile is text, and 
 on the test set. ``profile_layout`` names the features in their order.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,8 @@ UNKNOWN_TRUST = 0.5
 """What an agent writes in the trust column: the CPM's score of a newcomer."""
 
 
-class Profile(Protocol):
-    """What the config group ``profile`` names.
+class Profile(ABC):
+    """Base of every component of the config group ``profile``.
 
     Class attributes:
         feature_names: Names of the features, in order.
@@ -31,10 +32,11 @@ class Profile(Protocol):
         measures_skills: Whether agents must measure ``History.skills`` for it.
     """
 
-    feature_names: ClassVar[tuple[str, ...]]
-    trust_column: ClassVar[int | None]
-    measures_skills: ClassVar[bool]
+    feature_names: ClassVar[tuple[str, ...]] = ()
+    trust_column: ClassVar[int | None] = None
+    measures_skills: ClassVar[bool] = False
 
+    @abstractmethod
     def build(
         self, state: AgentState, *, family: str, train: tuple[Problem, ...]
     ) -> NDArray[np.float64]:
@@ -42,7 +44,7 @@ class Profile(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paper32:
+class Paper32(Profile):
     """The paper's profile.
 
     The dynamic features, all from the agent's own validation split, its training and its exchanges:
@@ -53,9 +55,8 @@ class Paper32:
     What is not known yet is 0.5 where it is a change or a mean reward and 0 elsewhere.
     """
 
+    name: ClassVar[str] = "paper32"
     feature_names: ClassVar[tuple[str, ...]] = profile_layout.FEATURE_NAMES
-    trust_column: ClassVar[int | None] = None
-    measures_skills: ClassVar[bool] = False
 
     def build(
         self, state: AgentState, *, family: str, train: tuple[Problem, ...]
@@ -65,7 +66,7 @@ class Paper32:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trust:
+class Trust(Profile):
     """The paper's profile, its trust score and SIER (main text, "historical and trust features").
 
     Only the CPM knows an agent's trust (``Ledger.trust``); the agent leaves 0.5 in its place. SIER
@@ -73,9 +74,9 @@ class Trust:
     0 before the first; it is what the agent says of itself.
     """
 
+    name: ClassVar[str] = "trust"
     feature_names: ClassVar[tuple[str, ...]] = profile_layout.TRUST_FEATURE_NAMES
     trust_column: ClassVar[int | None] = profile_layout.TRUST
-    measures_skills: ClassVar[bool] = False
 
     def build(
         self, state: AgentState, *, family: str, train: tuple[Problem, ...]
@@ -85,13 +86,14 @@ class Trust:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Skills:
+class Skills(Profile):
     """The features of ``Trust``, and what the agent solves by category; ours.
 
     Skills are measured on the public transfer set, so nothing private is in them; they are 0 until
     the first measurement.
     """
 
+    name: ClassVar[str] = "skills"
     feature_names: ClassVar[tuple[str, ...]] = profile_layout.SKILLS_FEATURE_NAMES
     trust_column: ClassVar[int | None] = profile_layout.TRUST
     measures_skills: ClassVar[bool] = True

@@ -7,12 +7,13 @@ alpha. Shapes: B sequences, T tokens, V vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from knexa.agents.accounting import Budget
 from knexa.backbones.roster import Precision
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Training:
             that trains them and for any length; its roundings and its dropout are others.
     """
 
+    name: ClassVar[str] = "plain"
+
     local_learning_rate: Annotated[float, Field(gt=0)]
     kd_learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)] = 8
@@ -61,6 +64,11 @@ class Training:
     precision: Precision = "32-true"
     compile: bool = False
 
+    @property
+    def budget(self) -> Budget | None:
+        """What training may cost an agent's problems over the run; None: nothing is promised."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class DPTraining(Training):
@@ -75,9 +83,16 @@ class DPTraining(Training):
         example_clip: C, the largest gradient norm of one training problem.
     """
 
+    name: ClassVar[str] = "dp"
+
     epsilon: Annotated[float, Field(gt=0, le=1e6)] = 8.0
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     example_clip: Annotated[float, Field(gt=0)] = 1.0
+
+    @property
+    def budget(self) -> Budget:
+        """What training may cost an agent's problems over the run."""
+        return Budget(self.epsilon, self.delta)
 
     def __post_init__(self) -> None:
         """Check what Opacus cannot do.

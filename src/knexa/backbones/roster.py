@@ -4,7 +4,7 @@ These are descriptions; ``knexa.backbones.load`` turns a ``Backbone`` into a mod
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -177,6 +177,8 @@ class Roster:
     ``server`` names the backbone of a server agent, for matchmakers that have one; None is the
     first agent's. ``byzantine`` says which agents lie; servers never do.
     """
+
+    name: ClassVar[str] = "roster"
 
     agents: tuple[Agent, ...]
     backbones: dict[str, Backbone]

@@ -153,6 +153,8 @@ def run_job(settings: "Settings", *, rerun: bool) -> "Summary | None":
     if run_directory.is_finished() and not rerun and not settings.dry_run:
         print(f"{_display(run_directory.path)} is finished (rerun=true runs it again)")
         return _show_finished(run_directory, brief=settings.beside_others)
+    if not (run_directory.path.exists() or settings.dry_run):
+        _say_older(settings)
     from knexa.federation.experiment import run_experiment
 
     if settings.dry_run:  # in a folder that is thrown away, so that no real run is touched
@@ -169,6 +171,20 @@ def run_job(settings: "Settings", *, rerun: bool) -> "Summary | None":
     finally:
         if _remove_while_empty(run_directory.path):
             print(f"results: {_display(run_directory.path)}")
+
+
+def _say_older(settings: "Settings") -> None:
+    """Say where the same config has been run by another recipe, so that no run seems forgotten."""
+    from knexa.tracking.run_directory import RunDirectory
+
+    prefix = f"{settings.matchmaker_name}-s{settings.seed}-"
+    for path in sorted(settings.run_path.parent.glob(f"{prefix}*")):
+        recipe = RunDirectory(path).other_recipe(settings.config)
+        if recipe is not None:
+            print(
+                f"{path} is this run by recipe {recipe}; recipe {settings.config['recipe']} makes "
+                "it anew beside it (knexa/recipe.py says why)"
+            )
 
 
 def _explained(error: OSError | MemoryError, run_directory: "RunDirectory") -> Exception:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from knexa.backbones.roster import EMBEDDED_PREFIX, Backbone, Roster
 from knexa.cli.parser import Parser
-from knexa.components import instantiate
+from knexa.components import NAME, construct
 from knexa.errors import UserError
 from knexa.tracking.run_directory import RunDirectory
 
@@ -61,17 +61,13 @@ def read_roster(run: Path) -> Roster:
     Raises:
         UserError: The folder is no run directory, or its roster is not one of this package's.
     """
-    from omegaconf import OmegaConf
-
-    path = run / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"{run} is no run directory: it has no config.yaml")
-    config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    if not isinstance(config, dict) or not isinstance(config.get("roster"), dict):
-        raise UserError(f"{path} names no roster: only runs of the LLM federation have adapters")
-    roster = instantiate(config["roster"], key="roster")
-    if not isinstance(roster, Roster):
-        raise UserError(f"{path}: roster is a {type(roster).__name__}, not a Roster")
+    node = RunDirectory(run).read_config().get("roster")
+    if not isinstance(node, dict):
+        raise UserError(f"{run} has no roster: only runs of the LLM federation have adapters")
+    if node[NAME] != Roster.name:
+        raise UserError(f"{run} has a roster of {node[NAME]}, which only its own code can read")
+    values = {key: value for key, value in node.items() if key != NAME}
+    roster: Roster = construct(Roster, values, key="roster")
     return roster
 
 

@@ -25,7 +25,7 @@ from knexa.errors import UserError
 if TYPE_CHECKING:
     from knexa.data.partition import AgentData
     from knexa.evaluation import Executor
-    from knexa.federation.settings import Settings
+    from knexa.federation.settings import LLMSettings
     from knexa.matchmaking.arrays import Array
     from knexa.network.agent_backend import AgentBackend
     from knexa.network.identity import Identity
@@ -66,8 +66,7 @@ def _join(given: argparse.Namespace, overrides: list[str], stop: threading.Event
     from knexa.tracking.run_directory import RunDirectory
 
     identity = load_identity(given.certificates, given.name)
-    settings = organisation_settings(overrides)
-    check_servable(settings)
+    settings = check_servable(organisation_settings(overrides))
     names = [agent.name for agent in settings.roster.agents]
     if given.name not in names:
         raise UserError(f"{given.name} is not on the roster: it has {', '.join(names)}")
@@ -99,7 +98,7 @@ def _reachable(address: str) -> str:
 
 
 def _backend(
-    settings: "Settings", index: int, problems: Path | None, folder: Any
+    settings: "LLMSettings", index: int, problems: Path | None, folder: Any
 ) -> tuple["AgentBackend", Callable[[], None]]:
     """Load data and model; return the agent's backend, and a function that closes its sandbox."""
     import torch
@@ -136,7 +135,7 @@ def _backend(
         return backend, stack.pop_all().close
 
 
-def _own(settings: "Settings", executor: "Executor", path: Path) -> "AgentData":
+def _own(settings: "LLMSettings", executor: "Executor", path: Path) -> "AgentData":
     """Return the organisation's own problems, split as the partition splits an agent's share.
 
     Raises:
@@ -165,7 +164,7 @@ def _check_there(path: Path) -> None:
         raise UserError(f"--problems {path}: no such file; name a JSONL file (docs/data.md)")
 
 
-def _release(settings: "Settings") -> "Callable[[Array, int], Array]":
+def _release(settings: "LLMSettings") -> "Callable[[Array, int], Array]":
     """Return what profiles pass through; its noise is the agent's own, whatever the seed."""
     roster = settings.roster
     mechanism = settings.privacy.mechanism(
@@ -180,7 +179,7 @@ def _release(settings: "Settings") -> "Callable[[Array, int], Array]":
 
 def _take_part(
     given: argparse.Namespace,
-    settings: "Settings",
+    settings: "LLMSettings",
     identity: "Identity",
     backend: "AgentBackend",
     stop: threading.Event,

@@ -13,7 +13,7 @@ from typing import Any
 from knexa import composition
 from knexa.errors import UserError
 from knexa.federation.settings import Settings
-from knexa.settings_builder import COMPONENT_GROUPS, build_components
+from knexa.settings_builder import build_settings
 
 
 def check_installed() -> None:
@@ -45,18 +45,7 @@ def organisation_settings(overrides: Sequence[str]) -> Settings:
             raise UserError(f"{override} is no option of this command; --help lists them")
     plan = composition.compose(composition.parse_arguments(list(overrides)))
     (job,) = plan.jobs
-    root, components = build_components(job)
-    return Settings(
-        seed=root.seed,
-        name=root.name,
-        matchmaker_name=str(job.choices["matchmaker"]),
-        choices={group: str(job.choices.get(group)) for group in COMPONENT_GROUPS},
-        config=job.config,
-        session={},
-        config_hash="",
-        dry_run=False,
-        **components,
-    )
+    return build_settings(job)
 
 
 def seconds(least: float, most: float = 1e6) -> Callable[[str], float]:

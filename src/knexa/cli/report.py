@@ -14,7 +14,7 @@ from pathlib import Path
 from knexa.cli.parser import Parser
 from knexa.errors import UserError
 from knexa.report.aggregate import group_runs
-from knexa.report.runs import read_runs, unfinished_runs
+from knexa.report.runs import outdated_runs, read_runs, unfinished_runs
 from knexa.report.table import markdown, tables
 from knexa.report.write import write_report
 
@@ -68,6 +68,12 @@ def _report(options: argparse.Namespace) -> None:
     if left_out := unfinished_runs(options.runs):
         names = [path.name for path in left_out[:8]] + ["..."] * (len(left_out) > 8)
         print(f"left out, not finished ({len(left_out)}): {', '.join(names)}\n")
+    if outdated := outdated_runs(options.runs):
+        recipes = ", ".join(sorted({str(recipe) for recipe in outdated.values()}))
+        print(
+            f"left out, made by recipe {recipes}, which this version does not read "
+            f"({len(outdated)}): run them again, or use the version of knexa that made them\n"
+        )
     slope = None if options.slope is None else (float(options.slope[0]), float(options.slope[1]))
     if options.to is not None:
         pictures = write_report(study, made, options.to, slope)

@@ -19,7 +19,7 @@ from knexa.cli.parser import Parser
 from knexa.errors import UserError
 
 if TYPE_CHECKING:
-    from knexa.federation.settings import Settings
+    from knexa.federation.settings import LLMSettings
     from knexa.network.coordinator import Coordinator
     from knexa.network.timing import Clock
     from knexa.tracking.rows import ExchangeRow
@@ -62,8 +62,7 @@ def _serve(given: argparse.Namespace, overrides: list[str], stop: threading.Even
     from knexa.tracking.run_directory import RunDirectory
 
     identity = load_identity(given.certificates, MATCHMAKER)
-    settings = organisation_settings(overrides)
-    check_servable(settings)
+    settings = check_servable(organisation_settings(overrides))
     clock = MonotonicClock()
     with RunDirectory(given.state) as folder:
         coordinator = _coordinator(given, settings, folder, clock)
@@ -93,7 +92,7 @@ def _serve(given: argparse.Namespace, overrides: list[str], stop: threading.Even
 
 
 def _coordinator(
-    given: argparse.Namespace, settings: "Settings", folder: Any, clock: "Clock"
+    given: argparse.Namespace, settings: "LLMSettings", folder: Any, clock: "Clock"
 ) -> "Coordinator":
     """Return the rounds as the folder's checkpoint left them."""
     from knexa.federation.experiment import build_cpm

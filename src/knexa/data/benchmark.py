@@ -4,10 +4,10 @@
 is public: teachers answer it, and students can verify the answers.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from knexa.data.problem import Problem
 
@@ -61,16 +61,21 @@ class Benchmark:
         return {"train": self.train, "test": self.test, "transfer": self.transfer}
 
 
-class Dataset(Protocol):
-    """The component that a ``data=`` option names; its constructor is the config."""
+class Dataset(ABC):
+    """Base of every component of the config group ``data``; to construct one reads no file."""
 
-    def fingerprint(self) -> str:
+    def fingerprint(self) -> str | None:
         """Return an identifier of the data's content, independent of its path.
 
         A digest of the files, a pinned hub revision or a generator's version. It enters the run's
-        hash instead of the path.
-        """
+        hash instead of the parameter ``path``; None where the parameters say all.
 
+        Raises:
+            UserError: If the data is missing.
+        """
+        return None
+
+    @abstractmethod
     def load(self) -> Benchmark:
         """Return the three sets, the same on every machine.
 

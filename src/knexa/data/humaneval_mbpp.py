@@ -13,12 +13,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from knexa.data import humaneval, mbpp
-from knexa.data.benchmark import Benchmark
+from knexa.data.benchmark import Benchmark, Dataset
 from knexa.data.problem import Problem
 from knexa.data.rows import Row, check_fields, find_file, hub_rows, read_rows, text_digest
 from knexa.data.source_code import parse, shape, whole_program
@@ -35,7 +35,7 @@ _TRANSFER_MBPP = range(311, 975)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HumanEvalMBPP:
+class HumanEvalMBPP(Dataset):
     """HumanEval and MBPP as in the published study.
 
     Attributes:
@@ -48,6 +48,8 @@ class HumanEvalMBPP:
         num_test: Global test problems.
         num_transfer: Transfer problems.
     """
+
+    name: ClassVar[str] = "humaneval_mbpp"
 
     path: str | None = None
     humaneval_revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] = HUMANEVAL_REVISION

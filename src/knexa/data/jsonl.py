@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from knexa.data.benchmark import Benchmark
+from knexa.data.benchmark import Benchmark, Dataset
 from knexa.data.categories import categorize
 from knexa.data.problem import CATEGORIES, Problem
 from knexa.data.rows import check_fields, read_rows, text_digest
@@ -42,7 +42,7 @@ _ROLES: tuple[Role, ...] = ("train", "test", "transfer")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jsonl:
+class Jsonl(Dataset):
     """Problems from a .jsonl or .jsonl.gz file; the module documents its fields.
 
     Attributes:
@@ -52,6 +52,8 @@ class Jsonl:
         test_fraction: Share of the lines without ``split`` that become test problems (rounded).
         transfer_fraction: Share of them that become transfer problems; the rest train.
     """
+
+    name: ClassVar[str] = "jsonl"
 
     path: str | None = None
     split_seed: Annotated[int, Field(ge=0)] = 42

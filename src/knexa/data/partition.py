@@ -5,9 +5,10 @@ number of agents and the generator alone. Axes: N agents, C categories that occu
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +45,10 @@ class Split(list[AgentData]):
         assert len(ids) == len(set(ids)), "a problem was dealt out twice"
 
 
-class Partition(Protocol):
-    """The component that a ``partition=`` option names; its constructor is the config."""
+class Partition(ABC):
+    """Base of every component of the config group ``partition``."""
 
+    @abstractmethod
     def split(
         self, problems: Sequence[Problem], num_agents: int, rng: np.random.Generator
     ) -> list[AgentData]:
@@ -58,7 +60,7 @@ class Partition(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dirichlet:
+class Dirichlet(Partition):
     """Label skew (Hsu et al. 2019): one Dirichlet vector per category over the agents.
 
     For each category a vector p ~ Dirichlet(alpha, ..., alpha) over the N agents is drawn, and the
@@ -78,6 +80,8 @@ class Dirichlet:
             ``error`` stops at once.
         max_draws: Bound on the draws of ``redraw``.
     """
+
+    name: ClassVar[str] = "dirichlet"
 
     alpha: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 0.1
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = VALIDATION_FRACTION
@@ -130,12 +134,14 @@ class Dirichlet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IID:
+class IID(Partition):
     """Uniform: a shuffled pool in N equal parts (sizes differ by one at most).
 
     Attributes:
         validation_fraction: As in ``Dirichlet``; every agent keeps one of each at least.
     """
+
+    name: ClassVar[str] = "iid"
 
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = VALIDATION_FRACTION
 
@@ -151,7 +157,7 @@ class IID:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
+class Sizes(Partition):
     """Given train and validation counts per agent, met exactly, with label skew inside them.
 
     As in ``Dirichlet``, one vector p_c ~ Dirichlet(alpha) per category says which agents prefer it.
@@ -165,6 +171,8 @@ class Sizes:
         validation: Validation problems of each agent.
         alpha: Concentration of the preferences.
     """
+
+    name: ClassVar[str] = "sizes"
 
     train: tuple[Annotated[int, Field(ge=1)], ...] = (45, 43, 44, 46, 54, 44)
     validation: tuple[Annotated[int, Field(ge=1)], ...] = (12, 11, 12, 12, 14, 11)

@@ -18,6 +18,7 @@ import os
 import pickle
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,8 +48,30 @@ class Workers:
     """Whether they may be on other machines, which have their own accelerators."""
 
 
+class Engine(ABC):
+    """Base of every component of the config group ``engine``.
+
+    Attributes:
+        num_threads: Torch threads of each process.
+    """
+
+    num_threads: int
+
+    @abstractmethod
+    def choose(self, num_agents: int) -> Workers:
+        """Return the workers for that many agents.
+
+        Raises:
+            UserError: They are not to be had here.
+        """
+
+    @abstractmethod
+    def pool(self, workers: Workers, context: Any, observer: "Observer | None" = None) -> "Pool":
+        """Return the workers at work on that context."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Local:
+class Local(Engine):
     """Runs phases on this machine.
 
     Attributes:

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from knexa.engine import object_refs, serialization
-from knexa.engine.local import Observer, Pool, WorkerDiedError, Workers, num_cores
+from knexa.engine.local import Engine, Observer, Pool, WorkerDiedError, Workers, num_cores
 from knexa.engine.process import prepare
 from knexa.errors import MachineError, UserError
 
@@ -32,7 +32,7 @@ _KEEP_IN_STORE = "RAY_max_direct_call_object_size"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ray:
+class Ray(Engine):
     """Runs phases in Ray actors.
 
     Attributes:

@@ -1,7 +1,7 @@
 """Settings of the evaluation: what is measured, and the limits of generated programs."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,8 @@ class Evaluation:
         sandbox: ``available`` uses the layers that this machine supports and warns of missing ones;
             ``strict`` fails the run at its start if one is missing.
     """
+
+    name: ClassVar[str] = "evaluation"
 
     every: Annotated[int, Field(ge=0)] = 1
     num_samples: Annotated[int, Field(ge=1)] = 10

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -104,6 +104,8 @@ class Guardrail:
         site_rules: The site's own rules.
         allow: Texts that are no finding at this site, e.g. a public test key.
     """
+
+    name: ClassVar[str] = "guardrail"
 
     rules: tuple[Rule, ...] = ALL_RULES
     high: Action = "block"

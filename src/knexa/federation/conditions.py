@@ -26,8 +26,8 @@ def conditions(settings: Settings, liars: Liars, names: Sequence[str]) -> tuple[
     if federation.sync == "async":
         lines.append(_rounds(federation))
     for what, component in (("profiles", settings.privacy), ("training", settings.training)):
-        if hasattr(component, "epsilon"):
-            budget = f"epsilon {component.epsilon:g}, delta {component.delta:g}"
+        if component is not None and (spent := component.budget) is not None:
+            budget = f"epsilon {spent.epsilon:g}, delta {spent.delta:g}"
             lines.append(f"{what}: differentially private, {budget} over the run")
     return tuple(lines)
 

@@ -1,7 +1,6 @@
 """One run from its settings to its summary, whatever its federation is made of."""
 
 import hashlib
-from collections.abc import Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from functools import partial
@@ -38,7 +37,7 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> Summary | None:
         checkpoint = run_dir.rewind()
         last_round = checkpoint[0] if checkpoint else None
         console = Console(brief=settings.beside_others)
-        tracker = Tracker(run_dir, _loggers(settings), console)
+        tracker = Tracker(run_dir, [settings.logger], console)
         progress = Progress(tracker, settings.federation.num_rounds)
         world = stage.world(progress)
         cpm = build_cpm(settings, world)
@@ -106,10 +105,6 @@ def build_cpm(settings: Settings, population: Population) -> CPM:
         mutual=settings.federation.mutual,
         trust_gate=settings.federation.trust_gate,
     )
-
-
-def _loggers(settings: Settings) -> Sequence[Any]:
-    return [settings.logger]
 
 
 def _run_info(settings: Settings, run_dir: RunDirectory, last_round: int | None) -> RunInfo:

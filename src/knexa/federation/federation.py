@@ -1,17 +1,26 @@
 """What every federation's settings hold, whatever its agents are made of."""
 
+from abc import ABC, abstractmethod
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from knexa.federation.faults import Faults
 from knexa.federation.scheduler import EventScheduler, Sync
 
+if TYPE_CHECKING:
+    from knexa.federation.settings import Settings
+    from knexa.federation.stage import Stage
+
 
 @dataclass(frozen=True, kw_only=True)
-class Federation:
-    """How many rounds there are and who may meet in one.
+class Federation(ABC):
+    """Base of every component of the config group ``federation``: the rounds, who may meet in one.
+
+    Class attributes:
+        lacks: Config groups that it has no use for.
 
     Attributes:
         num_rounds: Rounds of local update, matchmaking, exchange and feedback.
@@ -28,6 +37,8 @@ class Federation:
         faults: What goes wrong, and what virtual time is computed from.
     """
 
+    lacks: ClassVar[frozenset[str]] = frozenset()
+
     num_rounds: Annotated[int, Field(ge=1)]
     num_pairs: Annotated[int, Field(ge=0)] | None = None
     mutual: bool = False
@@ -36,6 +47,14 @@ class Federation:
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
     timer_s: Annotated[float, Field(gt=0)] = 60.0
     faults: Faults = Faults()  # noqa: RUF009 - frozen
+
+    @abstractmethod
+    def stage(self, settings: "Settings", stack: ExitStack) -> "Stage":
+        """Set a run up; ``stack`` closes what it opens.
+
+        Raises:
+            UserError: Something that the settings ask for is not to be had here.
+        """
 
     def pairs_of(self, num_agents: int) -> int:
         """Return K_p for that many agents."""

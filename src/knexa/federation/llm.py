@@ -4,7 +4,7 @@ import gc
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from knexa.federation.federation import Federation
 
@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 class LLM(Federation):
     """The settings of a federation of language models."""
 
+    name: ClassVar[str] = "llm"
+
     def stage(self, settings: "Settings", stack: ExitStack) -> "LLMStage":
         """Load what the run needs; ``stack`` closes it again."""
         from knexa.federation.metric_gate import gating
+        from knexa.federation.settings import LLMSettings
 
+        assert isinstance(settings, LLMSettings)  # it lacks nothing
         gating(settings)  # goes on while torch is imported
         return _llm_stage()(settings, stack)
 

@@ -27,7 +27,7 @@ from knexa.evaluation.metrics import GateReport
 from knexa.federation.honesty import honest_samples
 from knexa.federation.llm_world import LLMWorld
 from knexa.federation.metric_gate import gating, limits_of
-from knexa.federation.settings import Settings
+from knexa.federation.settings import LLMSettings
 from knexa.federation.summary import (
     codebleu_scores,
     num_releases,
@@ -57,7 +57,7 @@ class LLMStage:
         UserError: Something that the config asks for is not to be had here.
     """
 
-    def __init__(self, settings: Settings, stack: ExitStack) -> None:
+    def __init__(self, settings: LLMSettings, stack: ExitStack) -> None:
         check_available(settings.roster)
         self.settings, self._stack = settings, stack
         self.checkpoint_every = 1
@@ -147,7 +147,7 @@ def _skew_summary(skew: Skew) -> SkewSummary:
 
 
 def build_runtime(
-    settings: Settings, workers: Workers, only: int | None = None
+    settings: LLMSettings, workers: Workers, only: int | None = None
 ) -> tuple[Runtime, GateReport]:
     """Return what the phases need, and what the metric's gate found.
 
@@ -238,7 +238,7 @@ def _tokenizer_of(loaded: LoadedBackbone) -> str:
     return loaded.name if backend is None else str(backend.to_str())
 
 
-def _check_precision(settings: Settings, workers: Workers) -> None:
+def _check_precision(settings: LLMSettings, workers: Workers) -> None:
     if settings.training.precision == "16-mixed" and workers.accelerator == "cpu":
         raise UserError(
             "training.precision=16-mixed needs a GPU, and this run trains on CPUs: set it to "
@@ -256,7 +256,7 @@ except Exception as error:
 """
 
 
-def _check_compiler(settings: Settings, workers: Workers) -> None:
+def _check_compiler(settings: LLMSettings, workers: Workers) -> None:
     """Compile a small layer in a process of its own: compiling leaves threads, and this one forks.
 
     Raises:
@@ -276,7 +276,7 @@ def _check_compiler(settings: Settings, workers: Workers) -> None:
         )
 
 
-def _check_context(settings: Settings, name: str, loaded: LoadedBackbone) -> None:
+def _check_context(settings: LLMSettings, name: str, loaded: LoadedBackbone) -> None:
     """Refuse sequences that the backbone has no positions for."""
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
     needed = settings.training.max_length + settings.evaluation.max_new_tokens

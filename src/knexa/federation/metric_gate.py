@@ -11,7 +11,7 @@ from knexa.data.benchmark import Benchmark
 from knexa.engine.local import num_cores
 from knexa.evaluation import Executor, Limits
 from knexa.evaluation.metrics import GateReport, gate
-from knexa.federation.settings import Settings
+from knexa.federation.settings import LLMSettings
 
 
 class Gating:
@@ -52,13 +52,13 @@ class Gating:
         return self._report
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: LLMSettings) -> Limits:
     """Return what a generated program may use."""
     evaluation = settings.evaluation
     return Limits(cpu_s=evaluation.cpu_s, wall_s=evaluation.wall_s, memory_mb=evaluation.memory_mb)
 
 
-def gating(settings: Settings) -> Gating:
+def gating(settings: LLMSettings) -> Gating:
     """Return the check of the settings' benchmark, begun now unless it was before.
 
     Once per process: the runs of a sweep share it.

@@ -1,24 +1,70 @@
 """What a run is made of: the checked components and the root values."""
 
+import hashlib
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from knexa.agents.exchange_protocol import ExchangeProtocol
+from knexa.agents.privacy import Privacy
+from knexa.agents.profile import Profile
+from knexa.agents.training import Training
+from knexa.backbones.roster import Roster
+from knexa.data.benchmark import Dataset
+from knexa.data.partition import Partition
+from knexa.engine.local import Engine
+from knexa.evaluation.settings import Evaluation
+from knexa.exchange.guardrail import Guardrail
+from knexa.federation.federation import Federation
+from knexa.matchmaking.base import Matching, Matchmaker
+from knexa.matchmaking.contexts import Context
+from knexa.matchmaking.regret import Regret
+from knexa.matchmaking.rewards import Reward
+from knexa.tracking.loggers import Logger
+
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """One run's components, one field a config group, and the values they do not own.
+class Components:
+    """One component a config group, of the class that its field names or one derived from it.
+
+    None where the federation has no use for the group (``Federation.lacks``).
+    """
+
+    matchmaker: Matchmaker
+    federation: Federation
+    roster: Roster | None
+    data: Dataset | None
+    partition: Partition | None
+    profile: Profile
+    context: Context
+    matching: Matching
+    reward: Reward
+    exchange: ExchangeProtocol | None
+    guardrail: Guardrail | None
+    privacy: Privacy
+    training: Training | None
+    evaluation: Evaluation | None
+    regret: Regret
+    engine: Engine
+    logger: Logger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Components):
+    """One run's components, and the values they do not own.
 
     Attributes:
         seed: Root of every random draw.
         name: First folder under ``outputs/``.
         matchmaker_name: The chosen option of the ``matchmaker`` group, e.g. ``linucb``.
         choices: The chosen option of every config group.
-        config: The resolved config that determines the results, as plain values: what
-            ``config.yaml`` holds, equal byte for byte when the same config runs again.
+        config: What determines the results, as plain values: the recipe, and of each component its
+            name (``_name_``) and its parameters. ``config.yaml`` holds it, equal byte for byte when
+            the same config runs again.
         session: The rest of the resolved config (name, rerun, dry_run, trusted_modules, engine,
             logger), which may differ between equal runs and belongs into ``environment.json``.
-        config_hash: SHA-256 (hex) of what identifies the run; 8 digits of it name the directory.
         dry_run: Build everything and train nothing.
         beside_others: Other runs print to the same terminal: say little.
     """
@@ -29,30 +75,42 @@ class Settings:
     choices: dict[str, str]
     config: dict[str, Any]
     session: dict[str, Any]
-    config_hash: str
     dry_run: bool
     beside_others: bool = False
 
-    matchmaker: Any
-    federation: Any
-    roster: Any
-    data: Any
-    partition: Any
-    profile: Any
-    context: Any
-    matching: Any
-    reward: Any
-    exchange: Any
-    guardrail: Any
-    privacy: Any
-    training: Any
-    evaluation: Any
-    regret: Any
-    engine: Any
-    logger: Any
+    @cached_property
+    def config_hash(self) -> str:
+        """SHA-256 (hex) of what identifies the run; 8 digits of it name the directory.
+
+        The digest of the data (``Dataset.fingerprint``) stands in for
+        ``data.path``, so that moving the files changes nothing and editing them does.
+
+        Raises:
+            UserError: The data files are missing.
+        """
+        identity = dict(self.config)
+        fingerprint = None if self.data is None else self.data.fingerprint()
+        if fingerprint is not None:
+            node = {key: value for key, value in identity["data"].items() if key != "path"}
+            identity["data"] = node | {"fingerprint": fingerprint}
+        document = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(document.encode()).hexdigest()
 
     @property
     def run_path(self) -> Path:
         """outputs/<name>/<matchmaker>-s<seed>-<hash8> under the current folder."""
         folder = f"{self.matchmaker_name}-s{self.seed}-{self.config_hash[:8]}"
         return Path("outputs") / self.name / folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class LLMSettings(Settings):
+    """The settings of a federation that lacks nothing."""
+
+    roster: Roster
+    data: Dataset
+    partition: Partition
+    exchange: ExchangeProtocol
+    guardrail: Guardrail
+    training: Training
+    evaluation: Evaluation

@@ -32,17 +32,9 @@ class Synthetic(Federation):
         byzantine: Who of the agents lies, and how.
     """
 
-    groups: ClassVar[frozenset[str]] = frozenset(
-        {
-            "matchmaker",
-            "federation",
-            "profile",
-            "privacy",
-            "context",
-            "matching",
-            "reward",
-            "regret",
-        }
+    name: ClassVar[str] = "synthetic"
+    lacks: ClassVar[frozenset[str]] = frozenset(
+        {"roster", "data", "partition", "exchange", "guardrail", "training", "evaluation"}
     )
 
     num_agents: Annotated[int, Field(ge=1)] = 8
@@ -79,7 +71,8 @@ class SyntheticLinear(Federation):
         noise: Standard deviation of a reward around its mean.
     """
 
-    groups: ClassVar[frozenset[str]] = Synthetic.groups
+    name: ClassVar[str] = "synthetic/linear"
+    lacks: ClassVar[frozenset[str]] = Synthetic.lacks
 
     num_agents: Annotated[int, Field(ge=1)] = 8
     noise: Annotated[float, Field(ge=0)] = 0.1

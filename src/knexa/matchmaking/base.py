@@ -5,6 +5,7 @@ rewards. Axes: N agents, K pairs or feedbacks, F profile features, d context fea
 ordered pairs are indexed ``[teacher, student]``.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -54,7 +55,7 @@ class Directive:
 Plan = tuple[Directive, ...]
 
 
-class Matching:
+class Matching(ABC):
     """Chooses disjoint ordered pairs by their scores. Base of every option of ``matching=``.
 
     Class attributes:
@@ -63,6 +64,7 @@ class Matching:
 
     is_lazy: ClassVar[bool] = False
 
+    @abstractmethod
     def match(
         self, scores_NN: Array, num_pairs: int, rng: np.random.Generator
     ) -> list[tuple[int, int]]:
@@ -77,7 +79,6 @@ class Matching:
         Raises:
             ScoresError: When the scores are not a square matrix, or one is NaN or +inf.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """C2UCB: contextual combinatorial bandits with the proven confidence width."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -31,6 +31,8 @@ class C2UCB(LinearMatchmaker):
         failure_probability: delta, the chance that the true model ever leaves the confidence set.
         model_norm: S, the assumed bound on the norm of the true model.
     """
+
+    name: ClassVar[str] = "c2ucb"
 
     noise: Annotated[float, Field(ge=0)] = 1.0
     failure_probability: Annotated[float, Field(gt=0, lt=1)] = 0.05

@@ -10,6 +10,7 @@ from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 class CentralKD(Matchmaker):
     """All agents teach all agents, as one ensemble, every round."""
 
+    name: ClassVar[str] = "central_kd"
     protocol: ClassVar[str | None] = "ensemble"
 
     def propose(self, view: RoundView) -> Plan:

@@ -5,6 +5,7 @@ K ordered pairs, F profile features, C categories, d context features.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -39,6 +40,8 @@ class Complementarity(Context):
     rewards (so that it does not hinge on their unit), 0 where it never met; n / (n + 1) of its n
     exchanges; the teacher's trust. All but the past reward, in (-1, 1), lie in [0, 1].
     """
+
+    name: ClassVar[str] = "complementarity"
 
     def num_features(self, num_profile_features: int) -> int:
         """Return 9.

@@ -5,7 +5,7 @@ are ``[teacher, student]``.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -60,6 +60,8 @@ class Concat(Context):
     it can learn who should teach, but not who should teach whom.
     """
 
+    name: ClassVar[str] = "concat"
+
     def num_features(self, num_profile_features: int) -> int:
         """Return 2 F."""
         return 2 * num_profile_features
@@ -87,6 +89,8 @@ class Interaction(Context):
     Attributes:
         num_histogram: H, how many of the last profile features are the data histogram.
     """
+
+    name: ClassVar[str] = "interaction"
 
     num_histogram: Annotated[int, Field(ge=1)] = profile_layout.NUM_DATA
 

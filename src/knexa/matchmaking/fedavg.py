@@ -14,6 +14,7 @@ class FedAvg(Matchmaker):
     takes no part.
     """
 
+    name: ClassVar[str] = "fedavg"
     protocol: ClassVar[str | None] = "fedavg"
 
     def propose(self, view: RoundView) -> Plan:

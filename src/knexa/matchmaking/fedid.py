@@ -10,6 +10,7 @@ from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 class FedID(Matchmaker):
     """All agents teach the server and learn from what it makes of that, every round."""
 
+    name: ClassVar[str] = "fedid"
     protocol: ClassVar[str | None] = "fedid"
     num_servers: ClassVar[int] = 1
 

@@ -11,6 +11,7 @@ from knexa.matchmaking.round_robin import RoundRobin
 class FedSKD(RoundRobin):
     """The round robin's pairs; both of a pair teach, whatever the federation's ``mutual`` says."""
 
+    name: ClassVar[str] = "fedskd"
     protocol: ClassVar[str | None] = "similarity"
 
     def propose(self, view: RoundView) -> Plan:

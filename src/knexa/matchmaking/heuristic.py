@@ -1,7 +1,7 @@
 """Heuristic-P2P (paper, Algorithm 3): pair those whose data differ most."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -25,6 +25,8 @@ class Heuristic(Matchmaker):
     Attributes:
         num_histogram: How many of the last profile features are the data histogram.
     """
+
+    name: ClassVar[str] = "heuristic"
 
     num_histogram: Annotated[int, Field(ge=1)] = profile_layout.NUM_DATA
 

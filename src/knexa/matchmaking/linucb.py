@@ -5,7 +5,7 @@ ordered pairs, K observations, d context features.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -89,6 +89,8 @@ class LinUCB(LinearMatchmaker):
         exploration: beta0. 0 is greedy.
         schedule: ``constant``: beta = beta0. ``sqrt_decay``: beta0 / sqrt(round).
     """
+
+    name: ClassVar[str] = "linucb"
 
     exploration: Annotated[float, Field(ge=0)] = 1.0
     schedule: Literal["constant", "sqrt_decay"] = "constant"

@@ -1,6 +1,7 @@
 """LocalOnly: the baseline without exchange."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 
@@ -8,6 +9,8 @@ from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 @dataclass(frozen=True, kw_only=True)
 class LocalOnly(Matchmaker):
     """Nobody teaches anybody: every agent trains on its own data alone."""
+
+    name: ClassVar[str] = "local_only"
 
     def propose(self, view: RoundView) -> Plan:
         """Return the empty plan."""

@@ -5,7 +5,7 @@ what counts as equal). Axes: N agents; scores are ``[teacher, student]``.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -21,6 +21,8 @@ from knexa.matchmaking.weights import INADMISSIBLE, check_square, square_weights
 @dataclass(frozen=True, kw_only=True)
 class Greedy(Matching):
     """The paper's matching: take pairs in descending score, skipping agents already taken."""
+
+    name: ClassVar[str] = "greedy"
 
     def match(
         self, scores_NN: Array, num_pairs: int, rng: np.random.Generator
@@ -50,6 +52,8 @@ class Exact(Matching):
     are negative: a round's number of exchanges is the federation's choice, not the policy's.
     """
 
+    name: ClassVar[str] = "exact"
+
     def match(
         self, scores_NN: Array, num_pairs: int, rng: np.random.Generator
     ) -> list[tuple[int, int]]:
@@ -64,6 +68,8 @@ class Auto(Matching):
     Attributes:
         exact_up_to: The largest number of agents that are matched exactly.
     """
+
+    name: ClassVar[str] = "auto"
 
     exact_up_to: Annotated[int, Field(ge=0)] = 512
 

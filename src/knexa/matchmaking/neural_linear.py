@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -79,6 +79,8 @@ class NeuralLinear(Matchmaker):
         abstain: Leave out the pairs whose upper bound is not positive; for rewards that are not
             z-scored.
     """
+
+    name: ClassVar[str] = "neural_linear"
 
     seed: int
     hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (32, 8)

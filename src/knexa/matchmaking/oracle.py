@@ -22,6 +22,8 @@ class Oracle(Matchmaker):
             the pairs whose reward is not positive.
     """
 
+    name: ClassVar[str] = "oracle"
+
     allow_unpaired: bool = False
     needs: ClassVar[frozenset[str]] = frozenset({"probes"})
 

@@ -28,6 +28,7 @@ class PENS(Matchmaker):
             can leave fewer disjoint pairs than the plan could hold.
     """
 
+    name: ClassVar[str] = "pens"
     needs: ClassVar[frozenset[str]] = frozenset({"peer losses"})
 
     num_sampled: Annotated[int, Field(ge=1)] | None = None

@@ -16,18 +16,15 @@ _CALLS = {
 """Every method of a matchmaker, and the arguments that it is called with."""
 
 
-def check_matchmaker(matchmaker: Any) -> None:
-    """Refuse a component that a run could not call, or could not resume.
+def check_matchmaker(matchmaker: Matchmaker) -> None:
+    """Refuse a policy that a run could not call, or could not resume.
 
     Raises:
-        UserError: It is no ``Matchmaker``, has no ``propose``, takes other arguments, declares a
+        UserError: It has no ``propose``, takes other arguments, declares a
             need that nothing serves, or learns and does not save what it learned.
     """
     cls = type(matchmaker)
     name = f"{cls.__module__}.{cls.__qualname__}"
-    if not isinstance(matchmaker, Matchmaker):
-        base = f"{Matchmaker.__module__}.{Matchmaker.__qualname__}"
-        raise UserError(f"{name} is no matchmaker: derive it from {base}")
     if not _overrides(cls, "propose"):
         raise UserError(f"{name} has no propose(self, view), which returns the round's plan")
     for method, arguments in _CALLS.items():

@@ -1,6 +1,7 @@
 """Random-P2P: the baseline that knows nothing."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from knexa.matchmaking.matchings import Greedy
 @dataclass(frozen=True, kw_only=True)
 class Random(Matchmaker):
     """Uniformly random disjoint pairs with uniformly random roles, anew each round."""
+
+    name: ClassVar[str] = "random"
 
     def propose(self, view: RoundView) -> Plan:
         """Pair the agents along a random order; the configured matching is not asked.

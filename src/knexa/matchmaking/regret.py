@@ -6,7 +6,7 @@ N agents; matrices are ``[teacher, student]``.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -27,6 +27,8 @@ class Regret:
     Attributes:
         every: Probe round 1 and every so many rounds after it; 0 never probes.
     """
+
+    name: ClassVar[str] = "regret"
 
     every: Annotated[int, Field(ge=0)] = 1
 

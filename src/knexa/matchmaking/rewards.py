@@ -1,12 +1,15 @@
 """Rewards: what a receiver reports after an exchange, and how the CPM standardises it."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
 
 from knexa.matchmaking.arrays import Array
+
+Amount = TypeVar("Amount", float, Array)
+"""Of one exchange, or of K exchanges at once."""
 
 Normalization = Literal["zscore", "none"]
 
@@ -44,8 +47,14 @@ class Reward:
     delta: Annotated[float, Field(ge=0)] = 1e-4
     normalization: Normalization = "zscore"
 
-    def reward(self, *, before: float, after: float, kilobytes: float) -> float:
-        """Return r = gamma (improvement) - delta kilobytes, raw."""
+    def reward(self, *, before: Amount, after: Amount, kilobytes: Amount) -> Amount:
+        """Return r = gamma (improvement) - delta kilobytes, raw; of arrays_K, element by element.
+
+        Args:
+            before: What the student measured before the exchange (see ``Measure``).
+            after: The same after it.
+            kilobytes: What it received.
+        """
         improvement = after - before if self.rises else before - after
         return self.gamma * improvement - self.delta * kilobytes
 
@@ -66,6 +75,7 @@ class Reward:
 class LocalLoss(Reward):
     """The fall of the receiver's own validation loss (Eq. 3)."""
 
+    name: ClassVar[str] = "local_loss"
     measure: ClassVar[Measure] = "validation_loss"
 
 
@@ -73,6 +83,7 @@ class LocalLoss(Reward):
 class TransferLoss(Reward):
     """The fall of the receiver's loss on the public transfer problems' reference solutions."""
 
+    name: ClassVar[str] = "transfer_loss"
     measure: ClassVar[Measure] = "transfer_loss"
 
 
@@ -80,6 +91,7 @@ class TransferLoss(Reward):
 class TransferPass(Reward):
     """The rise of the share of public transfer problems that the receiver solves greedily."""
 
+    name: ClassVar[str] = "transfer_pass"
     measure: ClassVar[Measure] = "transfer_pass"
     rises: ClassVar[bool] = True
 

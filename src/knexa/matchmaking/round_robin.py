@@ -1,6 +1,7 @@
 """Round robin: the tournament schedule, the strongest baseline that costs nothing."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 
@@ -19,6 +20,8 @@ class RoundRobin(Matchmaker):
     where that helps and else left out, so both its agents sit out. The schedule follows
     the roster's order and the round number alone: neither profiles nor rewards matter.
     """
+
+    name: ClassVar[str] = "round_robin"
 
     def propose(self, view: RoundView) -> Plan:
         """Return the round's meetings."""

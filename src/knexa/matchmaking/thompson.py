@@ -1,7 +1,7 @@
 """Linear Thompson sampling: explore by drawing a model from its posterior."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -23,6 +23,8 @@ class Thompson(LinearMatchmaker):
     Attributes:
         exploration: v. 0 is greedy.
     """
+
+    name: ClassVar[str] = "thompson"
 
     exploration: Annotated[float, Field(ge=0)] = 1.0
 

@@ -21,7 +21,7 @@ from knexa.exchange.package import decode
 from knexa.federation.experiment import build_cpm
 from knexa.federation.llm_stage import LLMStage
 from knexa.federation.llm_world import LLMWorld
-from knexa.federation.settings import Settings
+from knexa.federation.settings import LLMSettings, Settings
 from knexa.matchmaking.base import Feedback
 from knexa.membership.attacks import ATTACKS, Attack, Evidence, Tokens, tokens
 from knexa.membership.measures import power
@@ -61,7 +61,7 @@ def packages(settings: Settings) -> tuple[list[AgentData], Sent]:
 
     Includes every client's package of every round, whether or not it was paired.
     """
-    if getattr(settings.exchange, "carries", None) != "text":
+    if not isinstance(settings, LLMSettings) or settings.exchange.carries != "text":
         raise UserError(
             "membership inference reads packages of text: choose federation=llm and an exchange "
             "that sends text, such as akd_verified"

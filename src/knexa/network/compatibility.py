@@ -13,7 +13,7 @@ from typing import Any
 
 from knexa.errors import UserError
 from knexa.federation.faults import Faults
-from knexa.federation.settings import Settings
+from knexa.federation.settings import LLMSettings, Settings
 from knexa.matchmaking.arrays import Mask
 from knexa.network.authority import MATCHMAKER, check_name
 from knexa.network.messages import PROTOCOL_VERSION
@@ -52,13 +52,13 @@ def matchmaker_agreement(settings: Settings) -> str:
     return hashlib.sha256(document.encode()).hexdigest()
 
 
-def check_servable(settings: Settings) -> None:
-    """Check that separate organisations can run this configuration.
+def check_servable(settings: Settings) -> LLMSettings:
+    """Return the settings, if separate organisations can and may do what they ask for.
 
     Raises:
         UserError: It needs something that only a run in one process has.
     """
-    if settings.roster is None or settings.exchange is None:
+    if not isinstance(settings, LLMSettings):
         raise UserError("only federation=llm has agents that could be processes of their own")
     for agent in settings.roster.agents:
         check_name(agent.name)
@@ -86,3 +86,4 @@ def check_servable(settings: Settings) -> None:
         raise UserError("roster.byzantine simulates liars; over a network set it to num=0")
     if settings.regret.every:
         log.info("regret is not measured: nobody may try out what others hold")
+    return settings

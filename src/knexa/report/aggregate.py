@@ -7,13 +7,13 @@ from most of its method's: the rows of an ablation are called by the one part th
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from knexa.components import NAME
 from knexa.errors import UserError
 from knexa.report.runs import NO_EXCHANGE, Run, same_result
 
@@ -274,7 +274,7 @@ def _telling_keys(
             key not in everywhere,  # of two kinds of worlds, the kind tells more than a dash
             key not in _TELLING,
             -counts[key],
-            not key.endswith("_target_"),
+            not key.endswith(NAME),
             key,
         ),
     )
@@ -291,11 +291,11 @@ def _telling_keys(
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Return each dotted key's last part where that is unambiguous; a ``_target_`` is its group.
+    """Return each dotted key's last part where that is unambiguous; a ``_name_`` is its group.
 
     Some say nothing without what they are of: ``byzantine.num``, ``guardrail.rules``.
     """
-    parts = {key: key.removesuffix("._target_").split(".") for key in keys}
+    parts = {key: key.removesuffix(f".{NAME}").split(".") for key in keys}
     short = {key: ".".join(p[-2:] if p[-1] in _OF_WHAT else p[-1:]) for key, p in parts.items()}
     taken = list(short.values())
     return {key: name if taken.count(name) == 1 else key for key, name in short.items()}
@@ -312,9 +312,8 @@ class _Values:
         if value is None:
             return "-"
         plain: Any = json.loads(value)
-        if key.endswith("_target_"):
-            name = str(plain).rpartition(".")[2]
-            return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+        if key.endswith(NAME):
+            return str(plain).rpartition(".")[2]
         text = plain if isinstance(plain, str) else value
         text = {"null": "none"}.get(text, text)
         if len(text) <= _MAX_VALUE_LENGTH:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from knexa.errors import UserError
@@ -101,7 +100,8 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
     """Return the finished runs at or below the folders, by method and seed.
 
     Raises:
-        UserError: A folder does not exist, none holds a finished run, or a file is damaged.
+        UserError: A folder does not exist, none holds a finished run of a recipe that can be read,
+            or a file is damaged.
     """
     found: dict[Path, None] = {}
     for folder in folders:
@@ -114,7 +114,8 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
         raise UserError(
             "no finished run there: a run that ended well has the files DONE and summary.json"
         )
-    runs = [read_run(path) for path in found]
+    current = [path for path in found if not _is_outdated(path)]
+    runs = [read_run(path) for path in current or found]  # where there is none, the first says why
     return sorted(runs, key=lambda run: (run.method, run.seed, run.path))
 
 
@@ -122,6 +123,17 @@ def unfinished_runs(folders: Iterable[Path]) -> list[Path]:
     """Return the runs at or below the folders that began and did not end well."""
     begun = {path.parent.resolve() for folder in folders for path in folder.rglob(ENVIRONMENT)}
     return sorted(path for path in begun if not RunDirectory(path).is_finished())
+
+
+def outdated_runs(folders: Iterable[Path]) -> dict[Path, int | str]:
+    """Return the finished runs at or below the folders that only older versions read: recipes."""
+    found = (marker.parent.resolve() for folder in folders for marker in folder.rglob("DONE"))
+    return {path: RunDirectory(path).outdated() or "" for path in found if _is_outdated(path)}
+
+
+def _is_outdated(path: Path) -> bool:
+    run = RunDirectory(path)
+    return run.is_finished() and run.config.is_file() and run.outdated() is not None
 
 
 def read_run(path: Path) -> Run:
@@ -132,7 +144,7 @@ def read_run(path: Path) -> Run:
     """
     run_dir = RunDirectory(path)
     try:
-        config = yaml.safe_load(run_dir.config.read_text())
+        config = {k: v for k, v in run_dir.read_config().items() if k != "recipe"}
         summary = run_dir.read_summary()
         rounds = run_dir.read_rows(RoundRow)
         exchanges = run_dir.read_rows(ExchangeRow)
@@ -153,7 +165,7 @@ def read_run(path: Path) -> Run:
             pairs_K3=_pairs(exchanges),
             data_shares=np.asarray(summary.scores.data_shares, dtype=np.float64),
         )
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path} is damaged ({reason}): run it again with rerun=true") from error
 

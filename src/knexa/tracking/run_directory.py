@@ -185,6 +185,56 @@ class RunDirectory:
             self.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))).encode()
         )
 
+    def read_config(self) -> dict[str, Any]:
+        """Return config.yaml.
+
+        Raises:
+            UserError: There is none, it is damaged, or it is outdated.
+        """
+        if not self.config.is_file():
+            raise UserError(f"{self.path} is no run directory: it has no config.yaml")
+        if (recipe := self.outdated()) is not None:
+            raise UserError(
+                f"{self.path} was made by recipe {recipe}, and this version reads recipe 6 and "
+                "later: run it again, or use the version of knexa that made it"
+            )
+        return self._config()
+
+    def outdated(self) -> int | str | None:
+        """Return the recipe of a run from before recipe 6; None for later ones.
+
+        Their config.yaml names Python classes by where they were then.
+        """
+        if b"\nrecipe:" in b"\n" + self.config.read_bytes():
+            return None
+        return self._recipe({})
+
+    def other_recipe(self, config: Mapping[str, Any]) -> int | str | None:
+        """Return the recipe of this run if it is of the same settings and of another recipe."""
+        try:
+            own = self._config()
+            recipe = self._recipe(own)
+        except (OSError, UserError):
+            return None
+        return recipe if recipe != config["recipe"] and _values(own) == _values(config) else None
+
+    def _config(self) -> dict[str, Any]:
+        import yaml
+
+        with contextlib.suppress(ValueError, yaml.YAMLError):
+            config = yaml.safe_load(self.config.read_bytes())
+            if isinstance(config, dict):
+                return config
+        raise UserError(f"{self.config} is damaged: run it again with rerun=true")
+
+    def _recipe(self, config: Mapping[str, Any]) -> int | str:
+        """Return the recipe of a config; before recipe 6, the summary of a finished run had it."""
+        known: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):  # an older summary has another shape
+            known = json.loads(self.summary.read_bytes())
+        recipe: int | str = config.get("recipe", known.get("recipe", "5 or older"))
+        return recipe
+
     def start_environment(self, extra: Mapping[str, Any] | None = None) -> None:
         """Write environment.json with status ``running``; a resume keeps the first start.
 
@@ -312,3 +362,12 @@ class RunDirectory:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+
+
+def _values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config without what identifies components and the recipe."""
+    return {
+        key: _values(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if key not in ("recipe", "_name_", "_target_")
+    }

@@ -10,11 +10,11 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from knexa.data.benchmark import Benchmark
+from knexa.data.benchmark import Benchmark, Dataset
 from knexa.data.codelets import (
     templates_numbers,
     templates_sequences,
@@ -48,7 +48,7 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Codelets:
+class Codelets(Dataset):
     """The generated benchmark, split by template instance.
 
     Attributes:
@@ -59,6 +59,8 @@ class Codelets:
             instances differ in names, wording and constants only. More is harder to learn.
         split_seed: Which instances go to which set; the problems themselves do not depend on it.
     """
+
+    name: ClassVar[str] = "codelets"
 
     num_train: Annotated[int, Field(ge=12)] = 348
     num_test: Annotated[int, Field(ge=12)] = 116

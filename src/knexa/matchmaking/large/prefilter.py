@@ -53,6 +53,8 @@ class Prefiltered(LazyMatching):
         window: w, how many teachers and how many students are scored against each other.
     """
 
+    name: ClassVar[str] = "prefiltered"
+
     window: Annotated[int, Field(ge=2)] = 2048
 
     def match(
