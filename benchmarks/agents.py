@@ -37,12 +37,12 @@ def runtime(num_agents: int, num_rounds: int) -> Any:
     from knexa.agents.training import Training
     from knexa.backbones.pool import BackbonePool
     from knexa.backbones.roster import Agent
-    from knexa.components import instantiate
+    from knexa.config.components import instantiate
     from knexa.data.codelets import Codelets
     from knexa.data.partition import AgentData
     from knexa.evaluation import Executor
     from knexa.evaluation.settings import Evaluation
-    from knexa.exchange.guardrail import Guardrail
+    from knexa.exchange.guardrail.filter import Guardrail
     from knexa.protocols.akd_verified import AKDVerified
 
     roster = instantiate(yaml.safe_load(ROSTER.read_text()), key="roster")
@@ -103,14 +103,14 @@ def live(num_agents: int, num_rounds: int, num_workers: int) -> dict[str, Any]:
     """Live through a federation; return what it took."""
     import torch
 
-    from knexa.agents.profile import Paper32
     from knexa.engine.local import Pool, Workers
-    from knexa.federation.llm_world import LLMWorld
+    from knexa.federation.llm.world import LLMWorld
     from knexa.matchmaking.contexts import Interaction
     from knexa.matchmaking.cpm import CPM
     from knexa.matchmaking.linucb import LinUCB
     from knexa.matchmaking.matchings import Auto
     from knexa.matchmaking.rewards import LocalLoss
+    from knexa.profiles.build import Paper32
 
     torch.set_num_threads(1)
     made, meter = runtime(num_agents, num_rounds), Meter()

@@ -30,7 +30,7 @@ from detect_secrets.settings import default_settings
 from sandbox import benchmark_folder
 
 from knexa.data.codelets import Codelets
-from knexa.exchange.guardrail import Guardrail
+from knexa.exchange.guardrail.filter import Guardrail
 from knexa.exchange.package import TextItem
 
 PACKAGE = 128  # answers

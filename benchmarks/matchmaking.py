@@ -16,7 +16,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy starts its threads
 
 import numpy as np
 
-from knexa.agents import profile_layout
 from knexa.matchmaking.arrays import Array
 from knexa.matchmaking.base import Matching, RoundView
 from knexa.matchmaking.contexts import Concat, Context, Interaction
@@ -25,6 +24,7 @@ from knexa.matchmaking.large.prefilter import Prefiltered
 from knexa.matchmaking.large.scorers import linear_pair_scores
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Auto, Exact, Greedy
+from knexa.profiles import layout as profile_layout
 
 BETA = 1.0
 

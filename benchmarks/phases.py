@@ -32,7 +32,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from knexa.app import run_command_line
 from processor import processor_seconds
 
 from knexa.cli.commands import run_command_line

@@ -27,10 +27,10 @@ from typing import Any
 from processor import processor_seconds
 
 from knexa.data import load_problems
+from knexa.data.benchmark_quirks import LISTED_FROM_S
 from knexa.data.problem import Problem
 from knexa.evaluation import Executor, Limits, Outcome
-from knexa.evaluation.benchmark_quirks import LISTED_FROM_S
-from knexa.evaluation.protection import LAYERS, missing
+from knexa.sandbox.protection import LAYERS, missing
 
 BATCH = 41
 HARNESS = """

@@ -22,7 +22,7 @@ IMPORTS = "import torch, transformers, peft, lightning"
 COMMAND = """
 import os, signal, sys
 from knexa.cli.commands import run_command_line
-from knexa.federation.llm import LLM
+from knexa.federation.llm.settings import LLM
 
 plain = LLM.stage
 

@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from knexa import composition
 from knexa.cli.experiments import run_job
-from knexa.config_folders import config_folder, options_of
+from knexa.config import compose as composition
+from knexa.config.build import build_components, build_settings
+from knexa.config.folders import config_folder, options_of
 from knexa.errors import UserError
-from knexa.settings_builder import build_components, build_settings
 
 MOST_CHARACTERS = 900
 VALUES = (
@@ -215,7 +215,7 @@ def sharing() -> Iterator[None]:
 
     from knexa.backbones import load
     from knexa.evaluation.metrics import GateReport
-    from knexa.federation import metric_gate
+    from knexa.federation.llm.settings import benchmark_check as metric_gate
 
     @functools.cache
     def read(path: str, config_path: str) -> Any:

@@ -41,7 +41,7 @@ def pytest_runtest_setup() -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say, quiet or not, which layers this machine puts around programs: tests of others skip."""
     from knexa.evaluation import Executor
-    from knexa.evaluation.protection import missing
+    from knexa.sandbox.protection import missing
 
     with Executor() as executor:
         layers = executor.layers
@@ -53,7 +53,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def toy_conf(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Point the app to the toy configs; their components are ``tests/toy/toy_components.py``."""
     monkeypatch.syspath_prepend(str(TOY_FOLDER))
-    monkeypatch.setattr("knexa.config_folders.config_folder", lambda: TOY_FOLDER / "conf")
+    monkeypatch.setattr("knexa.config.folders.config_folder", lambda: TOY_FOLDER / "conf")
     return TOY_FOLDER / "conf"
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from knexa.components import (
+from knexa.config.build import RootKeys
+from knexa.config.components import (
     canonical,
     component_name,
     construct,
@@ -19,7 +20,6 @@ from knexa.components import (
     show,
 )
 from knexa.errors import UserError
-from knexa.settings_builder import RootKeys
 
 HERE = __name__
 
@@ -187,11 +187,11 @@ def test_missing_parameter_is_named_with_what_it_takes() -> None:
         "knexaevil.Class",
         "builtins.eval",
         "knexa",
-        "knexa.components.importlib.import_module",
-        "knexa.components.Any",
+        "knexa.config.components.importlib.import_module",
+        "knexa.config.components.Any",
         "",
         "..",
-        "knexa.components.",
+        "knexa.config.components.",
     ],
 )
 def test_target_outside_the_package_is_refused(target: str) -> None:
@@ -201,7 +201,7 @@ def test_target_outside_the_package_is_refused(target: str) -> None:
 
 def test_class_that_a_module_only_imports_is_refused() -> None:
     with pytest.raises(UserError, match="is defined in pydantic"):
-        load_class("knexa.components.TypeAdapter", key="x")
+        load_class("knexa.config.components.TypeAdapter", key="x")
 
 
 def test_trusted_module_is_allowed_and_its_neighbours_are_not() -> None:

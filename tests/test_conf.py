@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
-from knexa import composition, multirun
 from knexa.cli.organisation import organisation_settings
-from knexa.config_folders import config_folder, options_of, sweep_folder
+from knexa.config import compose as composition
+from knexa.config import sweeps as multirun
+from knexa.config.build import COMPONENT_GROUPS, build_components
+from knexa.config.folders import config_folder, options_of, sweep_folder
 from knexa.engine.local import Workers
 from knexa.errors import UserError
-from knexa.federation.llm_stage import build_runtime
+from knexa.federation.llm.setup import build_runtime
 from knexa.federation.settings import LLMSettings
-from knexa.settings_builder import COMPONENT_GROUPS, build_components
 
 WHOLE_RUNS = [
     (group, option)

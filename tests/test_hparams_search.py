@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from knexa import composition
 from knexa.cli.experiments import objective
+from knexa.config import compose as composition
+from knexa.config.build import build_components
 from knexa.errors import UserError
-from knexa.settings_builder import build_components
 from row_examples import costs, score, scores, summary
 
 SEARCH = (

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from knexa import composition
 from knexa.cli.organisation import organisation_settings
-from knexa.components import TARGET, component_name, load_class
-from knexa.config_folders import config_folder
+from knexa.config import compose as composition
+from knexa.config.build import COMPONENT_GROUPS, build_settings
+from knexa.config.components import TARGET, component_name, load_class
+from knexa.config.folders import config_folder
 from knexa.federation.settings import Settings
 from knexa.recipe import RECIPE
-from knexa.settings_builder import COMPONENT_GROUPS, build_settings
 from knexa.tracking.run_directory import RunDirectory
 
 # Moving code and renaming classes change neither. Whoever has to change one must bump RECIPE: every

@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 
-from knexa import composition
-from knexa.config_folders import config_folder
+from knexa.config import compose as composition
+from knexa.config.folders import config_folder
 from knexa.errors import UserError
 
 SWEEP = (

@@ -10,7 +10,7 @@ from knexa.agents.text import example_of
 from knexa.cli.commands import run_command_line
 from knexa.data.codelets import Codelets
 from knexa.data.partition import Dirichlet
-from knexa.membership.attacks import (
+from knexa.membership_inference.attacks import (
     ATTACKS,
     Evidence,
     NgramModel,
@@ -19,8 +19,8 @@ from knexa.membership.attacks import (
     ngrams,
     tokens,
 )
-from knexa.membership.experiment import attack_all, scores
-from knexa.membership.measures import auc, power
+from knexa.membership_inference.experiment import attack_all, scores
+from knexa.membership_inference.measures import auc, power
 from knexa.seeding import derive_rng
 
 SEEDS = range(4)

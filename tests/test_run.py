@@ -99,7 +99,7 @@ def test_an_exported_adapter_reproduces_the_logged_pass_at_1(finished, tmp_path)
     from knexa.agents.text import decode_completion, encode_prompt
     from knexa.backbones.embedded import embedded_path
     from knexa.data.codelets import Codelets
-    from knexa.evaluation.sandbox.executor import Executor
+    from knexa.sandbox.executor import Executor
 
     torch.set_num_threads(1)
     (folder_of_run,) = finished.glob("outputs/smoke/*")

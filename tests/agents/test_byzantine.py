@@ -6,16 +6,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from knexa.agents import profile_layout
 from knexa.agents.byzantine import Liars, kept_answers
 from knexa.agents.mutants import mutant
 from knexa.backbones.roster import Byzantine
-from knexa.components import construct
+from knexa.config.components import construct
 from knexa.data.codelets import Codelets
 from knexa.data.problem import Problem
 from knexa.errors import UserError
 from knexa.evaluation import Executor, Outcome
 from knexa.exchange.package import KnowledgePackage, decode, encode
+from knexa.profiles import layout
+from knexa.profiles.byzantine import shown
 
 PROBLEMS = Codelets(num_train=60, num_test=12, num_transfer=60).load().transfer
 
@@ -153,30 +154,30 @@ def profiles(names) -> np.ndarray:
 
 
 def test_inflated_profiles_boast_and_change_only_the_liars():
-    names = profile_layout.SKILLS_FEATURE_NAMES
+    names = layout.SKILLS_FEATURE_NAMES
     before_NF = profiles(names)
-    shown_NF = liars("inflated").show(before_NF, names)
+    shown_NF = shown(before_NF, names, liars("inflated"))
     assert np.array_equal(shown_NF[[0, 2, 4]], before_NF[[0, 2, 4]])
-    assert (shown_NF[[1, 3], profile_layout.PASS_AT_1] == 1.0).all()
-    assert (shown_NF[[1, 3], profile_layout.PERPLEXITY] == 1.0).all()
-    assert (shown_NF[[1, 3], profile_layout.SKILLS] == 1.0).all()
-    assert np.allclose(shown_NF[[1, 3], -profile_layout.NUM_DATA :], 1 / profile_layout.NUM_DATA)
-    static = slice(0, profile_layout.NUM_STATIC)
+    assert (shown_NF[[1, 3], layout.PASS_AT_1] == 1.0).all()
+    assert (shown_NF[[1, 3], layout.PERPLEXITY] == 1.0).all()
+    assert (shown_NF[[1, 3], layout.SKILLS] == 1.0).all()
+    assert np.allclose(shown_NF[[1, 3], -layout.NUM_DATA :], 1 / layout.NUM_DATA)
+    static = slice(0, layout.NUM_STATIC)
     assert np.array_equal(shown_NF[:, static], before_NF[:, static])
 
 
 def test_sybils_show_one_profile():
-    names = profile_layout.FEATURE_NAMES
+    names = layout.FEATURE_NAMES
     before_NF = profiles(names)
-    shown_NF = liars("sybil").show(before_NF, names)
+    shown_NF = shown(before_NF, names, liars("sybil"))
     assert np.array_equal(shown_NF[3], before_NF[1])
     assert np.array_equal(shown_NF[[0, 1, 2, 4]], before_NF[[0, 1, 2, 4]])
 
 
 def test_nobody_lies_without_members():
-    names = profile_layout.FEATURE_NAMES
+    names = layout.FEATURE_NAMES
     before_NF = profiles(names)
-    assert Liars().show(before_NF, names) is before_NF
+    assert shown(before_NF, names, Liars()) is before_NF
     assert Liars().report((0,), 1, 0.3) == 0.3
     assert Liars().speaker(1) == 1
 

@@ -20,7 +20,7 @@ from knexa.agents.private_training import (
 from knexa.agents.state import AgentState
 from knexa.agents.training import DPTraining, Example, collate
 from knexa.backbones.load import adapter_state, initial_adapter, load_adapter, load_backbone
-from knexa.components import instantiate
+from knexa.config.components import instantiate
 from knexa.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"

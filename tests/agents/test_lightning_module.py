@@ -12,7 +12,7 @@ from knexa.agents.lightning_module import AdapterModule, fit
 from knexa.agents.state import AgentState
 from knexa.agents.training import Example, Training, collate
 from knexa.backbones.load import initial_adapter, load_adapter, load_backbone
-from knexa.components import instantiate
+from knexa.config.components import instantiate
 
 CONF = Path(__file__).parents[2] / "conf"
 ROSTER = instantiate(yaml.safe_load((CONF / "roster" / "tiny6.yaml").read_text()), key="roster")

@@ -10,10 +10,10 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from knexa.agents.accounting import calibrated_noise, epsilon_spent
-from knexa.agents.privacy import Gaussian, NoPrivacy, shown_families
-from knexa.agents.profile_layout import FEATURE_NAMES, NUM_DATA, SKILLS_FEATURE_NAMES, TRUST
 from knexa.backbones.roster import FAMILIES
 from knexa.errors import UserError
+from knexa.profiles.layout import FEATURE_NAMES, NUM_DATA, SKILLS_FEATURE_NAMES, TRUST
+from knexa.profiles.privacy import Gaussian, NoPrivacy, shown_families
 
 DELTA = 1e-5
 TINY6 = ("qwen2", "gpt2", "bloom", "gpt_neox", "qwen2", "gpt2")

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from knexa.agents import profile_layout
-from knexa.agents.profile import Paper32, Skills, Trust
 from knexa.agents.state import AgentState
 from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES, Problem
+from knexa.profiles import layout
+from knexa.profiles.build import Paper32, Skills, Trust
 
 PROFILES = [Paper32(), Trust(), Skills()]
 SKILLS = tuple(k / 12 for k in range(12))
@@ -45,7 +45,7 @@ def named(profile, state: AgentState, family: str = "gpt2", train=TRAIN) -> dict
 
 def test_paper32_holds_the_documented_values():
     features = named(Paper32(), VETERAN)
-    dynamic = {name: features[name] for name in profile_layout.DYNAMIC_FEATURES}
+    dynamic = {name: features[name] for name in layout.DYNAMIC_FEATURES}
     assert dynamic == pytest.approx(
         {
             "pass_at_1": 0.75,
@@ -69,7 +69,7 @@ def test_paper32_holds_the_documented_values():
 def test_paper32_of_a_newcomer_says_what_is_not_known_yet():
     features = named(Paper32(), NEWCOMER)
     half = {"change_pass_at_1", "change_codebleu", "change_perplexity", "learn_gain", "teach_gain"}
-    for name in profile_layout.DYNAMIC_FEATURES:
+    for name in layout.DYNAMIC_FEATURES:
         if name != "data_size":
             assert features[name] == (0.5 if name in half else 0.0), name
 
@@ -93,9 +93,9 @@ def test_longer_profiles_are_paper32_with_features_before_the_histogram(profile)
     long_F = profile.build(VETERAN, family="phi", train=TRAIN)
     np.testing.assert_array_equal(long_F[: 32 - 12], short_F[:-12])
     np.testing.assert_array_equal(long_F[-12:], short_F[-12:])
-    assert profile.feature_names[profile_layout.PASS_AT_1] == "pass_at_1"
-    assert profile.feature_names[profile_layout.CODEBLEU] == "codebleu"
-    assert profile.feature_names[profile_layout.PERPLEXITY] == "perplexity"
+    assert profile.feature_names[layout.PASS_AT_1] == "pass_at_1"
+    assert profile.feature_names[layout.CODEBLEU] == "codebleu"
+    assert profile.feature_names[layout.PERPLEXITY] == "perplexity"
 
 
 @pytest.mark.parametrize("profile", PROFILES[1:])
@@ -112,8 +112,8 @@ def test_sier_is_that_of_the_last_lesson_and_0_before_the_first(profile):
 
 def test_skills_are_the_measured_pass_rates_in_the_order_of_the_categories():
     features_F = Skills().build(VETERAN, family="phi", train=TRAIN)
-    np.testing.assert_array_equal(features_F[profile_layout.SKILLS], SKILLS)
-    names = Skills.feature_names[profile_layout.SKILLS]
+    np.testing.assert_array_equal(features_F[layout.SKILLS], SKILLS)
+    names = Skills.feature_names[layout.SKILLS]
     assert names == tuple(f"skill_{category}" for category in CATEGORIES)
     assert Skills.measures_skills
     assert not Trust.measures_skills
@@ -122,7 +122,7 @@ def test_skills_are_the_measured_pass_rates_in_the_order_of_the_categories():
 
 def test_skills_are_zero_before_the_first_measurement():
     features_F = Skills().build(NEWCOMER, family="phi", train=TRAIN)
-    assert (features_F[profile_layout.SKILLS] == 0.0).all()
+    assert (features_F[layout.SKILLS] == 0.0).all()
 
 
 def test_an_agent_without_problems_has_an_empty_histogram():

@@ -14,7 +14,7 @@ from knexa.agents.scoring import mean_log_probs, mean_loss, text_loss
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import Example
 from knexa.backbones.load import load_backbone
-from knexa.components import instantiate
+from knexa.config.components import instantiate
 from knexa.exchange.package import KnowledgePackage, TextItem
 from knexa.protocols.logits import Logits
 

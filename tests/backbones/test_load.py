@@ -15,7 +15,7 @@ from knexa.backbones import load
 from knexa.backbones.load import LoadedBackbone
 from knexa.backbones.pool import BackbonePool
 from knexa.backbones.roster import Agent, Backbone, Lora, Recommended, Roster
-from knexa.components import construct
+from knexa.config.components import construct
 from knexa.errors import UserError
 
 SLOT = Lora(rank=4, alpha=8.0, dropout=0.0)

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from knexa.backbones.lora import attach
 from knexa.backbones.roster import Roster
-from knexa.components import instantiate
+from knexa.config.components import instantiate
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "tests" / "data" / "backbones"

@@ -6,15 +6,15 @@ from itertools import islice, pairwise
 
 import pytest
 
-from knexa.backbones.corpus import FILLER, samples
 from knexa.backbones.embedded import TINY_NAMES, embedded_path
-from knexa.backbones.pretrain import (
+from knexa.backbones.pretraining.config import (
     PRETRAINING_CONFIGS,
     build_model,
     corpus_digest,
     pretrain,
     train_tokenizer,
 )
+from knexa.backbones.pretraining.corpus import FILLER, samples
 from knexa.data.codelets import Codelets
 from knexa.errors import UserError
 

@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from knexa.backbones.roster import Agent, Backbone, Lora, Roster
-from knexa.components import construct, instantiate
+from knexa.config.components import construct, instantiate
 from knexa.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "roster"

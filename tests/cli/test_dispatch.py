@@ -22,7 +22,7 @@ MODULES = {
     "knexa.doctor": "doctor",
     "knexa.evaluation": "score",
     "knexa.export": "export",
-    "knexa.membership": "audit",
+    "knexa.membership_inference": "audit",
     "knexa.report": "report",
 }
 """What ``python -m`` takes beside ``knexa`` itself."""

@@ -3,7 +3,8 @@ import logging
 import pytest
 
 from knexa.cli.commands import run_command_line
-from knexa.evaluation import Executor, protection
+from knexa.evaluation import Executor
+from knexa.sandbox import protection
 
 
 def test_doctor_agrees_with_the_sandbox(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,8 @@ import pytest
 from knexa.cli.commands import run_command_line
 from knexa.data import load_problems
 from knexa.data.problem import Problem
-from knexa.evaluation import Execution, Executor, Outcome, protection
+from knexa.evaluation import Execution, Executor, Outcome
+from knexa.sandbox import protection
 
 
 @pytest.fixture(scope="module")

@@ -13,23 +13,15 @@ from typing import Any
 import pytest
 from tests.evaluation.conftest import QUICK, make_problem
 
+from knexa.data.benchmark_quirks import CANONICAL_CPU_S
 from knexa.data.problem import Problem
 from knexa.errors import UserError
-from knexa.evaluation import (
-    Execution,
-    Executor,
-    Limits,
-    Outcome,
-    count_outcomes,
-    program,
-    protection,
-)
-from knexa.evaluation.benchmark_quirks import CANONICAL_CPU_S
-from knexa.evaluation.sandbox import executor as executor_module
-from knexa.evaluation.sandbox import outcome as outcome_module
-from knexa.evaluation.sandbox import program_run as program_run_module
-from knexa.evaluation.sandbox import scratch
-from knexa.evaluation.sandbox.verifier import Verifier
+from knexa.evaluation import Execution, Executor, Limits, Outcome, count_outcomes, program
+from knexa.sandbox import executor as executor_module
+from knexa.sandbox import outcome as outcome_module
+from knexa.sandbox import program_run as program_run_module
+from knexa.sandbox import protection, scratch
+from knexa.sandbox.verifier import Verifier
 
 
 def outcome_of(executor: Executor, problem: Problem, completion: str) -> Outcome:

@@ -16,8 +16,8 @@ from tests.evaluation.hostile_programs import HOSTILE, MARK, MARKING, forge
 
 from knexa.data.problem import Problem
 from knexa.evaluation import Executor, Limits, Outcome
-from knexa.evaluation.protection import LAYERS, missing
-from knexa.evaluation.sandbox.verifier import Verifier
+from knexa.sandbox.protection import LAYERS, missing
+from knexa.sandbox.verifier import Verifier
 
 RIGHT = "    return x * 2\n"
 WRITING = f"    with open('own', 'w') as file: file.write('x' * 5000)\n{RIGHT}"
@@ -76,7 +76,7 @@ def test_hostile_program_does_not_pass_and_leaves_nothing(
         needs(executor, "own-root", "landlock")
     before, home = digest(witness), set(HOME.iterdir())
     # A second try, which an honest program gets where the sandbox failed, would hide what it did.
-    monkeypatch.setattr("knexa.evaluation.sandbox.executor._undecided", lambda reply: False)
+    monkeypatch.setattr("knexa.sandbox.executor._undecided", lambda reply: False)
     results = executor.run([(double, program), (double, f"{WRITING}# after {name}\n")])
     assert results[0].outcome not in (Outcome.PASSED, Outcome.INFRASTRUCTURE_ERROR), results[0]
     assert results[1].outcome is Outcome.PASSED, results[1]

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable
 from zlib import crc32
 
-from knexa.exchange.guardrail import Guardrail
+from knexa.exchange.guardrail.filter import Guardrail
 from knexa.exchange.package import TextItem
 
 Generator = Callable[[random.Random], str]

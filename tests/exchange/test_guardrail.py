@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from knexa.components import instantiate
+from knexa.config.components import instantiate
 from knexa.data.codelets import Codelets
 from knexa.errors import UserError
-from knexa.exchange.findings import PLACEHOLDER
-from knexa.exchange.guardrail import Guardrail, Report, Vetted
+from knexa.exchange.guardrail.filter import Guardrail, Report, Vetted
+from knexa.exchange.guardrail.findings import PLACEHOLDER
+from knexa.exchange.guardrail.providers import PROVIDER_KINDS
 from knexa.exchange.package import TextItem
-from knexa.exchange.providers import PROVIDER_KINDS
 
 ROOT = Path(__file__).parents[2]
 

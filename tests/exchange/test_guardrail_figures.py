@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from credential_corpus import BARE, CARRIERS, KINDS, LONG_CARRIERS, PREFIXED, corpus, leaks
 
-from knexa.exchange.findings import find
-from knexa.exchange.guardrail import ALL_RULES, Guardrail
+from knexa.exchange.guardrail.filter import ALL_RULES, Guardrail
+from knexa.exchange.guardrail.findings import find
 from knexa.exchange.package import TextItem
 
 PER_CELL = 8  # credentials of a kind in a carrier

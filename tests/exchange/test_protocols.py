@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from knexa.components import instantiate
+from knexa.config.components import instantiate
 from knexa.protocols.akd import AKD
 from knexa.protocols.logits import Logits
 

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from knexa.agents.profile import Paper32
-from knexa.federation.faults import Faults
 from knexa.federation.rounds import restore, run_rounds
-from knexa.federation.scheduler import EventScheduler, Sync
-from knexa.federation.skill_world import SkillWorld
-from knexa.federation.synthetic import Synthetic
+from knexa.federation.simulated_network.faults import Faults
+from knexa.federation.simulated_network.scheduler import EventScheduler, Sync
+from knexa.federation.synthetic.settings import Synthetic
+from knexa.federation.synthetic.skills import SkillWorld
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.regret import Regret
 from knexa.matchmaking.rewards import LocalLoss
+from knexa.profiles.build import Paper32
 from knexa.tracking.rows import ExchangeRow, RegretRow, RoundRow
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tracker import Tracker

@@ -5,16 +5,16 @@ from types import SimpleNamespace
 import numpy as np
 from carrying_out import carry_out
 
-from knexa.agents.profile import Paper32
-from knexa.federation.linear_world import LinearWorld
-from knexa.federation.skill_world import SkillWorld
-from knexa.federation.synthetic import Synthetic, SyntheticLinear
+from knexa.federation.synthetic.linear import LinearWorld
+from knexa.federation.synthetic.settings import Synthetic, SyntheticLinear
+from knexa.federation.synthetic.skills import SkillWorld
 from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.regret import regret_row
 from knexa.matchmaking.rewards import LocalLoss
+from knexa.profiles.build import Paper32
 from knexa.seeding import derive_rng
 
 RAW = LocalLoss(normalization="none")

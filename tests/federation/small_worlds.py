@@ -11,25 +11,25 @@ import yaml
 from carrying_out import carry_out
 
 from knexa.agents.exchange_protocol import ExchangeProtocol
-from knexa.agents.profile import Paper32
 from knexa.agents.runtime import Runtime
 from knexa.agents.training import Training
 from knexa.backbones.pool import BackbonePool
 from knexa.backbones.roster import Agent
-from knexa.components import instantiate
+from knexa.config.components import instantiate
 from knexa.data.codelets import Codelets
 from knexa.data.partition import AgentData
 from knexa.engine.local import Pool, Workers
 from knexa.evaluation import Executor
 from knexa.evaluation.settings import Evaluation
-from knexa.exchange.guardrail import Guardrail
-from knexa.federation.llm_stage import admissible_pairs
-from knexa.federation.llm_world import LLMWorld
+from knexa.exchange.guardrail.filter import Guardrail
+from knexa.federation.llm.setup import admissible_pairs
+from knexa.federation.llm.world import LLMWorld
 from knexa.matchmaking.base import Matchmaker
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.rewards import LocalLoss, Reward
+from knexa.profiles.build import Paper32
 
 CONF = Path(__file__).parents[2] / "conf"
 BACKBONES = ("tiny-qwen2", "tiny-gpt2", "tiny-qwen2")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from knexa.federation.faults import Faults
-from knexa.federation.scheduler import Sync
+from knexa.federation.simulated_network.faults import Faults
+from knexa.federation.simulated_network.scheduler import Sync
 
 RATES = st.sampled_from([0.0, 0.1, 0.4, 1.0])
 FAULTS = st.builds(

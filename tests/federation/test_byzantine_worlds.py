@@ -13,11 +13,12 @@ from knexa.agents.byzantine import Liars
 from knexa.agents.solve import execute
 from knexa.backbones.roster import Byzantine
 from knexa.cli.commands import run_command_line
-from knexa.composition import compose, parse_arguments
+from knexa.config.build import build_components
+from knexa.config.compose import compose, parse_arguments
 from knexa.errors import UserError
 from knexa.evaluation import Outcome
 from knexa.exchange.package import decode
-from knexa.federation.honesty import honest_samples, shunned_after, teaching_of
+from knexa.federation.byzantine_metrics import honest_samples, shunned_after, teaching_of
 from knexa.matchmaking.base import Directive
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
@@ -27,7 +28,6 @@ from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.random import Random
 from knexa.protocols.akd import AKD
 from knexa.protocols.akd_verified import AKDVerified
-from knexa.settings_builder import build_components
 from knexa.tracking.rows import Trust
 from row_examples import exchange_row, sample_row
 

@@ -1,11 +1,11 @@
 from types import SimpleNamespace
 
 from knexa.agents.byzantine import Liars
-from knexa.agents.privacy import Gaussian, NoPrivacy
 from knexa.agents.training import DPTraining, Training
-from knexa.federation.conditions import conditions
-from knexa.federation.faults import Faults
-from knexa.federation.llm import LLM
+from knexa.federation.llm.settings import LLM
+from knexa.federation.run_notes import conditions
+from knexa.federation.simulated_network.faults import Faults
+from knexa.profiles.privacy import Gaussian, NoPrivacy
 
 NAMES = ("ann", "bob", "cy")
 RATES = {"local_learning_rate": 1e-3, "kd_learning_rate": 1e-3}

@@ -14,11 +14,11 @@ from knexa.agents.solve import Answer
 from knexa.agents.training import FitReport
 from knexa.errors import UserError
 from knexa.exchange.ensemble import confident_votes, mean_one, pool
-from knexa.exchange.guardrail import Guardrail
+from knexa.exchange.guardrail.filter import Guardrail
 from knexa.exchange.package import PackageError, decode
-from knexa.federation.faults import Faults
 from knexa.federation.rounds import restore, run_rounds
-from knexa.federation.scheduler import EventScheduler, Sync
+from knexa.federation.simulated_network.faults import Faults
+from knexa.federation.simulated_network.scheduler import EventScheduler, Sync
 from knexa.federation.summary import costs_of
 from knexa.matchmaking import central_kd, fedavg, fedid, fedskd
 from knexa.matchmaking.base import Directive

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from knexa.cli.commands import EXIT_USER_ERROR, run_command_line
 from knexa.exchange.package import KnowledgePackage, PackageError, TextItem, decode, encode
-from knexa.federation.envelope import seal, unseal
-from knexa.federation.faults import Copy, Faults, Schedule
-from knexa.federation.in_flight import AwaitedPackages, send
 from knexa.federation.rounds import restore, run_rounds
-from knexa.federation.scheduler import EventScheduler, Sync
+from knexa.federation.simulated_network.envelope import seal, unseal
+from knexa.federation.simulated_network.faults import Copy, Faults, Schedule
+from knexa.federation.simulated_network.in_flight import AwaitedPackages, send
+from knexa.federation.simulated_network.scheduler import EventScheduler, Sync
 from knexa.federation.summary import costs_of
 from knexa.federation.world import Package
 from knexa.matchmaking import fedavg

@@ -11,15 +11,15 @@ from small_worlds import BACKBONES, SEED, world
 
 from knexa.agents.exchange_protocol import ReceivedKnowledge
 from knexa.agents.phases import learn
-from knexa.agents.privacy import Gaussian
 from knexa.agents.private_training import budget, training_spent
-from knexa.agents.profile import Paper32
 from knexa.agents.scoring import measure
 from knexa.agents.state import KeptText
 from knexa.agents.training import DPTraining
-from knexa.federation.llm_world import LLMWorld
+from knexa.federation.llm.world import LLMWorld
 from knexa.federation.summary import num_releases
 from knexa.matchmaking.base import Directive
+from knexa.profiles.build import Paper32
+from knexa.profiles.privacy import Gaussian
 from knexa.protocols.akd_verified import AKDVerified
 from knexa.protocols.similarity import Similarity
 from knexa.tracking.rows import AgentRow

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from knexa.federation.faults import Faults
 from knexa.federation.rounds import restore, run_rounds
-from knexa.federation.scheduler import EventScheduler, Sync
+from knexa.federation.simulated_network.faults import Faults
+from knexa.federation.simulated_network.scheduler import EventScheduler, Sync
 from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.base import Probe
 from knexa.matchmaking.contexts import Interaction

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from knexa.agents import profile_layout
 from knexa.matchmaking.arrays import Array
 from knexa.matchmaking.base import Feedback, RoundView
 from knexa.matchmaking.contexts import Interaction
@@ -10,18 +9,17 @@ from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.matchings import Exact, max_weight_pairs
 from knexa.matchmaking.regret import pairs_total
 from knexa.matchmaking.rewards import LocalLoss
+from knexa.profiles import layout
 
 
 def random_profiles(rng: np.random.Generator, num_agents: int = 6) -> Array:
     """Profiles that look like real ones: a family one-hot, dynamics, a skewed histogram."""
-    profiles_NF = np.zeros((num_agents, profile_layout.NUM_FEATURES))
+    profiles_NF = np.zeros((num_agents, layout.NUM_FEATURES))
     families_N = rng.integers(0, 4, num_agents)
     profiles_NF[np.arange(num_agents), families_N] = 1.0
-    dynamic = slice(profile_layout.NUM_STATIC, -profile_layout.NUM_DATA)
-    profiles_NF[:, dynamic] = rng.random((num_agents, profile_layout.NUM_DYNAMIC))
-    profiles_NF[:, -profile_layout.NUM_DATA :] = rng.dirichlet(
-        np.full(profile_layout.NUM_DATA, 0.1), num_agents
-    )
+    dynamic = slice(layout.NUM_STATIC, -layout.NUM_DATA)
+    profiles_NF[:, dynamic] = rng.random((num_agents, layout.NUM_DYNAMIC))
+    profiles_NF[:, -layout.NUM_DATA :] = rng.dirichlet(np.full(layout.NUM_DATA, 0.1), num_agents)
     return profiles_NF
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from matchmaking_worlds import random_profiles
 
-from knexa.components import instantiate
+from knexa.config.components import instantiate
 from knexa.matchmaking.base import Matchmaker, Probe
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from matchmaking_worlds import view_of
 
-from knexa.agents import profile_layout
-from knexa.agents.profile import Paper32, Skills, Trust
 from knexa.matchmaking.complementarity import FEATURES, Complementarity
 from knexa.matchmaking.large.scorers import linear_pair_scores
 from knexa.matchmaking.ledger import Ledger
+from knexa.profiles import layout
+from knexa.profiles.build import Paper32, Skills, Trust
 
 NUM_FEATURES = len(Skills.feature_names)
 
@@ -32,12 +32,12 @@ def features(profiles_NF, ledger: Ledger, teacher: int, student: int) -> dict[st
 
 def test_a_worked_example():
     profiles_NF = np.zeros((3, NUM_FEATURES))
-    skills_N12 = profiles_NF[:, profile_layout.SKILLS]
+    skills_N12 = profiles_NF[:, layout.SKILLS]
     skills_N12[0, :3] = [0.9, 0.2, 0.0]
     skills_N12[1, :3] = [0.3, 0.1, 0.6]
     profiles_NF[0, -12:-9] = [1.0, 0.0, 0.0]
     profiles_NF[1, -12:-9] = [0.25, 0.25, 0.5]
-    profiles_NF[:, profile_layout.TRUST] = [0.75, 0.5, 0.5]
+    profiles_NF[:, layout.TRUST] = [0.75, 0.5, 0.5]
     ledger = ledger_of((0, 1, 0.3), (0, 1, 0.1), (1, 2, -0.4))
     assert features(profiles_NF, ledger, 0, 1) == pytest.approx(
         {

@@ -5,15 +5,15 @@ from hypothesis import strategies as st
 from matchmaking_worlds import random_profiles
 from scipy.spatial.distance import jensenshannon
 
-from knexa.agents import profile_layout
 from knexa.matchmaking.contexts import Concat, Interaction
+from knexa.profiles import layout
 
 
 def test_profile_layout_is_eight_static_twelve_dynamic_and_twelve_data_features():
-    sizes = profile_layout.NUM_STATIC, profile_layout.NUM_DYNAMIC, profile_layout.NUM_DATA
+    sizes = layout.NUM_STATIC, layout.NUM_DYNAMIC, layout.NUM_DATA
     assert sizes == (8, 12, 12)
-    assert len(set(profile_layout.FEATURE_NAMES)) == profile_layout.NUM_FEATURES == 32
-    assert (profile_layout.PASS_AT_1, profile_layout.CODEBLEU, profile_layout.PERPLEXITY) == (
+    assert len(set(layout.FEATURE_NAMES)) == layout.NUM_FEATURES == 32
+    assert (layout.PASS_AT_1, layout.CODEBLEU, layout.PERPLEXITY) == (
         8,
         9,
         10,

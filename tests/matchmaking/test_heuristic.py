@@ -5,10 +5,10 @@ import pytest
 from matchmaking_worlds import pairs_of, random_profiles, view_of
 from scipy.stats import chisquare
 
-from knexa.agents.profile_layout import PASS_AT_1
 from knexa.data.divergence import jensen_shannon
 from knexa.matchmaking.heuristic import Heuristic
 from knexa.matchmaking.matchings import Exact
+from knexa.profiles.layout import PASS_AT_1
 
 
 def profiles(solves: list[float], shares_of_first: list[float]) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from knexa.components import instantiate
+from knexa.config.components import instantiate
 from knexa.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"

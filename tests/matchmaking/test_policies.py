@@ -14,7 +14,6 @@ from matchmaking_worlds import (
 )
 from scipy.stats import chisquare
 
-from knexa.agents.profile import Skills
 from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.c2ucb import C2UCB
 from knexa.matchmaking.complementarity import Complementarity
@@ -27,6 +26,7 @@ from knexa.matchmaking.pens import PENS
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.rewards import LocalLoss
 from knexa.matchmaking.thompson import Thompson
+from knexa.profiles.build import Skills
 from knexa.tracking.tree_file import load_tree, save_tree
 
 LEARNERS = {

@@ -8,14 +8,14 @@ import pytest
 import yaml
 from matchmaking_worlds import random_profiles
 
-from knexa.agents.profile_layout import PASS_AT_1
-from knexa.components import instantiate
+from knexa.config.components import instantiate
 from knexa.errors import UserError
 from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.rewards import LocalLoss
+from knexa.profiles.layout import PASS_AT_1
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial_matchmaker.md"
 

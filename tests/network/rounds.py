@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from knexa.federation.scheduler import Sync
+from knexa.federation.simulated_network.scheduler import Sync
 from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.contexts import Concat
 from knexa.matchmaking.cpm import CPM

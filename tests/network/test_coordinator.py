@@ -3,7 +3,7 @@
 import pytest
 from rounds import Harness, expected_rows, profile, reward, told
 
-from knexa.federation.scheduler import Sync
+from knexa.federation.simulated_network.scheduler import Sync
 from knexa.network.assignments import StudentReport
 from knexa.network.refusals import RefusedError
 

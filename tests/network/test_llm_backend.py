@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from carrying_out import carry_out
 
-from knexa.agents.profile import Paper32
 from knexa.agents.state import AgentState, save_state
 from knexa.agents.training import DPTraining
 from knexa.errors import UserError
@@ -16,6 +15,7 @@ from knexa.matchmaking.base import Directive
 from knexa.matchmaking.rewards import LocalLoss
 from knexa.network.llm_backend import LLMBackend
 from knexa.network.packages import NamedDirective
+from knexa.profiles.build import Paper32
 from knexa.protocols.akd import AKD
 from knexa.tracking.run_directory import RunDirectory
 

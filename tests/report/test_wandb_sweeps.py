@@ -7,9 +7,9 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from knexa import composition
-from knexa.config_folders import options_of, sweep_folder
-from knexa.settings_builder import build_components
+from knexa.config import compose as composition
+from knexa.config.build import build_components
+from knexa.config.folders import options_of, sweep_folder
 
 SWEEPS = sorted(sweep_folder().glob("wandb_*.yaml"))
 METRICS = {"final/pass@1": "maximize", "validation_loss": "minimize"}  # what the mirror logs

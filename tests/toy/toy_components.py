@@ -16,7 +16,7 @@ from knexa.engine.local import Local
 from knexa.evaluation.settings import Evaluation
 from knexa.federation.federation import Federation
 from knexa.federation.settings import Settings
-from knexa.federation.stage import Stage
+from knexa.federation.setup import Stage
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 from knexa.matchmaking.regret import Regret
 from knexa.tracking.loggers import Logger

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from tracking_examples import NUM_ROUNDS, SUMMARY, log_round, run_info, sample_rows, start_info
 
-from knexa.components import instantiate
+from knexa.config.components import instantiate
 from knexa.errors import UserError
 from knexa.tracking.console import Console
 from knexa.tracking.loggers import Csv, Logger, NoLogger, TensorBoard

@@ -14,21 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knexa.agents.mutants import mutant
-from knexa.agents.profile_layout import SKILL_FEATURES
 from knexa.backbones.roster import Attack, Byzantine
-from knexa.data.problem import CATEGORIES, Problem
+from knexa.data.problem import Problem
 from knexa.exchange.package import TextItem
 
 Array = NDArray[np.float64]
 
 TEXT_ATTACKS: tuple[Attack, ...] = ("garbage", "wrong", "copied")
-
-_BOASTS: Mapping[str, float] = {
-    **dict.fromkeys(("pass_at_1", "codebleu", "perplexity", "train_loss"), 1.0),
-    **dict.fromkeys(("data_size", "teach_yield", "teach_gain", *SKILL_FEATURES), 1.0),
-    **dict.fromkeys(CATEGORIES, 1.0 / len(CATEGORIES)),
-}
-"""An inflated profile, by feature: the best and most various student and teacher there can be."""
 
 # Words and signs of Python, so that garbage looks like an answer to a filter of characters.
 _TOKENS = (
@@ -68,19 +60,6 @@ class Liars:
     def speaker(self, agent: int) -> int:
         """Return who speaks under the agent's name: one sybil speaks for all."""
         return self.members[0] if self.does(agent, "sybil") else agent
-
-    def show(self, profiles_NF: Array, feature_names: Sequence[str]) -> Array:
-        """Return the profiles as the CPM is shown them; sybils show one and the same."""
-        if not self.members:
-            return profiles_NF
-        shown_NF = profiles_NF[[self.speaker(agent) for agent in range(len(profiles_NF))]]
-        for agent in self.members:
-            if self.does(agent, "inflated"):
-                shown_NF[agent] = [
-                    _BOASTS.get(name, value)
-                    for name, value in zip(feature_names, shown_NF[agent], strict=True)
-                ]
-        return shown_NF
 
     def report(self, teachers: Sequence[int], student: int, reward: float) -> float:
         """Return what the student says that a lesson earned.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from knexa.data.benchmark import Benchmark
     from knexa.data.partition import AgentData
     from knexa.evaluation import Executor
-    from knexa.exchange.guardrail import Guardrail
+    from knexa.exchange.guardrail.filter import Guardrail
 
 
 @dataclass(kw_only=True)

@@ -22,6 +22,6 @@ def embedded_path(name: str) -> Path:
     if not (folder / "model.safetensors").is_file():
         raise UserError(
             f"the weights of '{name}' are missing from the package; "
-            f"write them with: python -m knexa.backbones.build --only {name}"
+            f"write them with: python -m knexa.backbones.pretraining.build --only {name}"
         )
     return folder

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from knexa import composition
 from knexa.cli.parser import Parser
-from knexa.settings_builder import build_settings
+from knexa.config import compose as composition
+from knexa.config.build import build_settings
 from knexa.statistics import student_mean
 
 _SWEPT = ("guardrail=standard,none", "training=default,dp")
@@ -43,7 +43,7 @@ def _measure(given: list[str]) -> None:
         composition.parse_arguments(["-m", *swept, "logger=none", "regret=none", *given])
     )
     settings = [build_settings(job) for job in plan.jobs]
-    from knexa.membership.experiment import attack_run
+    from knexa.membership_inference.experiment import attack_run
 
     powers: dict[str, dict[int, Any]] = {}
     for job, point in zip(plan.jobs, settings, strict=True):

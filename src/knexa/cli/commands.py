@@ -110,7 +110,7 @@ def _refuse_misspelt(name: str) -> None:
 
 def say_error(error: UserError | OSError) -> int:
     """Print what the user can mend as one line; return the exit code."""
-    from knexa.components import one_line
+    from knexa.config.components import one_line
 
     told = _explained(error) if isinstance(error, OSError) else error
     print(f"error: {one_line(told)}", file=sys.stderr)

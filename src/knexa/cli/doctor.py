@@ -19,7 +19,7 @@ from rich.text import Text
 
 from knexa.cli.parser import Parser
 from knexa.evaluation import Executor
-from knexa.evaluation.protection import LAYERS, missing
+from knexa.sandbox.protection import LAYERS, missing
 from knexa.tracking.environment import describe_environment
 
 _GIB = 1 << 30

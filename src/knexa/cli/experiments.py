@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knexa.cli.commands import EXIT_FAILED, EXIT_OK, say_error
-from knexa.components import first_line, is_inside, one_line
+from knexa.config.components import first_line, is_inside, one_line
 from knexa.errors import MachineError, UserError
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ _BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 def main(arguments: Sequence[str]) -> int:
     """Run the jobs that overrides and Hydra's options name; return the exit code."""
-    from knexa import composition
-    from knexa.settings_builder import build_components
+    from knexa.config import compose as composition
+    from knexa.config.build import build_components
 
     parsed = composition.parse_arguments(arguments)
     composition.register_sweeps()
@@ -65,8 +65,8 @@ def _run_hydra(task: "_Task", arguments: Sequence[str]) -> int:
     import hydra
     from hydra.errors import HydraException
 
-    from knexa import config_folders
-    from knexa.composition import CONFIG_NAME, VERSION_BASE
+    from knexa.config import folders as config_folders
+    from knexa.config.compose import CONFIG_NAME, VERSION_BASE
 
     decorate = hydra.main(
         config_path=str(config_folders.config_folder()),
@@ -114,8 +114,8 @@ class _Task:
     def __call__(self, config: "DictConfig") -> float | None:
         from hydra.core.hydra_config import HydraConfig
 
-        from knexa.composition import job_of
-        from knexa.settings_builder import build_settings
+        from knexa.config.build import build_settings
+        from knexa.config.compose import job_of
 
         hydra_config = HydraConfig.get()
         elsewhere = self._is_multirun and hydra_config.launcher._target_ != _BASIC_LAUNCHER

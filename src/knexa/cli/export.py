@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from knexa.backbones.roster import EMBEDDED_PREFIX, Backbone, Roster
 from knexa.cli.parser import Parser
-from knexa.components import NAME, construct
+from knexa.config.components import construct
 from knexa.errors import UserError
+from knexa.recipe import NAME
 from knexa.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 from knexa.cli.commands import COMMANDS
-from knexa.config_folders import config_folder, options_of
+from knexa.config.folders import config_folder, options_of
 
 _EXAMPLES = (
     ("knexa matchmaker=linucb seed=42", "one run; the same command again answers at once"),

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from knexa import composition
+from knexa.config import compose as composition
+from knexa.config.build import build_settings
 from knexa.errors import UserError
 from knexa.federation.settings import Settings
-from knexa.settings_builder import build_settings
 
 
 def check_installed() -> None:

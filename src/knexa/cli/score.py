@@ -19,8 +19,8 @@ from typing import Any
 from knexa.cli.parser import Parser
 from knexa.errors import UserError
 from knexa.evaluation.metrics import pass_at_k
-from knexa.evaluation.sandbox.executor import Executor
-from knexa.evaluation.sandbox.outcome import Execution, Limits, Outcome, count_outcomes
+from knexa.sandbox.executor import Executor
+from knexa.sandbox.outcome import Execution, Limits, Outcome, count_outcomes
 from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
 

@@ -96,7 +96,7 @@ def _coordinator(
 ) -> "Coordinator":
     """Return the rounds as the folder's checkpoint left them."""
     from knexa.federation.experiment import build_cpm
-    from knexa.federation.scheduler import Sync
+    from knexa.federation.simulated_network.scheduler import Sync
     from knexa.network.assignments import CoordinatorConfig
     from knexa.network.compatibility import ServedAgents, agreement, matchmaker_agreement
     from knexa.network.coordinator import Coordinator

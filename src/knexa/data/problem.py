@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from knexa.data.benchmark_quirks import CANONICAL_CPU_S
+
 CATEGORIES: tuple[str, ...] = (
     "arithmetic",  # formulas on a few numbers
     "number_theory",  # digits, primes, divisors, bases
@@ -49,3 +51,8 @@ class Problem:
     category: int
     source: str
     setup_code: str = ""
+
+    @property
+    def canonical_cpu_s(self) -> float:
+        """CPU seconds of the canonical solution where they are many; 0 where nobody listed them."""
+        return CANONICAL_CPU_S.get(self.task_id, 0.0)

@@ -1,8 +1,8 @@
 """Sandboxed execution, Pass@k and CodeBLEU."""
 
 from knexa.evaluation.metrics import GateReport, gate, pass_at_k
-from knexa.evaluation.sandbox.executor import Executor
-from knexa.evaluation.sandbox.outcome import (
+from knexa.sandbox.executor import Executor
+from knexa.sandbox.outcome import (
     Execution,
     Limits,
     Outcome,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from knexa.data.problem import Problem
 from knexa.evaluation import bleu, dataflow, syntax
-from knexa.evaluation.sandbox.outcome import program
+from knexa.sandbox.outcome import program
 
 _NUM_PARTS = 4
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from knexa.data.problem import Problem
-from knexa.evaluation.sandbox.executor import Executor
-from knexa.evaluation.sandbox.outcome import Outcome
+from knexa.sandbox.executor import Executor
+from knexa.sandbox.outcome import Outcome
 
 _log = logging.getLogger(__name__)
 

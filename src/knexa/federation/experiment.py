@@ -6,12 +6,12 @@ from copy import deepcopy
 from functools import partial
 from typing import Any, Protocol
 
-from knexa.federation.conditions import conditions
-from knexa.federation.honesty import teaching_of
+from knexa.federation.byzantine_metrics import teaching_of
 from knexa.federation.progress import Progress
 from knexa.federation.rounds import restore, run_rounds
+from knexa.federation.run_notes import conditions
 from knexa.federation.settings import Settings
-from knexa.federation.stage import Stage
+from knexa.federation.setup import Stage
 from knexa.federation.summary import costs_of
 from knexa.matchmaking.arrays import Mask
 from knexa.matchmaking.cpm import CPM

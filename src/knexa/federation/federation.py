@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from knexa.federation.faults import Faults
-from knexa.federation.scheduler import EventScheduler, Sync
+from knexa.federation.simulated_network.faults import Faults
+from knexa.federation.simulated_network.scheduler import EventScheduler, Sync
 
 if TYPE_CHECKING:
     from knexa.federation.settings import Settings
-    from knexa.federation.stage import Stage
+    from knexa.federation.setup import Stage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from knexa.errors import UserError
-from knexa.federation.in_flight import InFlight, arriving
-from knexa.federation.scheduler import Arrivals, Attendance, EventScheduler
+from knexa.federation.simulated_network.in_flight import InFlight, arriving
+from knexa.federation.simulated_network.scheduler import Arrivals, Attendance, EventScheduler
 from knexa.federation.world import Exchange, World
 from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.cpm import CPM

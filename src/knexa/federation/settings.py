@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from knexa.agents.exchange_protocol import ExchangeProtocol
-from knexa.agents.privacy import Privacy
-from knexa.agents.profile import Profile
 from knexa.agents.training import Training
 from knexa.backbones.roster import Roster
 from knexa.data.benchmark import Dataset
 from knexa.data.partition import Partition
 from knexa.engine.local import Engine
 from knexa.evaluation.settings import Evaluation
-from knexa.exchange.guardrail import Guardrail
+from knexa.exchange.guardrail.filter import Guardrail
 from knexa.federation.federation import Federation
 from knexa.matchmaking.base import Matching, Matchmaker
 from knexa.matchmaking.contexts import Context
 from knexa.matchmaking.regret import Regret
 from knexa.matchmaking.rewards import Reward
+from knexa.profiles.build import Profile
+from knexa.profiles.privacy import Privacy
 from knexa.tracking.loggers import Logger
 
 

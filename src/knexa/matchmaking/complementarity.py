@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from knexa.agents import profile_layout
 from knexa.matchmaking.arrays import Array, Indices
 from knexa.matchmaking.contexts import Context
 from knexa.matchmaking.ledger import Ledger
+from knexa.profiles import layout
 
 FEATURES: tuple[str, ...] = (
     "constant",
@@ -49,7 +49,7 @@ class Complementarity(Context):
         Raises:
             ValueError: When the profile is not laid out as ``profile=skills`` is.
         """
-        needed = len(profile_layout.SKILLS_FEATURE_NAMES)
+        needed = len(layout.SKILLS_FEATURE_NAMES)
         if num_profile_features != needed:
             raise ValueError(
                 f"context=complementarity reads the {needed} features of profile=skills, the "
@@ -62,8 +62,8 @@ class Complementarity(Context):
     ) -> Array:
         """Return contexts_Kd."""
         self.num_features(profiles_NF.shape[1])
-        skills_NC = profiles_NF[:, profile_layout.SKILLS]
-        data_NC = profiles_NF[:, -profile_layout.NUM_DATA :]
+        skills_NC = profiles_NF[:, layout.SKILLS]
+        data_NC = profiles_NF[:, -layout.NUM_DATA :]
         gaps_KC = skills_NC[teachers_K] - skills_NC[students_K]
         leads_KC = np.maximum(gaps_KC, 0.0)
         differences_KC = np.abs(data_NC[teachers_K] - data_NC[students_K])
@@ -80,7 +80,7 @@ class Complementarity(Context):
                 differences_KC.sum(axis=1) / 2.0,
                 np.tanh(means_K / scale),
                 counts_K / (counts_K + 1.0),
-                profiles_NF[teachers_K, profile_layout.TRUST],
+                profiles_NF[teachers_K, layout.TRUST],
             ],
             axis=1,
         )

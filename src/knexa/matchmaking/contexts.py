@@ -10,10 +10,10 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from knexa.agents import profile_layout
 from knexa.data.divergence import divergence, entropy_bits, normalised_bins
 from knexa.matchmaking.arrays import Array, Indices
 from knexa.matchmaking.ledger import Ledger
+from knexa.profiles import layout
 
 
 class Context:
@@ -92,7 +92,7 @@ class Interaction(Context):
 
     name: ClassVar[str] = "interaction"
 
-    num_histogram: Annotated[int, Field(ge=1)] = profile_layout.NUM_DATA
+    num_histogram: Annotated[int, Field(ge=1)] = layout.NUM_DATA
 
     def num_features(self, num_profile_features: int) -> int:
         """Return 3 F + 5.
@@ -100,7 +100,7 @@ class Interaction(Context):
         Raises:
             ValueError: When the profile is too short to hold a pass@1 and the histogram.
         """
-        needed = max(self.num_histogram, profile_layout.PASS_AT_1 + 1)
+        needed = max(self.num_histogram, layout.PASS_AT_1 + 1)
         if num_profile_features < needed:
             raise ValueError(
                 f"context=interaction reads {needed} profile features, the profile has "
@@ -124,7 +124,7 @@ class Interaction(Context):
             entropies_N[teachers_K],
             entropies_N[students_K],
         )
-        solves_N = profiles_NF[:, profile_layout.PASS_AT_1]
+        solves_N = profiles_NF[:, layout.PASS_AT_1]
         teacher_solves_K, student_solves_K = solves_N[teachers_K], solves_N[students_K]
         lead_K = np.maximum(teacher_solves_K - student_solves_K, 0.0)
         return np.concatenate(

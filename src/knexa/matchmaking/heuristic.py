@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from knexa.agents import profile_layout
 from knexa.data.divergence import jensen_shannon
 from knexa.matchmaking.arrays import Mask
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 from knexa.matchmaking.matchings import Greedy
+from knexa.profiles import layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Heuristic(Matchmaker):
 
     name: ClassVar[str] = "heuristic"
 
-    num_histogram: Annotated[int, Field(ge=1)] = profile_layout.NUM_DATA
+    num_histogram: Annotated[int, Field(ge=1)] = layout.NUM_DATA
 
     def propose(self, view: RoundView) -> Plan:
         """Return the greedy pairs by divergence, with it as their score."""
@@ -44,7 +44,7 @@ class Heuristic(Matchmaker):
 
 def _teaches(view: RoundView) -> Mask:
     """Return whether the row's agent is the better performer of the two; ties are drawn."""
-    solves_N = view.profiles_NF[:, profile_layout.PASS_AT_1]
+    solves_N = view.profiles_NF[:, layout.PASS_AT_1]
     tie_N = view.rng.permutation(view.num_agents)
     better_NN = solves_N[:, None] > solves_N[None, :]
     equal_NN = solves_N[:, None] == solves_N[None, :]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from knexa.federation.scheduler import Sync
+from knexa.federation.simulated_network.scheduler import Sync
 from knexa.matchmaking.base import Directive
 from knexa.network.timing import HeartbeatPolicy
 from knexa.tracking.rows import ExchangeRow

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from knexa.errors import UserError
-from knexa.federation.faults import Faults
 from knexa.federation.settings import LLMSettings, Settings
+from knexa.federation.simulated_network.faults import Faults
 from knexa.matchmaking.arrays import Mask
 from knexa.network.authority import MATCHMAKER, check_name
 from knexa.network.messages import PROTOCOL_VERSION

@@ -16,7 +16,7 @@ from knexa.agents.state import AgentState, KeptText
 from knexa.data.problem import Problem
 from knexa.evaluation import Outcome
 from knexa.exchange.ensemble import mean_one
-from knexa.exchange.guardrail import Report
+from knexa.exchange.guardrail.filter import Report
 from knexa.exchange.package import KnowledgePackage, TextItem, decode, encode
 from knexa.protocols.distillation import Distillation
 from knexa.seeding import derive_rng, derive_seed

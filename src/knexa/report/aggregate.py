@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from knexa.components import NAME
 from knexa.errors import UserError
+from knexa.recipe import NAME
 from knexa.report.runs import NO_EXCHANGE, Run, same_result
 
 METHOD_PARTS = (

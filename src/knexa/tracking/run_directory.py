@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from knexa.errors import UserError
+from knexa.recipe import NAME
 from knexa.tracking import files
 from knexa.tracking.checkpoints import Checkpoints
 from knexa.tracking.environment import describe_environment, now
@@ -369,5 +370,5 @@ def _values(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: _values(value) if isinstance(value, Mapping) else value
         for key, value in config.items()
-        if key not in ("recipe", "_name_", "_target_")
+        if key not in ("recipe", NAME, "_target_")
     }

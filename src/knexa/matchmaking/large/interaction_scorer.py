@@ -12,10 +12,10 @@ those parts, g columns of the factored term.
 
 import numpy as np
 
-from knexa.agents import profile_layout
 from knexa.data.divergence import divergence, entropy_bits, normalised_bins
 from knexa.matchmaking.arrays import Array, Indices
 from knexa.matchmaking.large.pair_scores import Span
+from knexa.profiles import layout
 
 _BLOCK = 1 << 11
 """Ordered pairs whose y is held at once: their features, about 70 a pair, stay in the cache."""
@@ -81,8 +81,8 @@ class InteractionScorer:
         self._of_teacher_uF = np.zeros((len(self._u), num_features))
         self._of_teacher_uF[1:-2] = np.eye(num_features) * (self._scale / 2.0)
         self._of_student_uF = self._of_teacher_uF.copy()
-        self._of_teacher_uF[-2, profile_layout.PASS_AT_1] = 1.0
-        self._of_student_uF[-1, profile_layout.PASS_AT_1] = 1.0
+        self._of_teacher_uF[-2, layout.PASS_AT_1] = 1.0
+        self._of_student_uF[-1, layout.PASS_AT_1] = 1.0
 
     def _factor_estimates(self, theta_d: Array) -> None:
         """Factor theta^T [u, p]: additive but for one bilinear term."""
@@ -166,7 +166,7 @@ class InteractionScorer:
         z_bzS[:, 1 : 1 + num_features] = students_FS
         differences_bFS = z_bzS[:, 1 + num_features : -2]
         np.subtract(students_FS, teachers_bF1, out=differences_bFS)
-        np.maximum(-differences_bFS[:, profile_layout.PASS_AT_1], 0.0, out=z_bzS[:, -1])
+        np.maximum(-differences_bFS[:, layout.PASS_AT_1], 0.0, out=z_bzS[:, -1])
         np.abs(differences_bFS, out=differences_bFS)
         differences_bFS *= self._scale
         shares = self._shares_HN[:, teachers_b, None], self._shares_HN[:, None, students]

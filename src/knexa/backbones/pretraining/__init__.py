@@ -1,0 +1,1 @@
+"""How the tiny backbones were pre-trained; nothing here runs in an experiment."""

@@ -1,0 +1,1 @@
+"""Configs: composed, checked against the constructors, and turned into a run's settings."""

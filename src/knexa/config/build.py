@@ -1,0 +1,224 @@
+"""From a composed job to the run's settings: the whole config checked, its identity computed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, get_args, get_type_hints
+
+from pydantic import Field
+
+from knexa.config.components import canonical, construct, instantiate, one_line, unknown_key
+from knexa.config.compose import Job
+from knexa.config.folders import options_of
+from knexa.errors import UserError
+from knexa.federation.federation import Federation
+from knexa.federation.settings import Components, LLMSettings, Settings
+from knexa.matchmaking.policy_check import check_matchmaker
+from knexa.recipe import RECIPE
+
+_FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_SESSION_KEYS = ("name", "rerun", "dry_run", "trusted_modules", "engine", "logger")
+"""What may differ between runs that give the same results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RootKeys:
+    """The keys that belong to no group; their annotations are their schema."""
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=_FOLDER_NAME,
+            max_length=100,
+            description="a folder name of letters, digits, '.', '-' and '_'",
+        ),
+    ]
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="an integer >= 0 (and below 2**63)")]
+    rerun: bool
+    dry_run: bool
+    trusted_modules: Annotated[
+        tuple[str, ...], Field(description="a list of module names, e.g. [my_module]")
+    ]
+
+
+ROOT_KEYS = tuple(field.name for field in fields(RootKeys))
+_SETTERS = ("experiment", "debug")
+"""Groups whose options set keys of others."""
+_KINDS: Mapping[str, type] = {
+    group: next(kind for kind in get_args(hint) or (hint,) if kind is not type(None))
+    for group, hint in get_type_hints(Components).items()
+}
+"""The base class of each group's components."""
+
+COMPONENT_GROUPS = tuple(_KINDS)
+_IN_EVERY_RUN = frozenset(
+    group for group, hint in get_type_hints(Components).items() if not get_args(hint)
+)
+
+
+def build_components(job: Job) -> tuple[RootKeys, Components]:
+    """Check a job's whole config by constructing its components; touches no files.
+
+    Raises:
+        UserError: One line for the first key that is unknown, missing, of the wrong type or range.
+    """
+    config = job.config
+    for key in config:
+        if key not in ROOT_KEYS and key not in COMPONENT_GROUPS:
+            raise unknown_key(key, [*ROOT_KEYS, *COMPONENT_GROUPS])
+    values = {key: config[key] for key in ROOT_KEYS if key in config}
+    if type(values.get("name")) is int:  # name=2024: a folder name that YAML reads as a number
+        values["name"] = str(values["name"])
+    root: RootKeys = construct(RootKeys, values, key="")
+    federation = _component(job, "federation", root)
+    lacks = _lacking(job, federation)
+    built: dict[str, Any] = {
+        group: None if group in lacks else _component(job, group, root)
+        for group in COMPONENT_GROUPS
+        if group != "federation"
+    }
+    components = Components(federation=federation, **built)
+    _check_matchmaker(job, components)
+    _check_protocol(job, components)
+    _check_liars(job, components)
+    _check_context(components)
+    _check_private_training(job, components)
+    return root, components
+
+
+def _component(job: Job, group: str, root: RootKeys) -> Any:
+    """Construct the component of one group."""
+    node = job.config.get(group)
+    if not isinstance(node, Mapping):
+        options = ", ".join(options_of(group))
+        raise UserError(f"every run needs a {group}: set {group}= to one of {options}")
+    trusted = root.trusted_modules
+    return instantiate(node, key=group, kind=_KINDS[group], trusted_modules=trusted)
+
+
+def _lacking(job: Job, federation: Federation) -> frozenset[str]:
+    """Return the groups that the federation lacks; none of them may be set."""
+    chosen = job.choices["federation"]
+    if needed := sorted(federation.lacks & _IN_EVERY_RUN):
+        raise UserError(f"federation={chosen} says that it lacks a {needed[0]}: every run needs it")
+    for group in COMPONENT_GROUPS:
+        if group in federation.lacks and job.config.get(group) is not None:
+            setters = [f"{key}={job.choices[key]}" for key in _SETTERS if job.choices.get(key)]
+            raise UserError(
+                f"federation={chosen} has no {group}: leave out {group}= and "
+                f"what sets {group}.*, such as {' or '.join(setters) or 'debug=smoke'}"
+            )
+    return federation.lacks
+
+
+def build_settings(job: Job) -> Settings:
+    """Build a job's settings; touches no files.
+
+    Raises:
+        UserError: As ``build_components``.
+    """
+    root, components = build_components(job)
+    config = {"recipe": RECIPE} | {
+        key: canonical(value, trusted_modules=root.trusted_modules)
+        if key in COMPONENT_GROUPS and value is not None
+        else value
+        for key, value in job.config.items()
+        if key not in _SESSION_KEYS
+    }
+    return (Settings if components.federation.lacks else LLMSettings)(
+        seed=root.seed,
+        name=root.name,
+        matchmaker_name=str(job.choices["matchmaker"]),
+        choices={group: str(job.choices.get(group)) for group in COMPONENT_GROUPS},
+        config=config,
+        session={key: job.config[key] for key in _SESSION_KEYS},
+        dry_run=root.dry_run,
+        **vars(components),
+    )
+
+
+def _check_matchmaker(job: Job, components: Components) -> None:
+    """Refuse a class that a run could not call, or could not resume."""
+    try:
+        check_matchmaker(components.matchmaker)
+    except UserError as error:
+        raise UserError(f"matchmaker={job.choices['matchmaker']}: {error}") from error
+
+
+def _check_liars(job: Job, components: Components) -> None:
+    """Refuse lies that the exchange cannot carry, and a gate where nobody chooses teachers."""
+    roster, exchange = components.roster, components.exchange
+    gate = components.federation.trust_gate
+    if gate is not None and components.matchmaker.protocol is not None:
+        raise UserError(
+            f"federation.trust_gate={gate} keeps teachers out of pairs, and "
+            f"matchmaker={job.choices['matchmaker']} chooses none; set it to null"
+        )
+    if roster is None or roster.byzantine.num == 0 or exchange is None:
+        return
+    told = () if exchange.carries == "logits" else ("garbage", "wrong", "copied")
+    spoken = [attack for attack in (*told, "sybil") if attack in roster.byzantine.attacks]
+    if spoken and exchange.carries != "text":
+        raise UserError(
+            f"roster.byzantine.attack={spoken[0]} needs text, and "
+            f"exchange={job.choices['exchange']} sends {exchange.carries}; choose akd or "
+            "akd_verified, or an attack on profiles or rewards"
+        )
+
+
+def _check_context(components: Components) -> None:
+    """Refuse a context that reads features which the profile does not have."""
+    try:
+        components.context.num_features(len(components.profile.feature_names))
+    except ValueError as error:
+        raise UserError(one_line(error)) from error
+
+
+def _check_private_training(job: Job, components: Components) -> None:
+    """Refuse a matchmaker whose choice rests on trials that no privacy budget counts."""
+    training = components.training
+    private = training is not None and training.budget is not None
+    if private and "probes" in components.matchmaker.needs:
+        raise UserError(
+            f"training={job.choices['training']}: matchmaker={job.choices['matchmaker']} tries "
+            "every pair on private data, which no budget of training counts; choose another of them"
+        )
+
+
+def _check_protocol(job: Job, components: Components) -> None:
+    """Refuse an exchange that the matchmaker has no use for, and probes where no pairs teach."""
+    matchmaker, exchange = components.matchmaker, components.exchange
+    name, chosen, dictated = job.choices["matchmaker"], job.choices["exchange"], matchmaker.protocol
+    if exchange is None:
+        if dictated is not None:
+            raise UserError(
+                f"matchmaker={name} needs its own exchange, {dictated}, which "
+                f"federation={job.choices['federation']} does not have; choose another matchmaker"
+            )
+        return
+    if not exchange.name:
+        raise UserError(f"exchange={chosen}: {type(exchange).__name__} declares no name")
+    if dictated is not None and exchange.name != dictated:
+        raise UserError(
+            f"exchange={chosen}: matchmaker={name} dictates its own protocol, "
+            f"{dictated}; leave exchange out, or choose another matchmaker"
+        )
+    if dictated is None and not exchange.pairs:
+        raise UserError(
+            f"exchange={chosen} does not teach in pairs, which matchmaker={name} needs; leave "
+            "exchange out, or choose the matchmaker that dictates it"
+        )
+    if not exchange.pairs and components.federation.sync == "async":
+        raise UserError(
+            f"federation.sync=async: matchmaker={name} teaches everybody at once, and so waits for "
+            "everybody; set federation.sync=lockstep"
+        )
+    if not exchange.pairs and components.regret.every:
+        raise UserError(
+            f"regret.every={components.regret.every}: probes try pairs, and matchmaker={name} "
+            "has none; set regret=none"
+        )
+    if "peer losses" in matchmaker.needs and not exchange.has_text:
+        raise UserError(
+            f"exchange={chosen}: matchmaker={name} chooses peers by their text, and this exchange "
+            "sends none; choose one that does, such as akd"
+        )

@@ -1,0 +1,1 @@
+"""The filter at an agent's gateway, and what it looks for."""

@@ -1,0 +1,185 @@
+"""The filter at an agent's gateway: every item that leaves or arrives is vetted on its own.
+
+A single finding decides what happens to its item; there is no score and no ratio that clean text
+could dilute. The guardrail stands on both sides, because a peer may have none.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Literal, get_args
+
+from pydantic import Field
+
+from knexa.exchange.guardrail.findings import PLACEHOLDER, SEVERITY, Finding, Rule, Severity, find
+from knexa.exchange.package import TextItem, unsendable
+
+Action = Literal["block", "redact", "count"]
+
+# Redacting one finding may uncover another; what is still not clean then is dropped.
+_MAX_PASSES = 4
+
+ALL_RULES: tuple[Rule, ...] = get_args(Rule)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What vetting did, in items; no finding's text is kept.
+
+    Attributes:
+        blocked: Items that were dropped.
+        redacted: Items that pass with something replaced.
+        counted: Items that pass unchanged although something was found.
+        findings: Number of findings by kind, e.g. ``{"aws": 1, "email": 2}``.
+    """
+
+    blocked: int = 0
+    redacted: int = 0
+    counted: int = 0
+    findings: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vetted:
+    """The items that may pass, in order, and the report on all of them."""
+
+    items: tuple[TextItem, ...]
+    report: Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteRule:
+    """A rule of the site's own, e.g. for customer numbers or project names.
+
+    Attributes:
+        name: What reports call its findings.
+        pattern: A regular expression, searched in the whole text. It is the site's to keep it
+            fast: a peer writes the text.
+        severity: Which action a finding meets.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    pattern: str
+    severity: Severity = "high"
+
+    def __post_init__(self) -> None:
+        try:
+            compiled = re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(
+                f"the pattern of site rule {self.name!r} is no regular expression: {error}"
+            ) from None
+        if compiled.search(""):
+            raise ValueError(
+                f"the pattern of site rule {self.name!r} matches the empty text, hence every "
+                "answer; make it ask for at least one character"
+            )
+        if compiled.search(f"{PLACEHOLDER}{self.name}>"):
+            raise ValueError(
+                f"the pattern of site rule {self.name!r} matches its own redaction "
+                f"{PLACEHOLDER + self.name + '>'!r}; make it narrower or rename the rule"
+            )
+
+    def find(self, text: str) -> Iterator[Finding]:
+        """Yield what the pattern finds, as a finding of the rule ``name``."""
+        for match in re.finditer(self.pattern, text):
+            if match[0]:
+                yield Finding(self.name, self.name, match[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guardrail:
+    """Blocks, redacts or counts what its rules find in a completion.
+
+    Items that no package may carry (control characters, too long) are always blocked.
+
+    Attributes:
+        rules: What is looked for (see ``findings``); empty switches the filter off.
+        high: What a finding of high severity does: credentials, cards, IBANs, canaries.
+        medium: The same for e-mail addresses, phone numbers, national ids and random-looking
+            strings.
+        low: The same for public IP addresses.
+        canaries: Strings planted in private data, which must never leave.
+        site_rules: The site's own rules.
+        allow: Texts that are no finding at this site, e.g. a public test key.
+    """
+
+    name: ClassVar[str] = "guardrail"
+
+    rules: tuple[Rule, ...] = ALL_RULES
+    high: Action = "block"
+    medium: Action = "redact"
+    low: Action = "count"
+    canaries: tuple[Annotated[str, Field(min_length=6)], ...] = ()
+    site_rules: tuple[SiteRule, ...] = ()
+    allow: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [rule.name for rule in self.site_rules]
+        taken = {name for name in names if name in ALL_RULES or names.count(name) > 1}
+        if taken:
+            raise ValueError(
+                f"site rule {min(taken)!r} has the name of another rule; rename one of them"
+            )
+
+    def vet(self, items: Sequence[TextItem]) -> Vetted:
+        """Return the items that may pass and what was found."""
+        passed: list[TextItem] = []
+        actions: Counter[str] = Counter()
+        findings: Counter[str] = Counter()
+        for item in items:
+            kept, action, found = self._vet_item(item)
+            actions[action] += 1
+            findings.update(found)
+            if kept is not None:
+                passed.append(kept)
+        report = Report(
+            blocked=actions["block"],
+            redacted=actions["redact"],
+            counted=actions["count"],
+            findings=dict(sorted(findings.items())),
+        )
+        return Vetted(items=tuple(passed), report=report)
+
+    def _vet_item(self, item: TextItem) -> tuple[TextItem | None, str, list[str]]:
+        """Return (the item that passes or None, what was done, kinds of findings)."""
+        if unsendable(item) is not None:
+            return None, "block", ["unsendable"]
+        seen: set[Finding] = set()
+        text = item.completion
+        for attempt in range(_MAX_PASSES):
+            found = self._find(text)
+            seen |= found
+            kinds = [finding.kind for finding in seen]
+            taken = {self._action(finding) for finding in found}
+            if "block" in taken:
+                return None, "block", kinds
+            if "redact" not in taken:
+                if attempt:
+                    return replace(item, completion=text), "redact", kinds
+                return item, "count" if found else "pass", kinds
+            redact = [finding for finding in found if self._action(finding) == "redact"]
+            if any(finding.text not in text for finding in redact):
+                # Put together from pieces or written with escapes: there is no place to redact.
+                return None, "block", kinds
+            text = _redacted(text, redact)
+        return None, "block", [finding.kind for finding in seen]
+
+    def _find(self, text: str) -> set[Finding]:
+        found = set(find(text, frozenset(self.rules), self.canaries))
+        for rule in self.site_rules:
+            found |= set(rule.find(text))
+        return {finding for finding in found if finding.text not in self.allow}
+
+    def _action(self, finding: Finding) -> Action:
+        site = {rule.name: rule.severity for rule in self.site_rules}
+        severity = (SEVERITY | site)[finding.rule]
+        return {"high": self.high, "medium": self.medium, "low": self.low}[severity]
+
+
+def _redacted(text: str, findings: list[Finding]) -> str:
+    # Longest first, so that a finding inside another one leaves no half of it behind.
+    for finding in sorted(findings, key=lambda f: (-len(f.text), f.text, f.kind)):
+        text = text.replace(finding.text, f"{PLACEHOLDER}{finding.kind}>")
+    return text

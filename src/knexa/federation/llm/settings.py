@@ -1,0 +1,44 @@
+"""``federation=llm``: the settings; ``llm_stage`` brings them to life."""
+
+import gc
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar
+
+from knexa.federation.federation import Federation
+
+if TYPE_CHECKING:
+    from knexa.federation.llm.setup import LLMStage
+    from knexa.federation.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class LLM(Federation):
+    """The settings of a federation of language models."""
+
+    name: ClassVar[str] = "llm"
+
+    def stage(self, settings: "Settings", stack: ExitStack) -> "LLMStage":
+        """Load what the run needs; ``stack`` closes it again."""
+        from knexa.federation.llm.benchmark_check import gating
+        from knexa.federation.settings import LLMSettings
+
+        assert isinstance(settings, LLMSettings)  # it lacks nothing
+        gating(settings)  # goes on while torch is imported
+        return _llm_stage()(settings, stack)
+
+
+@cache
+def _llm_stage() -> "type[LLMStage]":
+    """Import torch and all, without looking for garbage: what is there afterwards stays anyhow."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        from knexa.federation.llm.setup import LLMStage
+
+        gc.freeze()
+    finally:
+        if was_enabled:
+            gc.enable()
+    return LLMStage

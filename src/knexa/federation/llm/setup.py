@@ -1,0 +1,318 @@
+"""The federation of language models, set up: data, gate, backbones, workers, and its summary."""
+
+import logging
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from knexa.agents.byzantine import Liars
+from knexa.agents.private_training import training_spent
+from knexa.agents.runtime import Runtime
+from knexa.backbones.load import LoadedBackbone, check_available
+from knexa.backbones.pool import BackbonePool
+from knexa.data.benchmark import Benchmark
+from knexa.data.partition import AgentData
+from knexa.data.problem import CATEGORIES
+from knexa.data.skew import Skew, category_histogram, measure_skew
+from knexa.engine.local import Observer, Workers, num_cores
+from knexa.engine.process import prepare
+from knexa.errors import UserError
+from knexa.evaluation import Executor
+from knexa.evaluation.codebleu import floors
+from knexa.evaluation.metrics import GateReport
+from knexa.federation.byzantine_metrics import honest_samples
+from knexa.federation.llm.benchmark_check import gating, limits_of
+from knexa.federation.llm.world import LLMWorld
+from knexa.federation.settings import LLMSettings
+from knexa.federation.summary import (
+    codebleu_scores,
+    num_releases,
+    outcomes_of,
+    pass_scores,
+)
+from knexa.matchmaking.arrays import Mask
+from knexa.seeding import derive_rng
+from knexa.tracking.info import AgentInfo
+from knexa.tracking.rows import (
+    Floor,
+    Floors,
+    Privacy,
+    RoundRow,
+    SampleRow,
+    Scores,
+    SkewSummary,
+)
+
+log = logging.getLogger(__name__)
+
+
+class LLMStage:
+    """What a run needs before its first round; implements ``federation.stage.Stage``.
+
+    Raises:
+        UserError: Something that the config asks for is not to be had here.
+    """
+
+    def __init__(self, settings: LLMSettings, stack: ExitStack) -> None:
+        check_available(settings.roster)
+        self.settings, self._stack = settings, stack
+        self.checkpoint_every = 1
+        self.workers = settings.engine.choose(settings.roster.num_agents)
+        self.runtime, self.report = build_runtime(settings, self.workers)
+        stack.callback(self.runtime.executor.close)
+        self.privacy = settings.privacy.mechanism(
+            families=[
+                settings.roster.backbone_of(agent).family
+                for agent in range(settings.roster.num_agents)
+            ],
+            feature_names=settings.profile.feature_names,
+            seed=settings.seed,
+            num_rounds=settings.federation.num_rounds,
+        )
+        training_spent(self.runtime, [])  # a budget that no noise meets is told now
+
+    @property
+    def liars(self) -> Liars:
+        """Who lies."""
+        return self.runtime.liars
+
+    def world(self, observer: Observer) -> LLMWorld:
+        """Start the workers and the agents."""
+        engine = self.settings.engine
+        pool = self._stack.enter_context(engine.pool(self.workers, self.runtime, observer))
+        admissible_NN = admissible_pairs(self.runtime)
+        world = LLMWorld(
+            self.runtime, pool, self.settings.reward, self.settings.profile, admissible_NN
+        )
+        world.privacy = self.privacy
+        return world
+
+    def overview(self) -> dict[str, Any]:
+        """Return what the start tree shows of the agents and their data (see ``StartInfo``)."""
+        runtime, choices = self.runtime, self.settings.choices
+        skew, benchmark = measure_skew(runtime.splits), runtime.benchmark
+        return {
+            "agents": [_agent_info(runtime, index) for index in range(runtime.roster.num_agents)],
+            "data": (
+                f"{benchmark.name}: {len(benchmark.train)} train, {len(benchmark.test)} test, "
+                f"{len(benchmark.transfer)} transfer"
+            ),
+            "partition": choices.get("partition", type(self.settings.partition).__name__),
+            "mean_js": skew.mean_js,
+            "exchange": runtime.protocol.name,
+            "sandbox": self.report.layers,
+            "excluded": tuple(sorted(self.report.excluded)),
+        }
+
+    def scores(self, rounds: list[RoundRow], samples: list[SampleRow]) -> Scores:
+        """Return the final scores and what they rest on."""
+        runtime, seed = self.runtime, self.settings.seed
+        ks = self.settings.evaluation.kept_ks()
+        compat, fixed = codebleu_scores(samples, seed=seed)
+        floor = {name: Floor(**bleus) for name, bleus in floors(runtime.benchmark.test).items()}
+        return Scores(
+            pass_at=pass_scores(samples, ks=ks, seed=seed),
+            honest_pass_at=honest_samples(self.liars, samples, ks=ks, seed=seed),
+            codebleu_compat=compat,
+            codebleu_fixed=fixed,
+            outcomes=outcomes_of(samples),
+            excluded=tuple(sorted(self.report.excluded)),
+            floors=Floors(**floor),
+            privacy=Privacy(
+                profiles=self.privacy.spent(num_releases(rounds)),
+                training=training_spent(runtime, rounds),
+            ),
+            skew=_skew_summary(measure_skew(runtime.splits)),
+            data_shares=tuple(
+                tuple(category_histogram(data.train).tolist()) for data in runtime.splits
+            ),
+        )
+
+
+def _skew_summary(skew: Skew) -> SkewSummary:
+    """Return the skew for summary.json, histograms and divergences to 6 digits."""
+    return SkewSummary(
+        train_sizes=skew.train_sizes,
+        validation_sizes=skew.validation_sizes,
+        categories=tuple(CATEGORIES),
+        histograms=tuple(map(tuple, np.round(skew.histograms_N12, 6).tolist())),
+        jensen_shannon=tuple(map(tuple, np.round(skew.js_NN, 6).tolist())),
+        mean_jensen_shannon=round(skew.mean_js, 6),
+        num_draws=skew.num_draws,
+    )
+
+
+def build_runtime(
+    settings: LLMSettings, workers: Workers, only: int | None = None
+) -> tuple[Runtime, GateReport]:
+    """Return what the phases need, and what the metric's gate found.
+
+    ``only`` is for a process that is one agent: it loads that agent's backbone and keeps nobody
+    else's private problems.
+
+    Raises:
+        UserError: Something that the config asks for is not to be had here.
+    """
+    prepare(settings.engine.num_threads)
+    _check_precision(settings, workers)
+    _check_compiler(settings, workers)
+    checking = gating(settings)
+    used = (
+        settings.roster.used_backbones if only is None else (settings.roster.agents[only].backbone,)
+    )
+    device = "cuda" if workers.accelerator == "gpu" else "cpu"
+    here = "cpu" if workers.remote else device
+    pool = BackbonePool(settings.roster.backbones, device=here, worker_device=device)
+    for name in used:
+        _check_context(settings, name, pool.get(name))
+    report = checking.report()
+    benchmark = _without(checking.benchmark, set(report.excluded))
+    num_agents = settings.roster.num_agents
+    splits = settings.partition.split(
+        benchmark.train, num_agents, derive_rng(settings.seed, "partition")
+    )
+    if only is not None:
+        nothing = AgentData(train=(), validation=())
+        splits = [data if agent == only else nothing for agent, data in enumerate(splits)]
+    dropped = [k for k in settings.evaluation.ks if k > settings.evaluation.num_samples]
+    if dropped:
+        log.warning(
+            "pass@k for k in %s is left out: n is %d", dropped, settings.evaluation.num_samples
+        )
+    runtime = Runtime(
+        seed=settings.seed,
+        num_rounds=settings.federation.num_rounds,
+        roster=settings.roster,
+        benchmark=benchmark,
+        splits=splits,
+        pool=pool,
+        # Every worker starts its own processes at the first program.
+        executor=Executor(
+            limits=limits_of(settings),
+            num_workers=1 if settings.beside_others else max(1, num_cores() // workers.num_workers),
+            is_strict=settings.evaluation.sandbox == "strict",
+        ),
+        training=settings.training,
+        evaluation=settings.evaluation,
+        protocol=settings.exchange,
+        guardrail=settings.guardrail,
+        accelerator=workers.accelerator,
+        servers=settings.roster.servers(settings.matchmaker.num_servers),
+        measure=settings.reward.measure,
+        measures_skills=settings.profile.measures_skills,
+        liars=Liars.of(settings.roster.byzantine, settings.seed, num_agents),
+        is_alone=workers.num_workers == 1 and not workers.remote and only is None,
+    )
+    return runtime, report
+
+
+def admissible_pairs(runtime: Runtime) -> Mask | None:
+    """Return which ordered pairs the protocol can serve; None is all.
+
+    Raises:
+        UserError: It can serve none.
+    """
+    common, roster = runtime.protocol.common, runtime.roster
+    if common == "nothing":
+        return None
+    kinds = [agent.backbone for agent in roster.agents]
+    if common == "tokenizer":
+        kinds = [_tokenizer_of(runtime.pool.get(name)) for name in kinds]
+    kinds_N = np.array(kinds, dtype=object)
+    admissible_NN = (kinds_N[:, None] == kinds_N[None, :]) & ~np.eye(len(kinds), dtype=bool)
+    if not admissible_NN.any():
+        raise UserError(
+            f"exchange={runtime.protocol.name} serves agents with the same {common} only, and no "
+            f"two of the {roster.num_agents} agents have one: choose another exchange or roster"
+        )
+    return np.asarray(admissible_NN, dtype=np.bool_)
+
+
+def _tokenizer_of(loaded: LoadedBackbone) -> str:
+    """Return all that decides how a tokenizer cuts text, as text that equal ones share."""
+    backend = getattr(loaded.tokenizer, "backend_tokenizer", None)
+    return loaded.name if backend is None else str(backend.to_str())
+
+
+def _check_precision(settings: LLMSettings, workers: Workers) -> None:
+    if settings.training.precision == "16-mixed" and workers.accelerator == "cpu":
+        raise UserError(
+            "training.precision=16-mixed needs a GPU, and this run trains on CPUs: set it to "
+            "bf16-mixed or 32-true"
+        )
+
+
+_TRIAL = """
+import sys, torch
+layer = torch.compile(torch.nn.Linear(2, 2).to(sys.argv[1]))
+try:
+    layer(torch.ones(1, 2, device=sys.argv[1])).sum().backward()
+except Exception as error:
+    sys.exit(str(error).strip().splitlines()[0])
+"""
+
+
+def _check_compiler(settings: LLMSettings, workers: Workers) -> None:
+    """Compile a small layer in a process of its own: compiling leaves threads, and this one forks.
+
+    Raises:
+        UserError: This machine cannot compile.
+    """
+    if not settings.training.compile:
+        return
+    device = "cpu" if workers.accelerator == "cpu" else "cuda"
+    tried = subprocess.run(
+        [sys.executable, "-c", _TRIAL, device], check=False, capture_output=True, text=True
+    )
+    if tried.returncode:
+        reason = next(reversed(tried.stderr.strip().splitlines()), f"exit {tried.returncode}")
+        raise UserError(
+            f"training.compile=true: torch.compile does not work on this machine ({reason}): "
+            "install what it asks for, or set it to false"
+        )
+
+
+def _check_context(settings: LLMSettings, name: str, loaded: LoadedBackbone) -> None:
+    """Refuse sequences that the backbone has no positions for."""
+    positions = getattr(loaded.model.config, "max_position_embeddings", None)
+    needed = settings.training.max_length + settings.evaluation.max_new_tokens
+    if positions is not None and needed > positions:
+        raise UserError(
+            f"training.max_length + evaluation.max_new_tokens is {needed}, but backbone {name} has "
+            f"{positions} positions: lower one of them"
+        )
+
+
+def _without(benchmark: Benchmark, excluded: set[str]) -> Benchmark:
+    """Return the benchmark without the problems that the gate excluded, saying which."""
+    if not excluded:
+        return benchmark
+    log.warning("%d problems fail the gate: %s", len(excluded), ", ".join(sorted(excluded)))
+    kept: dict[str, Any] = {
+        role: tuple(problem for problem in problems if problem.task_id not in excluded)
+        for role, problems in benchmark.roles().items()
+    }
+    empty = [role for role, problems in kept.items() if not problems]
+    if empty:
+        raise UserError(f"no problem of the {empty[0]} set passes the gate: check the data")
+    return replace(benchmark, **kept)
+
+
+def _agent_info(runtime: Runtime, index: int) -> AgentInfo:
+    agent, data = runtime.roster.agents[index], runtime.splits[index]
+    loaded = runtime.pool.get(agent.backbone)
+    histogram = category_histogram(data.train)
+    top = sorted(range(len(CATEGORIES)), key=lambda c: (-histogram[c], c))[:3]
+    return AgentInfo(
+        name=agent.name,
+        backbone=agent.backbone,
+        num_parameters=loaded.num_parameters,
+        num_trainable=loaded.num_trainable,
+        num_train=len(data.train),
+        num_validation=len(data.validation),
+        top_categories=tuple(CATEGORIES[c] for c in top if histogram[c] > 0),
+    )

@@ -1,0 +1,386 @@
+"""The federation of LoRA agents: what a round means when the agents are language models.
+
+Data flow of a round: states -> local update (all agents) -> profiles -> the plan -> packages ->
+trials of learning (``round_cache``) -> commit -> states. A probe tries every ordered pair from the
+same snapshot.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from knexa.agents import phases
+from knexa.agents.exchange_protocol import Learned, OutgoingPackage, Taught
+from knexa.agents.runtime import Runtime
+from knexa.agents.scoring import text_loss
+from knexa.agents.solve import Score
+from knexa.agents.state import AgentState, load_state, save_state
+from knexa.agents.training import FitReport
+from knexa.engine.local import Pool
+from knexa.engine.object_refs import bytes_or_digest, fetched
+from knexa.federation.llm.round_cache import Arm, Asked, RoundCache, Source, in_order
+from knexa.federation.world import Exchange, Package, Trial
+from knexa.matchmaking.arrays import Array, Mask
+from knexa.matchmaking.base import Directive, Plan, Probe
+from knexa.profiles.byzantine import shown
+from knexa.profiles.privacy import Mechanism, NoPrivacy
+from knexa.tracking.rows import AgentRow, SampleRow
+from knexa.tracking.tree_file import load_tree, save_tree
+
+_SPOKEN = "spoken.safetensors"
+_AT_ONCE = 32
+"""Agents that are updated together: the states of all, old and new, would be memory twice over."""
+
+
+class LLMWorld:
+    """The agents and what has happened to them; implements ``federation.world.World``.
+
+    Server agents have states as the others do, behind theirs; they are never updated on their own,
+    profiled or evaluated.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        pool: Pool,
+        reward: Any,
+        profile: Any,
+        admissible_NN: Mask | None = None,
+    ) -> None:
+        self.runtime, self.pool, self.reward, self.profile = runtime, pool, reward, profile
+        self.num_agents = len(runtime.roster.agents)
+        self.protocol_name = runtime.protocol.name
+        self.admissible_NN = admissible_NN
+        self.privacy: Mechanism = NoPrivacy()
+        members = range(len(runtime.members))
+        self.states: list[AgentState] = pool.map(phases.start, [(i,) for i in members], members)
+        self._cache = RoundCache(runtime, pool, self.states)
+        self._begin(0, range(self.num_agents))
+
+    def _begin(self, round_number: int, active: Sequence[int]) -> None:
+        """Forget what the round before counted, and what was computed from states that change."""
+        self._round, self._active = round_number, list(active)
+        self._cache.begin_round(set(range(self.num_agents)).difference(active))
+        nothing = [0.0] * self.num_agents
+        self._updates: list[FitReport | None] = [None] * self.num_agents
+        self._learned: dict[int, Learned] = {}
+        self._received, self._scouted = list(nothing), list(nothing)
+        self._generated = [0] * self.num_agents
+        self._sier: list[float | None] = [None] * self.num_agents
+
+    # The round, step by step
+
+    def begin_round(self, round_number: int, active_N: Mask | None = None) -> None:
+        """Update the active agents on private data and measure them on their validation splits."""
+        everyone = range(self.num_agents)
+        active = [i for i in everyone if active_N is None or active_N[i]]
+        self._begin(round_number, active)
+        for begin in range(0, len(active), _AT_ONCE):
+            some = active[begin : begin + _AT_ONCE]
+            tasks = [(self.states[i], round_number) for i in some]
+            sizes = [len(self.runtime.splits[i].train) for i in some]
+            results = self.pool.map(phases.update_locally, tasks, some, sizes)
+            for i, (state, report) in zip(some, results, strict=True):
+                self.states[i], self._updates[i] = state, report
+
+    def update_tokens(self) -> list[int]:
+        """Return how many tokens each agent trained on in this round's update."""
+        return [0 if update is None else update.tokens for update in self._updates]
+
+    def profiles(self) -> Array:
+        """Return profiles_NF of the states as they stand, or as liars have them."""
+        profiles_NF = np.stack(
+            [
+                self.profile.build(
+                    state,
+                    family=self.runtime.roster.backbone_of(state.index).family,
+                    train=self.runtime.private(state.index),
+                )
+                for state in self.states[: self.num_agents]
+            ]
+        )
+        shown_NF = self.privacy.release(profiles_NF, self._round)
+        return shown(shown_NF, self.profile.feature_names, self.runtime.liars)
+
+    def probe(self, round_number: int) -> Probe:
+        """Try every admissible ordered pair and the no-teacher arm from the round's snapshot."""
+        cache, everyone = self._cache, self._active
+        pairs = [(j, i) for i in everyone for j in everyone if i != j and self._admits(j, i)]
+        arms: list[Arm] = [((((j,), None),), i) for j, i in pairs]
+        cache.deliver(round_number, arms)
+        cache.measure(everyone)
+        tasks = [(self.states[i], None, round_number, cache.measured[i]) for i in everyone]
+        alone = self.pool.map(phases.learn, tasks, everyone)
+        cache.learn(round_number, arms)
+        rewards_NN = np.full((self.num_agents, self.num_agents), -np.inf)
+        np.fill_diagonal(rewards_NN, np.nan)
+        for pair, arm in zip(pairs, arms, strict=True):
+            rewards_NN[pair] = self._reward(arm)
+        no_teacher_N = np.zeros(self.num_agents)
+        no_teacher_N[everyone] = [self._raw(learned, kilobytes=0.0) for _, learned in alone]
+        return Probe(rewards_NN=rewards_NN, no_teacher_N=no_teacher_N)
+
+    def peer_losses(self, round_number: int) -> Array:
+        """Return every student's loss on every teacher's text, diagonal NaN.
+
+        All agents send their text to all others, which the round's rows count as scouting.
+        """
+        everyone = self._active
+        taught = dict(zip(everyone, self.taught(round_number, everyone), strict=True))
+        pairs = [(j, i) for i in everyone for j in everyone if i != j]
+        tasks = [(self.states[i], taught[j][1].texts) for j, i in pairs]
+        losses_NN = np.full((self.num_agents, self.num_agents), np.nan)
+        for (teacher, student), loss in zip(
+            pairs, self.pool.map(text_loss, tasks, [i for _, i in pairs]), strict=True
+        ):
+            losses_NN[teacher, student] = loss
+            self._scouted[student] += taught[teacher][0].kilobytes
+        for teacher, (package, _) in taught.items():
+            self._generated[teacher] = package.tokens_generated
+            self._sier[teacher] = package.sier
+        return losses_NN
+
+    def taught(self, round_number: int, teachers: Iterable[int]) -> list[Taught]:
+        """Return what these teachers send about all topics, and what anybody keeps of it."""
+        asked: list[Asked] = [(teacher, None) for teacher in teachers]
+        self._cache.receive(round_number, asked)
+        return [(self._cache.packages[each], self._cache.received[each]) for each in asked]
+
+    def packages(self, round_number: int, plan: Plan) -> dict[str, dict[int, Package]]:
+        """Return what the plan's teachers send; what they generated for it counts from here on."""
+        asked = sorted({(j, each.topics) for each in plan for j in each.teachers}, key=in_order)
+        self._cache.make_packages(round_number, asked)
+        generated = dict.fromkeys((teacher for teacher, _ in asked), 0)
+        for each in asked:
+            generated[each[0]] += self._cache.packages[each].tokens_generated
+        for teacher, tokens in generated.items():
+            self._generated[teacher] = tokens
+        return {
+            directive.id: {
+                teacher: _as_sent(self._cache.packages[teacher, directive.topics])
+                for teacher in directive.teachers
+            }
+            for directive in plan
+        }
+
+    def try_learning(self, round_number: int, plan: Plan) -> list[Trial]:
+        """Let the students learn from the snapshot, each once, from all that the plan brings it.
+
+        Raises:
+            ValueError: The protocol cannot serve a directive.
+        """
+        self._check(plan)
+        arms = _arms(plan)
+        self._cache.learn(round_number, list(arms.values()))
+        return [
+            Trial(
+                directive=directive,
+                learning_tokens={
+                    i: self._cache.trials[arms[i]][1].fit.tokens for i in directive.students
+                },
+            )
+            for directive in plan
+        ]
+
+    def commit(self, round_number: int, trials: Sequence[Trial]) -> list[Exchange]:
+        """Make the students what they learned; the order does not matter."""
+        plan = tuple(trial.directive for trial in trials)
+        arms = _arms(plan)
+        for student, arm in arms.items():
+            sier = self.states[student].history.sier  # what was noted of a student that was busy
+            state, learned = self._cache.trials[arm]
+            self.states[student] = state.with_history(sier=sier)
+            if student < self.num_agents:
+                self._learned[student] = learned
+                self._count_received(arm)
+        exchanges = [self._exchange(directive, arms) for directive in plan]
+        self._remember(exchanges, arms)
+        return exchanges
+
+    def _check(self, plan: Plan) -> None:
+        for directive in plan:
+            if directive.pair is None and self.runtime.protocol.pairs:
+                raise ValueError(f"{self.protocol_name} teaches in pairs only")
+            for teacher in directive.teachers:
+                for student in directive.students:
+                    if teacher != student and not self._admits(teacher, student):
+                        raise ValueError(
+                            f"{self.protocol_name} cannot serve agents {teacher} and {student}"
+                        )
+
+    def _admits(self, teacher: int, student: int) -> bool:
+        return self.admissible_NN is None or bool(self.admissible_NN[teacher, student])
+
+    def _count_received(self, arm: Arm) -> None:
+        sources, student = arm
+        kilobytes = self._cache.kilobytes(sources)
+        self._received[student] += kilobytes
+        if self._scouted[student]:
+            self._scouted[student] -= kilobytes  # the package that came already is not sent again
+
+    def _exchange(self, directive: Directive, arms: dict[int, Arm]) -> Exchange:
+        """Return the record of a directive whose students have learned."""
+        transfer = self._cache.transfers[_source(directive)]
+        agents = [i for i in directive.students if i < self.num_agents]
+        for teacher in directive.teachers:
+            self._sier[teacher] = self._cache.packages[teacher, directive.topics].sier
+        return Exchange(
+            directive=directive,
+            reward=float(np.mean([self._report(directive, arms[i]) for i in agents])),
+            kilobytes=transfer.shared_kilobytes + transfer.kilobytes * len(agents),
+            items_sent=transfer.items_sent,
+            items_kept=transfer.received.items_kept,
+            guardrail=dict(transfer.guardrail),
+            server=transfer.server,
+        )
+
+    def _reward(self, arm: Arm) -> float:
+        """Return what the student earned, by all that it was taught together."""
+        return self._raw(self._cache.trials[arm][1], self._cache.kilobytes(arm[0]))
+
+    def _report(self, directive: Directive, arm: Arm) -> float:
+        """Return what the student says that it earned: the reward, where it does not lie."""
+        return self.runtime.liars.report(directive.teachers, arm[1], self._reward(arm))
+
+    def _raw(self, learned: Learned, kilobytes: float) -> float:
+        return float(
+            self.reward.reward(
+                before=learned.before.value, after=learned.after.value, kilobytes=kilobytes
+            )
+        )
+
+    def _remember(self, exchanges: list[Exchange], arms: dict[int, Arm]) -> None:
+        """Write the exchanges into the histories that the next profiles are made from."""
+        for agent, sier in enumerate(self._sier):
+            if sier is not None:
+                self.states[agent] = self.states[agent].with_history(sier=sier)
+        for exchange in exchanges:
+            directive = exchange.directive
+            if directive.pair is not None:
+                teacher, _ = directive.pair
+                self.states[teacher] = self.states[teacher].with_lesson_taught(
+                    items_kept=exchange.items_kept,
+                    items_sent=exchange.items_sent,
+                    reward=exchange.reward,
+                )
+            for student in directive.students:
+                if student < self.num_agents:
+                    pupil, reward = self.states[student], self._report(directive, arms[student])
+                    self.states[student] = pupil.with_lesson_learned(reward)
+
+    # What the run records
+
+    def rows(self, round_number: int, exchanges: list[Exchange]) -> list[AgentRow]:
+        """Return one row an agent for rounds.jsonl, measured on the test set where that is due."""
+        everyone = range(self.num_agents)
+        due = self.runtime.evaluation.due(round_number, self.runtime.num_rounds)
+        tasks = [(self.states[i],) for i in everyone]
+        scores = (
+            self.pool.map(phases.evaluate, tasks, everyone) if due else [None] * self.num_agents
+        )
+        return [self._row(round_number, index, scores[index]) for index in everyone]
+
+    def _row(self, round_number: int, index: int, score: Score | None) -> AgentRow:
+        agent, update = self.runtime.roster.agents[index], self._updates[index]
+        learned = self._learned.get(index)
+        fits = [fit for fit in (update, learned.fit if learned else None) if fit is not None]
+        perplexity = self.states[index].history.perplexity
+        validation = float(np.log(perplexity[-1])) if perplexity else None
+        return AgentRow(
+            round=round_number,
+            agent=index,
+            name=agent.name,
+            backbone=agent.backbone,
+            train_loss=update.loss if update else None,
+            validation_loss=learned.after.loss if learned else validation,
+            learn_loss=learned.fit.loss if learned else None,
+            pass_at_1_greedy=score.pass_at_1 if score else None,
+            codebleu_compat=score.codebleu_compat if score else None,
+            codebleu_fixed=score.codebleu_fixed if score else None,
+            tokens_trained=sum(fit.tokens for fit in fits),
+            tokens_generated=self._generated[index],
+            optimizer_steps=sum(fit.optimizer_steps for fit in fits),
+            kilobytes_received=self._received[index],
+            kilobytes_scouted=self._scouted[index],
+            sier=self._sier[index],
+        )
+
+    def final_samples(self) -> list[SampleRow]:
+        """Return every agent's final completions of the test set with their outcomes."""
+        everyone = range(self.num_agents)
+        tasks = [(self.states[i],) for i in everyone]
+        rows = self.pool.map(phases.answer_finally, tasks, everyone)
+        return [row for agent_rows in rows for row in agent_rows]
+
+    # Checkpoints
+
+    def save(self, folder: Path) -> None:
+        """Write every agent's state, the servers' too, to ``folder/agents``.
+
+        What a sybil spoke for another is written as well: its state does not wait for the other's
+        exchange to end, so the text could not be made again.
+        """
+        (folder / "agents").mkdir()
+        for state in self.states:
+            save_state(folder / "agents" / f"{state.index}.safetensors", fetched(state))
+        speaker = self.runtime.liars.speaker
+        made = sorted(self._cache.packages.items(), key=lambda item: in_order(item[0]))
+        spoken = {
+            str(place): _plain(asked, fetched(package))
+            for place, (asked, package) in enumerate(made)
+            if speaker(asked[0]) != asked[0]
+        }
+        if spoken:
+            save_tree(folder / _SPOKEN, spoken)
+
+    def load(self, folder: Path) -> None:
+        """Restore what ``save`` wrote."""
+        self.states[:] = [
+            replace(load_state(folder / "agents" / f"{index}.safetensors"), index=index)
+            for index in range(len(self.runtime.members))
+        ]
+        self._begin(0, range(self.num_agents))
+        if (folder / _SPOKEN).exists():
+            spoken = load_tree(folder / _SPOKEN)
+            self._cache.packages.put(dict(_spoken(fields) for fields in spoken.values()))
+
+
+def _source(directive: Directive) -> Source:
+    return directive.teachers, directive.topics
+
+
+def _arms(plan: Plan) -> dict[int, Arm]:
+    """Return by student all that the plan teaches it."""
+    sources: dict[int, tuple[Source, ...]] = {}
+    for directive in plan:
+        for student in directive.students:
+            sources[student] = (*sources.get(student, ()), _source(directive))
+    return {student: (taught, student) for student, taught in sources.items()}
+
+
+def _as_sent(package: OutgoingPackage) -> Package:
+    return Package(
+        parts=(bytes_or_digest(package.text), bytes_or_digest(package.payload)),
+        kilobytes=package.kilobytes,
+        tokens_generated=package.tokens_generated,
+        items_sent=package.items_sent,
+        guardrail=dict(package.guardrail),
+    )
+
+
+def _plain(asked: Asked, package: OutgoingPackage) -> dict[str, Any]:
+    """Return a package of text, and what was asked for, as plain values."""
+    fields = {field.name: getattr(package, field.name) for field in dataclasses.fields(package)}
+    del fields["payload"]
+    return {"topics": asked[1], "fields": fields | {"text": package.text.decode()}}
+
+
+def _spoken(plain: dict[str, Any]) -> tuple[Asked, OutgoingPackage]:
+    """Return what ``_plain`` was given."""
+    fields, topics = plain["fields"], plain["topics"]
+    package = OutgoingPackage(**fields | {"text": fields["text"].encode()})
+    return (package.teacher, None if topics is None else tuple(topics)), package

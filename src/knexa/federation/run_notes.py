@@ -1,0 +1,51 @@
+"""What is out of the ordinary in a run, a line each for its first screen."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from knexa.agents.byzantine import Liars
+from knexa.federation.federation import Federation
+from knexa.federation.settings import Settings
+from knexa.federation.simulated_network.faults import Faults
+
+_NOT_A_FAULT = {"abrupt", "joined_by"}
+"""What says how a fault strikes, and strikes nobody without one."""
+
+
+def conditions(settings: Settings, liars: Liars, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the lines: who lies, what goes wrong, how rounds end, which budgets are spent."""
+    federation, lines = settings.federation, []
+    if liars.members:
+        who = ", ".join(names[agent] for agent in liars.members)
+        lines.append(
+            f"{who} lie{'s' * (len(liars.members) == 1)}: {', '.join(sorted(liars.attacks))}"
+        )
+    faults = _faults(federation.faults)
+    if faults:
+        lines.append(f"faults: {', '.join(faults)}")
+    if federation.sync == "async":
+        lines.append(_rounds(federation))
+    for what, component in (("profiles", settings.privacy), ("training", settings.training)):
+        if component is not None and (spent := component.budget) is not None:
+            budget = f"epsilon {spent.epsilon:g}, delta {spent.delta:g}"
+            lines.append(f"{what}: differentially private, {budget} over the run")
+    return tuple(lines)
+
+
+def _faults(faults: Faults) -> list[str]:
+    """Return the rates that are not zero, and the restarts."""
+    harmless = Faults()
+    return [
+        f"{field.name} {value:g}" if isinstance(value, float) else f"{field.name} after {value}"
+        for field in fields(faults)
+        if field.name not in _NOT_A_FAULT
+        and getattr(harmless, field.name) in (0.0, ())
+        and (value := getattr(faults, field.name))
+    ]
+
+
+def _rounds(federation: Federation) -> str:
+    return (
+        f"rounds: asynchronous, until {federation.quorum:.0%} of the feedback is in or "
+        f"{federation.timer_s:g} virtual seconds have passed"
+    )

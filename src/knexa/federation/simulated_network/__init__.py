@@ -1,0 +1,1 @@
+"""The network that runs simulate: a virtual clock, packages in flight, and faults."""

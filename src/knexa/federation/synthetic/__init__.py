@@ -1,0 +1,1 @@
+"""Federations whose agents are formulas: seconds for hundreds of rounds, and true regret."""

@@ -1,0 +1,246 @@
+"""What federations of formulas have in common: true mean rewards, and one noise for all methods.
+
+Every draw is seeded by (run seed, purpose, round) and indexed by the pair, never by the order in
+which a method asks, so that methods meet the same world (common random numbers). Axes: N agents, K
+lessons; matrices are ``[teacher, student]``.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from knexa.agents.byzantine import Liars
+from knexa.federation.world import Exchange, Package, Trial
+from knexa.matchmaking.arrays import Array, Indices, Mask
+from knexa.matchmaking.base import Directive, Plan, Probe
+from knexa.profiles.byzantine import shown
+from knexa.profiles.layout import DYNAMIC_FEATURES
+from knexa.profiles.privacy import Mechanism, NoPrivacy
+from knexa.seeding import derive_rng
+from knexa.tracking.rows import AgentRow, SampleRow
+from knexa.tracking.tree_file import load_tree, save_tree
+
+if TYPE_CHECKING:
+    from knexa.federation.settings import Settings
+
+_FILE = "world.safetensors"
+# What virtual time is computed from: about what an agent of roster=tiny6 takes.
+_UPDATE_TOKENS, _LESSON_TOKENS = 2000, 1000
+_NO_GUARDRAIL = {"blocked": 0, "redacted": 0, "counted": 0}
+
+
+class FormulaWorld:
+    """A federation whose lessons are formulas; implements ``federation.world.World``."""
+
+    protocol_name = "formula"
+    heterogeneity = "high"
+    admissible_NN: Mask | None = None
+    liars = Liars()
+
+    def __init__(self, settings: "Settings", num_agents: int, noise: float) -> None:
+        self.num_agents, self.noise, self.seed = num_agents, noise, settings.seed
+        self.reward, self.profile = settings.reward, settings.profile
+        self.privacy: Mechanism = NoPrivacy()
+        self.round = 0
+        self._received_N = np.zeros(num_agents)
+        # Sums and counts of the rewards that an agent earned as a student and as a teacher.
+        self._earned_2N = np.zeros((2, num_agents))
+        self._lessons_2N = np.zeros((2, num_agents))
+
+    # What a world of formulas says of itself
+
+    def practise(self, active_N: Mask) -> None:
+        """Let these agents update themselves."""
+
+    def mean_rewards(self, teachers_K: Indices, students_K: Indices) -> Array:
+        """Return the true mean rewards of these lessons, rewards_K."""
+        raise NotImplementedError
+
+    def teach(self, teachers_K: Indices, students_K: Indices) -> None:
+        """Let these lessons take effect, all from the same snapshot."""
+
+    def features(self) -> dict[str, Array]:
+        """Return the profile features that the agents know, by name, each of length N."""
+        raise NotImplementedError
+
+    def pass_at_1(self) -> Array | None:
+        """Return the expected Pass@1 of every agent, where the world has one."""
+        return None
+
+    def kilobytes(self, teacher: int) -> float:
+        """Return the size of a teacher's package."""
+        return 0.0
+
+    def state(self) -> dict[str, Any]:
+        """Return what changes from round to round."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what ``state`` returned."""
+
+    def data_shares(self) -> list[list[float]]:
+        """Return each agent's category shares."""
+        raise NotImplementedError
+
+    def family_of(self, agent: int) -> str:
+        """Return the agent's family."""
+        raise NotImplementedError
+
+    # The round, step by step
+
+    def begin_round(self, round_number: int, active_N: Mask | None = None) -> None:
+        """Let every agent practise, or those of ``active_N`` alone."""
+        self.round = round_number
+        self._received_N = np.zeros(self.num_agents)
+        everyone_N = np.ones(self.num_agents, dtype=np.bool_)
+        self.practise(everyone_N if active_N is None else active_N)
+
+    def update_tokens(self) -> list[int]:
+        """Return what an update would take; formulas train on nothing."""
+        return [_UPDATE_TOKENS] * self.num_agents
+
+    def profiles(self) -> Array:
+        """Return profiles_NF as the CPM sees them."""
+        shown_NF = self.privacy.release(self.true_profiles(), self.round)
+        return shown(shown_NF, self.profile.feature_names, self.liars)
+
+    def true_profiles(self) -> Array:
+        """Return profiles_NF; dynamic features that mean nothing here are 1/2."""
+        neutral = dict.fromkeys((*DYNAMIC_FEATURES, "trust"), np.full(self.num_agents, 0.5))
+        neutral["sier"] = np.zeros(self.num_agents)  # formulas write no text
+        known = neutral | self.features() | self._past()
+        return np.stack([known[name] for name in self.profile.feature_names], axis=1)
+
+    def _past(self) -> dict[str, Array]:
+        means_2N = self._earned_2N / np.maximum(self._lessons_2N, 1.0)
+        lessons_N = self._lessons_2N.sum(axis=0)
+        return {
+            "learn_gain": 0.5 + 0.5 * np.tanh(means_2N[0]),
+            "teach_gain": 0.5 + 0.5 * np.tanh(means_2N[1]),
+            "exchanges": lessons_N / (lessons_N + 10.0),
+        }
+
+    def probe(self, round_number: int) -> Probe:
+        """Return the true mean rewards of all ordered pairs; no teacher earns nothing."""
+        num_agents = self.num_agents
+        teachers_n, students_n = np.divmod(np.arange(num_agents**2), num_agents)
+        rewards_NN = self.mean_rewards(teachers_n, students_n).reshape(num_agents, num_agents)
+        np.fill_diagonal(rewards_NN, np.nan)
+        return Probe(rewards_NN=rewards_NN, no_teacher_N=np.zeros(num_agents))
+
+    def peer_losses(self, round_number: int) -> Array:
+        """Refuse: agents that are formulas write no text that could have a loss."""
+        raise NotImplementedError("formulas have no text")
+
+    def packages(self, round_number: int, plan: Plan) -> dict[str, dict[int, Package]]:
+        """Return packages that stand for text."""
+        return {
+            directive.id: {
+                teacher: Package(
+                    parts=(f"formula {round_number} {teacher}".encode(),),
+                    kilobytes=self.kilobytes(teacher),
+                    tokens_generated=_LESSON_TOKENS,
+                    items_sent=1,
+                    guardrail=dict(_NO_GUARDRAIL),
+                )
+                for teacher in directive.teachers
+            }
+            for directive in plan
+        }
+
+    def try_learning(self, round_number: int, plan: Plan) -> list[Trial]:
+        """Return what learning would take; what it gives is computed when it takes effect."""
+        return [
+            Trial(directive=each, learning_tokens=dict.fromkeys(each.students, _LESSON_TOKENS))
+            for each in plan
+        ]
+
+    def commit(self, round_number: int, trials: Sequence[Trial]) -> list[Exchange]:
+        """Let the students learn from the round's snapshot; rewards are true means plus noise."""
+        if not trials:
+            return []
+        now, self.round = self.round, round_number  # what a late lesson was worth when it began
+        try:
+            return self._commit(round_number, [trial.directive for trial in trials])
+        finally:
+            self.round = now
+
+    def _commit(self, round_number: int, plan: Sequence[Directive]) -> list[Exchange]:
+        pairs = [directive.pair for directive in plan]
+        assert None not in pairs
+        teachers_K, students_K = np.array(pairs, dtype=np.int64).T
+        rewards_K = self.mean_rewards(teachers_K, students_K)
+        rewards_K = rewards_K + self._noise(round_number, teachers_K, students_K)
+        rewards_K = self._reports(teachers_K, students_K, rewards_K)
+        self.teach(teachers_K, students_K)
+        for role, agents_K in enumerate((students_K, teachers_K)):
+            np.add.at(self._earned_2N[role], agents_K, rewards_K)
+            np.add.at(self._lessons_2N[role], agents_K, 1.0)
+        kilobytes = [self.kilobytes(int(teacher)) for teacher in teachers_K]
+        np.add.at(self._received_N, students_K, kilobytes)
+        return [
+            Exchange(
+                directive=directive,
+                reward=float(reward),
+                kilobytes=size,
+                items_sent=1,
+                items_kept=1,
+                guardrail=dict(_NO_GUARDRAIL),
+            )
+            for directive, reward, size in zip(plan, rewards_K, kilobytes, strict=True)
+        ]
+
+    def _reports(self, teachers_K: Indices, students_K: Indices, rewards_K: Array) -> Array:
+        """Return what the students say that they earned."""
+        if not self.liars.members:
+            return rewards_K
+        lessons = zip(teachers_K.tolist(), students_K.tolist(), rewards_K.tolist(), strict=True)
+        return np.array([self.liars.report((j,), i, reward) for j, i, reward in lessons])
+
+    def _noise(self, round_number: int, teachers_K: Indices, students_K: Indices) -> Array:
+        """Return the noise of these pairs: row ``teacher`` of the round's noise, whoever asks."""
+        noise_K = np.empty(len(teachers_K))
+        for k, (teacher, student) in enumerate(zip(teachers_K, students_K, strict=True)):
+            rng = derive_rng(self.seed, "synthetic-noise", round_number, int(teacher))
+            noise_K[k] = rng.normal(0.0, self.noise, self.num_agents)[student]
+        return noise_K
+
+    # What the run records
+
+    def rows(self, round_number: int, exchanges: list[Exchange]) -> list[AgentRow]:
+        """Return one row an agent for rounds.jsonl."""
+        scores_N = self.pass_at_1()
+        return [
+            AgentRow(
+                round=round_number,
+                agent=agent,
+                name=f"agent-{agent}",
+                backbone=self.family_of(agent),
+                pass_at_1_greedy=None if scores_N is None else float(scores_N[agent]),
+                tokens_trained=0,
+                tokens_generated=0,
+                optimizer_steps=0,
+                kilobytes_received=float(self._received_N[agent]),
+            )
+            for agent in range(self.num_agents)
+        ]
+
+    def final_samples(self) -> list[SampleRow]:
+        """Return nothing: formulas write no programs."""
+        return []
+
+    # Checkpoints
+
+    def save(self, folder: Path) -> None:
+        """Write the agents' state."""
+        past = {"earned": self._earned_2N, "lessons": self._lessons_2N}
+        save_tree(folder / _FILE, {"past": past, "agents": self.state()})
+
+    def load(self, folder: Path) -> None:
+        """Restore what ``save`` wrote."""
+        tree = load_tree(folder / _FILE)
+        self._earned_2N = np.array(tree["past"]["earned"], dtype=np.float64)
+        self._lessons_2N = np.array(tree["past"]["lessons"], dtype=np.float64)
+        self.set_state(tree["agents"])

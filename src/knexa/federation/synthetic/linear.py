@@ -1,0 +1,73 @@
+"""``federation=synthetic/linear``: rewards exactly linear in the interaction context, plus noise.
+
+The world that the theory of linear bandits is about (Abbasi-Yadkori et al. 2011): whether a policy
+learns there says whether it is implemented right; whether it learns elsewhere is another question.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from knexa.backbones.roster import FAMILIES
+from knexa.data.problem import CATEGORIES
+from knexa.federation.synthetic.formulas import FormulaWorld
+from knexa.federation.synthetic.skills import CONCENTRATIONS, NUM_FAMILIES
+from knexa.matchmaking.arrays import Array, Indices
+from knexa.matchmaking.contexts import Interaction
+from knexa.matchmaking.ledger import Ledger
+from knexa.profiles.layout import DYNAMIC_FEATURES, SKILL_FEATURES
+from knexa.seeding import derive_rng
+
+if TYPE_CHECKING:
+    from knexa.federation.settings import Settings
+    from knexa.federation.synthetic.settings import SyntheticLinear
+
+_CONCENTRATION = CONCENTRATIONS[FormulaWorld.heterogeneity]
+
+
+class LinearWorld(FormulaWorld):
+    """Fixed families and histograms, dynamic features drawn anew each round, one hidden model.
+
+    The true mean of a pair is theta^T x with x its interaction context, whatever context the run
+    configures; theta is drawn once and scaled so that rewards of a round deviate by about 0.3.
+    """
+
+    def __init__(self, federation: "SyntheticLinear", settings: "Settings") -> None:
+        super().__init__(settings, federation.num_agents, federation.noise)
+        rng = derive_rng(settings.seed, "linear-agents")
+        num_agents = federation.num_agents
+        self.families_N = rng.integers(0, NUM_FAMILIES, num_agents)
+        self.shares_NC = rng.dirichlet(np.full(len(CATEGORIES), _CONCENTRATION), num_agents)
+        self._truth = Interaction(num_histogram=len(CATEGORIES))
+        profiles_NF = self.true_profiles()
+        theta_d = rng.normal(size=self._truth.num_features(profiles_NF.shape[1]))
+        rewards_NN = self._truth.build(profiles_NF) @ theta_d
+        spread = float(rewards_NN[~np.eye(num_agents, dtype=bool)].std()) if num_agents > 1 else 0.0
+        self.theta_d = theta_d * (0.3 / max(spread, 1e-12))
+
+    def features(self) -> dict[str, Array]:
+        """Return families, histograms and this round's dynamic features and skills."""
+        rng = derive_rng(self.seed, "linear-profile", self.round)
+        values = {
+            str(family): (self.families_N == index).astype(np.float64)
+            for index, family in enumerate(FAMILIES)
+        }
+        measured = (*DYNAMIC_FEATURES, *SKILL_FEATURES)
+        values |= {name: rng.random(self.num_agents) for name in measured}
+        return values | {name: self.shares_NC[:, c] for c, name in enumerate(CATEGORIES)}
+
+    def _past(self) -> dict[str, Array]:
+        return {}  # what an agent earned must not bend the model
+
+    def mean_rewards(self, teachers_K: Indices, students_K: Indices) -> Array:
+        """Return theta^T x."""
+        rows_Kd = self._truth.rows(self.true_profiles(), Ledger(), teachers_K, students_K)
+        return np.asarray(rows_Kd @ self.theta_d)
+
+    def data_shares(self) -> list[list[float]]:
+        """Return each agent's category shares."""
+        return [[float(share) for share in row] for row in self.shares_NC]
+
+    def family_of(self, agent: int) -> str:
+        """Return the agent's family."""
+        return FAMILIES[int(self.families_N[agent])]

@@ -1,0 +1,158 @@
+"""``federation=synthetic``: agents that are skills per category, and lessons that are formulas.
+
+Made after the paper's synthetic study (8 to 64 clients, low to high heterogeneity). No method sees
+anything that another does not, and what a lesson does depends on the agents alone. Axes: N agents,
+K lessons, C categories; matrices are ``[teacher, student]``.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from knexa.agents.byzantine import TEXT_ATTACKS, Liars
+from knexa.backbones.roster import FAMILIES
+from knexa.data.problem import CATEGORIES
+from knexa.federation.synthetic.formulas import FormulaWorld
+from knexa.matchmaking.arrays import Array, Indices, Mask
+from knexa.profiles.layout import SKILL_FEATURES
+from knexa.seeding import derive_rng
+
+if TYPE_CHECKING:
+    from knexa.federation.settings import Settings
+    from knexa.federation.synthetic.settings import Synthetic
+
+CONCENTRATIONS = {"low": 2.0, "medium": 0.7, "high": 0.3}
+"""Dirichlet parameter of the agents' category shares by heterogeneity (the paper's)."""
+
+NUM_FAMILIES = 4
+
+
+class SkillWorld(FormulaWorld):
+    """Agents with a data share, a skill and a ceiling per category, and four traits.
+
+    Traits: the family (pairs of families differ in how well text carries over), the size (a larger
+    agent can become better), the reliability (how much of its good advice is sound; the CPM sees it
+    only through rewards) and the bandwidth.
+    """
+
+    def __init__(self, federation: "Synthetic", settings: "Settings") -> None:
+        super().__init__(settings, federation.num_agents, federation.noise)
+        self.federation = federation
+        num_agents, num_categories = federation.num_agents, len(CATEGORIES)
+        rng = derive_rng(settings.seed, "synthetic-agents")
+        self.heterogeneity = federation.heterogeneity
+        concentration = CONCENTRATIONS[federation.heterogeneity]
+        self.shares_NC = rng.dirichlet(np.full(num_categories, concentration), num_agents)
+        self.families_N = rng.integers(0, NUM_FAMILIES, num_agents)
+        self.sizes_N = rng.uniform(0.5, 1.0, num_agents)
+        self.reliability_N = rng.beta(8.0, 2.0, num_agents)
+        self.bandwidths_N = rng.uniform(0.3, 1.0, num_agents)
+        fit_FF = np.triu(rng.uniform(0.3, 0.9, (NUM_FAMILIES, NUM_FAMILIES)), 1)
+        self.fit_FF = fit_FF + fit_FF.T + np.eye(NUM_FAMILIES)
+        # What its own data can teach: half of the agent's ceiling at half an even share.
+        even = 1.0 / num_categories
+        self.own_NC = self.sizes_N[:, None] * self.shares_NC / (self.shares_NC + even / 2)
+        self.skills_NC = self.own_NC / 2
+        # Validation is half the agent's own mix, half the public one.
+        self.weights_NC = (self.shares_NC + even) / 2
+        self.kilobytes_N = 10.0 + 10.0 * self.sizes_N
+        self.liars = Liars.of(federation.byzantine, settings.seed, num_agents)
+        self._start_NC = self.skills_NC
+
+    def practise(self, active_N: Mask) -> None:
+        """Close part of the gap to what one's own data can teach; lose some of what is beyond."""
+        gap_NC = self.own_NC - self.skills_NC
+        rate_NC = np.where(gap_NC > 0.0, self.federation.practice, self.federation.forgetting)
+        practised_NC = self.skills_NC + rate_NC * gap_NC
+        self.skills_NC = np.where(active_N[:, None], practised_NC, self.skills_NC)
+
+    def lessons(self, teachers_K: Indices, students_K: Indices) -> Array:
+        """Return the students' skills after these lessons, skills_KC, each from the snapshot."""
+        taught_NC, harm_N = self._taught()
+        gap_KC = taught_NC[teachers_K] - self.skills_NC[students_K]
+        fit_K = self.fit_FF[self.families_N[teachers_K], self.families_N[students_K]]
+        reach_K = np.minimum(self.bandwidths_N[teachers_K], self.bandwidths_N[students_K])
+        rate_KC = (self.federation.learning * fit_K * reach_K)[:, None]
+        worth_KC = np.where(
+            gap_KC > 0.0,
+            gap_KC * self.reliability_N[teachers_K, None],
+            gap_KC * harm_N[teachers_K, None],
+        )
+        skills_KC = self.skills_NC[students_K] + rate_KC * worth_KC
+        return np.asarray(np.clip(skills_KC, 0.0, self.sizes_N[students_K, None]))
+
+    def _taught(self) -> tuple[Array, Array]:
+        """Return the skills that lessons show, taught_NC, and what their bad parts cost, harm_N."""
+        taught_NC, harm_N = self.skills_NC, np.full(self.num_agents, self.federation.harm)
+        ways = [way for way in TEXT_ATTACKS if way in self.liars.attacks]
+        members = list(self.liars.members)
+        if not members:
+            return taught_NC, harm_N
+        taught_NC = taught_NC.copy()
+        if ways:  # each part of a package lies in one of the ways
+            taught_NC[members] = self._start_NC[members] * (ways.count("copied") / len(ways))
+            harm_N[members] += (1.0 - self.federation.harm) * (ways.count("wrong") / len(ways))
+        speakers = [self.liars.speaker(agent) for agent in range(self.num_agents)]
+        return taught_NC[speakers], harm_N
+
+    def mean_rewards(self, teachers_K: Indices, students_K: Indices) -> Array:
+        """Return the true mean rewards: the fall of the student's validation error (Eq. 3)."""
+        weights_KC = self.weights_NC[students_K]
+        before_K = 1.0 - (weights_KC * self.skills_NC[students_K]).sum(axis=1)
+        after_K = 1.0 - (weights_KC * self.lessons(teachers_K, students_K)).sum(axis=1)
+        return np.asarray(
+            self.reward.reward(
+                before=before_K, after=after_K, kilobytes=self.kilobytes_N[teachers_K]
+            )
+        )
+
+    def teach(self, teachers_K: Indices, students_K: Indices) -> None:
+        """Let the lessons take effect; several lessons of one student add up."""
+        before_KC = self.skills_NC[students_K]
+        change_KC = self.lessons(teachers_K, students_K) - before_KC
+        skills_NC = self.skills_NC.copy()
+        np.add.at(skills_NC, students_K, change_KC)
+        self.skills_NC = np.clip(skills_NC, 0.0, self.sizes_N[:, None])
+
+    def kilobytes(self, teacher: int) -> float:
+        """Return the size of the teacher's package."""
+        return float(self.kilobytes_N[teacher])
+
+    def pass_at_1(self) -> Array:
+        """Return the expected Pass@1 on the public test set, even over categories, pass_N."""
+        return np.asarray(self.skills_NC.mean(axis=1))
+
+    def features(self) -> dict[str, Array]:
+        """Return what an agent reports of itself, by feature name; measured with a little noise."""
+        rng = derive_rng(self.seed, "synthetic-profile", self.round)
+        num_agents, num_categories = self.skills_NC.shape
+        on_own_N = (self.weights_NC * self.skills_NC).sum(axis=1)
+        measured_NC = self.skills_NC + rng.normal(0.0, 0.05, (num_agents, num_categories))
+        values = {
+            "pass_at_1": on_own_N + rng.normal(0.0, 0.02, num_agents),
+            "data_size": self.sizes_N,
+            "teach_yield": self.bandwidths_N,
+        }
+        values |= {
+            str(f): (self.families_N == i).astype(np.float64) for i, f in enumerate(FAMILIES)
+        }
+        for category, (share, skill) in enumerate(zip(CATEGORIES, SKILL_FEATURES, strict=True)):
+            values[share] = self.shares_NC[:, category]
+            values[skill] = np.clip(measured_NC[:, category], 0.0, 1.0)
+        return values
+
+    def state(self) -> dict[str, Any]:
+        """Return what changes from round to round."""
+        return {"skills": self.skills_NC}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what ``state`` returned."""
+        self.skills_NC = np.array(state["skills"], dtype=np.float64)
+
+    def data_shares(self) -> list[list[float]]:
+        """Return each agent's category shares."""
+        return [[float(share) for share in row] for row in self.shares_NC]
+
+    def family_of(self, agent: int) -> str:
+        """Return the agent's family."""
+        return FAMILIES[int(self.families_N[agent])]

@@ -1,6 +1,0 @@
-"""``python -m knexa.membership``: the command ``knexa audit``."""
-
-from knexa.cli.commands import main
-
-if __name__ == "__main__":
-    main("audit")

@@ -1,0 +1,1 @@
+"""What an agent shows the matchmaker: its features, how they are made, and their privacy."""

@@ -1,0 +1,28 @@
+"""Profiles as lying agents show them (``roster.byzantine``)."""
+
+from collections.abc import Mapping, Sequence
+
+from knexa.agents.byzantine import Array, Liars
+from knexa.data.problem import CATEGORIES
+from knexa.profiles.layout import SKILL_FEATURES
+
+_BOASTS: Mapping[str, float] = {
+    **dict.fromkeys(("pass_at_1", "codebleu", "perplexity", "train_loss"), 1.0),
+    **dict.fromkeys(("data_size", "teach_yield", "teach_gain", *SKILL_FEATURES), 1.0),
+    **dict.fromkeys(CATEGORIES, 1.0 / len(CATEGORIES)),
+}
+"""An inflated profile, by feature: the best and most various student and teacher there can be."""
+
+
+def shown(profiles_NF: Array, feature_names: Sequence[str], liars: Liars) -> Array:
+    """Return the profiles as the CPM is shown them; sybils show one and the same."""
+    if not liars.members:
+        return profiles_NF
+    shown_NF = profiles_NF[[liars.speaker(agent) for agent in range(len(profiles_NF))]]
+    for agent in liars.members:
+        if liars.does(agent, "inflated"):
+            shown_NF[agent] = [
+                _BOASTS.get(name, value)
+                for name, value in zip(feature_names, shown_NF[agent], strict=True)
+            ]
+    return shown_NF
