@@ -33,7 +33,7 @@ NUM_TRAIN, NUM_VALIDATION = 8, 2
 
 def runtime(num_agents: int, num_rounds: int) -> Any:
     """Return a runtime of agents that draw their problems from one pool, with replacement."""
-    from knexa.agents.runtime import Runtime
+    from knexa.agents.exchange_protocol import ExchangeRuntime
     from knexa.agents.training import Training
     from knexa.backbones.pool import BackbonePool
     from knexa.backbones.roster import Agent
@@ -56,7 +56,7 @@ def runtime(num_agents: int, num_rounds: int) -> Any:
         # Copies, as if every agent had read its own file.
         own = pickle.loads(pickle.dumps([benchmark.train[i] for i in chosen]))
         splits.append(AgentData(train=tuple(own[:NUM_TRAIN]), validation=tuple(own[NUM_TRAIN:])))
-    return Runtime(
+    return ExchangeRuntime(
         seed=0,
         num_rounds=num_rounds,
         roster=replace(roster, agents=tuple(agents)),

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from knexa.cli import doctor
-from knexa.cli.commands import COMMANDS, run_command_line
+from knexa.cli.commands import run_command_line
+from knexa.cli.help import COMMANDS
 from knexa.errors import MachineError, UserError
 
 MODULES = {

@@ -10,8 +10,7 @@ import numpy as np
 from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.simulated_network.faults import Faults
 from knexa.federation.simulated_network.scheduler import EventScheduler, Sync
-from knexa.federation.synthetic.settings import Synthetic
-from knexa.federation.synthetic.skills import SkillWorld
+from knexa.federation.synthetic.skills import SkillWorld, Synthetic
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.linucb import LinUCB

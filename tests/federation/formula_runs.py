@@ -5,9 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 from carrying_out import carry_out
 
-from knexa.federation.synthetic.linear import LinearWorld
-from knexa.federation.synthetic.settings import Synthetic, SyntheticLinear
-from knexa.federation.synthetic.skills import SkillWorld
+from knexa.federation.synthetic.linear import LinearWorld, SyntheticLinear
+from knexa.federation.synthetic.skills import SkillWorld, Synthetic
 from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM

@@ -10,8 +10,7 @@ import torch
 import yaml
 from carrying_out import carry_out
 
-from knexa.agents.exchange_protocol import ExchangeProtocol
-from knexa.agents.runtime import Runtime
+from knexa.agents.exchange_protocol import ExchangeProtocol, ExchangeRuntime
 from knexa.agents.training import Training
 from knexa.backbones.pool import BackbonePool
 from knexa.backbones.roster import Agent
@@ -37,7 +36,7 @@ SEED = 5
 
 
 @cache
-def runtime(num_servers: int = 0) -> Runtime:
+def runtime(num_servers: int = 0) -> ExchangeRuntime:
     """A runtime that lasts as long as the test process, so that backbones are loaded once."""
     torch.set_num_threads(1)
     node = yaml.safe_load((CONF / "roster" / "tiny6.yaml").read_text())
@@ -50,7 +49,7 @@ def runtime(num_servers: int = 0) -> Runtime:
         AgentData(train=problems[begin : begin + 6 + i], validation=problems[begin + 12 :][:3])
         for i, begin in enumerate((0, 16, 32))
     ]
-    return Runtime(
+    return ExchangeRuntime(
         seed=SEED,
         num_rounds=2,
         roster=roster,

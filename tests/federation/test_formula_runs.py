@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from knexa.cli.commands import EXIT_USER_ERROR, run_command_line
+from knexa.cli.commands import run_command_line
+from knexa.cli.endings import EXIT_USER_ERROR
 from knexa.recipe import RECIPE
 from knexa.tracking.wandb_logger import Wandb
 

@@ -14,8 +14,7 @@ from knexa.data.partition import AgentData, Partition
 from knexa.data.problem import Problem
 from knexa.engine.local import Local
 from knexa.evaluation.settings import Evaluation
-from knexa.federation.federation import Federation
-from knexa.federation.settings import Settings
+from knexa.federation.settings import Federation, Settings
 from knexa.federation.setup import Stage
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 from knexa.matchmaking.regret import Regret

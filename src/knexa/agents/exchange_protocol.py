@@ -9,16 +9,14 @@ but ``deliver`` are phases: pure functions that run in any process.
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
+from knexa.agents.runtime import Runtime
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import FitReport, Term
 from knexa.engine.object_refs import HasLarge, fetched
 from knexa.exchange.package import TextItem
 from knexa.tracking.rows import ServerCosts
-
-if TYPE_CHECKING:
-    from knexa.agents.runtime import Runtime
 
 Common = Literal["nothing", "tokenizer", "backbone"]
 Topics = tuple[int, ...] | None
@@ -121,7 +119,7 @@ class ExchangeContext:
         topics: Categories of transfer problems that the directive asks for; None is all of them.
     """
 
-    runtime: "Runtime"
+    runtime: Runtime
     round_number: int
     topics: Topics = None
 
@@ -130,7 +128,7 @@ class RoundContext(Protocol):
     """What ``deliver`` works with: the round's states and packages, and whoever runs phases."""
 
     @property
-    def runtime(self) -> "Runtime":
+    def runtime(self) -> Runtime:
         """The models, the data and the run's components."""
 
     @property
@@ -263,6 +261,18 @@ class ExchangeProtocol:
     def rehearsal(self, context: ExchangeContext, state: AgentState) -> tuple[float, list[Term]]:
         """Return what a local update trains on beside private data: (its weight, its terms)."""
         return 0.0, []
+
+
+@dataclass(kw_only=True)
+class ExchangeRuntime(Runtime):
+    """The runtime of agents that teach each other by a protocol."""
+
+    protocol: ExchangeProtocol
+
+    @property
+    def steps_per_exchange(self) -> int:
+        """Optimizer steps that a student takes in one exchange."""
+        return self.protocol.steps_per_exchange
 
 
 def union(protocol: ExchangeProtocol, received: Sequence[ReceivedKnowledge]) -> ReceivedKnowledge:

@@ -12,6 +12,7 @@ import numpy as np
 from knexa.agents import solve
 from knexa.agents.exchange_protocol import (
     ExchangeContext,
+    ExchangeRuntime,
     Learned,
     Measurement,
     OutgoingPackage,
@@ -28,7 +29,7 @@ from knexa.seeding import derive_seed
 from knexa.tracking.rows import SampleRow
 
 
-def start(runtime: Runtime, index: int) -> AgentState:
+def start(runtime: ExchangeRuntime, index: int) -> AgentState:
     """Return agent ``index`` before any training: a fresh adapter, an empty history.
 
     Where the protocol ``shares_start``, agents with equal backbones begin with the first's adapter.
@@ -43,7 +44,7 @@ def start(runtime: Runtime, index: int) -> AgentState:
 
 
 def update_locally(
-    runtime: Runtime, state: AgentState, round_number: int
+    runtime: ExchangeRuntime, state: AgentState, round_number: int
 ) -> tuple[AgentState, FitReport]:
     """Train on the private data for E epochs, then measure the agent on its validation split.
 
@@ -69,7 +70,7 @@ def update_locally(
 
 
 def teach(
-    runtime: Runtime,
+    runtime: ExchangeRuntime,
     state: AgentState,
     round_number: int,
     sender: int,
@@ -82,7 +83,7 @@ def teach(
 
 @two_step
 def receive(
-    runtime: Runtime, package: OutgoingPackage, round_number: int, topics: Topics = None
+    runtime: ExchangeRuntime, package: OutgoingPackage, round_number: int, topics: Topics = None
 ) -> Generator[None, None, ReceivedKnowledge]:
     """Return what anybody keeps of a package: it depends on no student.
 
@@ -94,7 +95,7 @@ def receive(
 
 
 def learn(
-    runtime: Runtime,
+    runtime: ExchangeRuntime,
     state: AgentState,
     received: ReceivedKnowledge | None,
     round_number: int,

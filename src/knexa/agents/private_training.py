@@ -69,7 +69,7 @@ def budget(runtime: Runtime, agent: int) -> Budget:
     assert isinstance(training, DPTraining)
     sample_rate = min(1.0, training.batch_size * training.accumulate / size)
     local = -(-runtime.local_batches(agent) // training.accumulate)
-    num_steps = runtime.num_rounds * (local + runtime.protocol.steps_per_exchange)
+    num_steps = runtime.num_rounds * (local + runtime.steps_per_exchange)
     noise_multiplier = calibrated_noise(
         epsilon=training.epsilon,
         delta=training.delta,

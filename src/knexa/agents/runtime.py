@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from knexa.agents.byzantine import Liars
-from knexa.agents.exchange_protocol import ExchangeProtocol
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.text import encode_example, encode_prompt
 from knexa.agents.training import Example, Training
@@ -49,7 +48,6 @@ class Runtime:
     executor: "Executor"
     training: Training
     evaluation: Evaluation
-    protocol: ExchangeProtocol
     guardrail: "Guardrail"
     accelerator: str
     secret_noise: bool = False
@@ -62,6 +60,11 @@ class Runtime:
 
     def __post_init__(self) -> None:
         self.transfer_by_id = {problem.task_id: problem for problem in self.benchmark.transfer}
+
+    @property
+    def steps_per_exchange(self) -> int:
+        """Optimizer steps that a student takes in one exchange; without exchanges none."""
+        return 0
 
     @property
     def members(self) -> "tuple[Agent, ...]":

@@ -12,25 +12,11 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from knexa.cli.endings import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, say_error
+from knexa.cli.help import COMMANDS, help_page
 from knexa.cli.interrupts import listen
-from knexa.errors import MachineError, UserError
+from knexa.errors import UserError
 
-COMMANDS = {
-    "report": "compare finished runs: tables, figures, a page",
-    "score": "score a file of completions by executing them: pass@k",
-    "export": "take an agent's adapter out of a run, for PEFT",
-    "audit": "measure what packages give away: membership inference",
-    "doctor": "show what protects this machine from generated programs",
-    "serve": "serve the matchmaker to agents of other organisations",
-    "join": "take part in such a federation with one's own agent",
-    "certs": "make the certificates that such a federation needs",
-}
-"""Every command beside experiments, and its summary."""
-
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
 _ALIKE = 0.7  # of 1: "repotr" is like "report"; "seed", which lacks its "=", not like "serve"
 
 
@@ -77,8 +63,6 @@ def _run(arguments: Sequence[str]) -> int:
         except SystemExit as done:  # argparse has printed the command's help
             return done.code if isinstance(done.code, int) else EXIT_FAILED
     if "--help" in arguments or "-h" in arguments:
-        from knexa.cli.help import help_page
-
         print(help_page())
         return EXIT_OK
     if "--version" in arguments:
@@ -106,21 +90,3 @@ def _refuse_misspelt(name: str) -> None:
         raise UserError(
             f"{name}: no such command (did you mean {near[0]}?); commands are {', '.join(COMMANDS)}"
         )
-
-
-def say_error(error: UserError | OSError) -> int:
-    """Print what the user can mend as one line; return the exit code."""
-    from knexa.config.components import one_line
-
-    told = _explained(error) if isinstance(error, OSError) else error
-    print(f"error: {one_line(told)}", file=sys.stderr)
-    return EXIT_FAILED if isinstance(told, MachineError) else EXIT_USER_ERROR
-
-
-def _explained(error: OSError) -> UserError:
-    from knexa.tracking.files import is_disk_full
-
-    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    if is_disk_full(error):
-        return MachineError(f"{what}: make room there, then type the same command again")
-    return UserError(f"{what}: check the files and folders that the command names")

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knexa.cli.commands import EXIT_FAILED, EXIT_OK, say_error
+from knexa.cli.endings import EXIT_FAILED, EXIT_OK, say_error
 from knexa.config.components import first_line, is_inside, one_line
 from knexa.errors import MachineError, UserError
 

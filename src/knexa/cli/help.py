@@ -2,10 +2,17 @@
 
 from typing import Any
 
-import yaml
-
-from knexa.cli.commands import COMMANDS
-from knexa.config.folders import config_folder, options_of
+COMMANDS = {
+    "report": "compare finished runs: tables, figures, a page",
+    "score": "score a file of completions by executing them: pass@k",
+    "export": "take an agent's adapter out of a run, for PEFT",
+    "audit": "measure what packages give away: membership inference",
+    "doctor": "show what protects this machine from generated programs",
+    "serve": "serve the matchmaker to agents of other organisations",
+    "join": "take part in such a federation with one's own agent",
+    "certs": "make the certificates that such a federation needs",
+}
+"""Every command beside experiments, and its summary."""
 
 _EXAMPLES = (
     ("knexa matchmaker=linucb seed=42", "one run; the same command again answers at once"),
@@ -25,6 +32,10 @@ _ROOT_MEANINGS = {
 
 def help_page() -> str:
     """Return the page: usage, commands, root keys and defaults, groups and options, examples."""
+    import yaml
+
+    from knexa.config.folders import config_folder
+
     config = yaml.safe_load((config_folder() / "config.yaml").read_text(encoding="utf-8"))
     return "\n".join(
         [
@@ -60,6 +71,8 @@ def _root_lines(config: dict[str, Any]) -> list[str]:
 
 
 def _group_lines(defaults: dict[str, str | None]) -> list[str]:
+    from knexa.config.folders import config_folder, options_of
+
     lines = []
     folders = sorted(path.name for path in config_folder().iterdir() if path.is_dir())
     for group in dict.fromkeys([*defaults, *folders]):

@@ -10,8 +10,7 @@ from knexa.config.components import canonical, construct, instantiate, one_line,
 from knexa.config.compose import Job
 from knexa.config.folders import options_of
 from knexa.errors import UserError
-from knexa.federation.federation import Federation
-from knexa.federation.settings import Components, LLMSettings, Settings
+from knexa.federation.settings import Components, Federation, LLMSettings, Settings
 from knexa.matchmaking.policy_check import check_matchmaker
 from knexa.recipe import RECIPE
 

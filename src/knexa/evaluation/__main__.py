@@ -1,6 +1,6 @@
 """``python -m knexa.evaluation``: the command ``knexa score``."""
 
-from knexa.cli.commands import main
+from knexa import run_command
 
 if __name__ == "__main__":
-    main("score")
+    run_command("score")

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from knexa.agents.byzantine import Liars
-from knexa.federation.federation import Federation
-from knexa.federation.settings import Settings
+from knexa.federation.settings import Federation, Settings
 from knexa.federation.simulated_network.faults import Faults
 
 _NOT_A_FAULT = {"abrupt", "joined_by"}

@@ -1,6 +1,6 @@
 """``python -m knexa.membership_inference``: the command ``knexa audit``."""
 
-from knexa.cli.commands import main
+from knexa import run_command
 
 if __name__ == "__main__":
-    main("audit")
+    run_command("audit")

@@ -14,9 +14,8 @@ from typing import Any, Final
 import numpy as np
 
 from knexa.agents import phases
-from knexa.agents.exchange_protocol import OutgoingPackage
+from knexa.agents.exchange_protocol import ExchangeRuntime, OutgoingPackage
 from knexa.agents.private_training import agent_spent
-from knexa.agents.runtime import Runtime
 from knexa.agents.scoring import measure
 from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import DPTraining
@@ -57,7 +56,7 @@ class LLMBackend:
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: ExchangeRuntime,
         index: int,
         *,
         profile: Any,

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from knexa.agents.exchange_protocol import (
     ExchangeContext,
+    ExchangeRuntime,
     GroupTransfer,
     Learned,
     Measurement,
@@ -156,7 +157,7 @@ class CentralStudent(TextDistillation):
 
 
 def learn_centrally(
-    runtime: "Runtime", state: AgentState, texts: Sequence[KeptText], round_number: int
+    runtime: ExchangeRuntime, state: AgentState, texts: Sequence[KeptText], round_number: int
 ) -> tuple[AgentState, FitReport, float]:
     """Train the server on weighted text alone (FedID's L_s).
 

@@ -1,6 +1,6 @@
 """``python -m knexa.report``: the command ``knexa report``."""
 
-from knexa.cli.commands import main
+from knexa import run_command
 
 if __name__ == "__main__":
-    main("report")
+    run_command("report")

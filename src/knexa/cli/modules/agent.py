@@ -1,6 +1,6 @@
 """``python -m knexa.agent``: the command ``knexa join``."""
 
-from knexa.cli.commands import main
+from knexa import run_command
 
 if __name__ == "__main__":
-    main("join")
+    run_command("join")

@@ -1,6 +1,6 @@
 """``python -m knexa.certs``: the command ``knexa certs``."""
 
-from knexa.cli.commands import main
+from knexa import run_command
 
 if __name__ == "__main__":
-    main("certs")
+    run_command("certs")

@@ -1,6 +1,6 @@
 """``python -m knexa.cpm``: the command ``knexa serve``."""
 
-from knexa.cli.commands import main
+from knexa import run_command
 
 if __name__ == "__main__":
-    main("serve")
+    run_command("serve")

@@ -1,6 +1,6 @@
 """``python -m knexa.doctor``: the command ``knexa doctor``."""
 
-from knexa.cli.commands import main
+from knexa import run_command
 
 if __name__ == "__main__":
-    main("doctor")
+    run_command("doctor")

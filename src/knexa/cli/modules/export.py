@@ -1,6 +1,6 @@
 """``python -m knexa.export``: the command ``knexa export``."""
 
-from knexa.cli.commands import main
+from knexa import run_command
 
 if __name__ == "__main__":
-    main("export")
+    run_command("export")

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from knexa.agents import phases
 from knexa.agents.exchange_protocol import (
+    ExchangeRuntime,
     GroupTransfer,
     Learned,
     Measurement,
@@ -21,7 +22,6 @@ from knexa.agents.exchange_protocol import (
     Topics,
     union,
 )
-from knexa.agents.runtime import Runtime
 from knexa.agents.scoring import measure
 from knexa.agents.state import AgentState
 from knexa.engine.local import Pool
@@ -69,7 +69,7 @@ class Memo(Generic[K, V]):
 class RoundCache:
     """Computes on demand from ``states``, the list of all members' that its owner changes."""
 
-    def __init__(self, runtime: Runtime, pool: Pool, states: list[AgentState]) -> None:
+    def __init__(self, runtime: ExchangeRuntime, pool: Pool, states: list[AgentState]) -> None:
         self.runtime, self.pool, self.states = runtime, pool, states
         self.packages = Memo[Asked, OutgoingPackage](lambda asked: asked[:1])
         self.received = Memo[Asked, ReceivedKnowledge](lambda asked: asked[:1])
@@ -166,7 +166,7 @@ class _DeliverContext:
     topics: Topics
 
     @property
-    def runtime(self) -> Runtime:
+    def runtime(self) -> ExchangeRuntime:
         return self.cache.runtime
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
-from knexa.federation.federation import Federation
+from knexa.federation.settings import Federation
 
 if TYPE_CHECKING:
     from knexa.federation.llm.setup import LLMStage

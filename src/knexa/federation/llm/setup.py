@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from knexa.agents.byzantine import Liars
+from knexa.agents.exchange_protocol import ExchangeRuntime
 from knexa.agents.private_training import training_spent
-from knexa.agents.runtime import Runtime
 from knexa.backbones.load import LoadedBackbone, check_available
 from knexa.backbones.pool import BackbonePool
 from knexa.data.benchmark import Benchmark
@@ -148,7 +148,7 @@ def _skew_summary(skew: Skew) -> SkewSummary:
 
 def build_runtime(
     settings: LLMSettings, workers: Workers, only: int | None = None
-) -> tuple[Runtime, GateReport]:
+) -> tuple[ExchangeRuntime, GateReport]:
     """Return what the phases need, and what the metric's gate found.
 
     ``only`` is for a process that is one agent: it loads that agent's backbone and keeps nobody
@@ -183,7 +183,7 @@ def build_runtime(
         log.warning(
             "pass@k for k in %s is left out: n is %d", dropped, settings.evaluation.num_samples
         )
-    runtime = Runtime(
+    runtime = ExchangeRuntime(
         seed=settings.seed,
         num_rounds=settings.federation.num_rounds,
         roster=settings.roster,
@@ -210,7 +210,7 @@ def build_runtime(
     return runtime, report
 
 
-def admissible_pairs(runtime: Runtime) -> Mask | None:
+def admissible_pairs(runtime: ExchangeRuntime) -> Mask | None:
     """Return which ordered pairs the protocol can serve; None is all.
 
     Raises:
@@ -302,7 +302,7 @@ def _without(benchmark: Benchmark, excluded: set[str]) -> Benchmark:
     return replace(benchmark, **kept)
 
 
-def _agent_info(runtime: Runtime, index: int) -> AgentInfo:
+def _agent_info(runtime: ExchangeRuntime, index: int) -> AgentInfo:
     agent, data = runtime.roster.agents[index], runtime.splits[index]
     loaded = runtime.pool.get(agent.backbone)
     histogram = category_histogram(data.train)

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from knexa.agents import phases
-from knexa.agents.exchange_protocol import Learned, OutgoingPackage, Taught
-from knexa.agents.runtime import Runtime
+from knexa.agents.exchange_protocol import ExchangeRuntime, Learned, OutgoingPackage, Taught
 from knexa.agents.scoring import text_loss
 from knexa.agents.solve import Score
 from knexa.agents.state import AgentState, load_state, save_state
@@ -45,7 +44,7 @@ class LLMWorld:
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: ExchangeRuntime,
         pool: Pool,
         reward: Any,
         profile: Any,

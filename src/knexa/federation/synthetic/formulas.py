@@ -25,6 +25,16 @@ from knexa.tracking.tree_file import load_tree, save_tree
 if TYPE_CHECKING:
     from knexa.federation.settings import Settings
 
+CONCENTRATIONS = {"low": 2.0, "medium": 0.7, "high": 0.3}
+"""Dirichlet parameter of the agents' category shares by heterogeneity (the paper's)."""
+
+NUM_FAMILIES = 4
+
+LACKS = frozenset(
+    {"roster", "data", "partition", "exchange", "guardrail", "training", "evaluation"}
+)
+"""The config groups that formulas have no use for."""
+
 _FILE = "world.safetensors"
 # What virtual time is computed from: about what an agent of roster=tiny6 takes.
 _UPDATE_TOKENS, _LESSON_TOKENS = 2000, 1000

@@ -4,14 +4,22 @@ The world that the theory of linear bandits is about (Abbasi-Yadkori et al. 2011
 learns there says whether it is implemented right; whether it learns elsewhere is another question.
 """
 
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
-from knexa.federation.synthetic.formulas import FormulaWorld
-from knexa.federation.synthetic.skills import CONCENTRATIONS, NUM_FAMILIES
+from knexa.federation.settings import Federation, Settings
+from knexa.federation.synthetic.formulas import (
+    CONCENTRATIONS,
+    LACKS,
+    NUM_FAMILIES,
+    FormulaWorld,
+)
 from knexa.matchmaking.arrays import Array, Indices
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.ledger import Ledger
@@ -19,10 +27,31 @@ from knexa.profiles.layout import DYNAMIC_FEATURES, SKILL_FEATURES
 from knexa.seeding import derive_rng
 
 if TYPE_CHECKING:
-    from knexa.federation.settings import Settings
-    from knexa.federation.synthetic.settings import SyntheticLinear
+    from knexa.federation.synthetic.setup import FormulaStage
 
 _CONCENTRATION = CONCENTRATIONS[FormulaWorld.heterogeneity]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticLinear(Federation):
+    """The settings of the linear world.
+
+    Attributes:
+        num_agents: N.
+        noise: Standard deviation of a reward around its mean.
+    """
+
+    name: ClassVar[str] = "synthetic/linear"
+    lacks: ClassVar[frozenset[str]] = LACKS
+
+    num_agents: Annotated[int, Field(ge=1)] = 8
+    noise: Annotated[float, Field(ge=0)] = 0.1
+
+    def stage(self, settings: Settings, stack: ExitStack) -> "FormulaStage":
+        """Set the run up."""
+        from knexa.federation.synthetic.setup import FormulaStage
+
+        return FormulaStage(settings, LinearWorld(self, settings))
 
 
 class LinearWorld(FormulaWorld):
@@ -32,7 +61,7 @@ class LinearWorld(FormulaWorld):
     configures; theta is drawn once and scaled so that rewards of a round deviate by about 0.3.
     """
 
-    def __init__(self, federation: "SyntheticLinear", settings: "Settings") -> None:
+    def __init__(self, federation: SyntheticLinear, settings: Settings) -> None:
         super().__init__(settings, federation.num_agents, federation.noise)
         rng = derive_rng(settings.seed, "linear-agents")
         num_agents = federation.num_agents

@@ -5,26 +5,74 @@ anything that another does not, and what a lesson does depends on the agents alo
 K lessons, C categories; matrices are ``[teacher, student]``.
 """
 
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from knexa.agents.byzantine import TEXT_ATTACKS, Liars
-from knexa.backbones.roster import FAMILIES
+from knexa.backbones.roster import FAMILIES, Byzantine
 from knexa.data.problem import CATEGORIES
-from knexa.federation.synthetic.formulas import FormulaWorld
+from knexa.federation.settings import Federation, Settings
+from knexa.federation.synthetic.formulas import (
+    CONCENTRATIONS,
+    LACKS,
+    NUM_FAMILIES,
+    FormulaWorld,
+)
 from knexa.matchmaking.arrays import Array, Indices, Mask
 from knexa.profiles.layout import SKILL_FEATURES
 from knexa.seeding import derive_rng
 
 if TYPE_CHECKING:
-    from knexa.federation.settings import Settings
-    from knexa.federation.synthetic.settings import Synthetic
+    from knexa.federation.synthetic.setup import FormulaStage
 
-CONCENTRATIONS = {"low": 2.0, "medium": 0.7, "high": 0.3}
-"""Dirichlet parameter of the agents' category shares by heterogeneity (the paper's)."""
+Share = Annotated[float, Field(ge=0, le=1)]
 
-NUM_FAMILIES = 4
+
+@dataclass(frozen=True, kw_only=True)
+class Synthetic(Federation):
+    """The settings of a federation of formulas.
+
+    Attributes:
+        num_agents: N.
+        heterogeneity: How unequal the agents' category shares are.
+        learning: Share of a skill gap that one lesson closes at full compatibility and bandwidth.
+        harm: Cost of a gap in the wrong direction, as a share of what it would earn in the right
+            one: negative transfer.
+        practice: Share of the gap to what its own data can teach that an agent closes in a round.
+        forgetting: Share of what is beyond its own data that an agent loses in a round.
+        noise: Standard deviation of an observed reward around its true mean.
+        byzantine: Who of the agents lies, and how.
+    """
+
+    name: ClassVar[str] = "synthetic"
+    lacks: ClassVar[frozenset[str]] = LACKS
+
+    num_agents: Annotated[int, Field(ge=1)] = 8
+    heterogeneity: Literal["low", "medium", "high"] = "high"
+    learning: Share = 0.15
+    harm: Share = 0.3
+    practice: Share = 0.1
+    forgetting: Share = 0.02
+    noise: Annotated[float, Field(ge=0)] = 0.01
+    byzantine: Byzantine = field(default_factory=Byzantine)
+
+    def __post_init__(self) -> None:
+        """Check that the liars are among the agents.
+
+        Raises:
+            ValueError: They are not.
+        """
+        self.byzantine.check(self.num_agents)
+
+    def stage(self, settings: Settings, stack: ExitStack) -> "FormulaStage":
+        """Set the run up."""
+        from knexa.federation.synthetic.setup import FormulaStage
+
+        return FormulaStage(settings, SkillWorld(self, settings))
 
 
 class SkillWorld(FormulaWorld):
@@ -35,7 +83,7 @@ class SkillWorld(FormulaWorld):
     only through rewards) and the bandwidth.
     """
 
-    def __init__(self, federation: "Synthetic", settings: "Settings") -> None:
+    def __init__(self, federation: Synthetic, settings: Settings) -> None:
         super().__init__(settings, federation.num_agents, federation.noise)
         self.federation = federation
         num_agents, num_categories = federation.num_agents, len(CATEGORIES)

@@ -1,0 +1,28 @@
+"""How a command ends: its exit code, and what it says of an error."""
+
+import sys
+
+from knexa.errors import MachineError, UserError
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def say_error(error: UserError | OSError) -> int:
+    """Print what the user can mend as one line; return the exit code."""
+    from knexa.config.components import one_line
+
+    told = _explained(error) if isinstance(error, OSError) else error
+    print(f"error: {one_line(told)}", file=sys.stderr)
+    return EXIT_FAILED if isinstance(told, MachineError) else EXIT_USER_ERROR
+
+
+def _explained(error: OSError) -> UserError:
+    from knexa.tracking.files import is_disk_full
+
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    if is_disk_full(error):
+        return MachineError(f"{what}: make room there, then type the same command again")
+    return UserError(f"{what}: check the files and folders that the command names")

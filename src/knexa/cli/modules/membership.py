@@ -1,0 +1,6 @@
+"""``python -m knexa.membership``: the command ``knexa audit``."""
+
+from knexa import run_command
+
+if __name__ == "__main__":
+    run_command("audit")
