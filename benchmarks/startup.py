@@ -4,7 +4,7 @@
 
 Alternates three processes: one that imports torch, transformers, peft and lightning and ends; the
 command, which is ended as its first training step begins, in whatever process that is; and
-`knexa --help`. Between the first two are the config and its checks, data, the metric's gate,
+`knexa --help`. Between the first two are the config and its checks, data, the benchmark check,
 backbones, workers and, unless evaluation.every=0 is among the OVERRIDES, the evaluation that every
 run begins with. Clock time: give it two idle cores. Nothing here is a test.
 """

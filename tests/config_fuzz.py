@@ -214,17 +214,17 @@ def sharing() -> Iterator[None]:
     from hydra._internal.core_plugins.file_config_source import FileConfigSource
 
     from knexa.backbones import load
-    from knexa.evaluation.metrics import GateReport
+    from knexa.evaluation.metrics import BenchmarkReport
     from knexa.federation.llm.settings import benchmark_check as metric_gate
 
     @functools.cache
     def read(path: str, config_path: str) -> Any:
         return read_config(FileConfigSource(provider="", path=path), config_path)
 
-    class Passing(metric_gate.Gating):
+    class Passing(metric_gate.BenchmarkCheck):
         def _check(self) -> None:
             problems = tuple(self.benchmark)
-            self._report = GateReport(
+            self._report = BenchmarkReport(
                 problems=problems, num_canonical_passed=len(problems), num_none_passed=0, layers=()
             )
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from knexa.agents.byzantine import Liars, kept_answers
+from knexa.agents.byzantine import ByzantineAgents, kept_answers
 from knexa.agents.mutants import mutant
 from knexa.backbones.roster import Byzantine
 from knexa.config.components import construct
@@ -21,12 +21,12 @@ from knexa.profiles.byzantine import shown
 PROBLEMS = Codelets(num_train=60, num_test=12, num_transfer=60).load().transfer
 
 
-def liars(*attacks: str, members: tuple[int, ...] = (1, 3)) -> Liars:
-    return Liars(members=members, attacks=frozenset(attacks), forged_reward=2.0)  # type: ignore[arg-type]
+def byzantine(*attacks: str, members: tuple[int, ...] = (1, 3)) -> ByzantineAgents:
+    return ByzantineAgents(members=members, attacks=frozenset(attacks), forged_reward=2.0)  # type: ignore[arg-type]
 
 
-def text(liars: Liars, *, agent: int = 1, seed: int = 0, learned=None):
-    return liars.text(agent, PROBLEMS, learned or {}, np.random.default_rng(seed))
+def text(byzantine: ByzantineAgents, *, agent: int = 1, seed: int = 0, learned=None):
+    return byzantine.text(agent, PROBLEMS, learned or {}, np.random.default_rng(seed))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_wrong_attack_is_one_line():
 
 
 def test_garbage_is_a_valid_package_that_never_passes(executor):
-    items = text(liars("garbage"))
+    items = text(byzantine("garbage"))
     package = KnowledgePackage(sender="liar", round=1, items=tuple(items))
     assert decode(encode(package)) == package
     assert len(items) == len(PROBLEMS)
@@ -96,12 +96,12 @@ def test_garbage_is_a_valid_package_that_never_passes(executor):
 
 
 def test_wrong_programs_are_python_and_mostly_fail(executor):
-    items = text(liars("wrong"))
+    items = text(byzantine("wrong"))
     for problem, item in zip(PROBLEMS, items, strict=True):
         ast.parse(problem.prompt + item.completion)
         assert item.completion.strip() != problem.canonical_solution.strip()
     assert num_passed(executor, items) <= 0.15 * len(items)
-    assert text(liars("wrong"), seed=1) != items == text(liars("wrong"))
+    assert text(byzantine("wrong"), seed=1) != items == text(byzantine("wrong"))
 
 
 @pytest.mark.parametrize(
@@ -127,23 +127,25 @@ def test_every_solution_can_be_got_wrong(solution):
 def test_a_copier_sends_the_oldest_text_it_was_taught_and_answers_itself_before_that():
     first, second = PROBLEMS[0].task_id, PROBLEMS[1].task_id
     learned = kept_answers([(first, "old"), (second, "other"), (first, "new")])
-    items = text(liars("copied"), learned=learned)
+    items = text(byzantine("copied"), learned=learned)
     assert [(item.task_id, item.completion) for item in items] == [
         (first, "old"),
         (second, "other"),
     ]
-    assert text(liars("copied")) is None
+    assert text(byzantine("copied")) is None
 
 
 def test_text_attacks_mix_problem_by_problem():
-    both = {item.completion.startswith("    return ) ") for item in text(liars("garbage", "wrong"))}
+    both = {
+        item.completion.startswith("    return ) ") for item in text(byzantine("garbage", "wrong"))
+    }
     assert both == {True, False}
 
 
 def test_honest_agents_and_other_attacks_leave_text_alone():
-    assert text(liars("wrong"), agent=0) is None
-    assert text(liars("inflated", "forged", "sybil")) is None
-    assert text(Liars()) is None
+    assert text(byzantine("wrong"), agent=0) is None
+    assert text(byzantine("inflated", "forged", "sybil")) is None
+    assert text(ByzantineAgents()) is None
 
 
 # Profiles
@@ -156,7 +158,7 @@ def profiles(names) -> np.ndarray:
 def test_inflated_profiles_boast_and_change_only_the_liars():
     names = layout.SKILLS_FEATURE_NAMES
     before_NF = profiles(names)
-    shown_NF = shown(before_NF, names, liars("inflated"))
+    shown_NF = shown(before_NF, names, byzantine("inflated"))
     assert np.array_equal(shown_NF[[0, 2, 4]], before_NF[[0, 2, 4]])
     assert (shown_NF[[1, 3], layout.PASS_AT_1] == 1.0).all()
     assert (shown_NF[[1, 3], layout.PERPLEXITY] == 1.0).all()
@@ -169,7 +171,7 @@ def test_inflated_profiles_boast_and_change_only_the_liars():
 def test_sybils_show_one_profile():
     names = layout.FEATURE_NAMES
     before_NF = profiles(names)
-    shown_NF = shown(before_NF, names, liars("sybil"))
+    shown_NF = shown(before_NF, names, byzantine("sybil"))
     assert np.array_equal(shown_NF[3], before_NF[1])
     assert np.array_equal(shown_NF[[0, 1, 2, 4]], before_NF[[0, 1, 2, 4]])
 
@@ -177,9 +179,9 @@ def test_sybils_show_one_profile():
 def test_nobody_lies_without_members():
     names = layout.FEATURE_NAMES
     before_NF = profiles(names)
-    assert shown(before_NF, names, Liars()) is before_NF
-    assert Liars().report((0,), 1, 0.3) == 0.3
-    assert Liars().speaker(1) == 1
+    assert shown(before_NF, names, ByzantineAgents()) is before_NF
+    assert ByzantineAgents().report((0,), 1, 0.3) == 0.3
+    assert ByzantineAgents().speaker(1) == 1
 
 
 # Reports
@@ -198,9 +200,9 @@ def test_nobody_lies_without_members():
     ],
 )
 def test_forged_rewards_change_the_liars_own_reports_alone(attack, teacher, student, told):
-    assert liars(attack).report((teacher,), student, 0.3) == told
+    assert byzantine(attack).report((teacher,), student, 0.3) == told
 
 
 def test_a_group_with_somebody_honest_in_it_is_slandered():
-    assert liars("forged").report((0, 1, 3), 1, 0.3) == -2.0
-    assert liars("forged").report((1, 3), 1, 0.3) == 2.0
+    assert byzantine("forged").report((0, 1, 3), 1, 0.3) == -2.0
+    assert byzantine("forged").report((1, 3), 1, 0.3) == 2.0

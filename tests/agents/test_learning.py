@@ -87,7 +87,7 @@ def test_without_a_teacher_a_student_rehearses_what_it_would_rehearse_with_one(
         backbone=lambda _: SimpleNamespace(tokenizer=None),
         kept_example=lambda _, text: text,
         training=SimpleNamespace(accumulate=1, kd_learning_rate=1.0),
-        liars=SimpleNamespace(does=lambda *_: False),
+        byzantine=SimpleNamespace(does=lambda *_: False),
     )
     state = AgentState(index=0, adapter={}, replay=(KEPT,))
     same, _ = protocol.learn(ExchangeContext(runtime, 1), state, None, Measurement(None, None))

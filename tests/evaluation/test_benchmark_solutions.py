@@ -6,7 +6,7 @@ import pytest
 
 from knexa.data import load_problems
 from knexa.data.benchmark_quirks import CANONICAL_CPU_S, KNOWN_BAD, LISTED_FROM_S
-from knexa.evaluation import Executor, Limits, gate
+from knexa.evaluation import Executor, Limits, check_problems
 
 
 @pytest.mark.slow
@@ -17,7 +17,7 @@ def test_gate_lets_the_whole_benchmark_through(
     problems = load_problems(name, benchmarks)
     assert len(problems) == num_problems
     with Executor(limits=Limits(cpu_s=4.0, wall_s=40.0), num_workers=2) as executor:
-        report = gate(executor, problems)
+        report = check_problems(executor, problems)
         # Kept by the gate: nothing runs again.
         costs = executor.run([(problem, problem.canonical_solution) for problem in problems])
     assert set(report.excluded) == {name for name in KNOWN_BAD if name in report.excluded}

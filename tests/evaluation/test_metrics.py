@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.evaluation.conftest import make_problem
 
 from knexa.data.problem import Problem
-from knexa.evaluation import Execution, Executor, Outcome, gate, pass_at_k
+from knexa.evaluation import Execution, Executor, Outcome, check_problems, pass_at_k
 
 
 @given(st.data())
@@ -45,7 +45,7 @@ def test_gate_keeps_sound_problems_and_names_the_others(
     wrong = make_problem("assert candidate(1) == 2\n", task_id="toy/wrong")
     vacuous = make_problem("candidate(1)\n", task_id="toy/vacuous")
     with caplog.at_level(logging.WARNING):
-        report = gate(executor, [wrong, double, vacuous])
+        report = check_problems(executor, [wrong, double, vacuous])
     assert report.problems == (double,)
     assert set(report.excluded) == {"toy/wrong", "toy/vacuous"}
     assert "canonical" in report.excluded["toy/wrong"]
@@ -61,4 +61,4 @@ def test_gate_stops_when_the_sandbox_itself_fails(
     lost = Execution(Outcome.INFRASTRUCTURE_ERROR, "no server")
     monkeypatch.setattr(executor, "run", lambda candidates: [lost] * len(candidates))
     with pytest.raises(RuntimeError, match="toy/double: no server"):
-        gate(executor, [double])
+        check_problems(executor, [double])

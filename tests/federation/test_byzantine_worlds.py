@@ -9,7 +9,7 @@ import pytest
 import small_worlds as small
 from carrying_out import carry_out
 
-from knexa.agents.byzantine import Liars
+from knexa.agents.byzantine import ByzantineAgents
 from knexa.agents.solve import execute
 from knexa.backbones.roster import Byzantine
 from knexa.cli.commands import run_command_line
@@ -34,13 +34,13 @@ from row_examples import exchange_row, sample_row
 SHORT = ("federation=synthetic", "logger=none", "regret=none", "federation.num_rounds=12")
 
 
-def liars(*attacks: str, members: tuple[int, ...] = (0,)) -> Liars:
-    return Liars(members=members, attacks=frozenset(attacks), forged_reward=2.0)  # type: ignore[arg-type]
+def byzantine(*attacks: str, members: tuple[int, ...] = (0,)) -> ByzantineAgents:
+    return ByzantineAgents(members=members, attacks=frozenset(attacks), forged_reward=2.0)  # type: ignore[arg-type]
 
 
-def taught(protocol, liars: Liars, *pairs: tuple[int, int]):
+def taught(protocol, byzantine: ByzantineAgents, *pairs: tuple[int, int]):
     """Return (world, exchanges) after one round of these (teacher, student) pairs."""
-    world = small.world(protocol, liars=liars)
+    world = small.world(protocol, byzantine=byzantine)
     world.begin_round(1)
     plan = tuple(
         Directive(id=f"r1-{k}", teachers=(j,), students=(i,), protocol=protocol.name)
@@ -55,7 +55,7 @@ def taught(protocol, liars: Liars, *pairs: tuple[int, int]):
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", ["garbage", "wrong"])
 def test_verification_lets_no_failing_answer_of_a_liar_through(attack):
-    world, (exchange,) = taught(AKDVerified(num_steps=1), liars(attack), (0, 1))
+    world, (exchange,) = taught(AKDVerified(num_steps=1), byzantine(attack), (0, 1))
     texts = world.states[1].replay
     assert exchange.items_sent == len(world.runtime.benchmark.transfer)
     assert len(texts) == exchange.items_kept < exchange.items_sent / 3
@@ -68,8 +68,8 @@ def test_verification_lets_no_failing_answer_of_a_liar_through(attack):
 @pytest.mark.slow
 def test_a_liar_lies_in_its_report_alone_and_is_trained_as_usual():
     protocol = AKD(num_steps=1)
-    honest, (one, other) = taught(protocol, Liars(), (1, 0), (0, 2))
-    lying, (forged, told) = taught(protocol, liars("forged", "inflated"), (1, 0), (0, 2))
+    honest, (one, other) = taught(protocol, ByzantineAgents(), (1, 0), (0, 2))
+    lying, (forged, told) = taught(protocol, byzantine("forged", "inflated"), (1, 0), (0, 2))
     assert forged.reward == -2.0 != one.reward
     assert told == other
     for before, after in zip(honest.states, lying.states, strict=True):
@@ -80,7 +80,7 @@ def test_a_liar_lies_in_its_report_alone_and_is_trained_as_usual():
 
 @pytest.mark.slow
 def test_sybils_send_one_text_under_their_names():
-    world = small.world(AKD(num_steps=1), liars=liars("sybil", members=(2, 0)))
+    world = small.world(AKD(num_steps=1), byzantine=byzantine("sybil", members=(2, 0)))
     packages = [decode(world.taught(1, [agent])[0][0].text) for agent in (0, 1, 2)]
     assert packages[0].items == packages[2].items != packages[1].items
     assert [package.sender for package in packages] == ["a0", "a1", "a2"]
@@ -90,10 +90,10 @@ def test_sybils_send_one_text_under_their_names():
 
 @pytest.mark.slow
 def test_a_copier_passes_on_what_it_was_taught_also_after_an_interruption(tmp_path):
-    world, _ = taught(AKD(num_steps=1), liars("copied"), (1, 0))
+    world, _ = taught(AKD(num_steps=1), byzantine("copied"), (1, 0))
     copied = decode(world.taught(1, [1])[0][0].text).items
     world.save(tmp_path)
-    resumed = small.world(AKD(num_steps=1), liars=liars("copied"))
+    resumed = small.world(AKD(num_steps=1), byzantine=byzantine("copied"))
     resumed.load(tmp_path)
     world.begin_round(2)
     sent = decode(world.taught(2, [0])[0][0].text)
@@ -106,13 +106,13 @@ def test_a_copier_passes_on_what_it_was_taught_also_after_an_interruption(tmp_pa
 
 @pytest.mark.slow
 def test_what_a_sybil_said_outlives_an_interruption_and_its_speakers_next_update(tmp_path):
-    sybils = liars("sybil", members=(0, 1))
+    sybils = byzantine("sybil", members=(0, 1))
     plan = (Directive(id="r1-0", teachers=(1,), students=(2,), protocol="akd"),)
-    world = small.world(AKD(num_steps=1), liars=sybils)
+    world = small.world(AKD(num_steps=1), byzantine=sybils)
     world.begin_round(1)
     world.try_learning(1, plan)
     world.save(tmp_path)
-    resumed = small.world(AKD(num_steps=1), liars=sybils)
+    resumed = small.world(AKD(num_steps=1), byzantine=sybils)
     resumed.load(tmp_path)
     for each in (world, resumed):  # the exchange goes on, and the speaker is not part of it
         each.begin_round(2, np.array([True, False, False]))
@@ -244,10 +244,10 @@ def test_lessons_among_liars_are_counted_apart():
         exchange_row(teachers=(j,), students=(i,), reward_raw=reward)
         for (j, i), reward in zip(pairs, (1.0, -1.0, 1.0, None), strict=True)
     ]
-    said = teaching_of(liars("wrong", members=(0, 1)), rows, num_agents=4, num_rounds=2)
+    said = teaching_of(byzantine("wrong", members=(0, 1)), rows, num_agents=4, num_rounds=2)
     assert said.lessons_among_liars == 1
     assert said.teaching == (pytest.approx((2 / 3) / (2 / 3)), None)
-    assert said.trust == Trust(liars=0.5, honest=pytest.approx((0.5 + 2 / 3) / 2))
+    assert said.trust == Trust(byzantine=0.5, honest=pytest.approx((0.5 + 2 / 3) / 2))
 
 
 def test_honest_scores_leave_the_liars_out():
@@ -255,9 +255,9 @@ def test_honest_scores_leave_the_liars_out():
         sample_row(agent=agent, outcome=outcome)
         for agent, outcome in enumerate([Outcome.PASSED, Outcome.PASSED, Outcome.FAILED])
     ]
-    said = honest_samples(liars("wrong", members=(2,)), rows, ks=(1,), seed=0)
+    said = honest_samples(byzantine("wrong", members=(2,)), rows, ks=(1,), seed=0)
     assert said[1].mean == 1.0
-    assert honest_samples(Liars(), rows, ks=(1,), seed=0) == {}
+    assert honest_samples(ByzantineAgents(), rows, ks=(1,), seed=0) == {}
 
 
 # The gate

@@ -1,9 +1,9 @@
 from types import SimpleNamespace
 
-from knexa.agents.byzantine import Liars
+from knexa.agents.byzantine import ByzantineAgents
 from knexa.agents.training import DPTraining, Training
 from knexa.federation.llm.settings import LLM
-from knexa.federation.run_notes import conditions
+from knexa.federation.run_notes import run_notes
 from knexa.federation.simulated_network.faults import Faults
 from knexa.profiles.privacy import Gaussian, NoPrivacy
 
@@ -11,13 +11,13 @@ NAMES = ("ann", "bob", "cy")
 RATES = {"local_learning_rate": 1e-3, "kd_learning_rate": 1e-3}
 
 
-def lines(liars=None, privacy=None, training=None, **federation):
+def lines(byzantine=None, privacy=None, training=None, **federation):
     settings = SimpleNamespace(
         federation=LLM(num_rounds=3, **federation),
         privacy=privacy or NoPrivacy(),
         training=training,
     )
-    return conditions(settings, liars or Liars(), NAMES)
+    return run_notes(settings, byzantine or ByzantineAgents(), NAMES)
 
 
 def test_an_ordinary_run_has_no_conditions():
@@ -25,8 +25,8 @@ def test_an_ordinary_run_has_no_conditions():
 
 
 def test_liars_are_named_with_what_they_do():
-    one = Liars(members=(1,), attacks=frozenset({"wrong"}))
-    two = Liars(members=(2, 0), attacks=frozenset({"wrong", "forged"}))
+    one = ByzantineAgents(members=(1,), attacks=frozenset({"wrong"}))
+    two = ByzantineAgents(members=(2, 0), attacks=frozenset({"wrong", "forged"}))
     assert lines(one) == ("bob lies: wrong",)
     assert lines(two) == ("cy, ann lie: forged, wrong",)
 

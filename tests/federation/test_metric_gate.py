@@ -10,7 +10,7 @@ from knexa.data.codelets import Codelets
 from knexa.errors import UserError
 from knexa.evaluation import Executor
 from knexa.evaluation.settings import Evaluation
-from knexa.federation.llm.benchmark_check import gating
+from knexa.federation.llm.benchmark_check import benchmark_check
 from knexa.federation.llm.settings import benchmark_check as metric_gate
 
 SMALL = Codelets(num_train=12, num_test=12, num_transfer=12)
@@ -30,8 +30,8 @@ def forgotten():
 
 
 def test_the_runs_of_a_process_share_one_check_and_its_thread_has_ended_with_the_report():
-    first = gating(settings())
-    assert gating(settings()) is first
+    first = benchmark_check(settings())
+    assert benchmark_check(settings()) is first
     report = first.report()
     assert report.problems == tuple(first.benchmark)
     assert report.num_canonical_passed == 36
@@ -40,7 +40,7 @@ def test_the_runs_of_a_process_share_one_check_and_its_thread_has_ended_with_the
 
 
 def test_other_limits_are_another_check():
-    checks = gating(settings(cpu_s=2.0)), gating(settings())
+    checks = benchmark_check(settings(cpu_s=2.0)), benchmark_check(settings())
     assert checks[0] is not checks[1]
     assert checks[0].report() == checks[1].report()
 
@@ -52,8 +52,8 @@ def test_what_the_check_raises_is_raised_by_whoever_joins_and_tried_again(monkey
         raise UserError("evaluation.sandbox=strict: a layer is missing")
 
     monkeypatch.setattr(Executor, "layers", property(refuse))
-    refused = gating(settings(sandbox="strict"))
+    refused = benchmark_check(settings(sandbox="strict"))
     with pytest.raises(UserError, match="a layer is missing"):
         refused.report()
     monkeypatch.setattr(Executor, "layers", plain)
-    assert gating(settings(sandbox="strict")) is not refused
+    assert benchmark_check(settings(sandbox="strict")) is not refused

@@ -198,13 +198,13 @@ def test_runs_with_liars_show_the_honest_agents_and_who_was_let_teach(tmp_path):
     for seed, shunned in enumerate((7, None)):
         lied = as_document(
             ByzantineSummary(
-                liars=(0,),
+                byzantine=(0,),
                 attacks=("wrong",),
                 teaching=(),
                 lessons_among_liars=0,
                 teaching_share=0.5,
                 shunned_after=shunned,
-                trust=Trust(liars=0.5, honest=0.5),
+                trust=Trust(byzantine=0.5, honest=0.5),
             )
         )
         write_run(tmp_path, "linucb", seed, summary={"byzantine": lied})

@@ -15,7 +15,7 @@ from knexa.data.problem import Problem
 from knexa.engine.local import Local
 from knexa.evaluation.settings import Evaluation
 from knexa.federation.settings import Federation, Settings
-from knexa.federation.setup import Stage
+from knexa.federation.setup import Setup
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 from knexa.matchmaking.regret import Regret
 from knexa.tracking.loggers import Logger
@@ -30,7 +30,7 @@ class Empty:
 class Toys(Federation):
     num_rounds: int = 1
 
-    def stage(self, settings: Settings, stack: ExitStack) -> Stage:
+    def set_up(self, settings: Settings, stack: ExitStack) -> Setup:
         raise NotImplementedError
 
 

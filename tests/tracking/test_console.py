@@ -67,7 +67,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path):
 def test_a_long_condition_is_shown_to_its_end(tmp_path):
     condition = "faults: " + ", ".join(f"kind{number} 0.25" for number in range(20))
     output = io.StringIO()
-    Console(file=output).start(replace(start_info(tmp_path), conditions=(condition,)))
+    Console(file=output).start(replace(start_info(tmp_path), run_notes=(condition,)))
     assert "kind0 0.25" in output.getvalue()
     assert "kind19 0.25" in output.getvalue()
 

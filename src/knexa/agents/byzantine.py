@@ -31,7 +31,7 @@ _TOKENS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Liars:
+class ByzantineAgents:
     """Who lies in a run, and how; without members nobody does.
 
     Attributes:
@@ -45,7 +45,7 @@ class Liars:
     forged_reward: float = 1.0
 
     @classmethod
-    def of(cls, byzantine: Byzantine, seed: int, num_agents: int) -> "Liars":
+    def of(cls, byzantine: Byzantine, seed: int, num_agents: int) -> "ByzantineAgents":
         """Return the run's liars, drawn by its seed."""
         return cls(
             members=byzantine.draw(seed, num_agents),

@@ -8,7 +8,7 @@ every phase).
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from knexa.agents.byzantine import Liars
+from knexa.agents.byzantine import ByzantineAgents
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.text import encode_example, encode_prompt
 from knexa.agents.training import Example, Training
@@ -54,7 +54,7 @@ class Runtime:
     servers: "tuple[Agent, ...]" = ()
     measure: str = "validation_loss"
     measures_skills: bool = False
-    liars: Liars = field(default_factory=Liars)
+    byzantine: ByzantineAgents = field(default_factory=ByzantineAgents)
     is_alone: bool = False
     transfer_by_id: dict[str, Problem] = field(init=False)
 

@@ -2,7 +2,7 @@
 
     knexa join --name alice --certificates DIR --cpm HOST:7450 --listen HOST:7451 --state alice
 
-Peers bring packages to --address. Of --problems (docs/data.md), those that fail the gate are left
+Peers bring packages to --address. Of --problems (docs/data.md), those that fail the check are left
 out by name; without it the agent takes its share of the configured data, as in a run alone.
 The overrides (key=value) are those of knexa. --state holds the agent's adapter and its work: the
 same command goes on from there. docs/deploy.md leads from nothing to three organisations.
@@ -139,11 +139,11 @@ def _own(settings: "LLMSettings", executor: "Executor", path: Path) -> "AgentDat
     """Return the organisation's own problems, split as the partition splits an agent's share.
 
     Raises:
-        UserError: The file is missing or damaged, or no problem in it passes the gate.
+        UserError: The file is missing or damaged, or no problem in it passes the check.
     """
     from knexa.data.jsonl import parse_row
     from knexa.data.rows import read_rows
-    from knexa.evaluation import gate
+    from knexa.evaluation import check_problems
     from knexa.seeding import derive_rng
 
     _check_there(path)
@@ -151,7 +151,7 @@ def _own(settings: "LLMSettings", executor: "Executor", path: Path) -> "AgentDat
     problems = tuple(problem for problem, role in rows if role in (None, "train"))
     if not problems:
         raise UserError(f"--problems {path} holds no problem to train on")
-    report = gate(executor, problems)
+    report = check_problems(executor, problems)
     if not report.problems:
         raise UserError(f"no problem in --problems {path} passes the gate: check their tests")
     split = settings.partition.split(report.problems, 1, derive_rng(settings.seed, "partition"))

@@ -1,6 +1,6 @@
 """Sandboxed execution, Pass@k and CodeBLEU."""
 
-from knexa.evaluation.metrics import GateReport, gate, pass_at_k
+from knexa.evaluation.metrics import BenchmarkReport, check_problems, pass_at_k
 from knexa.sandbox.executor import Executor
 from knexa.sandbox.outcome import (
     Execution,
@@ -11,13 +11,13 @@ from knexa.sandbox.outcome import (
 )
 
 __all__ = [
+    "BenchmarkReport",
     "Execution",
     "Executor",
-    "GateReport",
     "Limits",
     "Outcome",
+    "check_problems",
     "count_outcomes",
-    "gate",
     "pass_at_k",
     "program",
 ]

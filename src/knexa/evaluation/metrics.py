@@ -32,8 +32,8 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateReport:
-    """The result of ``gate``.
+class BenchmarkReport:
+    """The result of ``check_problems``.
 
     Attributes:
         problems: The problems that may be scored, in the given order.
@@ -55,7 +55,7 @@ def always_none(problem: Problem) -> str:
     return f"def {problem.entry_point}(*args, **kwargs):\n    return None\n"
 
 
-def gate(executor: Executor, problems: Sequence[Problem]) -> GateReport:
+def check_problems(executor: Executor, problems: Sequence[Problem]) -> BenchmarkReport:
     """Exclude problems on which Pass@k would be wrong.
 
     Every canonical solution must pass and an always-``None`` body must not; a problem that violates
@@ -78,7 +78,7 @@ def gate(executor: Executor, problems: Sequence[Problem]) -> GateReport:
             excluded[problem.task_id] = "an answer that is always None passes its tests"
     for name, reason in excluded.items():
         _log.warning("excluded %s: %s", name, reason)
-    return GateReport(
+    return BenchmarkReport(
         problems=tuple(problem for problem in problems if problem.task_id not in excluded),
         excluded=excluded,
         num_canonical_passed=sum(execution.passed for execution in canonical),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from knexa.agents.byzantine import Liars
+from knexa.agents.byzantine import ByzantineAgents
 from knexa.federation.summary import pass_scores
 from knexa.matchmaking.ledger import Ledger
 from knexa.seeding import derive_rng
@@ -22,29 +22,35 @@ SHUNNED = 1.0 / 3.0
 
 
 def honest_samples(
-    liars: Liars, samples: Sequence[SampleRow], *, ks: Sequence[int], seed: int
+    byzantine: ByzantineAgents, samples: Sequence[SampleRow], *, ks: Sequence[int], seed: int
 ) -> dict[int, Score]:
     """Return pass@k of the honest agents alone, by k; nothing where nobody lies."""
-    if not liars.members:
+    if not byzantine.members:
         return {}
-    honest = [row for row in samples if row.agent not in liars.members]
+    honest = [row for row in samples if row.agent not in byzantine.members]
     return pass_scores(honest, ks=ks, seed=seed)
 
 
-def honest_agents(liars: Liars, scores_N: NDArray[np.float64], *, seed: int) -> dict[int, Score]:
+def honest_agents(
+    byzantine: ByzantineAgents, scores_N: NDArray[np.float64], *, seed: int
+) -> dict[int, Score]:
     """Return pass@1 of the honest agents alone, by k; nothing where nobody lies.
 
     The interval is over agents.
     """
-    if not liars.members:
+    if not byzantine.members:
         return {}
-    honest_n = np.delete(scores_N, list(liars.members))
+    honest_n = np.delete(scores_N, list(byzantine.members))
     interval = bootstrap_mean(honest_n, rng=derive_rng(seed, "bootstrap"))
     return {1: Score.of(interval, honest_n.tolist())}
 
 
 def teaching_of(
-    liars: Liars, exchanges: Sequence[ExchangeRow], *, num_agents: int, num_rounds: int
+    byzantine: ByzantineAgents,
+    exchanges: Sequence[ExchangeRow],
+    *,
+    num_agents: int,
+    num_rounds: int,
 ) -> ByzantineSummary | None:
     """Return who lied and how much they taught; None where nobody lies.
 
@@ -56,13 +62,13 @@ def teaching_of(
     third; None when that never happened. ``trust`` is what the CPM's ledger says in the end, as a
     mean over liars and over the others.
     """
-    if not liars.members:
+    if not byzantine.members:
         return None
     lessons_2R = np.zeros((2, num_rounds))
     among, ledger = 0, Ledger()
     for row in exchanges:
         lessons = [
-            (teacher in liars.members, student in liars.members)
+            (teacher in byzantine.members, student in byzantine.members)
             for teacher in row.teachers
             for student in row.students
             if teacher != student and max(teacher, student) < num_agents
@@ -73,11 +79,11 @@ def teaching_of(
         is_pair = len(row.teachers) == 1 and len(row.students) == 1
         if is_pair and row.reward_raw is not None:
             ledger.record(row.teachers[0], row.students[0], row.reward_raw)
-    fair = len(liars.members) / (num_agents - 1)
+    fair = len(byzantine.members) / (num_agents - 1)
     trust_N = ledger.trust(num_agents)
     return ByzantineSummary(
-        liars=tuple(sorted(liars.members)),
-        attacks=tuple(sorted(liars.attacks)),
+        liars=tuple(sorted(byzantine.members)),
+        attacks=tuple(sorted(byzantine.attacks)),
         teaching=tuple(
             None if total == 0 else float(lied / total / fair) for lied, total in lessons_2R.T
         ),
@@ -85,8 +91,8 @@ def teaching_of(
         teaching_share=_ratio(lessons_2R.sum(axis=1), fair),
         shunned_after=shunned_after(lessons_2R, fair),
         trust=Trust(
-            liars=float(trust_N[list(liars.members)].mean()),
-            honest=float(np.delete(trust_N, list(liars.members)).mean()),
+            liars=float(trust_N[list(byzantine.members)].mean()),
+            honest=float(np.delete(trust_N, list(byzantine.members)).mean()),
         ),
     )
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from knexa.federation.byzantine_metrics import teaching_of
 from knexa.federation.progress import Progress
 from knexa.federation.rounds import restore, run_rounds
-from knexa.federation.run_notes import conditions
+from knexa.federation.run_notes import run_notes
 from knexa.federation.settings import Settings
-from knexa.federation.setup import Stage
+from knexa.federation.setup import Setup
 from knexa.federation.summary import costs_of
 from knexa.matchmaking.arrays import Mask
 from knexa.matchmaking.cpm import CPM
@@ -33,23 +33,23 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> Summary | None:
         UserError: Something that the config asks for is not to be had here.
     """
     with ExitStack() as stack:
-        stage: Stage = settings.federation.stage(settings, stack)
+        setup: Setup = settings.federation.set_up(settings, stack)
         checkpoint = run_dir.rewind()
         last_round = checkpoint[0] if checkpoint else None
         console = Console(brief=settings.beside_others)
         tracker = Tracker(run_dir, [settings.logger], console)
         progress = Progress(tracker, settings.federation.num_rounds)
-        world = stage.world(progress)
+        world = setup.world(progress)
         cpm = build_cpm(settings, world)
         scheduler = settings.federation.scheduler(settings.seed, world.num_agents)
         if checkpoint:
             restore(world, cpm, scheduler, checkpoint[1])
-        overview = _overview(settings, stage, run_dir, last_round)
+        overview = _overview(settings, setup, run_dir, last_round)
         if settings.dry_run:
             tracker.console.start(overview)
             return None
         tracker.start(
-            _run_info(settings, run_dir, last_round), overview, _environment(settings, stage)
+            _run_info(settings, run_dir, last_round), overview, _environment(settings, setup)
         )
         try:
             progress.live = True
@@ -62,11 +62,11 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> Summary | None:
                 num_rounds=settings.federation.num_rounds,
                 regret=settings.regret,
                 last_round=last_round,
-                checkpoint_every=stage.checkpoint_every,
+                checkpoint_every=setup.checkpoint_every,
                 rebuild=partial(build_cpm, settings, world),
             )
             samples = world.final_samples()
-            summary = _summary(settings, stage, run_dir, samples)
+            summary = _summary(settings, setup, run_dir, samples)
             tracker.finish(summary, samples)
         except BaseException as error:
             tracker.fail("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -74,7 +74,7 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> Summary | None:
     return summary
 
 
-class Population(Protocol):
+class AgentGroup(Protocol):
     """What the matchmaker must know of the agents before it sees a profile."""
 
     @property
@@ -90,7 +90,7 @@ class Population(Protocol):
         """Which ordered pairs the protocol can serve; None is all."""
 
 
-def build_cpm(settings: Settings, population: Population) -> CPM:
+def build_cpm(settings: Settings, population: AgentGroup) -> CPM:
     """Return the run's matchmaker with all that it works by, untaught."""
     return CPM(
         matchmaker=deepcopy(settings.matchmaker),  # a restarted matchmaker begins untaught
@@ -123,19 +123,19 @@ def _run_info(settings: Settings, run_dir: RunDirectory, last_round: int | None)
     )
 
 
-def _environment(settings: Settings, stage: Stage) -> dict[str, Any]:
+def _environment(settings: Settings, setup: Setup) -> dict[str, Any]:
     return {
         "config_hash": settings.config_hash,
         "session": settings.session,
-        "num_workers": stage.workers.num_workers,
-        "accelerator": stage.workers.accelerator,
+        "num_workers": setup.workers.num_workers,
+        "accelerator": setup.workers.accelerator,
     }
 
 
 def _overview(
-    settings: Settings, stage: Stage, run_dir: RunDirectory, last_round: int | None
+    settings: Settings, setup: Setup, run_dir: RunDirectory, last_round: int | None
 ) -> StartInfo:
-    choices, workers, world = settings.choices, stage.workers, stage.overview()
+    choices, workers, world = settings.choices, setup.workers, setup.overview()
     return StartInfo(
         run_name=run_dir.path.name,
         run_path=settings.run_path if settings.dry_run else run_dir.path,
@@ -148,13 +148,13 @@ def _overview(
         ),
         workers=f"{workers.num_workers} worker{'s' * (workers.num_workers > 1)}: {workers.reason}",
         resumed_after=last_round,
-        conditions=conditions(settings, stage.liars, [agent.name for agent in world["agents"]]),
+        run_notes=run_notes(settings, setup.byzantine, [agent.name for agent in world["agents"]]),
         **world,
     )
 
 
 def _summary(
-    settings: Settings, stage: Stage, run_dir: RunDirectory, samples: list[SampleRow]
+    settings: Settings, setup: Setup, run_dir: RunDirectory, samples: list[SampleRow]
 ) -> Summary:
     rounds, exchanges = run_dir.read_rows(RoundRow), run_dir.read_rows(ExchangeRow)
     return Summary(
@@ -166,9 +166,9 @@ def _summary(
         needs=tuple(sorted(settings.matchmaker.needs)),
         regret=regret_totals(run_dir.read_rows(RegretRow)),
         costs=costs_of(rounds, exchanges),
-        scores=stage.scores(rounds, samples),
+        scores=setup.scores(rounds, samples),
         byzantine=teaching_of(
-            stage.liars,
+            setup.byzantine,
             exchanges,
             num_agents=1 + max(row.agent for row in rounds),
             num_rounds=settings.federation.num_rounds,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import fields
 
-from knexa.agents.byzantine import Liars
+from knexa.agents.byzantine import ByzantineAgents
 from knexa.federation.settings import Federation, Settings
 from knexa.federation.simulated_network.faults import Faults
 
@@ -11,13 +11,16 @@ _NOT_A_FAULT = {"abrupt", "joined_by"}
 """What says how a fault strikes, and strikes nobody without one."""
 
 
-def conditions(settings: Settings, liars: Liars, names: Sequence[str]) -> tuple[str, ...]:
+def run_notes(
+    settings: Settings, byzantine: ByzantineAgents, names: Sequence[str]
+) -> tuple[str, ...]:
     """Return the lines: who lies, what goes wrong, how rounds end, which budgets are spent."""
     federation, lines = settings.federation, []
-    if liars.members:
-        who = ", ".join(names[agent] for agent in liars.members)
+    if byzantine.members:
+        who = ", ".join(names[agent] for agent in byzantine.members)
         lines.append(
-            f"{who} lie{'s' * (len(liars.members) == 1)}: {', '.join(sorted(liars.attacks))}"
+            f"{who} lie{'s' * (len(byzantine.members) == 1)}: "
+            + ", ".join(sorted(byzantine.attacks))
         )
     faults = _faults(federation.faults)
     if faults:

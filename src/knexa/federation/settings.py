@@ -30,7 +30,10 @@ from knexa.profiles.privacy import Privacy
 from knexa.tracking.loggers import Logger
 
 if TYPE_CHECKING:
-    from knexa.federation.setup import Stage
+    pass
+
+if TYPE_CHECKING:
+    from knexa.federation.setup import Setup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,7 @@ class Federation(ABC):
     faults: Faults = Faults()  # noqa: RUF009 - frozen
 
     @abstractmethod
-    def stage(self, settings: "Settings", stack: ExitStack) -> "Stage":
+    def set_up(self, settings: "Settings", stack: ExitStack) -> "Setup":
         """Set a run up; ``stack`` closes what it opens.
 
         Raises:

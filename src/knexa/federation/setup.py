@@ -2,13 +2,13 @@
 
 from typing import Any, Protocol
 
-from knexa.agents.byzantine import Liars
+from knexa.agents.byzantine import ByzantineAgents
 from knexa.engine.local import Observer, Workers
 from knexa.federation.world import World
 from knexa.tracking.rows import RoundRow, SampleRow, Scores
 
 
-class Stage(Protocol):
+class Setup(Protocol):
     """A federation set up for one run: its data and models are loaded, nothing has been trained.
 
     Attributes:
@@ -20,7 +20,7 @@ class Stage(Protocol):
     checkpoint_every: int
 
     @property
-    def liars(self) -> Liars:
+    def byzantine(self) -> ByzantineAgents:
         """Who lies, and how."""
 
     def world(self, observer: Observer) -> World:

@@ -19,7 +19,7 @@ from knexa.data.partition import AgentData
 from knexa.errors import UserError
 from knexa.exchange.package import decode
 from knexa.federation.experiment import build_cpm
-from knexa.federation.llm.setup import LLMStage
+from knexa.federation.llm.setup import LLMSetup
 from knexa.federation.llm.world import LLMWorld
 from knexa.federation.settings import LLMSettings, Settings
 from knexa.matchmaking.base import Feedback
@@ -67,13 +67,13 @@ def packages(settings: Settings) -> tuple[list[AgentData], Sent]:
             "that sends text, such as akd_verified"
         )
     with ExitStack() as stack:
-        stage = LLMStage(settings, stack)
-        world = stage.world(_NoObserver())
+        setup = LLMSetup(settings, stack)
+        world = setup.world(_NoObserver())
         cpm = build_cpm(settings, world)
         sent: list[list[Tokens]] = [[] for _ in range(world.num_agents)]
         for number in range(1, settings.federation.num_rounds + 1):
             _run_round(settings, world, cpm, number, sent)
-        return stage.runtime.splits, [tuple(texts) for texts in sent]
+        return setup.runtime.splits, [tuple(texts) for texts in sent]
 
 
 def _run_round(

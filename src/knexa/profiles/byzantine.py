@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from knexa.agents.byzantine import Array, Liars
+from knexa.agents.byzantine import Array, ByzantineAgents
 from knexa.data.problem import CATEGORIES
 from knexa.profiles.layout import SKILL_FEATURES
 
@@ -14,13 +14,13 @@ _BOASTS: Mapping[str, float] = {
 """An inflated profile, by feature: the best and most various student and teacher there can be."""
 
 
-def shown(profiles_NF: Array, feature_names: Sequence[str], liars: Liars) -> Array:
+def shown(profiles_NF: Array, feature_names: Sequence[str], byzantine: ByzantineAgents) -> Array:
     """Return the profiles as the CPM is shown them; sybils show one and the same."""
-    if not liars.members:
+    if not byzantine.members:
         return profiles_NF
-    shown_NF = profiles_NF[[liars.speaker(agent) for agent in range(len(profiles_NF))]]
-    for agent in liars.members:
-        if liars.does(agent, "inflated"):
+    shown_NF = profiles_NF[[byzantine.speaker(agent) for agent in range(len(profiles_NF))]]
+    for agent in byzantine.members:
+        if byzantine.does(agent, "inflated"):
             shown_NF[agent] = [
                 _BOASTS.get(name, value)
                 for name, value in zip(feature_names, shown_NF[agent], strict=True)

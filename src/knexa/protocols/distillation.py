@@ -117,7 +117,7 @@ class Distillation(ExchangeProtocol):
 
         runtime = context.runtime
         if received is not None and (
-            self.rehearses or runtime.liars.does(state.index, "copied")  # it sends them on
+            self.rehearses or runtime.byzantine.does(state.index, "copied")  # it sends them on
         ):
             state = replace(state, replay=self.remembered(state.replay, received.texts))
         trained, report = train(

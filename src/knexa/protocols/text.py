@@ -78,7 +78,7 @@ class TextDistillation(Distillation):
 
         runtime, problems = context.runtime, self.problems(context)
         keys = (context.round_number, state.index)
-        forged = runtime.liars.text(
+        forged = runtime.byzantine.text(
             state.index,
             problems,
             kept_answers([(text.task_id, text.completion) for text in state.replay]),

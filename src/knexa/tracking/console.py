@@ -161,7 +161,7 @@ def start_tree(info: StartInfo) -> Tree:
     data = tree.add(f"[bold]data[/]  {escape(info.data)}")
     data.add(f"partition  {escape(info.partition)}{skew}")
     if info.excluded:
-        data.add(f"[yellow]excluded by the metric gate[/]  {escape(', '.join(info.excluded))}")
+        data.add(f"[yellow]excluded by the benchmark check[/]  {escape(', '.join(info.excluded))}")
     details = f"  ({escape(info.policy_details)})" if info.policy_details else ""
     policy = tree.add(f"[bold]matchmaker[/]  {escape(info.matchmaker)}{details}")
     needs = ", ".join(info.needs)
@@ -171,7 +171,7 @@ def start_tree(info: StartInfo) -> Tree:
         else "sees profiles and rewards only"
     )
     tree.add(f"[bold]exchange[/]  {escape(info.exchange)}")
-    for condition in info.conditions:
+    for condition in info.run_notes:
         first, *rest = textwrap.wrap(condition, 84)
         branch = tree.add(f"[yellow]{escape(first)}[/]")
         for line in rest:

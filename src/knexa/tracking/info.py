@@ -65,7 +65,7 @@ class StartInfo:
         exchange: One line on the exchange protocol.
         workers: How many and why, e.g. ``2 workers: 2 cores, no GPU``.
         sandbox: Layers that hold generated programs, e.g. ``("landlock", "seccomp")``.
-        excluded: Problems that the metric gate excluded.
+        excluded: Problems that the benchmark check excluded.
         conditions: What is out of the ordinary, a line each: liars, faults, privacy budgets.
         resumed_after: The round whose checkpoint the run goes on from, None for a fresh run.
     """
@@ -84,7 +84,7 @@ class StartInfo:
     needs: tuple[str, ...] = ()
     policy_details: str = ""
     excluded: tuple[str, ...] = ()
-    conditions: tuple[str, ...] = ()
+    run_notes: tuple[str, ...] = ()
     resumed_after: int | None = None
 
 

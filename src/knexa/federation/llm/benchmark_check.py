@@ -1,7 +1,7 @@
-"""The metric's gate of a run, checked beside whatever else its start has to do.
+"""The benchmark check of a run, checked beside whatever else its start has to do.
 
 Seconds of sandboxed programs, which leave this process idle, and seconds of imports, which do not
-need their result: ``gating`` begins the first, and whoever needs the report joins.
+need their result: ``benchmark_check`` begins the first, and whoever needs the report joins.
 """
 
 import threading
@@ -10,11 +10,11 @@ from functools import lru_cache
 from knexa.data.benchmark import Benchmark
 from knexa.engine.local import num_cores
 from knexa.evaluation import Executor, Limits
-from knexa.evaluation.metrics import GateReport, gate
+from knexa.evaluation.metrics import BenchmarkReport, check_problems
 from knexa.federation.settings import LLMSettings
 
 
-class Gating:
+class BenchmarkCheck:
     """A gate that is being checked in a thread."""
 
     def __init__(
@@ -22,7 +22,7 @@ class Gating:
     ) -> None:
         self.benchmark = benchmark
         self._limits, self._num_workers, self._is_strict = limits, num_workers, is_strict
-        self._report: GateReport | None = None
+        self._report: BenchmarkReport | None = None
         self._error: BaseException | None = None
         # A daemon: an interrupted start does not wait for it, and its processes end with it.
         self._thread = threading.Thread(target=self._check, name="gate", daemon=True)
@@ -34,11 +34,11 @@ class Gating:
                 limits=self._limits, num_workers=self._num_workers, is_strict=self._is_strict
             ) as executor:
                 _ = executor.layers  # refused, or said, before the first program runs
-                self._report = gate(executor, list(self.benchmark))
+                self._report = check_problems(executor, list(self.benchmark))
         except BaseException as error:
             self._error = error
 
-    def report(self) -> GateReport:
+    def report(self) -> BenchmarkReport:
         """Return what the gate found; waits for it.
 
         Raises:
@@ -58,7 +58,7 @@ def limits_of(settings: LLMSettings) -> Limits:
     return Limits(cpu_s=evaluation.cpu_s, wall_s=evaluation.wall_s, memory_mb=evaluation.memory_mb)
 
 
-def gating(settings: LLMSettings) -> Gating:
+def benchmark_check(settings: LLMSettings) -> BenchmarkCheck:
     """Return the check of the settings' benchmark, begun now unless it was before.
 
     Once per process: the runs of a sweep share it.
@@ -73,5 +73,7 @@ def gating(settings: LLMSettings) -> Gating:
 
 
 @lru_cache(maxsize=4)
-def _begun(benchmark: Benchmark, limits: Limits, num_workers: int, is_strict: bool) -> Gating:
-    return Gating(benchmark, limits, num_workers=num_workers, is_strict=is_strict)
+def _begun(
+    benchmark: Benchmark, limits: Limits, num_workers: int, is_strict: bool
+) -> BenchmarkCheck:
+    return BenchmarkCheck(benchmark, limits, num_workers=num_workers, is_strict=is_strict)

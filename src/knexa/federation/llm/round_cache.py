@@ -84,7 +84,7 @@ class RoundCache:
 
     def make_packages(self, round_number: int, asked: Iterable[Asked]) -> None:
         """Let these teachers teach."""
-        speaker = self.runtime.liars.speaker
+        speaker = self.runtime.byzantine.speaker
 
         def compute(missing: list[Asked]) -> list[OutgoingPackage]:
             tasks = [(self.states[speaker(j)], round_number, j, topics) for j, topics in missing]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from knexa.agents.byzantine import Liars
+from knexa.agents.byzantine import ByzantineAgents
 from knexa.agents.exchange_protocol import ExchangeRuntime
 from knexa.agents.private_training import training_spent
 from knexa.backbones.load import LoadedBackbone, check_available
@@ -23,9 +23,9 @@ from knexa.engine.process import prepare
 from knexa.errors import UserError
 from knexa.evaluation import Executor
 from knexa.evaluation.codebleu import floors
-from knexa.evaluation.metrics import GateReport
+from knexa.evaluation.metrics import BenchmarkReport
 from knexa.federation.byzantine_metrics import honest_samples
-from knexa.federation.llm.benchmark_check import gating, limits_of
+from knexa.federation.llm.benchmark_check import benchmark_check, limits_of
 from knexa.federation.llm.world import LLMWorld
 from knexa.federation.settings import LLMSettings
 from knexa.federation.summary import (
@@ -50,8 +50,8 @@ from knexa.tracking.rows import (
 log = logging.getLogger(__name__)
 
 
-class LLMStage:
-    """What a run needs before its first round; implements ``federation.stage.Stage``.
+class LLMSetup:
+    """What a run needs before its first round; implements ``federation.setup.Setup``.
 
     Raises:
         UserError: Something that the config asks for is not to be had here.
@@ -76,9 +76,9 @@ class LLMStage:
         training_spent(self.runtime, [])  # a budget that no noise meets is told now
 
     @property
-    def liars(self) -> Liars:
+    def byzantine(self) -> ByzantineAgents:
         """Who lies."""
-        return self.runtime.liars
+        return self.runtime.byzantine
 
     def world(self, observer: Observer) -> LLMWorld:
         """Start the workers and the agents."""
@@ -116,7 +116,7 @@ class LLMStage:
         floor = {name: Floor(**bleus) for name, bleus in floors(runtime.benchmark.test).items()}
         return Scores(
             pass_at=pass_scores(samples, ks=ks, seed=seed),
-            honest_pass_at=honest_samples(self.liars, samples, ks=ks, seed=seed),
+            honest_pass_at=honest_samples(self.byzantine, samples, ks=ks, seed=seed),
             codebleu_compat=compat,
             codebleu_fixed=fixed,
             outcomes=outcomes_of(samples),
@@ -148,8 +148,8 @@ def _skew_summary(skew: Skew) -> SkewSummary:
 
 def build_runtime(
     settings: LLMSettings, workers: Workers, only: int | None = None
-) -> tuple[ExchangeRuntime, GateReport]:
-    """Return what the phases need, and what the metric's gate found.
+) -> tuple[ExchangeRuntime, BenchmarkReport]:
+    """Return what the phases need, and what the benchmark check found.
 
     ``only`` is for a process that is one agent: it loads that agent's backbone and keeps nobody
     else's private problems.
@@ -160,7 +160,7 @@ def build_runtime(
     prepare(settings.engine.num_threads)
     _check_precision(settings, workers)
     _check_compiler(settings, workers)
-    checking = gating(settings)
+    checking = benchmark_check(settings)
     used = (
         settings.roster.used_backbones if only is None else (settings.roster.agents[only].backbone,)
     )
@@ -204,7 +204,7 @@ def build_runtime(
         servers=settings.roster.servers(settings.matchmaker.num_servers),
         measure=settings.reward.measure,
         measures_skills=settings.profile.measures_skills,
-        liars=Liars.of(settings.roster.byzantine, settings.seed, num_agents),
+        byzantine=ByzantineAgents.of(settings.roster.byzantine, settings.seed, num_agents),
         is_alone=workers.num_workers == 1 and not workers.remote and only is None,
     )
     return runtime, report

@@ -103,7 +103,7 @@ class LLMWorld:
             ]
         )
         shown_NF = self.privacy.release(profiles_NF, self._round)
-        return shown(shown_NF, self.profile.feature_names, self.runtime.liars)
+        return shown(shown_NF, self.profile.feature_names, self.runtime.byzantine)
 
     def probe(self, round_number: int) -> Probe:
         """Try every admissible ordered pair and the no-teacher arm from the round's snapshot."""
@@ -243,7 +243,7 @@ class LLMWorld:
 
     def _report(self, directive: Directive, arm: Arm) -> float:
         """Return what the student says that it earned: the reward, where it does not lie."""
-        return self.runtime.liars.report(directive.teachers, arm[1], self._reward(arm))
+        return self.runtime.byzantine.report(directive.teachers, arm[1], self._reward(arm))
 
     def _raw(self, learned: Learned, kilobytes: float) -> float:
         return float(
@@ -326,7 +326,7 @@ class LLMWorld:
         (folder / "agents").mkdir()
         for state in self.states:
             save_state(folder / "agents" / f"{state.index}.safetensors", fetched(state))
-        speaker = self.runtime.liars.speaker
+        speaker = self.runtime.byzantine.speaker
         made = sorted(self._cache.packages.items(), key=lambda item: in_order(item[0]))
         spoken = {
             str(place): _plain(asked, fetched(package))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from knexa.agents.byzantine import Liars
+from knexa.agents.byzantine import ByzantineAgents
 from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.arrays import Array, Indices, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
@@ -47,7 +47,7 @@ class FormulaWorld:
     protocol_name = "formula"
     heterogeneity = "high"
     admissible_NN: Mask | None = None
-    liars = Liars()
+    byzantine = ByzantineAgents()
 
     def __init__(self, settings: "Settings", num_agents: int, noise: float) -> None:
         self.num_agents, self.noise, self.seed = num_agents, noise, settings.seed
@@ -114,7 +114,7 @@ class FormulaWorld:
     def profiles(self) -> Array:
         """Return profiles_NF as the CPM sees them."""
         shown_NF = self.privacy.release(self.true_profiles(), self.round)
-        return shown(shown_NF, self.profile.feature_names, self.liars)
+        return shown(shown_NF, self.profile.feature_names, self.byzantine)
 
     def true_profiles(self) -> Array:
         """Return profiles_NF; dynamic features that mean nothing here are 1/2."""
@@ -204,10 +204,10 @@ class FormulaWorld:
 
     def _reports(self, teachers_K: Indices, students_K: Indices, rewards_K: Array) -> Array:
         """Return what the students say that they earned."""
-        if not self.liars.members:
+        if not self.byzantine.members:
             return rewards_K
         lessons = zip(teachers_K.tolist(), students_K.tolist(), rewards_K.tolist(), strict=True)
-        return np.array([self.liars.report((j,), i, reward) for j, i, reward in lessons])
+        return np.array([self.byzantine.report((j,), i, reward) for j, i, reward in lessons])
 
     def _noise(self, round_number: int, teachers_K: Indices, students_K: Indices) -> Array:
         """Return the noise of these pairs: row ``teacher`` of the round's noise, whoever asks."""

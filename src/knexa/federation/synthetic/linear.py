@@ -27,7 +27,10 @@ from knexa.profiles.layout import DYNAMIC_FEATURES, SKILL_FEATURES
 from knexa.seeding import derive_rng
 
 if TYPE_CHECKING:
-    from knexa.federation.synthetic.setup import FormulaStage
+    from knexa.federation.synthetic.setup import FormulaSetup
+
+if TYPE_CHECKING:
+    pass
 
 _CONCENTRATION = CONCENTRATIONS[FormulaWorld.heterogeneity]
 
@@ -47,11 +50,11 @@ class SyntheticLinear(Federation):
     num_agents: Annotated[int, Field(ge=1)] = 8
     noise: Annotated[float, Field(ge=0)] = 0.1
 
-    def stage(self, settings: Settings, stack: ExitStack) -> "FormulaStage":
+    def set_up(self, settings: Settings, stack: ExitStack) -> "FormulaSetup":
         """Set the run up."""
-        from knexa.federation.synthetic.setup import FormulaStage
+        from knexa.federation.synthetic.setup import FormulaSetup
 
-        return FormulaStage(settings, LinearWorld(self, settings))
+        return FormulaSetup(settings, LinearWorld(self, settings))
 
 
 class LinearWorld(FormulaWorld):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from knexa.agents.byzantine import Liars
+from knexa.agents.byzantine import ByzantineAgents
 from knexa.data.divergence import jensen_shannon
 from knexa.data.problem import CATEGORIES
 from knexa.engine.local import Observer, Workers
@@ -24,8 +24,8 @@ CHECKPOINT_EVERY = 50
 _UNSERVED_NEEDS = frozenset({"peer losses"})
 
 
-class FormulaStage:
-    """What a run on formulas needs; implements ``federation.stage.Stage``.
+class FormulaSetup:
+    """What a run on formulas needs; implements ``federation.setup.Setup``.
 
     Raises:
         UserError: The matchmaker or the reward asks for what only language models have.
@@ -55,9 +55,9 @@ class FormulaStage:
         self.checkpoint_every = CHECKPOINT_EVERY
 
     @property
-    def liars(self) -> Liars:
+    def byzantine(self) -> ByzantineAgents:
         """Who lies."""
-        return self._world.liars
+        return self._world.byzantine
 
     def world(self, observer: Observer) -> FormulaWorld:
         """Return the agents."""
@@ -97,7 +97,7 @@ class FormulaStage:
         if scores_N is not None:
             interval = bootstrap_mean(scores_N, rng=derive_rng(seed, "bootstrap"))
             pass_at = {1: Score.of(interval, scores_N.tolist())}
-            honest = honest_agents(self.liars, scores_N, seed=seed)
+            honest = honest_agents(self.byzantine, scores_N, seed=seed)
         return Scores(
             pass_at=pass_at,
             honest_pass_at=honest,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from knexa.agents.byzantine import TEXT_ATTACKS, Liars
+from knexa.agents.byzantine import TEXT_ATTACKS, ByzantineAgents
 from knexa.backbones.roster import FAMILIES, Byzantine
 from knexa.data.problem import CATEGORIES
 from knexa.federation.settings import Federation, Settings
@@ -27,7 +27,10 @@ from knexa.profiles.layout import SKILL_FEATURES
 from knexa.seeding import derive_rng
 
 if TYPE_CHECKING:
-    from knexa.federation.synthetic.setup import FormulaStage
+    from knexa.federation.synthetic.setup import FormulaSetup
+
+if TYPE_CHECKING:
+    pass
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -68,11 +71,11 @@ class Synthetic(Federation):
         """
         self.byzantine.check(self.num_agents)
 
-    def stage(self, settings: Settings, stack: ExitStack) -> "FormulaStage":
+    def set_up(self, settings: Settings, stack: ExitStack) -> "FormulaSetup":
         """Set the run up."""
-        from knexa.federation.synthetic.setup import FormulaStage
+        from knexa.federation.synthetic.setup import FormulaSetup
 
-        return FormulaStage(settings, SkillWorld(self, settings))
+        return FormulaSetup(settings, SkillWorld(self, settings))
 
 
 class SkillWorld(FormulaWorld):
@@ -104,7 +107,7 @@ class SkillWorld(FormulaWorld):
         # Validation is half the agent's own mix, half the public one.
         self.weights_NC = (self.shares_NC + even) / 2
         self.kilobytes_N = 10.0 + 10.0 * self.sizes_N
-        self.liars = Liars.of(federation.byzantine, settings.seed, num_agents)
+        self.byzantine = ByzantineAgents.of(federation.byzantine, settings.seed, num_agents)
         self._start_NC = self.skills_NC
 
     def practise(self, active_N: Mask) -> None:
@@ -132,15 +135,15 @@ class SkillWorld(FormulaWorld):
     def _taught(self) -> tuple[Array, Array]:
         """Return the skills that lessons show, taught_NC, and what their bad parts cost, harm_N."""
         taught_NC, harm_N = self.skills_NC, np.full(self.num_agents, self.federation.harm)
-        ways = [way for way in TEXT_ATTACKS if way in self.liars.attacks]
-        members = list(self.liars.members)
+        ways = [way for way in TEXT_ATTACKS if way in self.byzantine.attacks]
+        members = list(self.byzantine.members)
         if not members:
             return taught_NC, harm_N
         taught_NC = taught_NC.copy()
         if ways:  # each part of a package lies in one of the ways
             taught_NC[members] = self._start_NC[members] * (ways.count("copied") / len(ways))
             harm_N[members] += (1.0 - self.federation.harm) * (ways.count("wrong") / len(ways))
-        speakers = [self.liars.speaker(agent) for agent in range(self.num_agents)]
+        speakers = [self.byzantine.speaker(agent) for agent in range(self.num_agents)]
         return taught_NC[speakers], harm_N
 
     def mean_rewards(self, teachers_K: Indices, students_K: Indices) -> Array:
