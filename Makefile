@@ -31,10 +31,10 @@ test: setup
 		--no-loadscope-reorder $(TEST_ARGS)
 
 torture: setup
-	@$(PYTHON) tests/torture.py $(TORTURE_ARGS)
+	@$(PYTHON) -m tests.torture $(TORTURE_ARGS)
 
 fuzz: setup
-	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) tests/config_fuzz.py $(FUZZ_ARGS)
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) -m tests.config.config_fuzz $(FUZZ_ARGS)
 
 setup: $(STAMP)
 

@@ -22,16 +22,16 @@ from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "exchange"))  # the corpus
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the corpus is among the tests
 
-from credential_corpus import CARRIERS, KINDS, LONG_CARRIERS, corpus, leaks
 from detect_secrets.core.scan import scan_file
 from detect_secrets.settings import default_settings
-from sandbox import benchmark_folder
+from tests.exchange.guardrail.credential_corpus import CARRIERS, KINDS, LONG_CARRIERS, corpus, leaks
 
 from knexa.data.codelets import Codelets
 from knexa.exchange.guardrail.filter import Guardrail
 from knexa.exchange.package import TextItem
+from sandbox import benchmark_folder
 
 PACKAGE = 128  # answers
 

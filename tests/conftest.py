@@ -15,7 +15,7 @@ import pytest
 
 from knexa.errors import UserError
 from knexa.tracking.rows import Summary
-from row_examples import score, scores, summary
+from tests.row_examples import score, scores, summary
 
 # A shell that runs the suite in the background lets it, and the runs that it starts, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torture import (
+from tests.torture import (
     Moment,
     arm,
     attempt,

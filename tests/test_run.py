@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from whole_runs import files, run, start
+from tests.whole_runs import files, run, start
 
 pytestmark = pytest.mark.slow
 

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from whole_runs import SMALL, files
+from tests.whole_runs import SMALL, files
 
 OVERRIDES = (
     *SMALL,

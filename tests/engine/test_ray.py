@@ -16,7 +16,7 @@ from knexa.engine.local import Workers
 from knexa.engine.object_refs import HasLarge, ObjectRef, bytes_or_digest, fetched
 from knexa.engine.ray import Ray, RayPool, _Actor
 from knexa.errors import MachineError, UserError
-from whole_runs import files, run
+from tests.whole_runs import files, run
 
 pytest.importorskip("ray")
 

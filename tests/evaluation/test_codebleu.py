@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.evaluation.conftest import make_problem
 
 from knexa.evaluation import codebleu
 from knexa.evaluation.codebleu import CodeBleuReference, comparable, floors, score, score_many
+from tests.sandbox.conftest import make_problem
 
 PAIRS = Path(__file__).parents[1] / "data" / "codebleu" / "pairs.jsonl.gz"
 FUNCTION = """\

@@ -5,10 +5,10 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.evaluation.conftest import make_problem
 
 from knexa.data.problem import Problem
 from knexa.evaluation import Execution, Executor, Outcome, check_problems, pass_at_k
+from tests.sandbox.conftest import make_problem
 
 
 @given(st.data())

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from message_fuzz import NUMBERS, SCHEMA, is_clear, read_text, refusal
 
 from knexa.exchange.package import DEFAULT_LIMITS, PackageError, decode
 from knexa.exchange.tensors import unpack
+from tests.exchange.message_fuzz import NUMBERS, SCHEMA, is_clear, read_text, refusal
 
 SIZE = DEFAULT_LIMITS.max_bytes
 SCRIPT = Path(__file__).with_name("message_fuzz.py")

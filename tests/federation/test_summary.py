@@ -3,7 +3,7 @@ import pytest
 from knexa.federation.summary import codebleu_scores, costs_of, outcomes_of, pass_scores
 from knexa.tracking.metrics import regret_totals
 from knexa.tracking.rows import ServerCosts
-from row_examples import exchange_row, regret_row, round_row, sample_row
+from tests.row_examples import exchange_row, regret_row, round_row, sample_row
 
 
 def _sample(agent, task, sample, outcome):

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from matchmaking_worlds import random_profiles
 
 from knexa.config.components import instantiate
 from knexa.matchmaking.base import Matchmaker, Probe
@@ -16,6 +15,7 @@ from knexa.matchmaking.matchings import Exact, Greedy
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.regret import regret_row
 from knexa.matchmaking.rewards import LocalLoss
+from tests.matchmaking.matchmaking_worlds import random_profiles
 
 CONF = Path(__file__).parents[2] / "conf" / "matchmaker"
 POLICIES = sorted(path.stem for path in CONF.glob("*.yaml"))

@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from matchmaking_worlds import directed_matchings, random_profiles, view_of
 from scipy.stats import chisquare
 
 from knexa.matchmaking.base import Probe
@@ -11,6 +10,7 @@ from knexa.matchmaking.local_only import LocalOnly
 from knexa.matchmaking.matchings import Greedy
 from knexa.matchmaking.oracle import Oracle
 from knexa.matchmaking.random import Random
+from tests.matchmaking.matchmaking_worlds import directed_matchings, random_profiles, view_of
 
 
 def probe_of(rewards_NN: np.ndarray) -> Probe:

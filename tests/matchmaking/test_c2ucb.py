@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from matchmaking_worlds import earned, random_profiles, started, view_of
 
 from knexa.matchmaking.c2ucb import C2UCB
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.random import Random
+from tests.matchmaking.matchmaking_worlds import earned, random_profiles, started, view_of
 
 
 def test_the_radius_is_oful_s():

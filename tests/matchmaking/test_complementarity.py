@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from matchmaking_worlds import view_of
 
 from knexa.matchmaking.complementarity import FEATURES, Complementarity
 from knexa.matchmaking.large.scorers import linear_pair_scores
 from knexa.matchmaking.ledger import Ledger
 from knexa.profiles import layout
 from knexa.profiles.build import Paper32, Skills, Trust
+from tests.matchmaking.matchmaking_worlds import view_of
 
 NUM_FEATURES = len(Skills.feature_names)
 

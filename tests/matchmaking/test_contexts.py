@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matchmaking_worlds import random_profiles
 from scipy.spatial.distance import jensenshannon
 
 from knexa.matchmaking.contexts import Concat, Interaction
 from knexa.profiles import layout
+from tests.matchmaking.matchmaking_worlds import random_profiles
 
 
 def test_profile_layout_is_eight_static_twelve_dynamic_and_twelve_data_features():

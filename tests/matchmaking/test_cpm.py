@@ -2,7 +2,6 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from matchmaking_worlds import random_profiles
 
 from knexa.errors import UserError
 from knexa.matchmaking.base import Directive, Feedback, Matchmaker, Probe
@@ -13,6 +12,7 @@ from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.oracle import Oracle
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.rewards import LocalLoss
+from tests.matchmaking.matchmaking_worlds import random_profiles
 
 
 class Recorder(Matchmaker):

@@ -2,13 +2,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from matchmaking_worlds import pairs_of, random_profiles, view_of
 from scipy.stats import chisquare
 
 from knexa.data.divergence import jensen_shannon
 from knexa.matchmaking.heuristic import Heuristic
 from knexa.matchmaking.matchings import Exact
 from knexa.profiles.layout import PASS_AT_1
+from tests.matchmaking.matchmaking_worlds import pairs_of, random_profiles, view_of
 
 
 def profiles(solves: list[float], shares_of_first: list[float]) -> np.ndarray:

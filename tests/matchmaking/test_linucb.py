@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from matchmaking_worlds import earned, random_profiles, view_of
 
 from knexa.matchmaking.contexts import Concat, Interaction
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.regret import pairs_total
+from tests.matchmaking.matchmaking_worlds import earned, random_profiles, view_of
 
 
 def started(num_features: int, **settings) -> LinUCB:

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from matchmaking_worlds import directed_matchings
 from scipy.stats import chisquare
 
 from knexa.matchmaking.large.greedy import greedy_pairs
 from knexa.matchmaking.matchings import Auto, Exact, Greedy, max_weight_pairs
+from tests.matchmaking.matchmaking_worlds import directed_matchings
 
 finite_scores = st.floats(-1e6, 1e6, allow_nan=False)
 scores_with_gaps = st.one_of(finite_scores, finite_scores, st.just(-np.inf))

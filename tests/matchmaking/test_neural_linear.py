@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from matchmaking_worlds import random_profiles, started, view_of
 
 from knexa.matchmaking.neural_linear import BATCH_SIZE, NeuralLinear
 from knexa.matchmaking.ridge import RidgeRegression
+from tests.matchmaking.matchmaking_worlds import random_profiles, started, view_of
 
 
 def trained(num_observations: int = 20, num_features: int = 5, **settings) -> NeuralLinear:

@@ -2,12 +2,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from matchmaking_worlds import pairs_of, view_of
 from scipy.stats import chisquare
 
 from knexa.matchmaking.base import Matchmaker
 from knexa.matchmaking.matchings import Greedy
 from knexa.matchmaking.pens import PENS
+from tests.matchmaking.matchmaking_worlds import pairs_of, view_of
 
 
 def view_with(losses_NN, seed: int = 0, **more):

@@ -4,14 +4,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from matchmaking_worlds import (
-    cpm_of,
-    directed_matchings,
-    pairs_of,
-    random_profiles,
-    started,
-    view_of,
-)
 from scipy.stats import chisquare
 
 from knexa.matchmaking.base import Feedback
@@ -28,6 +20,14 @@ from knexa.matchmaking.rewards import LocalLoss
 from knexa.matchmaking.thompson import Thompson
 from knexa.profiles.build import Skills
 from knexa.tracking.tree_file import load_tree, save_tree
+from tests.matchmaking.matchmaking_worlds import (
+    cpm_of,
+    directed_matchings,
+    pairs_of,
+    random_profiles,
+    started,
+    view_of,
+)
 
 LEARNERS = {
     "linucb": lambda: LinUCB(),

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matchmaking_worlds import directed_matchings, view_of
 
 from knexa.matchmaking.base import Directive, Probe
 from knexa.matchmaking.regret import Regret, random_total, regret_row
 from knexa.tracking.schema import encode
+from tests.matchmaking.matchmaking_worlds import directed_matchings, view_of
 
 
 def probe_of(rewards_NN: np.ndarray) -> Probe:

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from matchmaking_worlds import random_profiles
 
 from knexa.matchmaking.contexts import Concat, Interaction
 from knexa.matchmaking.cpm import MAX_FEATURE
 from knexa.matchmaking.ridge import REFRESH_EVERY, RidgeRegression
+from tests.matchmaking.matchmaking_worlds import random_profiles
 
 LAMBDA = 0.01
 

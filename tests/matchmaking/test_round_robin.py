@@ -3,9 +3,9 @@ from itertools import combinations, permutations
 
 import numpy as np
 import pytest
-from matchmaking_worlds import pairs_of, view_of
 
 from knexa.matchmaking.round_robin import RoundRobin
+from tests.matchmaking.matchmaking_worlds import pairs_of, view_of
 
 
 def meetings(num_agents: int, rounds: range, **settings) -> list[list[tuple[int, int]]]:

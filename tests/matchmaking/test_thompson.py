@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from matchmaking_worlds import earned, pairs_of, random_profiles, started, view_of
 
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.thompson import Thompson
+from tests.matchmaking.matchmaking_worlds import earned, pairs_of, random_profiles, started, view_of
 
 
 def trained(num_features: int = 4, **settings) -> Thompson:

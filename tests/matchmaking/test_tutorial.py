@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from matchmaking_worlds import random_profiles
 
 from knexa.config.components import instantiate
 from knexa.errors import UserError
@@ -16,6 +15,7 @@ from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.rewards import LocalLoss
 from knexa.profiles.layout import PASS_AT_1
+from tests.matchmaking.matchmaking_worlds import random_profiles
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial_matchmaker.md"
 

@@ -11,8 +11,6 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
-from rounds import Harness, profile, reward
-from trial import identity
 
 from knexa.errors import UserError
 from knexa.network import messages
@@ -31,6 +29,8 @@ from knexa.network.refusals import Refusals
 from knexa.network.sealing import SealingKey
 from knexa.network.timing import Backoff, MonotonicClock
 from knexa.network.transport import RpcClient, RpcServer
+from tests.network.rounds import Harness, profile, reward
+from tests.network.trial import identity
 
 QUICK = Backoff(first_s=0.02, largest_s=0.1, give_up_s=20.0)
 SHORT = Backoff(first_s=0.02, largest_s=0.1, give_up_s=0.5)

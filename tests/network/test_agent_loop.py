@@ -8,9 +8,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from rounds import Harness
-from small_network import TIMEOUTS, ToyBackend
-from trial import copy_of_certificates, identity
 
 from knexa.errors import UserError
 from knexa.network import authority
@@ -24,6 +21,9 @@ from knexa.network.refusals import Refusals, RefusedError
 from knexa.network.sealing import SealingKey
 from knexa.network.timing import MonotonicClock
 from knexa.network.transport import RemoteRefusalError
+from tests.network.rounds import Harness
+from tests.network.small_network import TIMEOUTS, ToyBackend
+from tests.network.trial import copy_of_certificates, identity
 
 
 class AwayError(grpc.RpcError):

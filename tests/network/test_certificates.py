@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from trial import copy_of_certificates, days_ago, identity
 
 from knexa.cli.commands import run_command_line
 from knexa.errors import UserError
 from knexa.network import authority
 from knexa.network.identity import load_identity
 from knexa.network.refusals import RefusedError
+from tests.network.trial import copy_of_certificates, days_ago, identity
 
 
 def der(folder: Path, name: str) -> bytes:

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from trial import copy_of_certificates
 
 from knexa.cli import join
 from knexa.cli.commands import run_command_line
+from tests.network.trial import copy_of_certificates
 
 JOIN = ["join", "--name", "alice", "--certificates", "c", "--cpm", "h:1", "--listen", "h:2"]
 JOIN += ["--state", "s"]

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from trial import certificates, copy_of_certificates
 
 from knexa.cli import serve
 from knexa.cli.commands import run_command_line
@@ -15,6 +14,7 @@ from knexa.network.compatibility import agreement, check_servable
 from knexa.network.coordinator import Coordinator
 from knexa.network.timing import MonotonicClock
 from knexa.tracking.run_directory import RunDirectory
+from tests.network.trial import certificates, copy_of_certificates
 
 
 def test_organisations_agree_on_what_must_be_alike_and_on_nothing_else() -> None:

@@ -1,11 +1,11 @@
 """The coordinator's rounds: which agents are waited for, and what survives a restart."""
 
 import pytest
-from rounds import Harness, expected_rows, profile, reward, told
 
 from knexa.federation.simulated_network.scheduler import Sync
 from knexa.network.assignments import StudentReport
 from knexa.network.refusals import RefusedError
+from tests.network.rounds import Harness, expected_rows, profile, reward, told
 
 
 def test_rounds_without_faults_are_those_of_one_process() -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from carrying_out import carry_out
 
 from knexa.agents.state import AgentState, save_state
 from knexa.agents.training import DPTraining
@@ -18,6 +17,7 @@ from knexa.network.packages import NamedDirective
 from knexa.profiles.build import Paper32
 from knexa.protocols.akd import AKD
 from knexa.tracking.run_directory import RunDirectory
+from tests.federation.carrying_out import carry_out
 
 LESSON = NamedDirective(id="r1-0", teacher="a0", student="a1", address="", round=1)
 
@@ -26,7 +26,7 @@ LESSON = NamedDirective(id="r1-0", teacher="a0", student="a1", address="", round
 def world(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Three agents in one process."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "federation"))
-    import small_worlds
+    from tests.federation.llm import small_worlds
 
     return small_worlds.world(AKD(num_steps=1))
 

@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any
 
 import pytest
-from rounds import expected_rows, told
-from small_network import SECRET, Agent, Network, ToyBackend
 
 from knexa.network.packages import NamedDirective
 from knexa.network.timing import HeartbeatPolicy
+from tests.network.rounds import expected_rows, told
+from tests.network.small_network import SECRET, Agent, Network, ToyBackend
 
 NAMES = ("a0", "a1", "a2", "a3")
 PATIENT = HeartbeatPolicy(

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import Loopback, best
-from small_network import Forwarder
 
-import whole_runs
 from knexa.cli.commands import run_command_line
 from knexa.network.authority import MATCHMAKER
+from tests import whole_runs
+from tests.network.hosts import Loopback, best
+from tests.network.small_network import Forwarder
 
 AGENTS = ("qwen2-a", "gpt2-a", "bloom", "neox", "qwen2-b", "gpt2-b")
 OVERRIDES = (*whole_runs.SMALL, "regret=none", "federation.num_rounds=3")

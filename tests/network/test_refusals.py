@@ -9,9 +9,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from rounds import Harness, profile
-from small_network import QUICK
-from trial import copy_of_certificates, days_ago, identity
 
 from knexa.network import authority, messages
 from knexa.network.authority import MATCHMAKER
@@ -35,6 +32,9 @@ from knexa.network.transport import (
     RpcServer,
     is_transient,
 )
+from tests.network.rounds import Harness, profile
+from tests.network.small_network import QUICK
+from tests.network.trial import copy_of_certificates, days_ago, identity
 
 CALL_S = 10.0
 INCARNATION = b"1"

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from trial import identity
 
 from knexa.network.refusals import RefusedError
 from knexa.network.sealing import (
@@ -17,6 +16,7 @@ from knexa.network.sealing import (
     check_key,
     seal,
 )
+from tests.network.trial import identity
 
 CONTEXT = SealingContext(sender="a0", receiver="a1", round=3, directive="r3-0", counter=7)
 SENDER, RECEIVER = SealingKey(), SealingKey()

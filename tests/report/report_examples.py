@@ -5,10 +5,10 @@ import json
 import numpy as np
 import yaml
 
-import row_examples
 from knexa.recipe import RECIPE
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.schema import as_document
+from tests import row_examples
 
 NAMES = ("ada", "bob", "cyd", "dan")
 _NULL = ("cumulative_regret", "random_regret", "mean_reward", "sier", "exchange")

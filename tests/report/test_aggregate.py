@@ -1,9 +1,9 @@
 import pytest
-from report_examples import write_run
 
 from knexa.errors import UserError
 from knexa.report.aggregate import group_runs, resolve_method, without_common_exchange
 from knexa.report.runs import read_runs
+from tests.report.report_examples import write_run
 
 
 def study_of(folder):

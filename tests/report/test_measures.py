@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-from report_examples import STEPS_A_ROUND, write_run
 
 from knexa.report.aggregate import group_runs
 from knexa.report.measures import (
@@ -14,6 +13,7 @@ from knexa.report.measures import (
     steps_curve,
 )
 from knexa.report.runs import read_runs
+from tests.report.report_examples import STEPS_A_ROUND, write_run
 
 SPENT = ("delta", "tokens_generated", "tokens_trained", "optimizer_steps")
 

@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from report_examples import write_run, write_study
 
 from knexa.cli.commands import run_command_line
 from knexa.report import curves, scores
@@ -15,6 +14,7 @@ from knexa.report.drawing import looks
 from knexa.report.figures import draw_all
 from knexa.report.runs import read_runs
 from knexa.tracking import plot_style as style
+from tests.report.report_examples import write_run, write_study
 
 ALWAYS = {"final", "learning_curves", "learning_by_steps", "regret", "divergence"}
 ALWAYS |= {"gain_by_size", "pairing", "graph", "agents"}

@@ -3,17 +3,16 @@ import io
 import json
 
 import pytest
-from report_examples import write_run
 
 from knexa.cli.commands import run_command_line
 from knexa.recipe import RECIPE
-from knexa.report.__main__ import main
 from knexa.report.aggregate import group_runs
 from knexa.report.runs import read_runs
 from knexa.report.table import latex, markdown, tables, tidy_csv
 from knexa.tracking.rows import ByzantineSummary, Trust
 from knexa.tracking.schema import as_document
-from row_examples import score
+from tests.report.report_examples import write_run
+from tests.row_examples import score
 
 
 def results(folder, against=None):
@@ -230,12 +229,12 @@ def test_a_run_of_a_recipe_that_cannot_be_read_is_left_out_in_one_line(tmp_path,
     older = write_run(tmp_path, "linucb", 0, summary={"recipe": 5})
     config = (older / "config.yaml").read_text().replace(f"recipe: {RECIPE}\n", "")
     (older / "config.yaml").write_text(config)
-    assert main([str(tmp_path)]) == 2
+    assert run_command_line(["report", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert f"{older} was made by recipe 5, and this version reads recipe 6 and later" in told
     assert told.count("\n") == 1
     write_run(tmp_path, "linucb", 1)
-    assert main([str(tmp_path)]) == 0
+    assert run_command_line(["report", str(tmp_path)]) == 0
     assert "left out, made by recipe 5, which this version does not read (1)" in (
         capsys.readouterr().out
     )

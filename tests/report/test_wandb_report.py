@@ -3,7 +3,8 @@ import subprocess
 import sys
 
 import pytest
-from report_examples import write_study
+
+from tests.report.report_examples import write_study
 
 pytestmark = pytest.mark.slow
 

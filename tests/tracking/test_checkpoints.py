@@ -3,10 +3,10 @@ import logging
 import os
 
 import pytest
-from tracking_examples import append_rounds
 
 from knexa.errors import UserError
 from knexa.tracking.run_directory import SEALED_ROWS, RunDirectory
+from tests.tracking.tracking_examples import append_rounds
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
-from tracking_examples import start_info
-
-import row_examples
 from knexa.tracking.console import Console
 from knexa.tracking.info import ClosingInfo, RoundInfo
 from knexa.tracking.rows import Floor, Floors
-from row_examples import score, scores
+from tests import row_examples
+from tests.row_examples import score, scores
+from tests.tracking.tracking_examples import start_info
 
 
 class Terminal(io.StringIO):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tracking_examples import NUM_ROUNDS, SUMMARY, log_round, run_info, sample_rows, start_info
 
 from knexa.config.components import instantiate
 from knexa.errors import UserError
@@ -13,6 +12,14 @@ from knexa.tracking.console import Console
 from knexa.tracking.loggers import Csv, Logger, NoLogger, TensorBoard
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tracker import Tracker
+from tests.tracking.tracking_examples import (
+    NUM_ROUNDS,
+    SUMMARY,
+    log_round,
+    run_info,
+    sample_rows,
+    start_info,
+)
 
 CONF = Path(__file__).parents[2] / "conf" / "logger"
 

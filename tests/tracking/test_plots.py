@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tracking_examples import NAMES, exchange_rows, regret_row, round_rows, sample_rows
 
 from knexa.tracking import plot_style as style
 from knexa.tracking.metrics import agent_names
@@ -14,7 +13,14 @@ from knexa.tracking.plot_style import spread
 from knexa.tracking.plots import draw_plots, learning_curve
 from knexa.tracking.rows import RoundRow
 from knexa.tracking.run_directory import RunDirectory
-from row_examples import exchange_row
+from tests.row_examples import exchange_row
+from tests.tracking.tracking_examples import (
+    NAMES,
+    exchange_rows,
+    regret_row,
+    round_rows,
+    sample_rows,
+)
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
-from tracking_examples import exchange_rows, regret_row, round_rows
 
 from knexa.tracking.metrics import RunMetrics, agent_names, pair_counts, regret_totals
-from row_examples import exchange_row, round_row
+from tests.row_examples import exchange_row, round_row
+from tests.tracking.tracking_examples import exchange_rows, regret_row, round_rows
 
 
 def test_means_skip_what_was_not_measured_and_counts_are_sums():

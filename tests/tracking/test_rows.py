@@ -19,7 +19,7 @@ from knexa.tracking.rows import (
 )
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.schema import ShapeError, as_document, columns, decode, encode
-from row_examples import (
+from tests.row_examples import (
     exchange_row,
     regret_row,
     round_row,
@@ -32,13 +32,13 @@ from row_examples import (
 CONCEPTS = Path(__file__).parents[2] / "docs" / "concepts.md"
 SERVER = ServerCosts(delta=0.5, tokens_generated=1, tokens_trained=2, optimizer_steps=3)
 LIED = ByzantineSummary(
-    byzantine=(2,),
+    liars=(2,),
     attacks=("wrong",),
     teaching=(0.5, None),
     lessons_among_liars=0,
     teaching_share=0.5,
     shunned_after=None,
-    trust=Trust(byzantine=0.25, honest=0.75),
+    trust=Trust(liars=0.25, honest=0.75),
 )
 FLOORS = Floors(empty=Floor(compat=0.25, fixed=0.0), prompt_copy=Floor(compat=0.3, fixed=0.1))
 

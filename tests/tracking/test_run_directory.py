@@ -4,13 +4,13 @@ import sys
 
 import numpy as np
 import pytest
-from tracking_examples import append_rounds
 
 from knexa.errors import UserError
 from knexa.tracking.rows import ExchangeRow, RegretRow, RoundRow, TimingRow
 from knexa.tracking.run_directory import ROW_FILES, RunDirectory
 from knexa.tracking.schema import ShapeError
-from row_examples import exchange_row, regret_row, round_row, sample_row, summary
+from tests.row_examples import exchange_row, regret_row, round_row, sample_row, summary
+from tests.tracking.tracking_examples import append_rounds
 
 
 @pytest.fixture

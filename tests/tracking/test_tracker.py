@@ -2,7 +2,13 @@ import errno
 import io
 
 import pytest
-from tracking_examples import (
+
+from knexa.tracking.console import Console
+from knexa.tracking.loggers import Csv, Logger
+from knexa.tracking.rows import TimingRow
+from knexa.tracking.run_directory import RunDirectory
+from knexa.tracking.tracker import Tracker
+from tests.tracking.tracking_examples import (
     NUM_ROUNDS,
     SUMMARY,
     log_round,
@@ -11,12 +17,6 @@ from tracking_examples import (
     sample_rows,
     start_info,
 )
-
-from knexa.tracking.console import Console
-from knexa.tracking.loggers import Csv, Logger
-from knexa.tracking.rows import TimingRow
-from knexa.tracking.run_directory import RunDirectory
-from knexa.tracking.tracker import Tracker
 
 NOT_COMPARED = {"timings.jsonl", "environment.json"}
 

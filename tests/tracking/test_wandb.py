@@ -4,12 +4,19 @@ import sys
 import time
 
 import pytest
-from tracking_examples import NUM_ROUNDS, SUMMARY, log_round, run_info, sample_rows, start_info
 
 from knexa.tracking.console import Console
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tracker import Tracker
 from knexa.tracking.wandb_logger import Wandb
+from tests.tracking.tracking_examples import (
+    NUM_ROUNDS,
+    SUMMARY,
+    log_round,
+    run_info,
+    sample_rows,
+    start_info,
+)
 
 FAKES = {
     "failing import": "raise ImportError('no such luck')",

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import row_examples
 from knexa.data.problem import CATEGORIES
 from knexa.tracking.files import append_lines, encode_row
 from knexa.tracking.info import AgentInfo, RunInfo, StartInfo
 from knexa.tracking.rows import RegretTotals
+from tests import row_examples
 
 NAMES = ("ada", "bob", "cyd", "dan")
 NUM_ROUNDS = 3

@@ -1,0 +1,65 @@
+"""Formula worlds and policies put together without the application, for many seeds at once."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from knexa.federation.synthetic.linear import LinearWorld, SyntheticLinear
+from knexa.federation.synthetic.skills import SkillWorld, Synthetic
+from knexa.matchmaking.base import Feedback
+from knexa.matchmaking.contexts import Interaction
+from knexa.matchmaking.cpm import CPM
+from knexa.matchmaking.matchings import Exact
+from knexa.matchmaking.regret import regret_row
+from knexa.matchmaking.rewards import LocalLoss
+from knexa.profiles.build import Paper32
+from knexa.seeding import derive_rng
+from tests.federation.carrying_out import carry_out
+
+RAW = LocalLoss(normalization="none")
+
+
+def _settings(seed: int) -> SimpleNamespace:
+    return SimpleNamespace(seed=seed, reward=RAW, profile=Paper32())
+
+
+def skill_world(seed: int = 0, **settings) -> SkillWorld:
+    return SkillWorld(Synthetic(num_rounds=100, **settings), _settings(seed))
+
+
+def linear_world(seed: int = 0, **settings) -> LinearWorld:
+    return LinearWorld(SyntheticLinear(num_rounds=200, **settings), _settings(seed))
+
+
+def cumulative_regret(world, policy, num_rounds: int, context=None) -> np.ndarray:
+    """Live through the rounds as the run loop does; return the regret summed up to each round."""
+    cpm = CPM(
+        matchmaker=policy,
+        context=context or Interaction(),
+        matching=Exact(),
+        reward=RAW,
+        protocol=world.protocol_name,
+        num_profile_features=32,
+    )
+    regret = []
+    for number in range(1, num_rounds + 1):
+        world.begin_round(number)
+        probe = world.probe(number)
+        rng = derive_rng(world.seed, "matchmaker", number)
+        plan = cpm.propose(number, world.profiles(), rng, probe=probe)
+        row = regret_row(number, probe, plan)
+        regret.append(row.best - row.chosen)
+        cpm.receive(
+            [
+                Feedback(directive_id=e.directive.id, reward=e.reward)
+                for e in carry_out(world, number, plan)
+            ]
+        )
+    return np.cumsum(regret)
+
+
+def log_slope(regret: np.ndarray, first_round: int) -> float:
+    """Return the slope of log regret over log round from ``first_round`` on: 1 is linear."""
+    rounds = np.arange(1, len(regret) + 1)
+    used = rounds >= first_round
+    return float(np.polyfit(np.log(rounds[used]), np.log(regret[used]), 1)[0])
