@@ -1,5 +1,6 @@
 # make run     set up, then python -m knexa matchmaker=linucb seed=42 (ARGS="..." for anything else)
 # make test    set up, then the whole test suite
+# make test-fast   all of it but whole runs and other slow tests, while you work
 # make torture set up, then kill one small run fifty times and compare what it wrote (minutes)
 # make fuzz    set up, then try 2,000 command lines, good and bad (minutes)
 # make lint, types, wheel   what .ci/run checks beside the tests
@@ -20,7 +21,7 @@ FIND_PYTHON := for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	>/dev/null 2>&1 && { command -v $$p; break; }; done
 
-.PHONY: run test torture fuzz setup lint types wheel clean
+.PHONY: run test test-fast torture fuzz setup lint types wheel clean
 
 run: setup
 	@$(PYTHON) -m knexa $(ARGS)
@@ -29,6 +30,9 @@ run: setup
 test: setup
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(NUM_TEST_WORKERS) --dist loadfile \
 		--no-loadscope-reorder $(TEST_ARGS)
+
+test-fast: TEST_ARGS += -m "not slow"
+test-fast: test
 
 torture: setup
 	@$(PYTHON) -m tests.torture $(TORTURE_ARGS)

@@ -27,7 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from knexa.agents.mutants import mutant
-from knexa.data import load_problems
+from knexa.data.codelets import Codelets
+from knexa.data.humaneval_mbpp import PUBLISHED
 from knexa.data.problem import Problem
 from knexa.evaluation.codebleu import comparable, score_many
 from knexa.tracking.run_directory import RunDirectory
@@ -60,7 +61,7 @@ def candidates(problem: Problem, rng: np.random.Generator) -> list[str]:
 
 def answers(run: Path) -> Work:
     """Return every agent's samples of every problem of a finished run."""
-    problems = {problem.task_id: problem for problem in load_problems("codelets")}
+    problems = {problem.task_id: problem for problem in Codelets().load()}
     samples: dict[str, list[str]] = {}
     for row in RunDirectory(run).read_samples():
         text = comparable(problems[row.task_id], row.completion)
@@ -123,7 +124,9 @@ def main() -> None:
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as package:
         for name in names:
-            problems = list(load_problems(name, None if name == "codelets" else Path(folder or "")))
+            problems = list(
+                PUBLISHED[name](Path(folder or "")) if name in PUBLISHED else Codelets().load()
+            )
             rng = np.random.default_rng(0)
             problems = problems[:: max(1, len(problems) // options.references)]
             work = [(each.canonical_solution, candidates(each, rng)) for each in problems]

@@ -26,8 +26,9 @@ from typing import Any
 
 from processor import processor_seconds
 
-from knexa.data import load_problems
 from knexa.data.benchmark_quirks import LISTED_FROM_S
+from knexa.data.codelets import Codelets
+from knexa.data.humaneval_mbpp import PUBLISHED, load_humaneval
 from knexa.data.problem import Problem
 from knexa.evaluation import Executor, Limits, Outcome
 from knexa.sandbox.protection import LAYERS, missing
@@ -106,7 +107,7 @@ def batches(problems: list[Problem], limits: Limits) -> list[tuple[str, list[Pai
 def against(options: argparse.Namespace) -> None:
     """Print times and ratios of both sides for each number of workers."""
     folder = benchmark_folder()
-    problems = list(load_problems("humaneval", folder))
+    problems = load_humaneval(folder)
     with gzip.open(folder / "HumanEval.jsonl.gz", "rt", encoding="utf-8") as file:
         raw = {row["task_id"]: row for row in map(json.loads, file)}
     limits = Limits(cpu_s=options.timeout, wall_s=20 * options.timeout)
@@ -181,7 +182,9 @@ def report(name: str, rows: list[Row]) -> None:
 def costs(_: argparse.Namespace) -> None:
     """Print the CPU seconds of canonical solutions (``CANONICAL_CPU_S`` of benchmark_quirks)."""
     for name in ("codelets", "humaneval", "mbpp"):
-        problems = list(load_problems(name, None if name == "codelets" else benchmark_folder()))
+        problems = list(
+            PUBLISHED[name](benchmark_folder()) if name in PUBLISHED else Codelets().load()
+        )
         with Executor(limits=Limits(cpu_s=60.0, wall_s=600.0)) as executor:
             pairs = [(each, each.canonical_solution) for each in problems]
             found = {p.task_id: e for p, e in zip(problems, executor.run(pairs), strict=True)}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from knexa.cli.commands import run_command_line
-from knexa.data import load_problems
+from knexa.data.codelets import Codelets
 from knexa.data.problem import Problem
 from knexa.evaluation import Execution, Executor, Outcome
 from knexa.sandbox import protection
@@ -15,7 +15,7 @@ from knexa.sandbox import protection
 
 @pytest.fixture(scope="module")
 def problems() -> list[Problem]:
-    return load_problems("codelets")[:3]
+    return list(Codelets().load())[:3]
 
 
 def write(path: Path, samples: list[dict[str, Any]]) -> Path:
@@ -103,6 +103,38 @@ def test_mistake_ends_with_one_line_and_code_two(
     assert [each.name for each in tmp_path.iterdir()] == (
         [path.name] if content is not None else []
     )
+
+
+def test_any_option_of_data_can_be_scored_with_its_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = {
+        "task_id": "mine/1",
+        "prompt": "def double(n):\n",
+        "entry_point": "double",
+        "canonical_solution": "    return 2 * n\n",
+        "test_code": "assert candidate(2) == 4\n",
+    }
+    renamed = [
+        problem | {"task_id": f"mine/{i}", "prompt": f"# {i}\n{problem['prompt']}"}
+        for i in range(3)
+    ]
+    data = write(tmp_path / "mine.jsonl", renamed)
+    path = write(tmp_path / "s.jsonl", [{"task_id": "mine/1", "completion": "    return n + n\n"}])
+    arguments = ["score", str(path), "--data", "jsonl", "--path", str(data), "--k", "1"]
+    halves = ["data.test_fraction=0.4", "data.transfer_fraction=0.3"]
+    assert run_command_line([*arguments, *halves]) == 0
+    assert json.loads(capsys.readouterr().out)["pass@1"]["mean"] == 1.0
+    assert run_command_line([*arguments, "data.tset_fraction=0.4"]) == 2
+    assert "did you mean data.test_fraction?" in capsys.readouterr().err
+
+
+def test_a_benchmark_that_nobody_knows_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "s.jsonl", [{"task_id": "a", "completion": ""}])
+    assert run_command_line(["score", str(path), "--data", "codelet"]) == 2
+    assert "did you mean codelets?" in capsys.readouterr().err
 
 
 def test_default_ks_above_n_are_dropped_saying_so(

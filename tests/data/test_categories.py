@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from knexa.data import load_problems
 from knexa.data.categories import categorize
+from knexa.data.humaneval_mbpp import load_humaneval, load_mbpp
 from knexa.data.problem import CATEGORIES
 
 # (category, signature, sentence, body)
@@ -105,7 +105,7 @@ def test_examples_fall_into_their_category(
 
 
 def test_published_problems_fall_into_their_category(benchmarks: Path) -> None:
-    problems = load_problems("humaneval", benchmarks) + load_problems("mbpp", benchmarks)
+    problems = load_humaneval(benchmarks) + load_mbpp(benchmarks)
     found = {p.task_id: CATEGORIES[p.category] for p in problems if p.task_id in PUBLISHED}
     assert found == PUBLISHED
 

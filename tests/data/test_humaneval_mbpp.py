@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from knexa.data import load_problems, rows
+from knexa.data import rows
 from knexa.data.benchmark import Benchmark
 from knexa.data.humaneval_mbpp import (
     HUMANEVAL_REVISION,
     MBPP_REVISION,
+    PUBLISHED,
     HumanEvalMBPP,
     load_humaneval,
     load_mbpp,
@@ -263,8 +264,6 @@ def test_offline_and_uncached_is_one_line_and_never_a_download(
     assert hub.loads == [True]
 
 
-def test_load_problems_knows_three_benchmarks(benchmarks: Path) -> None:
-    assert len(load_problems("humaneval", benchmarks)) == 164
-    assert len(load_problems("humaneval", benchmarks / "HumanEval.jsonl.gz")) == 164
-    with pytest.raises(UserError, match="choose one of humaneval, mbpp, codelets"):
-        load_problems("humanevil", benchmarks)
+def test_a_published_benchmark_is_read_whole_from_a_folder_or_a_file(benchmarks: Path) -> None:
+    assert len(PUBLISHED["humaneval"](benchmarks)) == 164
+    assert len(PUBLISHED["humaneval"](benchmarks / "HumanEval.jsonl.gz")) == 164

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from knexa.data import load_problems
 from knexa.data.benchmark_quirks import CANONICAL_CPU_S, KNOWN_BAD, LISTED_FROM_S
+from knexa.data.humaneval_mbpp import PUBLISHED
 from knexa.evaluation import Executor, Limits, check_problems
 
 
@@ -14,7 +14,7 @@ from knexa.evaluation import Executor, Limits, check_problems
 def test_gate_lets_the_whole_benchmark_through(
     benchmarks: Path, name: str, num_problems: int
 ) -> None:
-    problems = load_problems(name, benchmarks)
+    problems = PUBLISHED[name](benchmarks)
     assert len(problems) == num_problems
     with Executor(limits=Limits(cpu_s=4.0, wall_s=40.0), num_workers=2) as executor:
         report = check_problems(executor, problems)
@@ -30,6 +30,6 @@ def test_gate_lets_the_whole_benchmark_through(
 
 def test_costs_are_listed_of_problems_that_exist(benchmarks: Path) -> None:
     names = ("humaneval", "mbpp")
-    known = {each.task_id for name in names for each in load_problems(name, benchmarks)}
+    known = {each.task_id for name in names for each in PUBLISHED[name](benchmarks)}
     assert set(CANONICAL_CPU_S) | set(KNOWN_BAD) <= known
     assert all(cost > LISTED_FROM_S for cost in CANONICAL_CPU_S.values())

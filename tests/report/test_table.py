@@ -197,13 +197,13 @@ def test_runs_with_liars_show_the_honest_agents_and_who_was_let_teach(tmp_path):
     for seed, shunned in enumerate((7, None)):
         lied = as_document(
             ByzantineSummary(
-                byzantine=(0,),
+                liars=(0,),
                 attacks=("wrong",),
                 teaching=(),
                 lessons_among_liars=0,
                 teaching_share=0.5,
                 shunned_after=shunned,
-                trust=Trust(byzantine=0.5, honest=0.5),
+                trust=Trust(liars=0.5, honest=0.5),
             )
         )
         write_run(tmp_path, "linucb", seed, summary={"byzantine": lied})

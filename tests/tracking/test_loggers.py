@@ -51,7 +51,7 @@ def test_every_option_names_all_parameters_and_says_how_to_run_it(path):
 
 def test_csv_has_a_row_per_round_and_a_column_per_metric(run_dir):
     record(run_dir, Csv(), range(NUM_ROUNDS + 1))
-    with run_dir.metrics_csv.open() as file:
+    with (run_dir.path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["round"] for row in rows] == ["0", "1", "2", "3"]
     assert float(rows[1]["pass@1_greedy"]) == pytest.approx(0.215)
@@ -75,7 +75,7 @@ def test_tensorboard_reads_back_what_was_logged(run_dir):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     record(run_dir, TensorBoard(), range(3))
-    events = EventAccumulator(str(run_dir.tensorboard)).Reload()
+    events = EventAccumulator(str(run_dir.path / "tensorboard")).Reload()
     curve = events.Scalars("pass_at_1_greedy")
     assert [point.step for point in curve] == [0, 1, 2]
     assert curve[1].value == pytest.approx(0.215)

@@ -40,7 +40,7 @@ def begin(run_dir, logger, *, resumed=False):
 
 
 def offline_runs(run_dir):
-    return list(run_dir.wandb.glob("offline-run-*"))
+    return list((run_dir.path / "wandb").glob("offline-run-*"))
 
 
 def inspect(run_dir, kind):
@@ -151,14 +151,14 @@ def test_a_failing_or_hanging_wandb_neither_slows_nor_fails_the_run(
     # generous for a busy machine: a call that waited for the mirror would take an hour
     assert calls["start"] < 20
     assert calls["log"] < 20
-    assert str(run_dir.wandb / "mirror.log") in note
+    assert str((run_dir.path / "wandb") / "mirror.log") in note
     assert "\n" not in note
     if hanging:
         assert calls["finish"] < 20
         assert "goes on by itself" in note
     else:
         assert "the run is complete without it" in note
-        assert "no such luck" in (run_dir.wandb / "mirror.log").read_text()
+        assert "no such luck" in ((run_dir.path / "wandb") / "mirror.log").read_text()
     # and a mirror that hangs ends itself
     assert logger._process.wait(timeout=60) == (3 if hanging else 1)
 
@@ -200,7 +200,7 @@ def test_an_online_run_has_every_round_once(run_dir, tmp_path, monkeypatch, resu
         log_round(tracker, round)
     tracker.fail("failed")
     assert logger._process.wait(timeout=60) == 0
-    printed = (run_dir.wandb / "mirror.log").read_text().splitlines()
+    printed = ((run_dir.path / "wandb") / "mirror.log").read_text().splitlines()
     assert printed == [*logged, "exit 1"]
 
 
@@ -209,7 +209,7 @@ def test_disabled_starts_nothing(run_dir):
     logger.start(run_info(run_dir.path))
     logger.log_round(1, {})
     assert logger.finish(run_dir) is None
-    assert not run_dir.wandb.exists()
+    assert not (run_dir.path / "wandb").exists()
 
 
 def test_a_run_that_failed_before_its_start_can_be_aborted():

@@ -45,7 +45,7 @@ class OutgoingPackage(HasLarge):
     text: bytes = b""
     payload: bytes = b""
     items_sent: int
-    guardrail: Mapping[str, int]
+    guardrail: Mapping[str, int] = field(default_factory=lambda: NOTHING_FOUND)
     tokens_generated: int = 0
 
     @property
@@ -72,7 +72,7 @@ class ReceivedKnowledge(HasLarge):
 
     large: ClassVar[tuple[str, ...]] = ("items", "texts")
 
-    guardrail: Mapping[str, int]
+    guardrail: Mapping[str, int] = field(default_factory=lambda: NOTHING_FOUND)
     items: tuple[TextItem, ...] = ()
     texts: tuple[KeptText, ...] = ()
 

@@ -12,11 +12,13 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from knexa.cli.parser import Parser
+from knexa.data.benchmark import Dataset
+from knexa.data.problem import Problem
 from knexa.errors import UserError
 from knexa.evaluation.metrics import pass_at_k
 from knexa.sandbox.executor import Executor
@@ -37,13 +39,21 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser("knexa score", __doc__)
     parser.add_argument("samples", type=Path, metavar="SAMPLES.jsonl", help="the completions")
     parser.add_argument(
-        "--data",
-        required=True,
-        choices=("humaneval", "mbpp", "codelets"),
-        help="the benchmark whose problems they solve; required",
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="settings of an option of data=, such as data.split_seed=1",
     )
-    folder = "folder with the benchmark's JSONL"
+    whole = "the benchmark whose problems they solve: humaneval, mbpp, or an option of data="
+    parser.option("--data", "NAME", whole)
+    folder = "folder with the benchmark's JSONL, or data.path"
     parser.option("--path", "DIR", folder, Path, otherwise="the hub is read")
+    parser.add_argument(
+        "-cd",
+        "--config-dir",
+        metavar="DIR",
+        help="folder with options of your own (default: the package's alone)",
+    )
     usual = ",".join(map(str, _DEFAULT_KS))
     parser.option("--k", "K,K,...", "tries of pass@k, at most n", otherwise=f"{usual}, up to n")
     parser.option("--workers", "N", "programs run at once", int, default=1)
@@ -55,7 +65,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         default="available",
         help="strict refuses to run programs where a layer is missing (default: %(default)s)",
     )
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
 
 
 def _parse_ks(text: str | None) -> tuple[int, ...] | None:
@@ -77,9 +87,7 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
     if not 0 < options.cpu_s <= 3600:
         raise UserError(f"--cpu-s {options.cpu_s} must lie between 0 and 3600 seconds")
     samples = _read(options.samples)
-    from knexa.data import load_problems
-
-    problems = {problem.task_id: problem for problem in load_problems(options.data, options.path)}
+    problems = {problem.task_id: problem for problem in _problems(options)}
     for number, sample in samples:
         if sample["task_id"] not in problems:
             raise UserError(
@@ -98,6 +106,25 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
         )
     _write(Path(f"{options.samples}_results.jsonl"), [each for _, each in samples], executions)
     return _summarise([each["task_id"] for _, each in samples], executions, ks)
+
+
+def _problems(options: argparse.Namespace) -> Iterable[Problem]:
+    """Return the problems of a published benchmark, or all of an option of ``data=``."""
+    from knexa.data.humaneval_mbpp import PUBLISHED
+
+    if options.data in PUBLISHED:
+        return PUBLISHED[options.data](options.path)
+    from knexa.config import compose as composition
+    from knexa.config.components import instantiate
+
+    place = [] if options.path is None else [f"data.path={options.path}"]
+    folder = [] if options.config_dir is None else ["-cd", options.config_dir]
+    arguments = [*folder, f"data={options.data}", *place, *options.overrides]
+    (job,) = composition.compose(composition.parse_arguments(arguments)).jobs
+    dataset: Dataset = instantiate(
+        job.config["data"], key="data", trusted_modules=job.config["trusted_modules"]
+    )
+    return dataset.load()
 
 
 def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:

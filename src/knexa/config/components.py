@@ -131,8 +131,11 @@ def load_class(target: Any, *, key: str, trusted_modules: Sequence[str] = ()) ->
     try:
         module = importlib.import_module(module_name)
     except (ImportError, SyntaxError) as error:
+        hint = "; is the folder that holds it in PYTHONPATH?" * (
+            isinstance(error, ModuleNotFoundError) and error.name == module_name
+        )
         raise UserError(
-            f"{key}={target}: cannot import {module_name}: {first_line(error)}"
+            f"{key}={target}: cannot import {module_name}: {first_line(error)}{hint}"
         ) from error
     cls = getattr(module, class_name, None)
     classes = [

@@ -139,6 +139,10 @@ def load_mbpp(path: str | Path | None, revision: str = MBPP_REVISION) -> list[Pr
     )
 
 
+PUBLISHED = {"humaneval": load_humaneval, "mbpp": load_mbpp}
+"""How each of the two benchmarks is read whole."""
+
+
 def without_repeats(candidates: Iterable[Problem], of: Iterable[Problem]) -> list[Problem]:
     """Return the candidates that share no sentence, entry point or solution with ``of`` or earlier.
 

@@ -59,6 +59,10 @@ class Logits(TextDistillation):
     temperature_end: Positive = 2.5
     top_k: Annotated[int, Field(ge=1)] = 32
 
+    def temperature(self, round_number: int, num_rounds: int) -> float:
+        """Return T of that round."""
+        return linear(self.temperature_start, self.temperature_end, round_number, num_rounds)
+
     def attachment(
         self, context: ExchangeContext, state: AgentState, package: KnowledgePackage
     ) -> bytes:
@@ -125,12 +129,7 @@ class Logits(TextDistillation):
         arrays = unpack(package.payload, "logits", schema)
         if ((arrays["ids"] < 0) | (arrays["ids"] >= vocabulary)).any():
             raise PackageError("the package holds a token id outside the vocabulary")
-        temperature = linear(
-            self.temperature_start,
-            self.temperature_end,
-            context.round_number,
-            runtime.num_rounds,
-        )
+        temperature = self.temperature(context.round_number, runtime.num_rounds)
         probabilities_PS = _softened(arrays["log_probs"], temperature)
         ends = np.cumsum(lengths)[:-1]
         parts = zip(np.split(arrays["ids"], ends), np.split(probabilities_PS, ends), strict=True)

@@ -22,6 +22,7 @@ class RunInfo:
         config: The resolved config as plain data.
         path: The run directory.
         resumed: Whether rows of an earlier, interrupted start are there.
+        finished_rounds: (round, metrics) of every round of that start, in order.
     """
 
     id: str
@@ -32,6 +33,7 @@ class RunInfo:
     config: Mapping[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     resumed: bool = False
+    finished_rounds: tuple[tuple[int, Mapping[str, float]], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

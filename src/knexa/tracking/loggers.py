@@ -9,31 +9,38 @@ import importlib.util
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from knexa.errors import UserError
 from knexa.tracking.files import write_atomically
 from knexa.tracking.info import RunInfo
-from knexa.tracking.metrics import replay
 from knexa.tracking.run_directory import RunDirectory
 
 
 @dataclass(kw_only=True)
 class Logger:
-    """Base of every logger; each hook may be left out.
+    """Base of every option of ``logger=``; each hook may be left out.
 
     Constructing is cheap and touches nothing. A hook that fails costs a warning and the logger,
-    never the run; only ``check`` may refuse, before anything is written.
+    never the run; only ``check`` may refuse, before anything is written. A logger keeps what it
+    writes in files or folders of its own under ``RunInfo.path``.
     """
 
     def check(self) -> None:
         """Raise UserError where the logger cannot work here, e.g. a package is missing."""
 
     def start(self, run: RunInfo) -> None:
-        """Begin to mirror; on a resume the JSONL files hold the rows of the finished rounds."""
+        """Begin anew, with ``run.finished_rounds`` where the run is resumed."""
 
     def log_round(self, round: int, metrics: Mapping[str, float]) -> None:
-        """Take a finished round; its rows are on disk already."""
+        """Take a finished round; its rows are on disk already.
+
+        Args:
+            round: Its number; round 0 is the measurement before the first.
+            metrics: Numbers by name, as ``knexa.tracking.metrics`` derives them from the rows; what
+                was not measured is absent.
+        """
 
     def finish(self, run_dir: RunDirectory) -> str | None:
         """Take the finished run (summary, samples and plots are there); return a line to show."""
@@ -55,13 +62,13 @@ class Csv(Logger):
     The file is rewritten as a whole each round, so a resumed run's equals an uninterrupted one's.
     """
 
-    _run_dir: RunDirectory | None = field(default=None, init=False, repr=False)
-    _rounds: dict[int, dict[str, float]] = field(default_factory=dict, init=False, repr=False)
+    _file: Path = field(init=False, repr=False)
+    _rounds: dict[int, Mapping[str, float]] = field(default_factory=dict, init=False, repr=False)
 
     def start(self, run: RunInfo) -> None:
         """Take the rounds that an earlier start finished."""
-        self._run_dir = RunDirectory(run.path)
-        self._rounds = dict(replay(self._run_dir))
+        self._file = run.path / "metrics.csv"
+        self._rounds = dict(run.finished_rounds)
         if self._rounds:
             self._write()
 
@@ -71,14 +78,13 @@ class Csv(Logger):
         self._write()
 
     def _write(self) -> None:
-        assert self._run_dir is not None
         columns = list(dict.fromkeys(name for row in self._rounds.values() for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, ["round", *columns], lineterminator="\n")
         writer.writeheader()
         for round, metrics in sorted(self._rounds.items()):
             writer.writerow({"round": round, **metrics})
-        write_atomically(self._run_dir.metrics_csv, text.getvalue().encode())
+        write_atomically(self._file, text.getvalue().encode())
 
 
 @dataclass(kw_only=True)
@@ -89,7 +95,7 @@ class TensorBoard(Logger):
     (TensorBoard's "step" axis is right; its "wall" axis shows rounds as seconds).
     """
 
-    _run_dir: RunDirectory | None = field(default=None, init=False, repr=False)
+    _file: Path = field(init=False, repr=False)
 
     def check(self) -> None:
         """Refuse where tensorboard is not installed."""
@@ -103,12 +109,11 @@ class TensorBoard(Logger):
         """Begin the event file, with the rounds that an earlier start finished."""
         from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
-        self._run_dir = RunDirectory(run.path)
-        self._run_dir.tensorboard.mkdir(parents=True, exist_ok=True)
-        for old in self._run_dir.tensorboard.iterdir():
-            old.unlink()
+        self._file = run.path / "tensorboard" / "events.out.tfevents.knexa"
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._file.unlink(missing_ok=True)
         self._append(Event(wall_time=0.0, file_version="brain.Event:2"))
-        for round, metrics in replay(self._run_dir):
+        for round, metrics in run.finished_rounds:
             self.log_round(round, metrics)
 
     def log_round(self, round: int, metrics: Mapping[str, float]) -> None:
@@ -126,6 +131,5 @@ class TensorBoard(Logger):
     def _append(self, event: Any) -> None:
         from tensorboard.summary.writer import record_writer  # type: ignore[import-untyped]
 
-        assert self._run_dir is not None
-        with (self._run_dir.tensorboard / "events.out.tfevents.knexa").open("ab") as file:
+        with self._file.open("ab") as file:
             record_writer.RecordWriter(file).write(event.SerializeToString(deterministic=True))

@@ -43,9 +43,6 @@ class RunDirectory:
         self.samples = self.path / "samples.jsonl.zst"
         self.plots = self.path / "plots"
         self.done = self.path / "DONE"
-        self.wandb = self.path / "wandb"
-        self.tensorboard = self.path / "tensorboard"
-        self.metrics_csv = self.path / "metrics.csv"
         self._lock_path = self.path / ".lock"
         self._lock: int | None = None
         self._checkpoints = Checkpoints(self.path, [self.rows_path(n).name for n in SEALED_ROWS])

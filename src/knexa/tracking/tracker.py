@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,9 +55,8 @@ class Tracker:
         for logger in self._loggers:
             logger.check()
         self._num_rounds = overview.num_rounds
-        self.round = (
-            max((round for round, _ in replay(self.run_dir, self._metrics)), default=-1) + 1
-        )
+        run = replace(run, finished_rounds=tuple(replay(self.run_dir, self._metrics)))
+        self.round = max((round for round, _ in run.finished_rounds), default=-1) + 1
         self.run_dir.write_config(run.config)
         self.run_dir.start_environment(environment)
         self._tell("start", lambda logger: logger.start(run))

@@ -21,7 +21,7 @@ from knexa.tracking.files import encode_document, write_atomically
 from knexa.tracking.info import RunInfo
 from knexa.tracking.loggers import Logger
 from knexa.tracking.run_directory import RunDirectory
-from knexa.tracking.wandb_mirror import LOG_FILE, SETTINGS_FILE
+from knexa.tracking.wandb_mirror import FOLDER, LOG_FILE, SETTINGS_FILE
 
 # Mirrors that go on by themselves: kept, so that no destructor complains about a running process.
 _left_running: "list[subprocess.Popen[bytes]]" = []
@@ -54,7 +54,7 @@ class Wandb(Logger):
         """Start the mirror process and return at once."""
         if self.mode == "disabled":
             return
-        folder = RunDirectory(run.path).wandb
+        folder = run.path / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         settings = {
             "mode": self.mode,
@@ -90,6 +90,7 @@ class Wandb(Logger):
         """Wait a few seconds at most; return how to view or sync, or what went wrong."""
         if self._process is None:
             return None
+        log_file = run_dir.path / FOLDER / LOG_FILE
         self._send({"end": "finished"})
         self._hang_up()
         try:
@@ -98,11 +99,11 @@ class Wandb(Logger):
             _left_running.append(self._process)
             return (
                 f"W&B is not ready yet and goes on by itself (process {self._process.pid}, log "
-                f"{run_dir.wandb / LOG_FILE}); to upload later: {_sync_command(run_dir)}"
+                f"{log_file}); to upload later: {_sync_command(run_dir)}"
             )
         if code != 0:
             return (
-                f"W&B failed, the run is complete without it; see {run_dir.wandb / LOG_FILE}; "
+                f"W&B failed, the run is complete without it; see {log_file}; "
                 f"to write it again: python -m knexa.tracking.wandb_mirror {run_dir.path}"
             )
         return f"W&B: {_sync_command(run_dir)}" if self.mode == "offline" else None
@@ -134,5 +135,6 @@ def _environment() -> dict[str, str]:
 
 
 def _sync_command(run_dir: RunDirectory) -> str:
-    runs = sorted(run_dir.wandb.glob("offline-run-*"))
-    return f"wandb sync {runs[-1] if runs else run_dir.wandb / 'offline-run-*'}"
+    folder = run_dir.path / FOLDER
+    runs = sorted(folder.glob("offline-run-*"))
+    return f"wandb sync {runs[-1] if runs else folder / 'offline-run-*'}"

@@ -24,6 +24,9 @@ from knexa.tracking.rows import ExchangeRow, RoundRow, Scores, Summary
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.schema import as_document
 
+FOLDER = "wandb"
+"""Where the mirror keeps its files in a run directory."""
+
 SETTINGS_FILE, LOG_FILE, LOCK_FILE = "mirror.json", "mirror.log", ".mirror.lock"
 End = Literal["finished", "stopped"]
 
@@ -42,7 +45,7 @@ def main(run_path: str) -> int:
     """Mirror one run until its end; return the exit code."""
     os.nice(10)  # the run comes first on a small machine
     run_dir = RunDirectory(run_path)
-    settings = json.loads((run_dir.wandb / SETTINGS_FILE).read_text())
+    settings = json.loads((run_dir.path / FOLDER / SETTINGS_FILE).read_text())
     notes: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(notes, settings["linger_s"]), daemon=True).start()
     _take_over(run_dir)
@@ -75,7 +78,7 @@ def _listen(notes: "queue.Queue[dict[str, Any]]", linger_s: float) -> None:
 
 def _take_over(run_dir: RunDirectory) -> None:
     """Make sure that no mirror of an earlier start of this run still writes; end it if so."""
-    handle = os.open(run_dir.wandb / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(run_dir.path / FOLDER / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     for attempt in range(100):
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +96,7 @@ def _take_over(run_dir: RunDirectory) -> None:
 
 
 def _remove_old_runs(run_dir: RunDirectory) -> None:
-    for old in run_dir.wandb.glob("offline-run-*"):
+    for old in (run_dir.path / FOLDER).glob("offline-run-*"):
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""``python -m knexa.membership``: the command ``knexa audit``."""
+"""``python -m knexa.membership_inference``: the command ``knexa audit``."""
 
 from knexa import run_command
 

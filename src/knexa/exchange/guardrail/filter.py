@@ -12,7 +12,14 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from knexa.exchange.guardrail.findings import PLACEHOLDER, SEVERITY, Finding, Rule, Severity, find
+from knexa.exchange.guardrail.findings import (
+    PLACEHOLDER,
+    SEVERITY,
+    Finding,
+    Rule,
+    Severity,
+    find,
+)
 from knexa.exchange.package import TextItem, unsendable
 
 Action = Literal["block", "redact", "count"]

@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from knexa.exchange.guardrail.literals import assigned, assigned_unquoted, hides_text, parse, said
+from knexa.exchange.guardrail.literals import (
+    assigned,
+    assigned_unquoted,
+    hides_text,
+    parse,
+    said,
+)
 from knexa.exchange.guardrail.personal import ANYWHERE, EMAIL, IN_PROSE
 from knexa.exchange.guardrail.providers import checksummed, private_keys, provider_keys
 

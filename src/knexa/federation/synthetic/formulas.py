@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from knexa.agents.byzantine import ByzantineAgents
+from knexa.errors import UserError
 from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.arrays import Array, Indices, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
@@ -121,6 +122,12 @@ class FormulaWorld:
         neutral = dict.fromkeys((*DYNAMIC_FEATURES, "trust"), np.full(self.num_agents, 0.5))
         neutral["sier"] = np.zeros(self.num_agents)  # formulas write no text
         known = neutral | self.features() | self._past()
+        for name in self.profile.feature_names:
+            if name not in known:
+                raise UserError(
+                    f"the profile has the feature {name!r}, which agents that are formulas have "
+                    "not: use federation=llm, or another profile"
+                )
         return np.stack([known[name] for name in self.profile.feature_names], axis=1)
 
     def _past(self) -> dict[str, Array]:

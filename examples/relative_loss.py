@@ -1,0 +1,15 @@
+# python -m knexa -cd . reward=relative_loss federation=synthetic 'trusted_modules=[relative_loss]'
+from dataclasses import dataclass
+from typing import ClassVar
+
+from knexa.matchmaking.rewards import Measure, Reward
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativeLoss(Reward):
+    """By how large a share the student's validation loss fell: the strong can earn as much."""
+
+    measure: ClassVar[Measure] = "validation_loss"
+
+    def reward(self, *, before: float, after: float, kilobytes: float) -> float:
+        return self.gamma * (before - after) / before - self.delta * kilobytes
