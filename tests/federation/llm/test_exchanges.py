@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from knexa.agents import learning
+from knexa.agents import learning, scoring
 from knexa.agents.phases import receive, teach
 from knexa.agents.solve import Answer
 from knexa.agents.training import FitReport
@@ -392,7 +392,12 @@ def test_fedid_trains_on_its_published_losses(monkeypatch):
 
     losses = iter([2.0, 1.5])  # the server's, on the query split
     monkeypatch.setattr(learning, "fit", record)
-    monkeypatch.setattr("knexa.agents.scoring.mean_loss", lambda *_: next(losses))
+    measured = scoring.mean_loss
+
+    def mean_loss(runtime, state, examples):
+        return next(losses) if state.index == 3 else measured(runtime, state, examples)
+
+    monkeypatch.setattr(scoring, "mean_loss", mean_loss)
     (exchange,) = small.one_round(fedid.FedID(), world)
     assert exchange.server.delta == 0.5
     lessons = world.taught(1, EVERYONE)
