@@ -24,9 +24,9 @@ import os, signal, sys
 from knexa.cli.commands import run_command_line
 from knexa.federation.llm.settings import LLM
 
-plain = LLM.stage
+plain = LLM.set_up
 
-def stage(*arguments):
+def set_up(*arguments):
     # Workers are forked after this, and inherit it.
     made = plain(*arguments)
     from knexa.agents.lightning_module import AdapterModule
@@ -34,7 +34,7 @@ def stage(*arguments):
     AdapterModule.training_step = lambda *_: os.killpg(0, signal.SIGKILL)
     return made
 
-LLM.stage = stage
+LLM.set_up = set_up
 sys.exit(run_command_line(sys.argv[1:]))
 """
 

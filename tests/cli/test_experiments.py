@@ -357,7 +357,7 @@ def test_checking_a_config_loads_no_torch(
     run_app: RunApp, experiments: list[Any], tmp_path: Path
 ) -> None:
     code = (
-        "import sys; from knexa import composition as c; from knexa.config.build import *\n"
+        "import sys; from knexa.config import compose as c; from knexa.config.build import *\n"
         "plan = c.compose(c.parse_arguments([]))\n"
         "build_components(plan.jobs[0])\n"
         "print([name for name in ('torch', 'transformers', 'lightning', 'wandb', 'matplotlib')"

@@ -215,13 +215,13 @@ def sharing() -> Iterator[None]:
 
     from knexa.backbones import load
     from knexa.evaluation.metrics import BenchmarkReport
-    from knexa.federation.llm.settings import benchmark_check as metric_gate
+    from knexa.federation.llm import benchmark_check as checks
 
     @functools.cache
     def read(path: str, config_path: str) -> Any:
         return read_config(FileConfigSource(provider="", path=path), config_path)
 
-    class Passing(metric_gate.BenchmarkCheck):
+    class Passing(checks.BenchmarkCheck):
         def _check(self) -> None:
             problems = tuple(self.benchmark)
             self._report = BenchmarkReport(
@@ -238,7 +238,7 @@ def sharing() -> Iterator[None]:
                 lambda s, config_path: copy.deepcopy(read(s.path, config_path)),
             ),
             (load, "load_backbone", functools.cache(load.load_backbone)),
-            (metric_gate, "Gating", Passing),
+            (checks, "BenchmarkCheck", Passing),
         ):
             stack.enter_context(mock.patch.object(owner, name, shared))
         logging.disable(logging.WARNING)

@@ -10,8 +10,8 @@ from knexa.data.codelets import Codelets
 from knexa.errors import UserError
 from knexa.evaluation import Executor
 from knexa.evaluation.settings import Evaluation
+from knexa.federation.llm import benchmark_check as module
 from knexa.federation.llm.benchmark_check import benchmark_check
-from knexa.federation.llm.settings import benchmark_check as module
 
 SMALL = Codelets(num_train=12, num_test=12, num_transfer=12)
 
