@@ -16,8 +16,6 @@ class WithMemory(Profile):
     """The paper's 32 features, and how much of others' text the agent keeps: n / (n + 50)."""
 
     feature_names: ClassVar = (*FEATURE_NAMES[:-NUM_DATA], "memory", *FEATURE_NAMES[-NUM_DATA:])
-    trust_column: ClassVar = None
-    measures_skills: ClassVar = False
 
     def build(
         self, state: AgentState, *, family: str, train: tuple[Problem, ...]

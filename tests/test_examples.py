@@ -1,5 +1,6 @@
 """Every file of ``examples/`` runs as its first line says, from outside the repository."""
 
+import importlib
 import json
 import os
 import re
@@ -8,10 +9,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from knexa.agents.exchange_protocol import OutgoingPackage
 from knexa.config.build import COMPONENT_GROUPS
+from knexa.exchange.package import PackageError
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -53,7 +58,7 @@ def run(folder: Path, command: str, code: int = 0) -> str:
     return done.stdout
 
 
-def exchanges_of(run_path: Path) -> list[dict[str, object]]:
+def exchanges_of(run_path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run_path / "exchanges.jsonl").read_text().splitlines()]
 
 
@@ -69,13 +74,16 @@ def test_an_example_runs_as_its_first_line_says(folder: Path, file: str) -> None
     output = run(folder, command)
     (run_path,) = folder.glob("outputs/*/*")
     assert (run_path / "DONE").exists()
+    documents = [(run_path / name).read_text() for name in ("config.yaml", "environment.json")]
+    assert group == "roster" or f"{name}." in "".join(documents)
     if group == "matchmaker":
         assert run_path.name.startswith("best_first-s0-")
     elif group == "exchange":
         rows = exchanges_of(run_path)
-        assert rows
-        assert all(0 < row["kilobytes"] < 0.5 for row in rows)  # type: ignore[operator]
         assert any(row["items_kept"] for row in rows)
+        for row in rows:  # ids of at most 60 characters a problem, and no program
+            assert row["items_kept"] == row["items_sent"]
+            assert 0 <= row["kilobytes"] * 1024 < 60 * max(row["items_sent"], 1)
     elif group == "data":
         assert "sums: 60 train, 20 test, 20 transfer" in output
     elif group == "roster":
@@ -88,6 +96,28 @@ def test_an_example_runs_as_its_first_line_says(folder: Path, file: str) -> None
         assert f"the diary is in {run_path / 'diary.txt'}" in output.replace("\n", "")
     elif group == "engine":
         assert re.search(r"half of \d+ core", output)
+
+
+@pytest.mark.parametrize(
+    ("payload", "kept"),
+    [(b"", []), (b"a", ["a"]), (b"b\nb", ["b"]), (b"a\nc", None), (b"\xff\n[", None)],
+)
+def test_the_example_of_an_exchange_takes_no_strangers_word(
+    monkeypatch: pytest.MonkeyPatch, payload: bytes, kept: list[str] | None
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    protocol = importlib.import_module("hints").Hints()
+    monkeypatch.delitem(sys.modules, "hints")
+    asked = [SimpleNamespace(task_id=name, canonical_solution=name.upper()) for name in "ab"]
+    runtime = SimpleNamespace(benchmark=SimpleNamespace(transfer=asked))
+    context = SimpleNamespace(runtime=runtime, round_number=1, topics=None)
+    package = OutgoingPackage(teacher=0, payload=payload, items_sent=1)
+    if kept is None:
+        with pytest.raises(PackageError, match="was not asked for"):
+            protocol.receive(context, package)
+    else:
+        received = protocol.receive(context, package)
+        assert [(t.task_id, t.completion) for t in received.texts] == [(k, k.upper()) for k in kept]
 
 
 def test_each_kind_of_component_has_an_example() -> None:
