@@ -73,7 +73,7 @@ def test_the_tutorial_matchmaker_runs_and_does_what_it_says(components):
 def test_the_tutorial_matchmaker_is_checked_before_it_runs(components):
     node, _ = components[0]
     with pytest.raises(UserError, match=r"matchmaker\.noise"):
-        instantiate(node | {"noise": -1.0}, key="matchmaker", trusted_modules=["best_teaches"])
+        instantiate(node | {"noise": -1.0}, key="matchmaker", trusted_modules=["best_first"])
     with pytest.raises(UserError, match="trusted_modules"):
         instantiate(node, key="matchmaker")
 
