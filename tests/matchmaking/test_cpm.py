@@ -296,3 +296,22 @@ def test_scores_that_no_matching_can_go_by_are_refused_in_words(scores, complain
 
     with pytest.raises(UserError, match=f"^Mine.propose: .*{complaint}"):
         propose(cpm_of(Mine()), 1)
+
+
+class TwoTeachersForOne(Recorder):
+    def propose(self, view):
+        return (
+            view.directive(0, (0,), (1,), topics=[3]),
+            view.directive(1, (2,), (1,), topics=[0, 5]),
+        )
+
+
+def test_a_student_may_be_taught_by_several_directives_each_about_its_topics():
+    cpm = cpm_of(TwoTeachersForOne())
+    rng = np.random.default_rng(0)
+    plan = cpm.propose(1, random_profiles(rng, 4), rng=rng)
+    assert [directive.topics for directive in plan] == [(3,), (0, 5)]
+    assert cpm.receive(feedback(r1_0=0.5, r1_1=0.25)) == [0.5, 0.25]
+    contexts, rewards = zip(*cpm.matchmaker.lessons, strict=True)
+    assert sum(len(each) for each in contexts) == 2
+    assert np.concatenate(rewards).tolist() == [0.5, 0.25]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import Field
 
+from knexa.agents.byzantine import TEXT_ATTACKS
 from knexa.config.components import canonical, construct, instantiate, one_line, unknown_key
 from knexa.config.compose import Job
 from knexa.config.folders import options_of
@@ -154,9 +155,11 @@ def _check_liars(job: Job, components: Components) -> None:
         )
     if roster is None or roster.byzantine.num == 0 or exchange is None:
         return
-    told = () if exchange.carries == "logits" else ("garbage", "wrong", "copied")
-    spoken = [attack for attack in (*told, "sybil") if attack in roster.byzantine.attacks]
-    if spoken and exchange.carries != "text":
+    told = ("garbage", "wrong", "copied") if exchange.has_text else ()
+    # A sybil speaks for others, which may have other tokens.
+    told = (*told, "sybil") if exchange.has_text and exchange.common == "nothing" else told
+    spoken = sorted(roster.byzantine.attacks & {*TEXT_ATTACKS, "sybil"} - {*told})
+    if spoken:
         raise UserError(
             f"roster.byzantine.attack={spoken[0]} needs text, and "
             f"exchange={job.choices['exchange']} sends {exchange.carries}; choose akd or "

@@ -30,9 +30,6 @@ from knexa.profiles.privacy import Privacy
 from knexa.tracking.loggers import Logger
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from knexa.federation.setup import Setup
 
 

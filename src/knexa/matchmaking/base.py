@@ -208,14 +208,19 @@ class RoundView:
         teachers: Sequence[int],
         students: Sequence[int],
         score: float | None = None,
+        topics: Sequence[int] | None = None,
     ) -> Directive:
-        """Return the round's directive number ``index``, for plans that are not pairings."""
+        """Return the round's directive number ``index``, for plans that are not pairings.
+
+        ``topics`` are categories of transfer problems that the teachers are asked for; None is all.
+        """
         return Directive(
             id=f"r{self.round}-{index}",
             teachers=tuple(teachers),
             students=tuple(students),
             protocol=self.protocol,
             score=score,
+            topics=None if topics is None else tuple(topics),
         )
 
 

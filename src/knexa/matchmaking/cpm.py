@@ -309,7 +309,6 @@ class CPM:
                 "view.plan(pairs)"
             )
         known = num_agents + self.matchmaker.num_servers
-        students = [student for directive in plan for student in directive.students]
         for directive in plan:
             for agent in (*directive.teachers, *directive.students):
                 if not 0 <= agent < known:
@@ -318,8 +317,6 @@ class CPM:
                     )
             if directive.pair is not None and len(set(directive.pair)) == 1:
                 raise UserError(f"{name}.propose lets agent {directive.pair[0]} teach itself")
-        if len(set(students)) < len(students):
-            raise UserError(f"{name}.propose teaches an agent twice in one round")
 
     @staticmethod
     def _check_available(plan: Plan, available_N: Mask | None) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from knexa.errors import UserError
 from knexa.matchmaking.base import Directive, Feedback
 from knexa.matchmaking.cpm import CPM, check_profiles
 from knexa.network.assignments import (
@@ -234,6 +235,12 @@ class Coordinator:
             rng=derive_rng(self.config.seed, "matchmaker", self.round),
             available_N=None if available_N.all() else available_N,
         )
+        students = [student for directive in plan for student in directive.students]
+        if len(set(students)) < len(students) or any(d.topics is not None for d in plan):
+            raise UserError(
+                f"{type(self.cpm.matchmaker).__name__}.propose: over a network a student has one "
+                "teacher a round, who is asked about all topics"
+            )
         for index, directive in enumerate(plan):
             assert directive.pair is not None  # check_servable admits exchanges of pairs only
             teacher, student = directive.pair
