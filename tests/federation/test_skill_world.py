@@ -73,7 +73,7 @@ def test_lessons_shrink_with_misfit_and_bandwidth_and_grow_with_reliability():
         world.fit_FF[:], world.bandwidths_N[:], world.reliability_N[:] = 1.0, 1.0, 1.0
         for name, value in traits.items():
             getattr(world, name)[:] = value
-        return (world.lessons(np.array([0]), np.array([1])) - world.skills_NC[1]).sum()
+        return (world.skills_after(np.array([0]), np.array([1])) - world.skills_NC[1]).sum()
 
     assert gain(fit_FF=0.5) == pytest.approx(gain() / 2)
     assert gain(bandwidths_N=0.5) == pytest.approx(gain() / 2)

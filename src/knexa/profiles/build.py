@@ -1,9 +1,9 @@
-"""The abstract profiles that an agent shows the CPM; each feature is in about [0, 1].
+"""The profiles that agents show the CPM, vectors of features in about [0, 1].
 
-8 static (one-hot backbone family), 12 dynamic, 12 data features (the normalised histogram of the
-training problems over the categories), as in the paper; the longer profiles add trust, SIER and
-skills between the dynamic and the data ones. Nothing in a profile is text, and nothing was measured
-on the test set. ``layout`` names the features in their order.
+As in the paper: 8 static (one-hot backbone family), 12 dynamic, 12 data features (the normalised
+histogram of the training problems over the categories); the longer profiles add trust, SIER and
+skills between the dynamic and the data ones. Nothing in a profile is text or measured on the test
+set. ``layout`` names the features in order.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ from knexa.data.skew import category_histogram
 from knexa.profiles import layout
 
 UNKNOWN_TRUST = 0.5
-"""What an agent writes in the trust column: the CPM's score of a newcomer."""
+"""An agent's own entry in the trust column: the CPM's score of a newcomer."""
 
 
 class Profile(ABC):
@@ -28,7 +28,7 @@ class Profile(ABC):
 
     Class attributes:
         feature_names: Names of the features, in order.
-        trust_column: The feature that the CPM fills in; None where there is none.
+        trust_column: Index of the feature that the CPM fills in; None without one.
         measures_skills: Whether agents must measure ``History.skills`` for it.
     """
 
@@ -52,7 +52,7 @@ class Paper32(Profile):
     before, as 0.5 + change / 2; the training loss x as 1 / (1 + x); the number of training problems
     n as n / (n + 50); the share of its last package that receivers kept; the mean reward as a
     student and as a teacher, as 0.5 + tanh(mean) / 2; the number of exchanges m as m / (m + 10).
-    What is not known yet is 0.5 where it is a change or a mean reward and 0 elsewhere.
+    Unknown changes and mean rewards are 0.5, other unknown values 0.
     """
 
     name: ClassVar[str] = "paper32"
@@ -71,7 +71,7 @@ class Trust(Profile):
 
     Only the CPM knows an agent's trust (``Ledger.trust``); the agent leaves 0.5 in its place. SIER
     is the share of the answers that the agent last sent in which its own guardrail found something,
-    0 before the first; it is what the agent says of itself.
+    as reported by itself; 0 before the first.
     """
 
     name: ClassVar[str] = "trust"
@@ -87,9 +87,9 @@ class Trust(Profile):
 
 @dataclass(frozen=True, kw_only=True)
 class Skills(Profile):
-    """The features of ``Trust``, and what the agent solves by category; ours.
+    """The features of ``Trust``, and the agent's pass rate in each category; ours.
 
-    Skills are measured on the public transfer set, so nothing private is in them; they are 0 until
+    Skills are measured on the public transfer set and so reveal nothing private; they are 0 until
     the first measurement.
     """
 

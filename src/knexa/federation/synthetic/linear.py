@@ -1,7 +1,7 @@
 """``federation=synthetic/linear``: rewards exactly linear in the interaction context, plus noise.
 
-The world that the theory of linear bandits is about (Abbasi-Yadkori et al. 2011): whether a policy
-learns there says whether it is implemented right; whether it learns elsewhere is another question.
+This is the setting of the theory of linear bandits (Abbasi-Yadkori et al. 2011), which shows
+whether a policy is implemented correctly, not whether it learns elsewhere.
 """
 
 from contextlib import ExitStack
@@ -14,12 +14,7 @@ from pydantic import Field
 from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.federation.settings import Federation, Settings
-from knexa.federation.synthetic.formulas import (
-    CONCENTRATIONS,
-    LACKS,
-    NUM_FAMILIES,
-    FormulaWorld,
-)
+from knexa.federation.synthetic.formulas import CONCENTRATIONS, LACKS, NUM_FAMILIES, FormulaWorld
 from knexa.matchmaking.arrays import Array, Indices
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.ledger import Ledger
@@ -28,9 +23,6 @@ from knexa.seeding import derive_rng
 
 if TYPE_CHECKING:
     from knexa.federation.synthetic.setup import FormulaSetup
-
-if TYPE_CHECKING:
-    pass
 
 _CONCENTRATION = CONCENTRATIONS[FormulaWorld.heterogeneity]
 
@@ -89,7 +81,7 @@ class LinearWorld(FormulaWorld):
         return values | {name: self.shares_NC[:, c] for c, name in enumerate(CATEGORIES)}
 
     def _past(self) -> dict[str, Array]:
-        return {}  # what an agent earned must not bend the model
+        return {}  # past rewards must not enter the features of the linear model
 
     def mean_rewards(self, teachers_K: Indices, students_K: Indices) -> Array:
         """Return theta^T x."""

@@ -1,4 +1,4 @@
-"""A federation of formulas, set up: nothing to load, one process, and its summary."""
+"""Set-up of a federation of formulas: nothing to load, one process; and its summary."""
 
 from typing import Any
 
@@ -19,16 +19,16 @@ from knexa.tracking.info import AgentInfo
 from knexa.tracking.rows import Privacy, RoundRow, SampleRow, Score, Scores
 
 CHECKPOINT_EVERY = 50
-"""Rounds of formulas take milliseconds, a checkpoint that survives a power cut tens of them."""
+"""Rounds of formulas take milliseconds, a durable checkpoint tens of them."""
 
 _UNSERVED_NEEDS = frozenset({"peer losses"})
 
 
 class FormulaSetup:
-    """What a run on formulas needs; implements ``federation.setup.Setup``.
+    """A federation of formulas set up for one run; implements ``federation.setup.Setup``.
 
     Raises:
-        UserError: The matchmaker or the reward asks for what only language models have.
+        UserError: The matchmaker or the reward needs language models.
     """
 
     def __init__(self, settings: Settings, world: FormulaWorld) -> None:
@@ -56,7 +56,7 @@ class FormulaSetup:
 
     @property
     def byzantine(self) -> ByzantineAgents:
-        """Who lies."""
+        """The Byzantine agents."""
         return self._world.byzantine
 
     def world(self, observer: Observer) -> FormulaWorld:
@@ -64,7 +64,7 @@ class FormulaSetup:
         return self._world
 
     def overview(self) -> dict[str, Any]:
-        """Return what the start tree shows of the agents (see ``StartInfo``)."""
+        """Return the fields of ``StartInfo`` that describe agents, data and exchange."""
         world = self._world
         shares_NC = np.array(world.data_shares())
         divergence_NN = jensen_shannon(shares_NC)
