@@ -27,8 +27,6 @@ from knexa.membership_inference.attacks import ATTACKS, Attack, Evidence, Tokens
 from knexa.membership_inference.measures import power
 from knexa.seeding import derive_rng
 
-CONTROLS = ("regurgitated", "another's")
-
 Sent = list[tuple[Tokens, ...]]
 """The texts of every client, in roster order."""
 

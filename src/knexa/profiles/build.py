@@ -45,7 +45,7 @@ class Profile(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Paper32(Profile):
-    """The paper's profile.
+    """The paper's profile; base of the longer ones.
 
     The dynamic features, all from the agent's own validation split, its training and its exchanges:
     Pass@1; CodeBLEU (fixed); 1 / perplexity; the changes of these three since the measurement
@@ -61,12 +61,19 @@ class Paper32(Profile):
     def build(
         self, state: AgentState, *, family: str, train: tuple[Problem, ...]
     ) -> NDArray[np.float64]:
-        """Return the agent's 32 features."""
-        return _assemble(state, family, train)
+        """Return the agent's features."""
+        static = [float(name == family) for name in FAMILIES]
+        dynamic = _dynamic(state.history, len(train))
+        added = self.added(state.history)
+        return np.concatenate([static, dynamic, added, category_histogram(train)])
+
+    def added(self, history: History) -> tuple[float, ...]:
+        """Return the features between the dynamic and the data ones."""
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trust(Profile):
+class Trust(Paper32):
     """The paper's profile, its trust score and SIER (main text, "historical and trust features").
 
     Only the CPM knows an agent's trust (``Ledger.trust``); the agent leaves 0.5 in its place. SIER
@@ -78,15 +85,13 @@ class Trust(Profile):
     feature_names: ClassVar[tuple[str, ...]] = layout.TRUST_FEATURE_NAMES
     trust_column: ClassVar[int | None] = layout.TRUST
 
-    def build(
-        self, state: AgentState, *, family: str, train: tuple[Problem, ...]
-    ) -> NDArray[np.float64]:
-        """Return the agent's 34 features."""
-        return _assemble(state, family, train, _trust_and_sier(state))
+    def added(self, history: History) -> tuple[float, ...]:
+        """Return trust and SIER."""
+        return UNKNOWN_TRUST, history.sier or 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Skills(Profile):
+class Skills(Trust):
     """The features of ``Trust``, and the agent's pass rate in each category; ours.
 
     Skills are measured on the public transfer set and so reveal nothing private; they are 0 until
@@ -95,31 +100,12 @@ class Skills(Profile):
 
     name: ClassVar[str] = "skills"
     feature_names: ClassVar[tuple[str, ...]] = layout.SKILLS_FEATURE_NAMES
-    trust_column: ClassVar[int | None] = layout.TRUST
     measures_skills: ClassVar[bool] = True
 
-    def build(
-        self, state: AgentState, *, family: str, train: tuple[Problem, ...]
-    ) -> NDArray[np.float64]:
-        """Return the agent's 46 features."""
-        num_skills = len(layout.SKILL_FEATURES)
-        skills = state.history.skills or (0.0,) * num_skills
-        assert len(skills) == num_skills
-        return _assemble(state, family, train, (*_trust_and_sier(state), *skills))
-
-
-def _assemble(
-    state: AgentState, family: str, train: tuple[Problem, ...], added: tuple[float, ...] = ()
-) -> NDArray[np.float64]:
-    """Return the paper's features with the added ones between the dynamic and the data ones."""
-    static = [float(name == family) for name in FAMILIES]
-    dynamic = _dynamic(state.history, len(train))
-    assert len(dynamic) == layout.NUM_DYNAMIC
-    return np.concatenate([static, dynamic, added, category_histogram(train)])
-
-
-def _trust_and_sier(state: AgentState) -> tuple[float, float]:
-    return UNKNOWN_TRUST, state.history.sier or 0.0
+    def added(self, history: History) -> tuple[float, ...]:
+        """Return trust, SIER and the skills."""
+        skills = history.skills or (0.0,) * len(layout.SKILL_FEATURES)
+        return (*super().added(history), *skills)
 
 
 def _dynamic(history: History, num_train: int) -> list[float]:

@@ -6,7 +6,7 @@ whose packages arrive; without any teacher or student left it is not carried out
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from knexa.exchange.package import PackageError
@@ -55,9 +55,7 @@ class InFlight:
 
     def state_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        directive = {name: getattr(self.directive, name) for name in Directive.__slots__}
-        return fields | {"directive": directive}
+        return asdict(self)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "InFlight":

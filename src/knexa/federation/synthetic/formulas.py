@@ -13,6 +13,8 @@ import numpy as np
 
 from knexa.agents.byzantine import ByzantineAgents
 from knexa.agents.exchange_protocol import NOTHING_FOUND
+from knexa.backbones.roster import FAMILIES
+from knexa.data.problem import CATEGORIES
 from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.arrays import Array, Indices, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
@@ -42,8 +44,15 @@ _UPDATE_TOKENS, _EXCHANGE_TOKENS = 2000, 1000
 
 
 class FormulaWorld:
-    """A federation whose exchanges are formulas; implements ``federation.world.World``."""
+    """A federation whose exchanges are formulas; implements ``federation.world.World``.
 
+    Attributes:
+        families_N: Every agent's backbone family, by its place in ``FAMILIES``.
+        shares_NC: Every agent's category shares.
+    """
+
+    families_N: Indices
+    shares_NC: Array
     protocol_name = "formula"
     heterogeneity = "high"
     admissible_NN: Mask | None = None
@@ -58,6 +67,15 @@ class FormulaWorld:
         # Sums and counts of the rewards that an agent earned as a student and as a teacher.
         self._earned_2N = np.zeros((2, num_agents))
         self._exchanges_2N = np.zeros((2, num_agents))
+
+    def family_of(self, agent: int) -> str:
+        """Return the agent's family."""
+        return FAMILIES[int(self.families_N[agent])]
+
+    def families_and_shares(self) -> dict[str, Array]:
+        """Return the one-hot families and the data histograms, by feature name."""
+        families = {f: (self.families_N == i).astype(np.float64) for i, f in enumerate(FAMILIES)}
+        return families | {name: self.shares_NC[:, c] for c, name in enumerate(CATEGORIES)}
 
     # What derived worlds define
 
@@ -89,14 +107,6 @@ class FormulaWorld:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore what ``state`` returned."""
-
-    def data_shares(self) -> list[list[float]]:
-        """Return each agent's category shares."""
-        raise NotImplementedError
-
-    def family_of(self, agent: int) -> str:
-        """Return the agent's family."""
-        raise NotImplementedError
 
     # The round, step by step
 

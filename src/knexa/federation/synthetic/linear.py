@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.federation.settings import Federation, Settings
 from knexa.federation.synthetic.formulas import CONCENTRATIONS, LACKS, NUM_FAMILIES, FormulaWorld
@@ -72,13 +71,9 @@ class LinearWorld(FormulaWorld):
     def features(self) -> dict[str, Array]:
         """Return families, histograms and this round's dynamic features and skills."""
         rng = derive_rng(self.seed, "linear-profile", self.round)
-        values = {
-            str(family): (self.families_N == index).astype(np.float64)
-            for index, family in enumerate(FAMILIES)
-        }
         measured = (*DYNAMIC_FEATURES, *SKILL_FEATURES)
-        values |= {name: rng.random(self.num_agents) for name in measured}
-        return values | {name: self.shares_NC[:, c] for c, name in enumerate(CATEGORIES)}
+        values = {name: rng.random(self.num_agents) for name in measured}
+        return self.families_and_shares() | values
 
     def _past(self) -> dict[str, Array]:
         return {}  # past rewards must not enter the features of the linear model
@@ -87,11 +82,3 @@ class LinearWorld(FormulaWorld):
         """Return theta^T x."""
         rows_Kd = self._truth.rows(self.true_profiles(), Ledger(), teachers_K, students_K)
         return np.asarray(rows_Kd @ self.theta_d)
-
-    def data_shares(self) -> list[list[float]]:
-        """Return each agent's category shares."""
-        return [[float(share) for share in row] for row in self.shares_NC]
-
-    def family_of(self, agent: int) -> str:
-        """Return the agent's family."""
-        return FAMILIES[int(self.families_N[agent])]

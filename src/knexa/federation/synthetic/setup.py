@@ -66,7 +66,7 @@ class FormulaSetup:
     def overview(self) -> dict[str, Any]:
         """Return the fields of ``StartInfo`` that describe agents, data and exchange."""
         world = self._world
-        shares_NC = np.array(world.data_shares())
+        shares_NC = world.shares_NC
         divergence_NN = jensen_shannon(shares_NC)
         num_pairs = world.num_agents * (world.num_agents - 1)
         return {
@@ -102,5 +102,5 @@ class FormulaSetup:
             pass_at=pass_at,
             honest_pass_at=honest,
             privacy=Privacy(profiles=self.privacy.spent(num_releases(rounds)), training=None),
-            data_shares=tuple(map(tuple, self._world.data_shares())),
+            data_shares=tuple(map(tuple, self._world.shares_NC.tolist())),
         )

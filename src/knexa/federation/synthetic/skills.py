@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from knexa.agents.byzantine import TEXT_ATTACKS, ByzantineAgents
-from knexa.backbones.roster import FAMILIES, Byzantine
+from knexa.backbones.roster import Byzantine
 from knexa.data.problem import CATEGORIES
 from knexa.federation.settings import Federation, Settings
 from knexa.federation.synthetic.formulas import CONCENTRATIONS, LACKS, NUM_FAMILIES, FormulaWorld
@@ -173,13 +173,9 @@ class SkillWorld(FormulaWorld):
             "data_size": self.sizes_N,
             "teach_yield": self.bandwidths_N,
         }
-        values |= {
-            str(f): (self.families_N == i).astype(np.float64) for i, f in enumerate(FAMILIES)
-        }
-        for category, (share, skill) in enumerate(zip(CATEGORIES, SKILL_FEATURES, strict=True)):
-            values[share] = self.shares_NC[:, category]
+        for category, skill in enumerate(SKILL_FEATURES):
             values[skill] = np.clip(measured_NC[:, category], 0.0, 1.0)
-        return values
+        return self.families_and_shares() | values
 
     def state(self) -> dict[str, Any]:
         """Return what changes from round to round."""
@@ -188,11 +184,3 @@ class SkillWorld(FormulaWorld):
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore what ``state`` returned."""
         self.skills_NC = np.array(state["skills"], dtype=np.float64)
-
-    def data_shares(self) -> list[list[float]]:
-        """Return each agent's category shares."""
-        return [[float(share) for share in row] for row in self.shares_NC]
-
-    def family_of(self, agent: int) -> str:
-        """Return the agent's family."""
-        return FAMILIES[int(self.families_N[agent])]
