@@ -260,10 +260,10 @@ def test_honest_scores_leave_the_byzantine_agents_out():
     assert honest_samples(ByzantineAgents(), rows, ks=(1,), seed=0) == {}
 
 
-# The gate
+# The trust gate
 
 
-def test_the_gate_shuts_out_who_never_taught_well_and_nobody_else():
+def test_the_trust_gate_excludes_bad_teachers_alone():
     ledger = Ledger()
     assert not ledger.distrusted(4, 1.0).any()
     for step in range(12):

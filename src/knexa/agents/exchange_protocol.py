@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from knexa.agents.runtime import Runtime
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import FitReport, Term
-from knexa.engine.object_refs import HasLarge, fetched
+from knexa.engine.object_refs import HasLarge
 from knexa.exchange.package import TextItem
 from knexa.tracking.rows import ServerCosts
 
@@ -262,11 +262,6 @@ class ExchangeProtocol:
     def rehearsal(self, context: ExchangeContext, state: AgentState) -> tuple[float, list[Term]]:
         """Return (weight, terms) of what a local update trains on beside private data."""
         return 0.0, []
-
-
-def union(protocol: ExchangeProtocol, received: Sequence[ReceivedKnowledge]) -> ReceivedKnowledge:
-    """Return all that reaches a student in a round as one."""
-    return received[0] if len(received) == 1 else protocol.combine([fetched(r) for r in received])
 
 
 def summed(reports: Sequence[Mapping[str, int]]) -> dict[str, int]:

@@ -14,14 +14,12 @@ class Setup(Protocol):
     Attributes:
         workers: Where its phases run.
         checkpoint_every: Rounds between two checkpoints.
+        byzantine: The Byzantine agents, and their attacks.
     """
 
     workers: Workers
     checkpoint_every: int
-
-    @property
-    def byzantine(self) -> ByzantineAgents:
-        """The Byzantine agents, and their attacks."""
+    byzantine: ByzantineAgents
 
     def world(self, observer: Observer) -> World:
         """Start the agents; ``observer`` receives the progress of their phases."""

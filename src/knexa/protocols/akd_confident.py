@@ -19,5 +19,5 @@ class AKDConfident(AKD):
     name: ClassVar[str] = "akd_confident"
 
     def weights(self, items: Sequence[TextItem]) -> Sequence[float]:
-        """Return how much each answer weighs beside the others of its package."""
+        """Return the answers' confidences, scaled to a mean of 1."""
         return confidence_weights(items)

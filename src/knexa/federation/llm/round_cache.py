@@ -20,11 +20,11 @@ from knexa.agents.exchange_protocol import (
     RoundContext,
     Taught,
     Topics,
-    union,
 )
 from knexa.agents.scoring import measure
 from knexa.agents.state import AgentState
 from knexa.engine.local import Pool
+from knexa.engine.object_refs import fetched
 
 Asked = tuple[int, Topics]
 """(teacher, topics that it is asked for)."""
@@ -168,7 +168,9 @@ class RoundCache:
     def knowledge(self, sources: Sequence[Source], student: int) -> ReceivedKnowledge:
         """Return all that reaches a student as one."""
         received = [self.transfers[source].for_student(student) for source in sources]
-        return union(self.runtime.protocol, received)
+        if len(received) == 1:
+            return received[0]
+        return self.runtime.protocol.combine([fetched(each) for each in received])
 
     def kilobytes(self, sources: Sequence[Source]) -> float:
         """Return what travels to a student of these sources."""

@@ -50,6 +50,7 @@ class LLMSetup:
         self.checkpoint_every = 1
         self.workers = settings.engine.choose(settings.roster.num_agents)
         self.runtime, self.report = build_runtime(settings, self.workers)
+        self.byzantine = self.runtime.byzantine
         stack.callback(self.runtime.executor.close)
         self.privacy = settings.privacy.mechanism(
             families=[
@@ -61,11 +62,6 @@ class LLMSetup:
             num_rounds=settings.federation.num_rounds,
         )
         training_spent(self.runtime, [])  # refuses a budget that is too small
-
-    @property
-    def byzantine(self) -> ByzantineAgents:
-        """The Byzantine agents."""
-        return self.runtime.byzantine
 
     def world(self, observer: Observer) -> LLMWorld:
         """Start the workers and the agents."""

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from knexa.agents.byzantine import ByzantineAgents
 from knexa.data.divergence import jensen_shannon
 from knexa.data.problem import CATEGORIES
 from knexa.engine.local import Observer, Workers
@@ -44,7 +43,7 @@ class FormulaSetup:
                 f"reward={choices['reward']} measures a transfer set, which "
                 f"federation={choices['federation']} has not: use reward=local_loss"
             )
-        self.settings, self._world = settings, world
+        self.settings, self._world, self.byzantine = settings, world, world.byzantine
         world.privacy = self.privacy = settings.privacy.mechanism(
             families=[world.family_of(agent) for agent in range(world.num_agents)],
             feature_names=settings.profile.feature_names,
@@ -53,11 +52,6 @@ class FormulaSetup:
         )
         self.workers = Workers(1, "cpu", "formulas")
         self.checkpoint_every = CHECKPOINT_EVERY
-
-    @property
-    def byzantine(self) -> ByzantineAgents:
-        """The Byzantine agents."""
-        return self._world.byzantine
 
     def world(self, observer: Observer) -> FormulaWorld:
         """Return the agents."""

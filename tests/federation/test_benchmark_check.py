@@ -1,4 +1,4 @@
-"""The gate that runs beside the start of a run."""
+"""The benchmark check, which runs beside the start of a run."""
 
 import threading
 from types import SimpleNamespace
@@ -10,8 +10,8 @@ from knexa.data.codelets import Codelets
 from knexa.errors import UserError
 from knexa.evaluation import Executor
 from knexa.evaluation.settings import Evaluation
+from knexa.federation.llm import benchmark_check as module
 from knexa.federation.llm.benchmark_check import benchmark_check
-from knexa.federation.llm.settings import benchmark_check as metric_gate
 
 SMALL = Codelets(num_train=12, num_test=12, num_transfer=12)
 
@@ -24,9 +24,9 @@ def settings(**evaluation: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def forgotten():
-    metric_gate._begun.cache_clear()
+    module._begun.cache_clear()
     yield
-    metric_gate._begun.cache_clear()
+    module._begun.cache_clear()
 
 
 def test_the_runs_of_a_process_share_one_check_and_its_thread_has_ended_with_the_report():
@@ -36,7 +36,7 @@ def test_the_runs_of_a_process_share_one_check_and_its_thread_has_ended_with_the
     assert report.problems == tuple(first.benchmark)
     assert report.num_canonical_passed == 36
     assert report.num_none_passed == 0
-    assert all(thread.name != "gate" for thread in threading.enumerate())
+    assert all(thread.name != "benchmark-check" for thread in threading.enumerate())
 
 
 def test_other_limits_are_another_check():
