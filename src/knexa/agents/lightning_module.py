@@ -24,28 +24,22 @@ an exchange takes only four steps."""
 
 
 class AdapterModule(L.LightningModule):
-    """One phase of training on weighted sequences; AdamW resumes from the state's moments."""
+    """One phase of training on weighted sequences."""
 
     def __init__(
         self,
         loaded: LoadedBackbone,
-        training: Training,
-        learning_rate: float,
-        state: AgentState,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
         *,
-        num_batches: int,
+        is_compiled: bool,
         extra_loss: ExtraLoss | None = None,
     ) -> None:
         super().__init__()
-        self.model = loaded.model
+        self.model, self.optimizer, self.schedule = loaded.model, optimizer, schedule
         # In a function, not an attribute: Lightning would take the compiled model for a second one.
-        model = loaded.compiled if training.compile else loaded.model
+        model = loaded.compiled if is_compiled else loaded.model
         self.objective = partial(objective, model, extra_loss=extra_loss)
-        self.parameters_by_name = loaded.adapter_parameters
-        self.training_config = training
-        self.learning_rate = learning_rate
-        self.initial = state
-        self.num_steps = -(-num_batches // training.accumulate)
         self.losses: list[torch.Tensor] = []
 
     @property
@@ -60,15 +54,9 @@ class AdapterModule(L.LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW on the adapter alone, and its warm-up."""
-        optimizer, schedule = adamw(
-            self.parameters_by_name,
-            self.training_config,
-            self.learning_rate,
-            self.initial,
-            num_steps=self.num_steps,
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """Return the optimizer, and its schedule by step."""
+        by_step = {"scheduler": self.schedule, "interval": "step"}
+        return {"optimizer": self.optimizer, "lr_scheduler": by_step}
 
 
 def adamw(
@@ -194,16 +182,16 @@ def fit(
     if not batches:
         return state, FitReport(None, 0, 0)
     loaded.model.train()
+    parameters, num_steps = loaded.adapter_parameters, -(-len(batches) // training.accumulate)
+    optimizer, schedule = adamw(parameters, training, learning_rate, state, num_steps=num_steps)
     module = AdapterModule(
-        loaded, training, learning_rate, state, num_batches=len(batches), extra_loss=extra_loss
+        loaded, optimizer, schedule, is_compiled=training.compile, extra_loss=extra_loss
     )
     with seeded(loaded.model, seed), quiet_lightning():
         run_trainer(module, batches, training, accelerator)
-    optimizer = module.optimizers(use_pl_optimizer=False)
-    assert isinstance(optimizer, torch.optim.Optimizer)
-    trained = trained_state(state, loaded.adapter_parameters, optimizer)
-    num_steps = trained.optimizer_steps - state.optimizer_steps
-    return trained, FitReport(module.mean_loss, num_steps, num_tokens(batches))
+    trained = trained_state(state, parameters, optimizer)
+    steps_taken = trained.optimizer_steps - state.optimizer_steps
+    return trained, FitReport(module.mean_loss, steps_taken, num_tokens(batches))
 
 
 @contextmanager

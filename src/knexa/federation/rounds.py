@@ -103,7 +103,10 @@ def restore(world: World, cpm: CPM, scheduler: EventScheduler, folder: Path) -> 
 def _take_effect(
     world: World, cpm: CPM, arrivals: Arrivals, round_number: int
 ) -> tuple[list[Exchange], list[ExchangeRow]]:
-    """Commit what students learned from arrived packages, and report to the matchmaker."""
+    """Commit what students learned from arrived packages, and report to the matchmaker.
+
+    The world remembers its trials, so ``try_learning`` computes none of them a second time.
+    """
     exchanges = [
         exchange
         for issued_round, plan in arrivals.delivered()

@@ -13,7 +13,6 @@ which must not succeed. Faults and probes are left out.
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Any
 
 from knexa.data.partition import AgentData
 from knexa.errors import UserError
@@ -23,6 +22,7 @@ from knexa.federation.llm.setup import LLMSetup
 from knexa.federation.llm.world import LLMWorld
 from knexa.federation.settings import LLMSettings, Settings
 from knexa.matchmaking.base import Feedback
+from knexa.matchmaking.cpm import CPM
 from knexa.membership_inference.attacks import ATTACKS, Attack, Evidence, Tokens, tokens
 from knexa.membership_inference.measures import power
 from knexa.seeding import derive_rng
@@ -73,7 +73,7 @@ def packages(settings: Settings) -> tuple[list[AgentData], Sent]:
 
 
 def _run_round(
-    settings: Settings, world: LLMWorld, cpm: Any, number: int, sent: list[list[Tokens]]
+    settings: Settings, world: LLMWorld, cpm: CPM, number: int, sent: list[list[Tokens]]
 ) -> None:
     needs = cpm.matchmaker.needs
     world.begin_round(number)

@@ -25,6 +25,8 @@ from knexa.federation.llm.round_cache import Arm, Asked, RoundCache, Source, in_
 from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
+from knexa.matchmaking.rewards import Reward
+from knexa.profiles.build import Profile
 from knexa.profiles.byzantine import shown
 from knexa.profiles.privacy import Mechanism, NoPrivacy
 from knexa.tracking.rows import AgentRow, SampleRow
@@ -46,8 +48,8 @@ class LLMWorld:
         self,
         runtime: ExchangeRuntime,
         pool: Pool,
-        reward: Any,
-        profile: Any,
+        reward: Reward,
+        profile: Profile,
         admissible_NN: Mask | None = None,
     ) -> None:
         self.runtime, self.pool, self.reward, self.profile = runtime, pool, reward, profile
@@ -244,11 +246,10 @@ class LLMWorld:
         return self.runtime.byzantine.report(directive.teachers, arm[1], self._reward(arm))
 
     def _raw(self, learned: Learned, kilobytes: float) -> float:
-        return float(
-            self.reward.reward(
-                before=learned.before.value, after=learned.after.value, kilobytes=kilobytes
-            )
-        )
+        before, after = learned.before.value, learned.after.value
+        assert before is not None
+        assert after is not None
+        return float(self.reward.reward(before=before, after=after, kilobytes=kilobytes))
 
     def _remember(self, exchanges: list[Exchange], arms: dict[int, Arm]) -> None:
         """Add the exchanges to the histories that the next profiles are made from."""

@@ -12,6 +12,7 @@ from knexa.federation.byzantine_metrics import honest_agents
 from knexa.federation.settings import Settings
 from knexa.federation.summary import num_releases
 from knexa.federation.synthetic.formulas import FormulaWorld
+from knexa.matchmaking.arrays import Array
 from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
 from knexa.tracking.info import AgentInfo
@@ -71,7 +72,7 @@ class FormulaSetup:
             "exchange": world.protocol_name,
         }
 
-    def _agent(self, agent: int, shares_C: Any) -> AgentInfo:
+    def _agent(self, agent: int, shares_C: Array) -> AgentInfo:
         top = np.argsort(-shares_C, kind="stable")[:3]
         return AgentInfo(
             name=f"agent-{agent}",
