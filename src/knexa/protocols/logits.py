@@ -15,7 +15,7 @@ from knexa.agents.exchange_protocol import (
     ReceivedKnowledge,
     summed,
 )
-from knexa.agents.state import AgentState
+from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import Example, SoftTargets, Term
 from knexa.exchange.package import KnowledgePackage, PackageError, TextItem
 from knexa.exchange.tensors import pack, unpack
@@ -151,8 +151,8 @@ class Logits(TextDistillation):
 
 def _example(runtime: "Runtime", loaded: "LoadedBackbone", item: TextItem) -> Example:
     """Return an answer to a transfer problem as a training sequence."""
-    problem = runtime.transfer_by_id[item.task_id]
-    return runtime.example(loaded.tokenizer, problem, item.completion)
+    text = KeptText(task_id=item.task_id, completion=item.completion)
+    return runtime.kept_example(loaded.tokenizer, text)
 
 
 def _softened(log_probs_PS: NDArray[Any], temperature: float) -> NDArray[np.float32]:
