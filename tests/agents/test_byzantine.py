@@ -1,4 +1,4 @@
-"""What liars say: every attack does what it is called, and nothing honest changes."""
+"""Byzantine agents: every attack does what its name says, and honest agents do not change."""
 
 import ast
 from itertools import pairwise
@@ -44,7 +44,7 @@ def num_passed(executor: Executor, items) -> int:
 # Who lies
 
 
-def test_liars_follow_from_the_seed_alone_and_grow_by_one():
+def test_byzantine_agents_follow_from_the_seed_alone_and_grow_by_one():
     drawn = [Byzantine(num=num).draw(7, 6) for num in range(6)]
     assert all(few == more[: len(few)] for few, more in pairwise(drawn))
     assert len(set(drawn[5])) == 5
@@ -65,7 +65,7 @@ def test_named_agents_lie_in_their_order():
         ({"num": 2, "agents": (2,)}, "names fewer"),
     ],
 )
-def test_liars_that_are_not_there_are_refused(values, said):
+def test_byzantine_agents_that_are_not_there_are_refused(values, said):
     with pytest.raises(ValueError, match=said):
         Byzantine(**values).check(6)
 
@@ -86,7 +86,7 @@ def test_a_wrong_attack_is_one_line():
 
 def test_garbage_is_a_valid_package_that_never_passes(executor):
     items = text(byzantine("garbage"))
-    package = KnowledgePackage(sender="liar", round=1, items=tuple(items))
+    package = KnowledgePackage(sender="byzantine", round=1, items=tuple(items))
     assert decode(encode(package)) == package
     assert len(items) == len(PROBLEMS)
     for item in items:
@@ -155,7 +155,7 @@ def profiles(names) -> np.ndarray:
     return np.random.default_rng(0).random((5, len(names)))
 
 
-def test_inflated_profiles_boast_and_change_only_the_liars():
+def test_inflated_profiles_exaggerate_and_change_only_the_byzantine_agents():
     names = layout.SKILLS_FEATURE_NAMES
     before_NF = profiles(names)
     shown_NF = shown(before_NF, names, byzantine("inflated"))
@@ -190,16 +190,16 @@ def test_nobody_lies_without_members():
 @pytest.mark.parametrize(
     ("attack", "teacher", "student", "told"),
     [
-        ("forged", 3, 1, 2.0),  # praise among liars
+        ("forged", 3, 1, 2.0),  # praise among Byzantine agents
         ("forged", 0, 1, -2.0),  # slander of the honest
         ("sybil", 3, 1, 2.0),
         ("sybil", 0, 1, 0.3),
-        ("forged", 1, 0, 0.3),  # an honest student says what is true, of liars too
+        ("forged", 1, 0, 0.3),  # an honest student reports the truth of all
         ("forged", 2, 0, 0.3),
         ("wrong", 3, 1, 0.3),
     ],
 )
-def test_forged_rewards_change_the_liars_own_reports_alone(attack, teacher, student, told):
+def test_forged_rewards_change_their_own_reports_alone(attack, teacher, student, told):
     assert byzantine(attack).report((teacher,), student, 0.3) == told
 
 

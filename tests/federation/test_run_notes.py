@@ -24,7 +24,7 @@ def test_an_ordinary_run_has_no_conditions():
     assert lines(training=Training(**RATES)) == ()
 
 
-def test_liars_are_named_with_what_they_do():
+def test_byzantine_agents_are_named_with_what_they_do():
     one = ByzantineAgents(members=(1,), attacks=frozenset({"wrong"}))
     two = ByzantineAgents(members=(2, 0), attacks=frozenset({"wrong", "forged"}))
     assert lines(one) == ("bob lies: wrong",)

@@ -264,7 +264,6 @@ def test_reloaded_cpm_continues_bit_for_bit_with_feedback_outstanding(policy):
         (lambda view: view.plan([(0, 0)]), "agent 0 teach itself"),
         (lambda view: view.plan([(0, 99)]), "agent 99: agents are 0 to"),
         (lambda view: view.plan([(-1, 1)]), "agent -1"),
-        (lambda view: view.plan([(0, 2), (1, 2)]), "an agent twice"),
     ],
 )
 def test_what_is_no_plan_is_refused_in_words(plan, complaint):

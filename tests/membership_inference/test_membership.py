@@ -6,7 +6,6 @@ from functools import cache
 import numpy as np
 import pytest
 
-from knexa.agents.text import example_of
 from knexa.cli.commands import run_command_line
 from knexa.data.codelets import Codelets
 from knexa.data.partition import Dirichlet
@@ -42,7 +41,7 @@ def public_text(seed: int):
     rng = derive_rng(seed, "sent")
     return [
         tuple(
-            tokens(example_of(transfer[i])[1])
+            tokens(transfer[i].canonical_solution)
             for i in rng.choice(len(transfer), len(transfer) // 2, replace=False)
         )
         for _ in range(6)

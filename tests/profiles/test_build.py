@@ -105,7 +105,7 @@ def test_the_agent_leaves_its_trust_to_the_cpm(profile):
 
 
 @pytest.mark.parametrize("profile", PROFILES[1:])
-def test_sier_is_that_of_the_last_lesson_and_0_before_the_first(profile):
+def test_sier_is_that_of_the_last_package_and_0_before_the_first(profile):
     assert named(profile, VETERAN)["sier"] == 0.125
     assert named(profile, NEWCOMER)["sier"] == 0.0
 

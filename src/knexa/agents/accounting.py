@@ -1,4 +1,4 @@
-"""What (epsilon, delta) a number of noisy releases costs, by Opacus' accountant.
+"""The (epsilon, delta) cost of a number of noisy releases, by Opacus' accountant.
 
 The mechanism is the (Poisson-subsampled) Gaussian one; a noise multiplier is the noise's standard
 deviation over the sensitivity. Costs are Renyi-DP bounds (Mironov 2017; Mironov et al. 2019), so
@@ -19,18 +19,14 @@ _ORDERS = (1.1, *(1 + x / 4 for x in range(1, 16)), *range(5, 64), 80, 128, 256,
 
 
 class Budget(NamedTuple):
-    """What may be spent: the chance that ``epsilon`` does not hold is ``delta``."""
+    """A differential-privacy budget: ``epsilon`` holds but for a chance of ``delta``."""
 
     epsilon: float
     delta: float
 
 
 def require_opacus() -> None:
-    """Check that Opacus is there.
-
-    Raises:
-        UserError: It is not.
-    """
+    """Raise ``UserError`` unless Opacus is installed."""
     try:
         import opacus  # noqa: F401
     except ImportError as error:
@@ -46,10 +42,10 @@ def calibrated_noise(
     """Return the least noise multiplier (to 0.1 % of epsilon) that keeps within the budget.
 
     Args:
-        epsilon: What all releases may cost together.
-        delta: The same.
-        num_releases: How many there will be at most.
-        sample_rate: Probability with which a record takes part in one release; 1 is always.
+        epsilon: Budget of all releases together.
+        delta: Chance that epsilon does not hold.
+        num_releases: The most releases there will be.
+        sample_rate: Probability with which a record takes part in one release.
 
     Raises:
         UserError: Opacus is missing, or no noise up to a million sensitivities is enough.
@@ -80,11 +76,7 @@ def calibrated_noise(
 def epsilon_spent(
     *, noise_multiplier: float, delta: float, num_releases: int, sample_rate: float = 1.0
 ) -> float:
-    """Return the epsilon at ``delta`` of so many releases; 0 for none.
-
-    Raises:
-        UserError: Opacus is missing.
-    """
+    """Return the epsilon at ``delta`` of ``num_releases`` releases; 0 for none."""
     if num_releases == 0:
         return 0.0
     require_opacus()
@@ -98,7 +90,7 @@ def epsilon_spent(
 
 @contextmanager
 def _any_order_is_a_bound() -> Iterator[None]:
-    """Silence the advice to try more orders: each gives a valid bound, if not the best."""
+    """Silence Opacus' advice to try more orders: every order gives a valid bound."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Optimal order is")
         yield

@@ -1,10 +1,10 @@
-"""Agents that lie (``roster.byzantine=``): what they teach, show and report instead of the truth.
+"""Byzantine agents (``roster.byzantine=``): agents that lie in packages, profiles and reports.
 
-A liar is trained, measured and evaluated like everybody; it lies only in what it says: in its
-packages, its profile and its reports. Nobody honest is told who lies. What it sees is what any peer
-sees: the public transfer set with its reference solutions, and the text that others taught it.
+They are trained, measured and evaluated like all others, and honest agents are not told who they
+are. They know what any peer knows: the public transfer set with its reference solutions, and the
+text that others taught them.
 
-Not covered: liars that adapt to how they are treated, and lies in packages of numbers.
+Not covered: agents that adapt to how they are treated, and lies in packages of numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 TEXT_ATTACKS: tuple[Attack, ...] = ("garbage", "wrong", "copied")
 
-# Words and signs of Python, so that garbage looks like an answer to a filter of characters.
+# Tokens of Python, so that a filter of characters takes garbage for an answer.
 _TOKENS = (
     *("if", "else", "for", "while", "return", "def", "lambda", "in", "not", "and", "or", "is"),
     *("x", "y", "n", "items", "value", "result", "len", "sum", "sorted", "range", "str", "None"),
@@ -32,12 +32,12 @@ _TOKENS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ByzantineAgents:
-    """Who lies in a run, and how; without members nobody does.
+    """The Byzantine agents of a run, and their attacks.
 
     Attributes:
-        members: Their indices.
+        members: Their indices; empty where everybody is honest.
         attacks: What all of them do.
-        forged_reward: Size of a forged report.
+        forged_reward: Size of a forged reward.
     """
 
     members: tuple[int, ...] = ()
@@ -46,7 +46,7 @@ class ByzantineAgents:
 
     @classmethod
     def of(cls, byzantine: Byzantine, seed: int, num_agents: int) -> "ByzantineAgents":
-        """Return the run's liars, drawn by its seed."""
+        """Return the run's Byzantine agents, drawn by its seed."""
         return cls(
             members=byzantine.draw(seed, num_agents),
             attacks=byzantine.attacks,
@@ -54,17 +54,17 @@ class ByzantineAgents:
         )
 
     def does(self, agent: int, *attacks: Attack) -> bool:
-        """Return whether the agent lies in one of these ways."""
+        """Return whether the agent makes one of these attacks."""
         return agent in self.members and not self.attacks.isdisjoint(attacks)
 
     def speaker(self, agent: int) -> int:
-        """Return who speaks under the agent's name: one sybil speaks for all."""
+        """Return who writes the agent's packages: the first sybil writes those of all sybils."""
         return self.members[0] if self.does(agent, "sybil") else agent
 
     def report(self, teachers: Sequence[int], student: int, reward: float) -> float:
-        """Return what the student says that a lesson earned.
+        """Return the reward that the student reports for an exchange.
 
-        Forgers and sybils praise lessons of liars alone; forgers also slander everybody else's.
+        Forgers and sybils praise Byzantine teachers; forgers also report a loss from all others.
         """
         if not self.does(student, "forged", "sybil"):
             return reward
@@ -79,45 +79,40 @@ class ByzantineAgents:
         learned: Mapping[str, str],
         rng: np.random.Generator,
     ) -> list[TextItem] | None:
-        """Return what a liar teaches, or None where it answers as it can.
+        """Return the agent's forged answers, or None where it answers honestly.
 
-        Of several attacks on text, each problem's is drawn. A liar that only copies answers itself
-        until it has been taught something.
+        Where it makes several attacks on text, one is drawn for each problem. An agent that only
+        copies answers honestly until it has been taught something.
 
         Args:
-            agent: Who teaches.
+            agent: The teacher.
             problems: The round's transfer problems.
             learned: Completions that others taught it, by task id.
-            rng: Every draw's source.
+            rng: Source of all draws.
         """
-        ways = [way for way in TEXT_ATTACKS if self.does(agent, way)]
-        if not ways or (ways == ["copied"] and not learned):
+        attacks = [attack for attack in TEXT_ATTACKS if self.does(agent, attack)]
+        if not attacks or (attacks == ["copied"] and not learned):
             return None
         items = []
         for problem in problems:
-            completion = _lie(ways[rng.integers(len(ways))], problem, learned, rng)
+            completion: str | None
+            match attacks[rng.integers(len(attacks))]:
+                case "garbage":
+                    completion = garbage(rng)
+                case "wrong":
+                    completion = mutant(problem, rng)
+                case _:
+                    completion = learned.get(problem.task_id)
             if completion is not None:
-                # A probability of one in every token: nobody is surer than a liar.
+                # The highest confidence there is: a probability of one for every token.
                 item = TextItem(task_id=problem.task_id, completion=completion, confidence=0.0)
                 items.append(item)
         return items
 
 
-def _lie(
-    way: Attack, problem: Problem, learned: Mapping[str, str], rng: np.random.Generator
-) -> str | None:
-    match way:
-        case "garbage":
-            return garbage(rng)
-        case "wrong":
-            return mutant(problem, rng)
-        case _:
-            return learned.get(problem.task_id)
-
-
 def garbage(rng: np.random.Generator) -> str:
-    """Return random tokens of Python that are no program."""
-    # The first bracket closes nothing, so that no draw is a program by luck.
+    """Return random tokens of Python that never form a program."""
+    # The first bracket closes nothing, so no draw parses.
     drawn = rng.choice(_TOKENS, rng.integers(8, 33))
     return "    return ) " + " ".join(str(token) for token in drawn) + "\n"
 

@@ -1,20 +1,20 @@
-"""What an exchange protocol is: what travels from teachers to students, and how it is learned.
+"""Exchange protocols: what travels from teachers to students, and how students learn from it.
 
-A protocol is one class in one file (``knexa.protocols``, or a trusted module of the user's) and
-one YAML of the config group ``exchange``. A teacher's ``teach`` makes an ``OutgoingPackage``;
-``receive`` turns it into ``ReceivedKnowledge``, which does not depend on the student and is made
-once; ``deliver`` puts many teachers' knowledge together; a student's ``learn`` trains on it. All
-but ``deliver`` are phases: pure functions that run in any process.
+To add one, derive a class from ``ExchangeProtocol`` in a file of its own (in ``knexa.protocols``,
+or in a trusted module outside the package) and add one YAML to the config group ``exchange``. A
+teacher's ``teach`` makes an ``OutgoingPackage``; ``receive`` turns it into ``ReceivedKnowledge``,
+once for all students; ``deliver`` combines the knowledge of many teachers; a student's ``learn``
+trains on it. All but ``deliver`` are phases: pure functions that run in any process.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 from knexa.agents.runtime import Runtime
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import FitReport, Term
-from knexa.engine.object_refs import HasLarge, fetched
+from knexa.engine.object_refs import HasLarge
 from knexa.exchange.package import TextItem
 from knexa.tracking.rows import ServerCosts
 
@@ -23,20 +23,20 @@ Topics = tuple[int, ...] | None
 """Categories of transfer problems that a teacher is asked for; None is all of them."""
 
 NOTHING_FOUND: Mapping[str, int] = {"blocked": 0, "redacted": 0, "counted": 0}
-"""The counts of a guardrail that found nothing."""
+"""Guardrail counts of a package without findings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingPackage(HasLarge):
-    """What a teacher sends, as it leaves the gateway.
+    """A teacher's package after its own guardrail.
 
     Attributes:
         teacher: Roster index of the sender.
         text: A ``KnowledgePackage`` as bytes; empty where the protocol sends no text.
         payload: The protocol's own bytes, such as tensors.
-        items_sent: How many answers (or packages of numbers) it holds.
+        items_sent: Number of answers, or of packages of numbers.
         guardrail: What the sender's guardrail blocked, redacted and counted.
-        tokens_generated: What the teacher decoded for it.
+        tokens_generated: Tokens that the teacher decoded for it.
     """
 
     large: ClassVar[tuple[str, ...]] = ("text", "payload")
@@ -55,19 +55,19 @@ class OutgoingPackage(HasLarge):
 
     @property
     def sier(self) -> float | None:
-        """Share of the answers at the gateway that something was found in; None without text."""
+        """Share of the answers with a finding of the sender's guardrail; None without text."""
         answers = self.items_sent + self.guardrail["blocked"]
         return sum(self.guardrail.values()) / answers if self.text and answers else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedKnowledge(HasLarge):
-    """What any student keeps of a package; a protocol that sends more than text derives its own.
+    """What students keep of a package; a protocol that sends more than text derives its own class.
 
     Attributes:
-        guardrail: What the receiving gateway's guardrail did.
+        guardrail: What the receiver's guardrail blocked, redacted and counted.
         items: The answers that passed, with their confidence.
-        texts: The same as a student learns from them, weighed.
+        texts: The same answers with their weights in training.
     """
 
     large: ClassVar[tuple[str, ...]] = ("items", "texts")
@@ -78,12 +78,12 @@ class ReceivedKnowledge(HasLarge):
 
     @property
     def items_kept(self) -> int:
-        """How many of the items that were sent are learned from."""
+        """Number of sent items that are learned from."""
         return len(self.texts)
 
 
 Taught = tuple[OutgoingPackage, ReceivedKnowledge]
-"""A teacher's package, and what anybody keeps of it."""
+"""A teacher's package, and what students keep of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Measurement:
 
     Attributes:
         loss: Mean token cross-entropy on its validation split, in nats; None without one.
-        value: What the reward is measured by; None where it is a loss that the agent has not.
+        value: The quantity that the reward compares; None where it is a loss without a split.
     """
 
     loss: float | None
@@ -101,7 +101,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What learning did to a student."""
+    """The result of a student's learning."""
 
     before: Measurement
     after: Measurement
@@ -109,9 +109,16 @@ class Learned:
     items_kept: int
 
 
+@dataclass(kw_only=True)
+class ExchangeRuntime(Runtime):
+    """The runtime of agents that teach each other by a protocol."""
+
+    protocol: "ExchangeProtocol"
+
+
 @dataclass(frozen=True, slots=True)
 class ExchangeContext:
-    """What a protocol's phases work with.
+    """What ``teach``, ``receive`` and ``learn`` work with.
 
     Attributes:
         runtime: The models, the data and the run's components in this process.
@@ -119,43 +126,40 @@ class ExchangeContext:
         topics: Categories of transfer problems that the directive asks for; None is all of them.
     """
 
-    runtime: Runtime
+    runtime: ExchangeRuntime
     round_number: int
     topics: Topics = None
 
 
-class RoundContext(Protocol):
-    """What ``deliver`` works with: the round's states and packages, and whoever runs phases."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundContext:
+    """What ``deliver`` works with.
 
-    @property
-    def runtime(self) -> Runtime:
-        """The models, the data and the run's components."""
+    Attributes:
+        runtime: The models, the data and the run's components.
+        round_number: The round, from 1 on.
+        states: Every member's state in the round's snapshot, servers behind the agents.
+        taught: Returns what each of these teachers sent, and what students keep of it.
+        map: Runs ``phase(runtime, *task)`` for every task, given the agents that the tasks are for.
+    """
 
-    @property
-    def round_number(self) -> int:
-        """The round, from 1 on."""
-
-    @property
-    def states(self) -> Sequence[AgentState]:
-        """Every member's state in the round's snapshot, servers behind the agents."""
-
-    def taught(self, teachers: Sequence[int]) -> list[Taught]:
-        """Return what each of these teachers sent, and what is kept of it."""
-
-    def map(self, phase: Callable[..., Any], tasks: Sequence[Any], keys: Sequence[int]) -> Any:
-        """Run ``phase(runtime, *task)`` for every task; ``keys`` are the agents that it is for."""
+    runtime: ExchangeRuntime
+    round_number: int
+    states: Sequence[AgentState]
+    taught: Callable[[Sequence[int]], list[Taught]]
+    map: Callable[[Callable[..., Any], Sequence[Any], Sequence[int]], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupTransfer:
-    """What a group of teachers (of one, mostly) brings its students, and what that took.
+    """What a group of teachers (mostly a group of one) brings its students, and what it cost.
 
     Attributes:
         received: What a student learns from.
         kilobytes: What travels to each student.
-        shared_kilobytes: What travels besides: uploads to a server, a pool sent out to be scored.
+        shared_kilobytes: All other traffic: uploads to a server, a pool sent out to be scored.
         items_sent: Answers (or packages of numbers) that the teachers sent.
-        guardrail: Counts of all gateways on the way.
+        guardrail: Counts of all guardrails on the way.
         own: The students that learn from something else than ``received``.
         learned: The students that have learned already: a server learns before it teaches.
         server: What a server agent spent, for the exchange's row.
@@ -171,7 +175,7 @@ class GroupTransfer:
     server: ServerCosts | None = None
 
     def for_student(self, student: int) -> ReceivedKnowledge:
-        """Return what that student learns from."""
+        """Return what ``student`` learns from."""
         return self.own.get(student, self.received)
 
 
@@ -179,14 +183,14 @@ class ExchangeProtocol:
     """Base of every exchange protocol.
 
     Class attributes:
-        name: Its name, which is also its option of the config group ``exchange``.
+        name: Its option of the config group ``exchange``.
         pairs: Whether one peer teaches another; a protocol of groups belongs to the matchmaker
             that dictates it.
         common: What a teacher and its student must have in common.
         carries: What a teacher sends, in a word.
-        has_text: Whether that holds text, which peers may score and liars may forge.
-        rehearses: Students keep text and rehearse it in local updates.
-        shares_start: Agents with equal backbones begin with equal adapters.
+        has_text: Whether packages hold text, which peers may score and Byzantine agents forge.
+        rehearses: Whether students keep text and rehearse it in local updates.
+        shares_start: Whether agents with equal backbones begin with equal adapters.
     """
 
     name: ClassVar[str] = ""
@@ -203,23 +207,20 @@ class ExchangeProtocol:
         return 0
 
     def teach(self, context: ExchangeContext, state: AgentState, sender: int) -> OutgoingPackage:
-        """Return what the agent teaches, as far as the guardrail lets it out.
+        """Return the package of the teacher ``state``, vetted by its guardrail.
 
-        Args:
-            context: The round.
-            state: The teacher.
-            sender: Whose name the package bears: the teacher's, or another's whom a sybil speaks
-                for.
+        ``sender`` is whose name the package bears: the teacher's, but where one sybil writes the
+        package of another.
         """
         raise NotImplementedError
 
     def receive(
         self, context: ExchangeContext, package: OutgoingPackage
     ) -> "ReceivedKnowledge | Generator[None, None, ReceivedKnowledge]":
-        """Read, vet and (as a generator that yields once its programs run) verify a package.
+        """Read, vet and verify a package; a generator yields once its programs run.
 
         Raises:
-            PackageError: The package is not valid: anybody may have written it.
+            PackageError: The package, which anybody may have written, is not valid.
         """
         raise NotImplementedError
 
@@ -230,7 +231,7 @@ class ExchangeProtocol:
         received: ReceivedKnowledge | None,
         before: Measurement,
     ) -> tuple[AgentState, Learned]:
-        """Return the student after it has learned, and what that did to it.
+        """Return the student after learning, and its report.
 
         Without ``received`` this is the no-teacher arm of the probes: equal training on what the
         student has.
@@ -240,7 +241,7 @@ class ExchangeProtocol:
     def deliver(
         self, context: RoundContext, teachers: Sequence[int], students: Sequence[int]
     ) -> GroupTransfer:
-        """Return what the teachers bring these students: here one teacher's package as it is."""
+        """Return what the teachers bring these students: here one teacher's package unchanged."""
         ((package, received),) = context.taught(teachers)
         return GroupTransfer(
             received=received,
@@ -259,27 +260,10 @@ class ExchangeProtocol:
         )
 
     def rehearsal(self, context: ExchangeContext, state: AgentState) -> tuple[float, list[Term]]:
-        """Return what a local update trains on beside private data: (its weight, its terms)."""
+        """Return (weight, terms) of what a local update trains on beside private data."""
         return 0.0, []
 
 
-@dataclass(kw_only=True)
-class ExchangeRuntime(Runtime):
-    """The runtime of agents that teach each other by a protocol."""
-
-    protocol: ExchangeProtocol
-
-    @property
-    def steps_per_exchange(self) -> int:
-        """Optimizer steps that a student takes in one exchange."""
-        return self.protocol.steps_per_exchange
-
-
-def union(protocol: ExchangeProtocol, received: Sequence[ReceivedKnowledge]) -> ReceivedKnowledge:
-    """Return all that reaches a student in a round as one."""
-    return received[0] if len(received) == 1 else protocol.combine([fetched(r) for r in received])
-
-
 def summed(reports: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    """Return the sums of guardrail counts, by kind."""
+    """Return guardrail counts summed by kind."""
     return {kind: sum(report[kind] for report in reports) for kind in reports[0]}

@@ -1,7 +1,7 @@
-"""Batched decoding with a KV cache, greedy or sampled, reproducible sequence by sequence.
+"""Batched decoding with a KV cache, greedy or sampled; not beam search.
 
-Shapes: B sequences in a batch, T tokens, V vocabulary. What a sequence draws depends on the seed
-and on its own place in the input alone, not on how sequences are batched. Not covered: beam search.
+A sequence's draws depend on the seed and on its place in the input, not on how sequences are
+batched. Shapes: B sequences in a batch, T tokens, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """Generated ids (EOS included when reached) and their mean log-probability at temperature 1."""
+    """Generated ids, with EOS where reached, and their mean log-probability at temperature 1."""
 
     ids: list[int]
     mean_log_prob: float
@@ -41,12 +41,10 @@ def generate(
         max_new_tokens: Tokens generated at most.
         temperature: Softmax temperature; 0 takes the most likely token.
         seed: Seed of the uniform draws, one row a sequence.
-        batch_size: Sequences decoded together; changes the speed, and in floating point the last
-            bits.
+        batch_size: Sequences decoded together; the last bits may depend on it.
 
     Yields:
-        At every step what ended there, often nothing: indices of prompts, each with its
-        ``Generation``.
+        At every step the sequences that ended there, often none: (index of the prompt, generation).
     """
     generator = torch.Generator().manual_seed(seed)
     uniform_PT = torch.rand(len(prompts), max_new_tokens, generator=generator)
@@ -59,7 +57,7 @@ def generate(
 
 
 class _Batch:
-    """One batch being decoded; a row leaves it when it has ended. U of the B prompts differ."""
+    """A batch being decoded; rows leave it when they end. U of its B prompts are distinct."""
 
     def __init__(
         self,
@@ -119,7 +117,7 @@ class _Batch:
     def _forward(
         self, input_BT: torch.Tensor, mask_BT: torch.Tensor, cache: Any
     ) -> tuple[torch.Tensor, Any]:
-        """Return the log-probabilities of the next tokens, and the cache of all that was read."""
+        """Return the log-probabilities of the next tokens, and the cache."""
         arguments: dict[str, Any] = {}
         if self.takes_positions:
             positions = (mask_BT.cumsum(-1) - 1).clamp(min=0)
@@ -137,15 +135,14 @@ class _Batch:
     def _choose(self, log_probs_BV: torch.Tensor, uniform_B: torch.Tensor) -> torch.Tensor:
         if self.temperature == 0:
             return log_probs_BV.argmax(-1)
-        # Inverse-CDF sampling: the distribution of multinomial at a fraction of its cost on the
-        # CPU.
+        # Inverse-CDF sampling: like multinomial, at a fraction of its cost on the CPU.
         cdf_BV = (log_probs_BV.double() / self.temperature).softmax(-1).cumsum(-1)
         draw_B1 = uniform_B.to(cdf_BV)[:, None] * cdf_BV[:, -1:]
         return torch.searchsorted(cdf_BV, draw_B1, right=True)[:, 0].clamp(max=cdf_BV.shape[1] - 1)
 
 
 def model_arguments(model: Any) -> frozenset[str]:
-    """Return the names that the forward of the model under any PEFT wrapper takes."""
+    """Return the argument names of the model's forward, below any PEFT wrapper."""
     import inspect
 
     base = model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -1,4 +1,4 @@
-"""How an adapter is trained: batches of private data, each beside as much of what is taught.
+"""Training an adapter on private data and, in equal parts, on what is taught.
 
 Training is seeded by (purpose, round, student) and not by the teacher, so that all arms of a
 student share their random numbers.
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from knexa.agents.exchange_protocol import ExchangeRuntime
 from knexa.agents.lightning_module import fit
 from knexa.agents.private_training import train_privately
-from knexa.agents.runtime import Runtime
 from knexa.agents.state import AgentState
 from knexa.agents.training import Batch, DPTraining, Example, ExtraLoss, FitReport, Term, collate
 from knexa.backbones.load import LoadedBackbone
@@ -23,8 +23,8 @@ class Extra:
     """A protocol's own part of the objective, beside weighted sequences.
 
     Attributes:
-        draw: Returns what one batch holds for it (tensors on the CPU), from the training's rng.
-        loss: Returns its loss, its weight included, of the model and such a batch.
+        draw: Returns the tensors (on the CPU) that it adds to one batch.
+        loss: Returns its weighted loss of the model and such a batch.
     """
 
     draw: Callable[[LoadedBackbone, np.random.Generator], Batch]
@@ -32,7 +32,7 @@ class Extra:
 
 
 def train(
-    runtime: Runtime,
+    runtime: ExchangeRuntime,
     state: AgentState,
     terms: Sequence[Term],
     *,
@@ -43,21 +43,21 @@ def train(
     round_number: int,
     extra: Extra | None = None,
 ) -> tuple[AgentState, FitReport]:
-    """Train on ``num_batches`` batches of private data, each beside as much of every term.
+    """Train on batches of private data, each beside as many sequences of every term.
 
     Private data weighs 1 - alpha where there is anything to learn beside it, else 1. With
-    ``training=dp`` it is drawn and learnt apart (``private_training``).
+    ``training=dp`` it is drawn and learned apart (``private_training``).
 
     Args:
         runtime: The run's.
-        state: Whose adapter is trained.
-        terms: What is learnt beside private data, such as a teacher's text.
-        alpha: How much of the objective is not private data's.
+        state: The agent before training.
+        terms: What is learned beside private data, such as a teacher's text.
+        alpha: Share of the objective that is not private data's.
         num_batches: Batches, of which ``training.accumulate`` make an optimizer step.
         learning_rate: AdamW's rate.
-        purpose: ``local`` or ``learn``: what draws are seeded by, with round and agent.
+        purpose: ``local`` or ``learn``; seeds the draws, with round and agent.
         round_number: The round.
-        extra: What is learnt in another way than from sequences.
+        extra: A part of the objective that is not of sequences.
     """
     loaded = runtime.backbone(state)
     tokenizer, size = loaded.tokenizer, runtime.training.batch_size
@@ -85,7 +85,6 @@ def train(
             own,
             batches,
             private_weight=own_weight,
-            num_batches=num_batches,
             learning_rate=learning_rate,
             purpose=purpose,
             round_number=round_number,
@@ -106,12 +105,11 @@ def train(
 def _deal(
     examples: Sequence[Example], num_batches: int, size: int, rng: np.random.Generator
 ) -> list[list[Example]]:
-    """Return batches of up to ``size`` examples: shuffled passes over all, one after another.
+    """Return batches of up to ``size`` examples, from one shuffled pass over all after another.
 
-    A pass ends in a smaller batch, as an epoch does; fewer examples than ``size`` make batches of
-    all. Each four batches in a row, or those that are left to fill, are filled by length, short
-    ones first: a third of a random batch would be padding, and two groups that are dealt alike grow
-    in step.
+    A pass ends in a smaller batch. Within four batches (or those left to fill) examples are sorted
+    by length: a third of a random batch would be padding, and the batches of two groups get longer
+    together.
     """
     if not examples:
         return [[] for _ in range(num_batches)]
@@ -119,7 +117,7 @@ def _deal(
     while len(batches) < num_batches:
         order = [examples[index] for index in rng.permutation(len(examples))]
         while order and len(batches) < num_batches:
-            # No wider than what is left to fill: a cut would drop the long ones of a window.
+            # No wider than what is left to fill: cutting later would drop the long examples.
             width = min(4, num_batches - len(batches)) * size
             window, order = order[:width], order[width:]
             window.sort(key=lambda example: len(example.ids))

@@ -19,38 +19,32 @@ from knexa.agents.training import Batch, ExtraLoss, FitReport, Training, objecti
 from knexa.backbones.load import LoadedBackbone
 
 FIRST_LOSS_SCALE = 2.0**10
-"""What losses are scaled by in float16; torch begins with 2**16 and skips the steps that overflow
-until it has come down, but an exchange takes four steps and has none to spare."""
+"""Initial loss scale in float16. Torch's default of 2**16 skips steps until nothing overflows, but
+an exchange takes only four steps."""
 
 
 class AdapterModule(L.LightningModule):
-    """One phase of training on weighted sequences; AdamW carries on where the last one ended."""
+    """One phase of training on weighted sequences."""
 
     def __init__(
         self,
         loaded: LoadedBackbone,
-        training: Training,
-        learning_rate: float,
-        state: AgentState,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
         *,
-        num_batches: int,
+        is_compiled: bool,
         extra_loss: ExtraLoss | None = None,
     ) -> None:
         super().__init__()
-        self.model = loaded.model
+        self.model, self.optimizer, self.schedule = loaded.model, optimizer, schedule
         # In a function, not an attribute: Lightning would take the compiled model for a second one.
-        model = loaded.compiled if training.compile else loaded.model
+        model = loaded.compiled if is_compiled else loaded.model
         self.objective = partial(objective, model, extra_loss=extra_loss)
-        self.parameters_by_name = loaded.adapter_parameters
-        self.training_config = training
-        self.learning_rate = learning_rate
-        self.initial = state
-        self.num_steps = -(-num_batches // training.accumulate)
         self.losses: list[torch.Tensor] = []
 
     @property
     def mean_loss(self) -> float:
-        """The mean objective over the batches seen."""
+        """Mean objective over the batches seen."""
         return float(torch.stack(self.losses).double().mean())
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
@@ -60,15 +54,9 @@ class AdapterModule(L.LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        """AdamW on the adapter alone, resumed from the state's moments, with linear warm-up."""
-        optimizer, schedule = adamw(
-            self.parameters_by_name,
-            self.training_config,
-            self.learning_rate,
-            self.initial,
-            num_steps=self.num_steps,
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """Return the optimizer, and its schedule by step."""
+        by_step = {"scheduler": self.schedule, "interval": "step"}
+        return {"optimizer": self.optimizer, "lr_scheduler": by_step}
 
 
 def adamw(
@@ -79,7 +67,7 @@ def adamw(
     *,
     num_steps: int,
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Return AdamW on an adapter, with the state's moments, and its warm-up over ``num_steps``."""
+    """Return AdamW on an adapter, with the state's moments, and its linear warm-up."""
     optimizer = torch.optim.AdamW(
         list(parameters.values()),
         lr=learning_rate,
@@ -103,10 +91,10 @@ def adamw(
 
 
 class LeaveInPlace(SingleDeviceStrategy):
-    """Leaves the model where it was trained; Lightning's own moves it to the host at the end."""
+    """Leaves the model on its device; Lightning's own strategy moves it to the host at the end."""
 
     def teardown(self) -> None:
-        """End the training as ever, without its model."""
+        """Tear down all but the model."""
         module, self._lightning_module = self._lightning_module, None
         super().teardown()
         self._lightning_module = module
@@ -152,8 +140,7 @@ def trained_state(
 ) -> AgentState:
     """Return the state after training: adapter and AdamW moments as fp32 CPU tensors.
 
-    Steps are those that AdamW took: what overflows in float16 is skipped. An agent that never took
-    one has no moments.
+    Only steps that AdamW took count: those that overflow in float16 are skipped.
     """
     adapter, moments, num_steps = {}, {}, state.optimizer_steps
     for name, parameter in parameters.items():
@@ -166,7 +153,7 @@ def trained_state(
 
 
 def num_tokens(batches: Iterable[Batch]) -> int:
-    """Return how many tokens the batches' masks hold, prompts included and padding not."""
+    """Return the number of tokens in the batches, with prompts and without padding."""
     return sum(int(t.sum()) for batch in batches for name, t in batch.items() if "mask" in name)
 
 
@@ -174,7 +161,7 @@ def num_tokens(batches: Iterable[Batch]) -> int:
 def seeded(model: torch.nn.Module, seed: int) -> Iterator[None]:
     """Seed torch's generators; restore the host's and the model's device's on exit."""
     device = next(model.parameters()).device
-    # Left to itself, torch asks every GPU, which a process that was forked from another cannot.
+    # Without a list of devices torch asks every GPU, which a forked process cannot do.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
@@ -191,33 +178,25 @@ def fit(
     seed: int,
     extra_loss: ExtraLoss | None = None,
 ) -> tuple[AgentState, FitReport]:
-    """Train the adapter in the backbone's slot (``state``'s) on ``batches``, once over.
-
-    The dropout generator is seeded on entry and restored on exit.
-    """
+    """Train the loaded adapter (that of ``state``) on ``batches``, once over."""
     if not batches:
         return state, FitReport(None, 0, 0)
     loaded.model.train()
+    parameters, num_steps = loaded.adapter_parameters, -(-len(batches) // training.accumulate)
+    optimizer, schedule = adamw(parameters, training, learning_rate, state, num_steps=num_steps)
     module = AdapterModule(
-        loaded,
-        training,
-        learning_rate,
-        state,
-        num_batches=len(batches),
-        extra_loss=extra_loss,
+        loaded, optimizer, schedule, is_compiled=training.compile, extra_loss=extra_loss
     )
     with seeded(loaded.model, seed), quiet_lightning():
         run_trainer(module, batches, training, accelerator)
-    optimizer = module.optimizers(use_pl_optimizer=False)
-    assert isinstance(optimizer, torch.optim.Optimizer)
-    trained = trained_state(state, loaded.adapter_parameters, optimizer)
-    num_steps = trained.optimizer_steps - state.optimizer_steps
-    return trained, FitReport(module.mean_loss, num_steps, num_tokens(batches))
+    trained = trained_state(state, parameters, optimizer)
+    steps_taken = trained.optimizer_steps - state.optimizer_steps
+    return trained, FitReport(module.mean_loss, steps_taken, num_tokens(batches))
 
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence advice on loaders and loggers that a phase of a second never needs."""
+    """Silence Lightning's advice on loaders and loggers."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -228,7 +207,7 @@ def quiet_lightning() -> Iterator[None]:
             ".*isinstance.*LeafSpec.*",
             ".*Checkpoint directory.*",
             ".*GPU available but not used.*",
-            r".*`lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",  # the first overflowed
+            r".*`lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",  # where step 1 overflowed
         ):
             warnings.filterwarnings("ignore", message=text)
         try:

@@ -1,8 +1,8 @@
-"""Subtly wrong programs: a reference solution with one or two small mistakes, valid Python.
+"""Subtly wrong programs: reference solutions with one or two small mistakes, in valid Python.
 
-The mistakes are mutation testing's (DeMillo, Lipton and Sayward 1978): constants off by one,
-comparisons flipped, operators and operands swapped, an answer that misses its first
-element. Whether one passes the tests all the same (an equivalent mutant) is not looked at.
+The mistakes are those of mutation testing (DeMillo, Lipton and Sayward 1978): constants off by one,
+comparisons flipped, operators and operands swapped, results without their first element. A mutant
+may still pass the tests; nobody checks.
 """
 
 import ast
@@ -55,8 +55,8 @@ def mutant(problem: Problem, rng: np.random.Generator) -> str:
         mistakes = list(_mistakes(scope))
         if mistakes:
             mistakes[int(rng.integers(len(mistakes)))]()
-    if ast.unparse(scope) == before:  # nothing to get wrong, or the second mistake undid the first
-        _miss(scope)
+    if ast.unparse(scope) == before:  # no place for a mistake, or the second undid the first
+        _spoil_result(scope)
     ast.fix_missing_locations(tree)
     if alone is not None or function is None:
         return ast.unparse(tree) + "\n"
@@ -64,7 +64,7 @@ def mutant(problem: Problem, rng: np.random.Generator) -> str:
 
 
 def _is_program(problem: Problem) -> bool:
-    """Return whether the reference solution stands without the prompt."""
+    """Return whether the reference solution is a program without the prompt."""
     try:
         tree = ast.parse(problem.canonical_solution)
     except SyntaxError:
@@ -93,19 +93,16 @@ def _mistakes(tree: ast.AST) -> Iterator[Mistake]:
                 if not isinstance(op, ast.Mult):
                     yield partial(_swap, node)
             case ast.BoolOp(op=op):
-                yield partial(
-                    setattr, node, "op", ast.Or() if isinstance(op, ast.And) else ast.And()
-                )
-            case _:
-                continue
+                other = ast.Or() if isinstance(op, ast.And) else ast.And()
+                yield partial(setattr, node, "op", other)
 
 
 def _swap(node: ast.BinOp) -> None:
     node.left, node.right = node.right, node.left
 
 
-def _miss(scope: ast.AST) -> None:
-    """Make the last answer that is given one too large, or let it miss its first element."""
+def _spoil_result(scope: ast.AST) -> None:
+    """Make the last result that is returned one too large, or drop its first element."""
     answers = [n for n in ast.walk(scope) if isinstance(n, ast.Return) and n.value is not None]
     if not answers:
         assert isinstance(scope, ast.Module | ast.FunctionDef)

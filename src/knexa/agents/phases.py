@@ -1,8 +1,8 @@
-"""An agent's phases: pure functions of (runtime, state, inputs), run wherever the engine likes.
+"""An agent's phases: pure functions of (runtime, state, inputs), run in any process.
 
-None reads the global test set but ``evaluate`` and ``answer_finally``, whose results only the
-report sees. Every draw is seeded by (run seed, phase, round, agent), so a trial ("what if j had
-taught i?") with the same inputs is the exchange itself, on CPUs to the last bit.
+Only ``evaluate`` and ``answer_finally`` read the global test set, and only the report sees their
+results. Every draw is seeded by (run seed, phase, round, agent), so a trial ("what if j had taught
+i?") with the same inputs gives the same as the exchange, on CPUs to the last bit.
 """
 
 from collections.abc import Generator
@@ -30,7 +30,7 @@ from knexa.tracking.rows import SampleRow
 
 
 def start(runtime: ExchangeRuntime, index: int) -> AgentState:
-    """Return agent ``index`` before any training: a fresh adapter, an empty history.
+    """Return agent ``index`` before training: a fresh adapter and an empty history.
 
     Where the protocol ``shares_start``, agents with equal backbones begin with the first's adapter.
     """
@@ -50,9 +50,6 @@ def update_locally(
 
     Where the protocol rehearses, every batch also carries text that the agent kept, weighed as in
     Eq. 2. The measurements go into the state's history, which profiles are made from.
-
-    Raises:
-        UserError: The learning rate makes training diverge.
     """
     context = ExchangeContext(runtime, round_number)
     alpha, terms = runtime.protocol.rehearsal(context, state)
@@ -85,11 +82,7 @@ def teach(
 def receive(
     runtime: ExchangeRuntime, package: OutgoingPackage, round_number: int, topics: Topics = None
 ) -> Generator[None, None, ReceivedKnowledge]:
-    """Return what anybody keeps of a package: it depends on no student.
-
-    Raises:
-        PackageError: The package is not valid.
-    """
+    """Return what students keep of a package, the same for all of them."""
     received = runtime.protocol.receive(ExchangeContext(runtime, round_number, topics), package)
     return (yield from received) if isinstance(received, Generator) else received
 
@@ -101,11 +94,7 @@ def learn(
     round_number: int,
     before: Measurement,
 ) -> tuple[AgentState, Learned]:
-    """Return the student after learning; without ``received`` this is the no-teacher arm.
-
-    Raises:
-        UserError: The learning rate makes training diverge.
-    """
+    """Return the student after learning; without ``received`` this is the no-teacher arm."""
     context = ExchangeContext(runtime, round_number)
     return runtime.protocol.learn(context, state, received, before)
 
@@ -150,7 +139,7 @@ def answer_finally(runtime: Runtime, state: AgentState) -> Generator[None, None,
     )
     yield
     owners = [problem for problem in problems for _ in range(settings.num_samples)]
-    completions = [given.completion for given in answers]
+    completions = [answer.completion for answer in answers]
     bleus = [solve.codebleu(*pair) for pair in zip(owners, completions, strict=True)]
     outcomes = solve.execute(runtime, owners, completions)
     found = zip(owners, completions, bleus, outcomes, strict=True)

@@ -1,18 +1,16 @@
-"""DP-SGD on an adapter (Abadi et al. 2016): private data's noisy gradient, public text's exact one.
+"""DP-SGD on an adapter (Abadi et al. 2016): a noisy gradient on private data, an exact one on text.
 
-Every private problem takes part in a step with probability q, on its own (Poisson sampling, which
-is what the accountant assumes); its gradient, of its mean token loss, is clipped to norm C; the sum
-of these gets Gaussian noise of z C and is divided by the expected batch size. A teacher's text and
-what is rehearsed of it are no data of this agent's, so their gradient is added as it is, and all
-that AdamW does after is post-processing.
+Every private problem takes part in a step independently with probability q (Poisson sampling, as
+the accountant assumes). The gradient of its mean token loss is clipped to norm C; the sum gets
+Gaussian noise of z C and is divided by the expected batch size. A teacher's text is not this
+agent's data, so its gradient is added exactly; what AdamW then does is post-processing.
 
-(epsilon, delta) covers what the adapter, and hence the agent's packages, tell about one training
-problem, added or removed, over the whole run; sizes of the training sets count as public. It does
-not cover what is measured on private data beside training: profiles (see ``privacy``), validation
-losses and the rewards made of them, training losses. Draws and noise come from the run's seed, so
-whoever knows it can take the noise off, or from the system's entropy (``Runtime.secret_noise``);
-their generators are not made for secrets. Probes try many exchanges and are not counted: they are
-the experimenter's, not the agents'.
+(epsilon, delta) covers what the adapter, and hence the agent's packages, reveal about one training
+problem, added or removed, over the whole run; the sizes of training sets count as public. It does
+not cover other measurements on private data: profiles (see ``privacy``), validation losses, the
+rewards computed from them, and training losses. Draws and noise come from the run's seed, so that
+whoever knows it can remove the noise, or from the system's entropy (``Runtime.secret_noise``); the
+generators are not cryptographic. Probes are the experimenter's and are not counted.
 """
 
 import secrets
@@ -26,8 +24,8 @@ import numpy as np
 import torch
 
 from knexa.agents.accounting import calibrated_noise, epsilon_spent, require_opacus
+from knexa.agents.exchange_protocol import ExchangeRuntime
 from knexa.agents.lightning_module import adamw, num_tokens, seeded, trained_state
-from knexa.agents.runtime import Runtime
 from knexa.agents.state import AgentState
 from knexa.agents.training import (
     Batch,
@@ -45,11 +43,11 @@ from knexa.tracking.rows import AgentPrivacy, AgentRow, TrainingPrivacy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """How an agent's training is sampled and noised.
+class NoisePlan:
+    """Sampling and noise of an agent's training.
 
     Attributes:
-        sample_rate: q, the chance of each of its problems in each step.
+        sample_rate: q, the probability of each private problem in each step.
         num_steps: The most steps on private data that the run can take.
         noise_multiplier: z, the noise's standard deviation over the clip.
     """
@@ -59,7 +57,7 @@ class Budget:
     noise_multiplier: float
 
 
-def budget(runtime: Runtime, agent: int) -> Budget:
+def noise_plan(runtime: ExchangeRuntime, agent: int) -> NoisePlan:
     """Return the sampling and noise that keep the agent within the configured budget.
 
     Raises:
@@ -69,32 +67,30 @@ def budget(runtime: Runtime, agent: int) -> Budget:
     assert isinstance(training, DPTraining)
     sample_rate = min(1.0, training.batch_size * training.accumulate / size)
     local = -(-runtime.local_batches(agent) // training.accumulate)
-    num_steps = runtime.num_rounds * (local + runtime.steps_per_exchange)
+    num_steps = runtime.num_rounds * (local + runtime.protocol.steps_per_exchange)
     noise_multiplier = calibrated_noise(
         epsilon=training.epsilon,
         delta=training.delta,
         num_releases=max(num_steps, 1),
         sample_rate=sample_rate,
     )
-    return Budget(sample_rate=sample_rate, num_steps=num_steps, noise_multiplier=noise_multiplier)
+    return NoisePlan(
+        sample_rate=sample_rate, num_steps=num_steps, noise_multiplier=noise_multiplier
+    )
 
 
-def training_spent(runtime: Runtime, rounds: Sequence[AgentRow]) -> TrainingPrivacy | None:
-    """Return what the steps in ``rounds`` have cost each agent; None without DP training.
+def training_spent(runtime: ExchangeRuntime, rounds: Sequence[AgentRow]) -> TrainingPrivacy | None:
+    """Return the privacy cost of the steps in ``rounds`` by agent; None without DP training.
 
-    Steps without private data count too: they only cost less.
+    Steps without private data are counted like the others, although they cost less.
     """
     training = runtime.training
     if not isinstance(training, DPTraining):
         return None
-    agents = [
-        agent_spent(
-            runtime,
-            agent,
-            sum(row.optimizer_steps for row in rounds if row.agent == agent),
-        )
-        for agent in range(len(runtime.roster.agents))
-    ]
+    agents = []
+    for agent in range(len(runtime.roster.agents)):
+        num_steps = sum(row.optimizer_steps for row in rounds if row.agent == agent)
+        agents.append(agent_spent(runtime, agent, num_steps))
     return TrainingPrivacy(
         epsilon=max(agent.epsilon for agent in agents),
         delta=training.delta,
@@ -104,31 +100,30 @@ def training_spent(runtime: Runtime, rounds: Sequence[AgentRow]) -> TrainingPriv
     )
 
 
-def agent_spent(runtime: Runtime, agent: int, num_steps: int) -> AgentPrivacy:
-    """Return what so many steps have cost an agent under DP training.
+def agent_spent(runtime: ExchangeRuntime, agent: int, num_steps: int) -> AgentPrivacy:
+    """Return the privacy cost of ``num_steps`` steps of an agent.
 
     Raises:
         UserError: Opacus is missing, or the budget is too small.
     """
-    training, its = runtime.training, budget(runtime, agent)
+    training, plan = runtime.training, noise_plan(runtime, agent)
     assert isinstance(training, DPTraining)
-    epsilon = epsilon_spent(
-        noise_multiplier=its.noise_multiplier,
-        delta=training.delta,
-        num_releases=num_steps,
-        sample_rate=its.sample_rate,
-    )
     return AgentPrivacy(
-        epsilon=epsilon,
-        noise_multiplier=its.noise_multiplier,
-        sample_rate=its.sample_rate,
+        epsilon=epsilon_spent(
+            noise_multiplier=plan.noise_multiplier,
+            delta=training.delta,
+            num_releases=num_steps,
+            sample_rate=plan.sample_rate,
+        ),
+        noise_multiplier=plan.noise_multiplier,
+        sample_rate=plan.sample_rate,
         steps=num_steps,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivateStep:
-    """What one optimizer step learns from.
+    """The data of one optimizer step.
 
     Attributes:
         private: Batches in which the weights of each example sum to 1; none where none was drawn.
@@ -140,31 +135,30 @@ class PrivateStep:
 
 
 def train_privately(
-    runtime: Runtime,
+    runtime: ExchangeRuntime,
     state: AgentState,
     loaded: LoadedBackbone,
     own: Sequence[Example],
     public: Sequence[Batch],
     *,
     private_weight: float,
-    num_batches: int,
     learning_rate: float,
     purpose: str,
     round_number: int,
     extra_loss: ExtraLoss | None,
 ) -> tuple[AgentState, FitReport]:
-    """Train on Poisson draws of ``own`` beside the public batches (empty ones hold nothing).
+    """Train on Poisson draws of ``own`` beside the public batches, any of which may be empty.
 
     Raises:
-        UserError: The agent's steps are used up: a matchmaker asked for more lessons than rounds.
+        UserError: The agent's steps are used up: it had more exchanges than rounds.
     """
     training = runtime.training
     assert isinstance(training, DPTraining)
-    its, group = budget(runtime, state.index), training.accumulate
-    if state.optimizer_steps + -(-num_batches // group) > its.num_steps:
+    plan, group = noise_plan(runtime, state.index), training.accumulate
+    if state.optimizer_steps + -(-len(public) // group) > plan.num_steps:
         raise UserError(
             f"training=dp: agent {runtime.members[state.index].name} has spent its budget, "
-            f"{its.num_steps} steps in {runtime.num_rounds} rounds, and trains no further"
+            f"{plan.num_steps} steps in {runtime.num_rounds} rounds, and trains no further"
         )
     keys = (round_number, state.index)
     secret = secrets.randbits(62) if runtime.secret_noise else runtime.seed
@@ -172,11 +166,11 @@ def train_privately(
     steps = [
         PrivateStep(
             private=poisson_draw(
-                own, its.sample_rate, training.batch_size, loaded.tokenizer.pad_token_id, rng
+                own, plan.sample_rate, training.batch_size, loaded.tokenizer.pad_token_id, rng
             ),
             public=tuple(batch for batch in public[begin : begin + group] if batch),
         )
-        for begin in range(0, num_batches, group)
+        for begin in range(0, len(public), group)
     ]
     return fit_privately(
         loaded,
@@ -184,8 +178,8 @@ def train_privately(
         steps,
         training=training,
         private_weight=private_weight,
-        expected_size=its.sample_rate * len(own),
-        noise_multiplier=its.noise_multiplier,
+        expected_size=plan.sample_rate * len(own),
+        noise_multiplier=plan.noise_multiplier,
         learning_rate=learning_rate,
         seed=derive_seed(secret, purpose, *keys),
         extra_loss=extra_loss,
@@ -195,7 +189,7 @@ def train_privately(
 def poisson_draw(
     own: Sequence[Example], sample_rate: float, size: int, pad: int, rng: np.random.Generator
 ) -> tuple[Batch, ...]:
-    """Return batches of up to ``size`` of the examples that a step draws, each weighing 1."""
+    """Return the examples that a step draws, each of weight 1, in batches of up to ``size``."""
     taken = rng.random(len(own)) < sample_rate
     drawn = [example for example, is_taken in zip(own, taken, strict=True) if is_taken]
     drawn.sort(key=lambda example: len(example.ids))  # less padding
@@ -218,14 +212,12 @@ def fit_privately(
     seed: int,
     extra_loss: ExtraLoss | None = None,
 ) -> tuple[AgentState, FitReport]:
-    """Train the adapter in the backbone's slot (``state``'s), one optimizer step a ``PrivateStep``.
-
-    The dropout generator is seeded on entry and restored on exit; the noise has its own.
+    """Train the loaded adapter (that of ``state``), one optimizer step a ``PrivateStep``.
 
     Args:
         loaded: The backbone.
-        state: Whose adapter and AdamW moments are trained.
-        steps: What each step learns from.
+        state: The agent before training.
+        steps: The data.
         training: AdamW's settings and the clip.
         private_weight: Weight of the private data's mean loss in the objective.
         expected_size: Expected number of private examples in a step.
@@ -266,7 +258,7 @@ def fit_privately(
 
 
 def _noisy_gradient(hooked: Any, mechanism: Any, batches: Sequence[Batch]) -> float:
-    """Set gradients to the sum of clipped ones plus noise; return the sum of the losses."""
+    """Set the gradients to the noisy sum of clipped ones; return the sum of the losses."""
     total = 0.0
     for batch in batches:
         loss = objective(hooked, _moved(batch, hooked))
@@ -275,7 +267,7 @@ def _noisy_gradient(hooked: Any, mechanism: Any, batches: Sequence[Batch]) -> fl
         for parameter in mechanism.params:
             parameter.grad_sample = None
         total += float(loss.detach())
-    if not batches:  # a draw of nobody: the noise alone
+    if not batches:  # no example was drawn: the noise alone
         for parameter in mechanism.params:
             parameter.grad_sample = torch.zeros((0, *parameter.shape), device=parameter.device)
         mechanism.clip_and_accumulate()
@@ -308,7 +300,7 @@ def _mechanism(
     clip: float,
     generator: torch.Generator,
 ) -> Any:
-    """Return Opacus' optimizer, which clips and adds noise; it is made after the hooks."""
+    """Return Opacus' optimizer, which clips and adds noise; needs the hooks in place."""
     from opacus.optimizers import DPOptimizer
 
     return DPOptimizer(
@@ -323,14 +315,14 @@ def _mechanism(
 
 @contextmanager
 def _gradients_per_example(model: Any) -> Iterator[Any]:
-    """Hook the model, which others share, so that backward leaves every example's gradient."""
+    """Hook the shared model for the time being, so that backward keeps every example's gradient."""
     require_opacus()
     from opacus.grad_sample import GradSampleModule
 
     hooked = GradSampleModule(model, loss_reduction="sum")
     try:
         with warnings.catch_warnings():
-            # The first layers' inputs are frozen embeddings, so what they hand back is nobody's.
+            # The first layers' inputs are frozen embeddings, whose gradients nobody needs.
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
             yield hooked
     finally:

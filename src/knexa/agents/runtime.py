@@ -1,8 +1,7 @@
 """What a process needs to run phases: the frozen backbones, the data and the components.
 
-A runtime is built once per process, before workers are forked, so that they share its backbones; it
-holds nothing that a phase changes (an adapter is loaded into the backbone's slot at the start of
-every phase).
+A runtime is built once per process, before workers are forked, so that they share its backbones. It
+holds nothing that lasts from phase to phase: every phase begins by loading its agent's adapter.
 """
 
 from dataclasses import dataclass, field, replace
@@ -27,15 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Runtime:
-    """The unchanging surroundings of every phase of one run.
+    """The constant inputs of every phase of one run.
 
     Attributes:
-        secret_noise: Whether what hides private data in training is drawn anew each time; else it
-            follows from the run's seed, which everybody knows where agents are organisations.
+        secret_noise: Whether the noise of private training comes from the system's entropy instead
+            of the run's seed, which all organisations of a network know.
         servers: Server agents, which have no private data; their indices follow the agents'.
-        measure: What an exchange's reward is measured by (``matchmaking.rewards.Measure``).
+        measure: The quantity that rewards compare (``matchmaking.rewards.Measure``).
         measures_skills: Whether profiles show pass rates by category on the transfer set.
-        liars: Which agents lie, and how.
+        byzantine: The Byzantine agents, and their attacks.
         is_alone: Whether one process runs every phase of every agent.
     """
 
@@ -62,11 +61,6 @@ class Runtime:
         self.transfer_by_id = {problem.task_id: problem for problem in self.benchmark.transfer}
 
     @property
-    def steps_per_exchange(self) -> int:
-        """Optimizer steps that a student takes in one exchange; without exchanges none."""
-        return 0
-
-    @property
     def members(self) -> "tuple[Agent, ...]":
         """The agents and then the servers, by index."""
         return (*self.roster.agents, *self.servers)
@@ -89,7 +83,7 @@ class Runtime:
         return loaded
 
     def make_room(self) -> bool:
-        """Free what the accelerator's memory holds for other phases; return whether it held any."""
+        """Free accelerator memory kept for other phases; return whether there was any."""
         return self.pool.make_room()
 
     def example(self, tokenizer: Any, problem: Problem, completion: str | None = None) -> Example:

@@ -1,4 +1,4 @@
-"""What an agent measures without being trained: its losses, its scores of text, its skills."""
+"""Measurements of an agent without training: its losses, its scores of text, its skills."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,26 +13,21 @@ from knexa.agents import solve
 from knexa.agents.exchange_protocol import Measurement
 from knexa.agents.runtime import Runtime
 from knexa.agents.state import AgentState, KeptText
-from knexa.agents.training import (
-    Example,
-    answer_logits,
-    collate,
-    first_used,
-    weighted_loss,
-)
+from knexa.agents.training import Example, answer_logits, collate, first_used, weighted_loss
 from knexa.data.problem import CATEGORIES, Problem
 from knexa.errors import UserError
 
 MOST_LOGIT_BYTES = 4 << 30
-"""What the logits of sequences that are measured together may take in 32 bits."""
+"""The most memory, in 32 bits, for the logits of sequences that are measured together."""
 
 
 def measure(runtime: Runtime, state: AgentState) -> Measurement:
-    """Return the agent's validation loss and what the configured reward asks for."""
+    """Return the agent's validation loss and the quantity that the configured reward compares."""
     loss = validation_loss(runtime, state) if state.index < len(runtime.splits) else None
     match runtime.measure:
         case "transfer_loss":
-            return Measurement(loss, mean_loss(runtime, state, _references(runtime, state)))
+            examples = reference_examples(runtime, state, runtime.benchmark.transfer)
+            return Measurement(loss, mean_loss(runtime, state, examples))
         case "transfer_pass":
             solved = solve.solved(runtime, state, runtime.benchmark.transfer)
             return Measurement(loss, pass_rate(solved))
@@ -43,21 +38,13 @@ def measure(runtime: Runtime, state: AgentState) -> Measurement:
 def refuse_divergence(
     runtime: Runtime, state: AgentState, loss: float | None, rate: Literal["local", "kd"]
 ) -> None:
-    """Check the validation loss that training at that learning rate has led to.
-
-    Raises:
-        UserError: It is not finite.
-    """
+    """Raise ``UserError`` where training at that learning rate gave a loss that is not finite."""
     if loss is not None and not np.isfinite(loss):
         key = f"{rate}_learning_rate"
         raise UserError(
             f"training.{key}={getattr(runtime.training, key):g}: training of agent "
             f"{runtime.members[state.index].name} diverges (validation loss {loss:g}); lower it"
         )
-
-
-def _references(runtime: Runtime, state: AgentState) -> list[Example]:
-    return reference_examples(runtime, state, runtime.benchmark.transfer)
 
 
 def reference_examples(
@@ -75,9 +62,9 @@ def validation_loss(runtime: Runtime, state: AgentState) -> float:
 
 
 def text_loss(runtime: Runtime, state: AgentState, texts: Sequence[KeptText]) -> float:
-    """Return the mean token cross-entropy on somebody's text, in nats; infinite without any.
+    """Return the mean token cross-entropy on a teacher's text, in nats; infinite without any.
 
-    Every token counts alike, whatever its text weighs in a lesson.
+    Every token counts alike, whatever the weights of the texts.
     """
     tokenizer = runtime.backbone(state).tokenizer
     examples = [runtime.kept_example(tokenizer, replace(text, weight=1.0)) for text in texts]
@@ -103,7 +90,7 @@ def mean_loss(runtime: Runtime, state: AgentState, examples: Sequence[Example]) 
 
 
 def _parts(runtime: Runtime, model: Any, examples: Sequence[Example]) -> Iterator[slice]:
-    """Yield which examples are measured together, in order: at most a batch, as logits allow."""
+    """Yield slices of examples to measure together: at most a batch, as far as logits allow."""
     size = runtime.evaluation.batch_size
     for begin in range(0, len(examples), size):
         end = min(begin + size, len(examples))
@@ -140,7 +127,7 @@ def mean_log_probs(
 
 
 def pass_rate(solved: Sequence[bool | None]) -> float:
-    """Return the share of problems solved; what the sandbox lost is left out."""
+    """Return the share of problems solved; those that the sandbox lost (None) are left out."""
     known = [passed for passed in solved if passed is not None]
     return sum(known) / len(known) if known else 0.0
 

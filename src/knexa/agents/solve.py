@@ -1,4 +1,4 @@
-"""Solving problems: completions from an agent, their outcomes in the sandbox, their scores."""
+"""Solving problems: an agent's completions, their outcomes in the sandbox, their scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Greedy measurements of one agent on one set of problems (None: no problem was scored)."""
+    """An agent's greedy scores on a set of problems; None where no problem was scored."""
 
     pass_at_1: float | None
     codebleu_compat: float | None
@@ -48,8 +48,8 @@ def answer(
 ) -> list[Answer]:
     """Return ``num_samples`` completions of every problem, problem by problem.
 
-    Answers that are to be executed (``is_executed``) are run as they end, while others are decoded;
-    ``execute`` finds what came of them.
+    With ``is_executed`` the sandbox runs each answer while others are still being decoded;
+    ``execute`` returns the outcomes.
     """
     loaded = runtime.backbone(state)
     loaded.model.eval()
@@ -78,7 +78,7 @@ def answer(
 
 
 def begin(runtime: Runtime, problems: Sequence[Problem], completions: Sequence[str]) -> None:
-    """Have the sandbox begin with what ``execute`` will ask for."""
+    """Let the sandbox begin with what ``execute`` will ask for."""
     for problem, completion in zip(problems, completions, strict=True):
         runtime.executor.begin(problem, completion)
 
@@ -92,7 +92,7 @@ def execute(
 
 
 def solved(runtime: Runtime, state: AgentState, problems: Sequence[Problem]) -> list[bool | None]:
-    """Answer the problems greedily; return which are solved, None for what the sandbox lost."""
+    """Return which problems the agent solves greedily, None for what the sandbox lost."""
     answers = answer(runtime, state, problems, temperature=0.0, seed=0, is_executed=True)
     outcomes = execute(runtime, problems, [item.completion for item in answers])
     return [
@@ -104,7 +104,7 @@ def solved(runtime: Runtime, state: AgentState, problems: Sequence[Problem]) -> 
 def score(runtime: Runtime, problems: Sequence[Problem], answers: Sequence[Answer]) -> Score:
     """Score an answer to each problem; what the sandbox lost is left out."""
     completions = [item.completion for item in answers]
-    # First, while the last programs run.
+    # CodeBLEU first, while the last programs run.
     bleus = [codebleu(*pair) for pair in zip(problems, completions, strict=True)]
     outcomes = execute(runtime, problems, completions)
     passed, compat, fixed = [], [], []

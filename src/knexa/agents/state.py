@@ -1,4 +1,4 @@
-"""All that an agent is between two phases, as a value: phases take it and give it back."""
+"""An agent's state between two phases: an immutable value that phases take and return."""
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptText:
-    """A teacher's completion of a transfer problem, and how much it weighs beside the others.
+    """A teacher's completion of a transfer problem, and its weight beside the others.
 
-    The weight is not kept with what a student rehearses, where every text counts alike.
+    Checkpoints leave the weight out: in rehearsal every text counts alike.
     """
 
     task_id: str
@@ -24,13 +24,13 @@ class KeptText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What the profile remembers of an agent; every value is measured on its own or public data.
+    """The measurements that an agent's profile is made from, on its own or public data.
 
     ``pass_at_1``, ``codebleu`` and ``perplexity`` hold the last two measurements on the validation
     split, newest last. ``skills`` is the share of public transfer problems solved greedily, one
     value a category, where the profile shows it. ``learn_rewards`` and ``teach_rewards`` are the
-    raw rewards (Eq. 3) of the exchanges that the agent took part in. ``sier`` is the share of the
-    answers it last sent that its own guardrail found something in.
+    raw rewards (Eq. 3) of the agent's exchanges. ``sier`` is the share of the answers it last sent
+    in which its own guardrail found something.
     """
 
     pass_at_1: tuple[float, ...] = ()
@@ -46,7 +46,7 @@ class History:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentState(HasLarge):
-    """One agent's state; phases take one and return another, and never change it in place.
+    """One agent's state; phases return a new one and never change it in place.
 
     Attributes:
         index: The agent's place in the roster.
@@ -55,7 +55,7 @@ class AgentState(HasLarge):
             training.
         optimizer_steps: AdamW steps taken so far.
         replay: Teacher text that the agent keeps and rehearses, oldest first.
-        history: What profiles are made from.
+        history: The measurements that its profile is made from.
     """
 
     large: ClassVar[tuple[str, ...]] = ("adapter", "optimizer", "replay")
@@ -71,17 +71,15 @@ class AgentState(HasLarge):
         """Return the state with those fields of its history replaced."""
         return replace(self, history=replace(self.history, **changes))
 
-    def with_lesson_taught(
-        self, *, items_kept: int, items_sent: int, reward: float
-    ) -> "AgentState":
-        """Return the teacher of a pair, knowing what came of its lesson."""
+    def after_teaching(self, *, items_kept: int, items_sent: int, reward: float) -> "AgentState":
+        """Return the teacher of a pair with the outcome of the exchange in its history."""
         return self.with_history(
             teach_yield=items_kept / max(items_sent, 1),
             teach_rewards=(*self.history.teach_rewards, reward),
         )
 
-    def with_lesson_learned(self, reward: float) -> "AgentState":
-        """Return the student, knowing what its lesson earned."""
+    def after_learning(self, reward: float) -> "AgentState":
+        """Return the student with the exchange's reward in its history."""
         return self.with_history(learn_rewards=(*self.history.learn_rewards, reward))
 
 

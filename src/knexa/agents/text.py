@@ -1,8 +1,8 @@
-"""From problems to token sequences and back, the same way in training, teaching and solving.
+"""Encoding problems as token sequences and back, alike in training, teaching and solving.
 
 A prompt is tokenized without the newline that opens the body, and that newline opens the
 completion: byte-level BPE merges a newline with the indentation after it, and a prompt that ended
-in a bare newline would be a boundary the model never saw (every completion would come out empty).
+in a bare newline would be a boundary that the model never saw: every completion would be empty.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,8 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from knexa.data.problem import Problem
-
-
 _PROMPTS: WeakKeyDictionary[Any, dict[str, tuple[int, ...]]] = WeakKeyDictionary()
-"""The tokens of every prompt: an agent answers the same problems again and again."""
+"""The tokens of every prompt, since an agent answers the same problems again and again."""
 
 
 def encode_prompt(tokenizer: Any, prompt: str, max_length: int) -> list[int]:
@@ -31,8 +28,8 @@ def encode_example(
 ) -> tuple[list[int], int]:
     """Return (token ids, number of prompt tokens) of one training sequence, ended by EOS.
 
-    The sequence is cut at ``max_length``; where the prompt alone is that long its oldest tokens go,
-    so that some of the completion is left to learn from.
+    The sequence is cut at ``max_length``; a prompt that is itself that long loses its oldest
+    tokens, so that some of the completion is left to learn from.
     """
     target: list[int] = tokenizer.encode("\n" + completion.rstrip("\n"), add_special_tokens=False)
     target = [*target, tokenizer.eos_token_id][:max_length]
@@ -64,8 +61,3 @@ def truncate(completion: str) -> str:
                 lines = lines[:number]
                 break
     return "\n".join(lines).rstrip() + "\n"
-
-
-def example_of(problem: "Problem", completion: str | None = None) -> tuple[str, str]:
-    """Return (prompt, completion) to train on; the canonical solution unless another is given."""
-    return problem.prompt, problem.canonical_solution if completion is None else completion

@@ -1,8 +1,8 @@
 """How adapters are trained: the settings, the batches and the objective.
 
-A phase gives batches of weighted sequences. The weights carry the objective: a local update weighs
-every completion token alike, AKD (Eq. 2) gives the private half 1 - alpha and the teacher's half
-alpha. Shapes: B sequences, T tokens, V vocabulary.
+A phase trains on batches of weighted sequences, and the weights determine the objective: in a local
+update every completion token weighs the same; in AKD (Eq. 2) the private half weighs 1 - alpha and
+the teacher's half alpha. Shapes: B sequences, T tokens, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Batch = dict[str, "torch.Tensor"]
 ExtraLoss = Callable[[Any, Batch], "torch.Tensor"]
-"""A loss of an exchange protocol's own: of the model and a batch that holds what it needs."""
+"""An exchange protocol's own loss, of the model and a batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,8 @@ class Training:
         warmup_fraction: Share of a phase's steps with linearly growing rate.
         gradient_clip: Largest gradient norm.
         precision: Lightning's precision flag.
-        compile: Whether ``torch.compile`` makes kernels of the models' training, in every process
-            that trains them and for any length; its roundings and its dropout are others.
+        compile: Whether ``torch.compile`` compiles the models' training, in every process that
+            trains and for any sequence length; rounding and dropout masks then differ.
     """
 
     name: ClassVar[str] = "plain"
@@ -66,7 +66,7 @@ class Training:
 
     @property
     def budget(self) -> Budget | None:
-        """What training may cost an agent's problems over the run; None: nothing is promised."""
+        """Privacy budget of an agent's training problems over the run; None: no guarantee."""
         return None
 
 
@@ -79,7 +79,7 @@ class DPTraining(Training):
 
     Attributes:
         epsilon: Budget of an agent's training problems for the whole run.
-        delta: The same; the chance that epsilon does not hold.
+        delta: Chance that epsilon does not hold.
         example_clip: C, the largest gradient norm of one training problem.
     """
 
@@ -91,15 +91,11 @@ class DPTraining(Training):
 
     @property
     def budget(self) -> Budget:
-        """What training may cost an agent's problems over the run."""
+        """Privacy budget of an agent's training problems over the run."""
         return Budget(self.epsilon, self.delta)
 
     def __post_init__(self) -> None:
-        """Check what Opacus cannot do.
-
-        Raises:
-            ValueError: Another precision, or compilation, is asked for.
-        """
+        """Refuse compilation and mixed precision, which Opacus does not support."""
         if self.compile:
             raise ValueError("compile=true: gradients of single examples need the plain model")
         if self.precision != "32-true":
@@ -115,8 +111,8 @@ class SoftTargets:
 
     Attributes:
         ids_AS: Token ids of the S most likely tokens.
-        probabilities_AS: Their probabilities, softened and scaled to sum to 1.
-        temperature: What softened them, and softens the student.
+        probabilities_AS: Their probabilities at the temperature, scaled to sum to 1.
+        temperature: Softens the teacher's and the student's distributions.
     """
 
     ids_AS: NDArray[np.int32]
@@ -126,10 +122,10 @@ class SoftTargets:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training sequence: its token ids, of which the first ``num_prompt`` are not learnt.
+    """One training sequence: its token ids, of which the first ``num_prompt`` are not learned.
 
-    ``weight`` weighs it beside the others of its group. With ``soft`` targets they are learnt in
-    place of the tokens themselves.
+    ``weight`` is relative to the others of its group; ``soft`` targets, where given, are learned in
+    place of the tokens.
     """
 
     ids: list[int]
@@ -139,23 +135,17 @@ class Example:
 
 
 Term = tuple[float, Sequence[Example]]
-"""A weight, and the sequences that share it: one term of the objective."""
+"""One term of the objective: its weight, and the sequences that share it."""
 
 
 def collate(groups: Sequence[Term], pad: int) -> Batch:
     """Return one right-padded batch of ``input_BT``, ``mask_BT`` and ``weight_BT``.
 
-    Args:
-        groups: (weight, examples) pairs. The examples of a group share its weight token by token:
-            the private half of Eq. 2 is one group of weight 1 - alpha, the teacher's text one of
-            alpha.
-        pad: The id that fills the right of shorter sequences.
-
-    Returns:
-        ``weight_BT[b, t]`` weighs the prediction of token t; it is 0 on prompts and padding, and
-        each group's weights sum to the group's weight where its examples weigh 1. Examples with
-        soft targets weigh in ``soft_weight_BT`` instead, beside ``soft_ids_BTS``,
-        ``soft_probabilities_BTS`` and ``temperature``.
+    The examples of a group share its weight evenly over their tokens: the private half of Eq. 2 is
+    one group of weight 1 - alpha, the teacher's text one of alpha. ``weight_BT[b, t]`` weighs the
+    prediction of token t; it is 0 on prompts and padding. Examples with soft targets have their
+    weights in ``soft_weight_BT``, beside ``soft_ids_BTS``, ``soft_probabilities_BTS`` and
+    ``temperature``.
     """
     import torch
 
@@ -201,7 +191,7 @@ def _empty_soft_targets(examples: Sequence[Example], longest: int) -> Batch:
 
 
 def weighted_loss(model: Any, batch: Batch) -> "torch.Tensor":
-    """Return the sum over tokens of weight times loss; a mean where weights sum to 1.
+    """Return the weighted sum of the tokens' losses: a mean where the weights sum to 1.
 
     The loss is the cross-entropy with the token, or T^2 KL(teacher || student) at temperature T
     where a token has soft targets (Hinton et al. 2015). Weights may be negative.
@@ -219,7 +209,7 @@ def weighted_loss(model: Any, batch: Batch) -> "torch.Tensor":
 
 
 def first_used(weight_BT: "torch.Tensor") -> int:
-    """Return the first place, from 1 on, whose token weighs something in any row."""
+    """Return the first place, from 1 on, with a token of nonzero weight in any row."""
     is_used_T = (weight_BT[:, 1:] != 0).any(0)
     return 1 + int(is_used_T.int().argmax()) if len(is_used_T) else 1
 
@@ -229,7 +219,7 @@ def answer_logits(
 ) -> "torch.Tensor":
     """Return the logits that predict the tokens from place ``first`` >= 1 on.
 
-    Those of prompts, half of them all, are never computed: they are what takes most memory.
+    Logits take most of the memory; those of prompts, half of all, are never computed.
     """
     kept = input_BT.shape[1] - first + 1
     output = model(input_ids=input_BT, attention_mask=mask_BT, use_cache=False, logits_to_keep=kept)
@@ -249,17 +239,17 @@ def _soft_loss(logits_BTV: "torch.Tensor", batch: Batch, first: int) -> "torch.T
 
 
 def objective(model: Any, batch: Batch, extra_loss: ExtraLoss | None = None) -> "torch.Tensor":
-    """Return what one batch trains: ``weighted_loss``, and the protocol's own loss beside it."""
+    """Return the loss of one batch: ``weighted_loss``, and the protocol's own loss beside it."""
     import torch
 
-    # A batch may hold no sequences, only what the extra loss is of.
+    # A batch may hold no sequences, only the inputs of the extra loss.
     loss = weighted_loss(model, batch) if "input_BT" in batch else torch.zeros(())
     return loss if extra_loss is None else loss + extra_loss(model, batch)
 
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """What one fit did; ``loss`` is the mean objective over its batches (None without batches)."""
+    """Report of one training; ``loss`` is the mean objective over its batches, None without any."""
 
     loss: float | None
     optimizer_steps: int

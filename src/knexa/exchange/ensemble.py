@@ -1,4 +1,4 @@
-"""Many teachers as one: pooled answers, votes, averaged distributions and averaged adapters.
+"""Combining many teachers: pooled answers, votes, averaged distributions and adapters.
 
 Pure functions, without models. Axes: K clients, C candidates (distinct answers, sorted by problem).
 """
@@ -18,13 +18,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One distinct answer to a problem and who gave it.
+    """One distinct answer to a problem and the clients that gave it.
 
     Attributes:
         task_id: The problem's id.
-        completion: The text, as its most confident author wrote it.
-        voters: The clients whose normalised answer it is, by position among the K.
-        confidences: The mean log-probability that each voter gave its own text, in nats.
+        completion: The text of its most confident author.
+        voters: The clients with this normalised answer, by position among the K.
+        confidences: The mean log-probability of each voter's own text, in nats.
     """
 
     task_id: str
@@ -34,10 +34,10 @@ class Candidate:
 
 
 def normalise(code: str) -> str:
-    """Return what two answers must share to count as one: all but trailing space and blank lines.
+    """Return the normal form in which equal answers agree: no trailing space, no blank lines.
 
-    Indentation is meaning in Python and survives; a tab in it counts as it does to Python, up to
-    the next multiple of 8. Nothing is parsed, so broken code has a normal form as well.
+    Indentation is kept, with tabs up to the next multiple of 8 as in Python. Nothing is parsed, so
+    broken code has a normal form as well.
     """
     lines = (line.rstrip() for line in code.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
     kept = []
@@ -48,10 +48,7 @@ def normalise(code: str) -> str:
 
 
 def pool(answers: Sequence[Sequence[TextItem]]) -> list[Candidate]:
-    """Return the distinct answers of K clients, sorted by problem and normalised text.
-
-    The order does not depend on the clients' order.
-    """
+    """Return the distinct answers of K clients, sorted by problem and normalised text."""
     groups: dict[tuple[str, str], list[tuple[int, TextItem]]] = defaultdict(list)
     for client, items in enumerate(answers):
         for item in items:
@@ -68,7 +65,7 @@ def pool(answers: Sequence[Sequence[TextItem]]) -> list[Candidate]:
 
 
 def _confidence(item: TextItem) -> float:
-    # A log-probability cannot be positive, whatever a peer claims; none given is none at all.
+    # A log-probability cannot be positive, whatever a peer claims; a missing one is -inf.
     return -np.inf if item.confidence is None else min(float(item.confidence), 0.0)
 
 
@@ -91,7 +88,7 @@ def average_distributions(
 
 
 def confident_votes(candidates: Sequence[Candidate], weights_K: Array) -> Array:
-    """Return votes_C: each candidate's sum of w_k exp(confidence) over those who wrote it."""
+    """Return votes_C: each candidate's sum of w_k exp(confidence) over its voters."""
     return np.array(
         [
             sum(
@@ -105,7 +102,7 @@ def confident_votes(candidates: Sequence[Candidate], weights_K: Array) -> Array:
 
 
 def winners(candidates: Sequence[Candidate], votes_C: Array) -> list[int]:
-    """Return the candidate of each problem with most votes; the highest confidence breaks ties."""
+    """Return each problem's candidate with most votes; the highest confidence breaks ties."""
     chosen = []
     for columns in _by_problem(candidates):
         ranks = [(votes_C[c], max(candidates[c].confidences), -c) for c in columns]
@@ -138,6 +135,6 @@ def average_tensors(
 
 
 def mean_one(weights_C: Array) -> Array:
-    """Return the weights scaled to a mean of 1; all 1 where they sum to nothing."""
+    """Return the weights scaled to a mean of 1; all 1 where their sum is 0."""
     total = weights_C.sum()
     return weights_C * (len(weights_C) / total) if total > 0 else np.ones_like(weights_C)

@@ -1,17 +1,16 @@
-"""Knowledge packages: what a teacher sends, as canonical JSON that a stranger may have written.
+"""Knowledge packages: a teacher's text as canonical JSON, read as hostile input.
 
-A package is UTF-8 JSON with sorted keys and no white space, so equal packages are equal bytes and
-the kilobytes that a reward pays for (Eq. 3) are ``len(bytes) / 1024``, nothing hidden. ``decode``
-treats its input as hostile: size and structure are bounded before anything is parsed, every field
-is checked, and whatever is wrong is one ``PackageError``.
+A package is UTF-8 JSON with sorted keys and no white space, so equal packages are equal bytes, and
+the kilobytes that a reward pays for (Eq. 3) are ``len(bytes) / 1024``. ``decode`` bounds size and
+structure before anything is parsed, checks every field, and raises ``PackageError``.
 
-Not covered: authenticity (the channel's business) and content (the guardrail's).
+Not covered: authenticity (see the channel) and content (see the guardrail).
 """
 
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, NoReturn
 
 PACKAGE_VERSION: Final = 1
@@ -29,14 +28,14 @@ _ITEM_KEYS = frozenset({"task_id", "completion", "confidence"})
 
 
 class PackageError(ValueError):
-    """A package that must not be used: one line that says why."""
+    """A package must not be used; the message is one line that says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageLimits:
-    """What a receiver accepts at most; sizes of text in characters.
+    """The largest package that a receiver accepts; sizes of text in characters.
 
-    The defaults leave a factor of ten over 128 answers of 256 tokens.
+    The defaults are ten times what 128 answers of 256 tokens take.
     """
 
     max_bytes: int = 4 * 1024 * 1024
@@ -65,7 +64,7 @@ class TextItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnowledgePackage:
-    """Text on the transfer set: a teacher's, at most one answer a problem, or a pool of many's."""
+    """Answers to transfer problems: a teacher's, at most one a problem, or a pool of many's."""
 
     sender: str
     round: int
@@ -80,20 +79,8 @@ def encode(package: KnowledgePackage, *, limits: PackageLimits = DEFAULT_LIMITS)
     Raises:
         PackageError: A receiver with these limits would refuse it.
     """
-    fields = {
-        "version": package.version,
-        "kind": package.kind,
-        "sender": package.sender,
-        "round": package.round,
-        "items": [
-            {
-                "task_id": item.task_id,
-                "completion": item.completion,
-                "confidence": item.confidence,
-            }
-            for item in package.items
-        ],
-    }
+    fields = asdict(package)
+    fields["items"] = list(fields["items"])
     _check(fields, limits)
     text = json.dumps(
         fields, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
@@ -131,33 +118,21 @@ def decode(data: bytes, *, limits: PackageLimits = DEFAULT_LIMITS) -> KnowledgeP
     except (ValueError, RecursionError) as error:
         raise PackageError(f"the package is not JSON: {str(error)[:80]}") from None
     _check(fields, limits)
-    return KnowledgePackage(
-        version=fields["version"],
-        kind=fields["kind"],
-        sender=fields["sender"],
-        round=fields["round"],
-        items=tuple(TextItem(**item) for item in fields["items"]),
-    )
+    items = tuple(TextItem(**item) for item in fields["items"])
+    return KnowledgePackage(**fields | {"items": items})
 
 
 def unsendable(item: TextItem, *, limits: PackageLimits = DEFAULT_LIMITS) -> str | None:
-    """Return why no package may carry this item, or None when one may."""
+    """Return why no package may carry this item, or None where one may."""
     try:
-        _check_item(
-            {
-                "task_id": item.task_id,
-                "completion": item.completion,
-                "confidence": item.confidence,
-            },
-            limits,
-        )
+        _check_item(asdict(item), limits)
     except PackageError as error:
         return str(error)
     return None
 
 
 def _check_structure(text: str, limits: PackageLimits) -> None:
-    """Bound what the parser may build, so that memory stays near the size of the input."""
+    """Bound the structure before parsing, so that memory stays near the size of the input."""
     item_strings, package_strings = len(_ITEM_KEYS) + 2, len(_PACKAGE_KEYS) + 2
     left = {
         "{": limits.max_items + 1,

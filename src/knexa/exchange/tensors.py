@@ -1,8 +1,8 @@
 """Packages of numbers: adapters, logits, similarities and scores, as safetensors bytes.
 
-Nothing is pickled, and nothing is believed: a receiver knows which tensors it waits for, of which
-types and shapes, so it knows the largest package before it reads one. Whatever differs is one
-``PackageError``. What the numbers mean (a probability, a cosine) is for the reader to check.
+Nothing is pickled. A receiver knows the names, types and shapes of the tensors that it expects, and
+so the largest package; whatever differs raises ``PackageError``. The meaning of the numbers (a
+probability, a cosine) is for the caller to check.
 """
 
 import json
@@ -19,7 +19,7 @@ Arrays = Mapping[str, NDArray[Any]]
 Schema = Mapping[str, tuple[str, tuple[int, ...]]]
 """Type (``float16``, ``float32`` or ``int32``) and shape of every tensor by name."""
 
-# Bytes of header: what every package says of itself, and of each tensor besides its name and shape.
+# Bytes of header for the package's own fields, and for each tensor besides its name and shape.
 _MAX_PREAMBLE: Final = 4096
 _MAX_ENTRY: Final = 256
 _METADATA: Final = "package"
@@ -27,7 +27,7 @@ _TYPES: Final = {"F16": "float16", "F32": "float32", "I32": "int32"}
 
 
 def schema_of(arrays: Arrays) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return what a receiver of these arrays has to expect."""
+    """Return the schema of these arrays."""
     return {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
 
 
@@ -41,7 +41,7 @@ def pack(kind: str, sender: str, round_number: int, arrays: Arrays) -> bytes:
 
     _check_finite(arrays)
     fields = {"version": PACKAGE_VERSION, "kind": kind, "sender": sender, "round": round_number}
-    # One entry: safetensors writes several in an order that changes from call to call.
+    # A single entry: safetensors writes several in an order that varies.
     metadata = {_METADATA: json.dumps(fields, sort_keys=True)}
     ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
     data: bytes = save(ordered, metadata=metadata)
@@ -85,9 +85,9 @@ def unpack(data: bytes, kind: str, schema: Schema) -> dict[str, NDArray[Any]]:
 
 
 def _longest_header(schema: Schema) -> int:
-    """Return the bytes that suffice for the header of an honest package with its length.
+    """Return the largest size of an honest package's header, with its length field.
 
-    Parsed JSON takes up to 40 times its size, so what a peer may write of it is kept small.
+    It is kept small because parsed JSON takes up to 40 times its size.
     """
     names = sum(6 * len(name) + 20 * len(shape) for name, (_, shape) in schema.items())
     return _MAX_PREAMBLE + names + _MAX_ENTRY * len(schema)

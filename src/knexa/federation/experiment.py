@@ -25,12 +25,12 @@ from knexa.tracking.tracker import Tracker
 
 
 def run_experiment(settings: Settings, run_dir: RunDirectory) -> Summary | None:
-    """Run, or go on with, the experiment in the acquired ``run_dir``; return its summary.
+    """Run or resume the experiment in the acquired ``run_dir``; return its summary.
 
     A dry run has none.
 
     Raises:
-        UserError: Something that the config asks for is not to be had here.
+        UserError: Something that the config asks for is not available here.
     """
     with ExitStack() as stack:
         setup: Setup = settings.federation.set_up(settings, stack)
@@ -75,7 +75,7 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> Summary | None:
 
 
 class AgentGroup(Protocol):
-    """What the matchmaker must know of the agents before it sees a profile."""
+    """What the CPM is built from, apart from the settings."""
 
     @property
     def num_agents(self) -> int:
@@ -91,9 +91,9 @@ class AgentGroup(Protocol):
 
 
 def build_cpm(settings: Settings, population: AgentGroup) -> CPM:
-    """Return the run's matchmaker with all that it works by, untaught."""
+    """Return the run's CPM before its first round."""
     return CPM(
-        matchmaker=deepcopy(settings.matchmaker),  # a restarted matchmaker begins untaught
+        matchmaker=deepcopy(settings.matchmaker),  # a restarted matchmaker begins untrained
         context=settings.context,
         matching=settings.matching,
         reward=settings.reward,
@@ -109,7 +109,7 @@ def build_cpm(settings: Settings, population: AgentGroup) -> CPM:
 
 def _run_info(settings: Settings, run_dir: RunDirectory, last_round: int | None) -> RunInfo:
     told = [settings.choices.get(group, "None") for group in ("roster", "data", "exchange")]
-    # A study and its group in W&B are of one name: the same config under another is another run.
+    # The study's name groups runs in W&B, so the same config in another study is another run.
     identity = f"{settings.name} {settings.config_hash}"
     return RunInfo(
         id=hashlib.sha256(identity.encode()).hexdigest(),

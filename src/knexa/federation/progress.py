@@ -1,4 +1,4 @@
-"""Between the engine and the tracker: timings of every task, and where the progress bar stands."""
+"""Passes the engine's progress to the tracker: timings of every task, and the progress bar."""
 
 from knexa.tracking.tracker import Tracker
 
@@ -19,7 +19,7 @@ _LAST = "answer_finally"
 
 
 class Progress:
-    """Observes the engine's pool; silent until ``live``: nothing is recorded before a start."""
+    """Observes the engine's pool; records nothing until ``live``, which the run's start sets."""
 
     def __init__(self, tracker: Tracker, num_rounds: int) -> None:
         self.tracker, self.num_rounds = tracker, num_rounds

@@ -1,4 +1,8 @@
-"""The round loop (Algorithm 1 of the paper), the same for every matchmaker and both worlds."""
+"""The round loop (Algorithm 1 of the paper), the same for every matchmaker and both worlds.
+
+A round: local updates and profiles (``world``); a plan (``cpm``); packages, which the ``scheduler``
+sends and times; learning; rewards back to the ``cpm``; rows and a checkpoint (``tracker``).
+"""
 
 import logging
 import tempfile
@@ -36,11 +40,11 @@ def run_rounds(
     checkpoint_every: int = 1,
     rebuild: Callable[[], CPM] | None = None,
 ) -> None:
-    """Live through the rounds after ``last_round`` (None: from the untrained federation on).
+    """Run the rounds after ``last_round``; None starts from the untrained federation.
 
-    Every ``checkpoint_every`` rounds, and the last, end in durable rows and a checkpoint, so that a
-    run killed anywhere goes on from there. ``rebuild`` makes the CPM that follows one that was
-    thrown away; needed where ``faults.restarts`` says so.
+    Every ``checkpoint_every`` rounds, and after the last, rows and a checkpoint are made durable,
+    so that a killed run resumes from there. ``rebuild`` makes a new CPM where ``faults.restarts``
+    asks for one.
     """
     if last_round is None:
         start = Arrivals(ended=(), clock_s=scheduler.clock_s)
@@ -90,7 +94,7 @@ def run_rounds(
 
 
 def restore(world: World, cpm: CPM, scheduler: EventScheduler, folder: Path) -> None:
-    """Put the world, the CPM and what was under way back to where a checkpoint found them."""
+    """Restore the world, the CPM and the scheduler from a checkpoint."""
     world.load(folder)
     cpm.load_state_dict(load_tree(folder / _CPM_FILE))
     scheduler.load_state_dict(load_tree(folder / _SCHEDULER_FILE))
@@ -99,7 +103,10 @@ def restore(world: World, cpm: CPM, scheduler: EventScheduler, folder: Path) -> 
 def _take_effect(
     world: World, cpm: CPM, arrivals: Arrivals, round_number: int
 ) -> tuple[list[Exchange], list[ExchangeRow]]:
-    """Let students learn what arrived, and the matchmaker what came of its directives."""
+    """Commit what students learned from arrived packages, and report to the matchmaker.
+
+    The world remembers its trials, so ``try_learning`` computes none of them a second time.
+    """
     exchanges = [
         exchange
         for issued_round, plan in arrivals.delivered()
@@ -107,11 +114,11 @@ def _take_effect(
     ]
     feedbacks = [Feedback(directive_id=e.directive.id, reward=e.reward) for e in exchanges]
     normalised = cpm.receive(feedbacks)
-    taken = {e.directive.id: (e, r) for e, r in zip(exchanges, normalised, strict=True)}
+    results = {e.directive.id: (e, r) for e, r in zip(exchanges, normalised, strict=True)}
     rows = []
     for flight in arrivals.ended:
         id_ = flight.directive.id
-        exchange, reward = taken.get(id_, (None, None))
+        exchange, reward = results.get(id_, (None, None))
         if exchange is None:
             cpm.expire(id_, flight.outcome)
         rows.append(_exchange_row(round_number, flight, exchange, reward))
@@ -119,7 +126,7 @@ def _take_effect(
 
 
 def _restarted(cpm: CPM, rebuild: Callable[[], CPM]) -> CPM:
-    """Return a new matchmaker that knows what the old one wrote to its checkpoint, no more."""
+    """Return a new CPM restored from a checkpoint of the old one."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / _CPM_FILE
         _save_cpm(cpm, file)
@@ -153,7 +160,7 @@ def _save_cpm(cpm: CPM, file: Path) -> None:
 def _round_rows(
     rows: Sequence[AgentRow], attendance: Attendance, arrivals: Arrivals
 ) -> list[RoundRow]:
-    """Return the world's rows with who was there, and when the round ended."""
+    """Return the world's rows with the agents' attendance and the time of the round's end."""
     present, free = attendance.present_N.tolist(), attendance.free_N.tolist()
     return [
         RoundRow.of(
@@ -172,7 +179,7 @@ def _exchange_row(
 ) -> ExchangeRow:
     """Return the row of a directive that ended in this round.
 
-    Without an ``exchange`` nobody learned from it: it has no reward, but cost what was sent.
+    Without an ``exchange`` nobody learned from it: the row has the cost but no reward.
     """
     directive = flight.directive
     is_late = flight.outcome == "delivered" and flight.issued_round < round_number

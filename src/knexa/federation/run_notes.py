@@ -1,20 +1,20 @@
-"""What is out of the ordinary in a run, a line each for its first screen."""
+"""Notes for a run's first screen: Byzantine agents, faults, asynchrony, privacy budgets."""
 
 from collections.abc import Sequence
 from dataclasses import fields
 
 from knexa.agents.byzantine import ByzantineAgents
-from knexa.federation.settings import Federation, Settings
+from knexa.federation.settings import Settings
 from knexa.federation.simulated_network.faults import Faults
 
 _NOT_A_FAULT = {"abrupt", "joined_by"}
-"""What says how a fault strikes, and strikes nobody without one."""
+"""Settings that shape a fault and do nothing without it."""
 
 
 def run_notes(
     settings: Settings, byzantine: ByzantineAgents, names: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return the lines: who lies, what goes wrong, how rounds end, which budgets are spent."""
+    """Return one line a note."""
     federation, lines = settings.federation, []
     if byzantine.members:
         who = ", ".join(names[agent] for agent in byzantine.members)
@@ -26,7 +26,10 @@ def run_notes(
     if faults:
         lines.append(f"faults: {', '.join(faults)}")
     if federation.sync == "async":
-        lines.append(_rounds(federation))
+        lines.append(
+            f"rounds: asynchronous, until {federation.quorum:.0%} of the feedback is in or "
+            f"{federation.timer_s:g} virtual seconds have passed"
+        )
     for what, component in (("profiles", settings.privacy), ("training", settings.training)):
         if component is not None and (spent := component.budget) is not None:
             budget = f"epsilon {spent.epsilon:g}, delta {spent.delta:g}"
@@ -44,10 +47,3 @@ def _faults(faults: Faults) -> list[str]:
         and getattr(harmless, field.name) in (0.0, ())
         and (value := getattr(faults, field.name))
     ]
-
-
-def _rounds(federation: Federation) -> str:
-    return (
-        f"rounds: asynchronous, until {federation.quorum:.0%} of the feedback is in or "
-        f"{federation.timer_s:g} virtual seconds have passed"
-    )

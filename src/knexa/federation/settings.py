@@ -1,4 +1,4 @@
-"""What a run is made of: the federation's own settings, the checked components, root values."""
+"""The typed settings of a run: the federation's own, one component a config group, root values."""
 
 import hashlib
 import json
@@ -35,24 +35,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Federation(ABC):
-    """Base of every component of the config group ``federation``: the rounds, who may meet in one.
+    """Base of every component of the config group ``federation``: how rounds go.
 
     Class attributes:
         lacks: Config groups that it has no use for.
 
     Attributes:
         num_rounds: Rounds of local update, matchmaking, exchange and feedback.
-        num_pairs: K_p, pairs of a round at most; None means half the agents.
+        num_pairs: K_p, the most pairs of a round; None means half the agents.
         mutual: Both agents of a pair teach each other, in two directives.
-        trust_gate: The CPM lets an agent teach no more once its trust is surely below this share of
-            the median agent's; None: everybody may. Ours, against agents that lie.
-        sync: When a round ends. ``lockstep``: when everything that was begun in it has ended.
-            ``async``: when enough feedback has come in or a timer has run out; agents still busy
-            are not matched, and their feedback is used when it comes, with the context that the
-            choice was made on. The last round waits for everything.
-        quorum: Enough for ``async``, as a share of the directives under way.
+        trust_gate: The CPM excludes an agent from teaching once its trust is surely below this
+            share of the median agent's; None: never. Ours, against Byzantine agents.
+        sync: When a round ends. ``lockstep``: when all its directives have ended. ``async``: when
+            enough feedback has come in or a timer has run out; busy agents are not matched, and
+            late feedback is used with the context of its choice. The last round waits for all.
+        quorum: Feedback that ends an ``async`` round, as a share of the directives in flight.
         timer_s: The timer of ``async``, in seconds of virtual time.
-        faults: What goes wrong, and what virtual time is computed from.
+        faults: The simulated faults, and the speeds that virtual time is computed from.
     """
 
     lacks: ClassVar[frozenset[str]] = frozenset()
@@ -71,11 +70,11 @@ class Federation(ABC):
         """Set a run up; ``stack`` closes what it opens.
 
         Raises:
-            UserError: Something that the settings ask for is not to be had here.
+            UserError: Something that the settings ask for is not available here.
         """
 
     def pairs_of(self, num_agents: int) -> int:
-        """Return K_p for that many agents."""
+        """Return K_p for ``num_agents`` agents."""
         most = num_agents // 2
         return most if self.num_pairs is None else min(self.num_pairs, most)
 
@@ -87,10 +86,7 @@ class Federation(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Components:
-    """One component a config group, of the class that its field names or one derived from it.
-
-    None where the federation has no use for the group (``Federation.lacks``).
-    """
+    """One component a config group; None where the federation has no use for it (``lacks``)."""
 
     matchmaker: Matchmaker
     federation: Federation
@@ -142,8 +138,8 @@ class Settings(Components):
     def config_hash(self) -> str:
         """SHA-256 (hex) of what identifies the run; 8 digits of it name the directory.
 
-        The digest of the data (``Dataset.fingerprint``) stands in for
-        ``data.path``, so that moving the files changes nothing and editing them does.
+        The digest of the data (``Dataset.fingerprint``) replaces ``data.path``, so that moving the
+        files does not change it and editing them does.
 
         Raises:
             UserError: The data files are missing.
@@ -165,7 +161,7 @@ class Settings(Components):
 
 @dataclass(frozen=True, kw_only=True)
 class LLMSettings(Settings):
-    """The settings of a federation that lacks nothing."""
+    """The settings of a federation that uses every config group."""
 
     roster: Roster
     data: Dataset

@@ -1,4 +1,4 @@
-"""What a run asks of its federation before the first round and after the last."""
+"""The interface of a federation that is set up for a run."""
 
 from typing import Any, Protocol
 
@@ -13,21 +13,19 @@ class Setup(Protocol):
 
     Attributes:
         workers: Where its phases run.
-        checkpoint_every: Rounds between two checkpoints: what a kill can cost.
+        checkpoint_every: Rounds between two checkpoints.
+        byzantine: The Byzantine agents, and their attacks.
     """
 
     workers: Workers
     checkpoint_every: int
-
-    @property
-    def byzantine(self) -> ByzantineAgents:
-        """Who lies, and how."""
+    byzantine: ByzantineAgents
 
     def world(self, observer: Observer) -> World:
-        """Start the agents; ``observer`` is told of their phases."""
+        """Start the agents; ``observer`` receives the progress of their phases."""
 
     def overview(self) -> dict[str, Any]:
         """Return the fields of ``StartInfo`` that describe agents, data and exchange."""
 
     def scores(self, rounds: list[RoundRow], samples: list[SampleRow]) -> Scores:
-        """Return the final scores, and what they rest on, for summary.json."""
+        """Return the scores for summary.json."""

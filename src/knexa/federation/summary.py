@@ -1,7 +1,7 @@
-"""A run's result from its own files: final pass@k and CodeBLEU with intervals, regret, costs.
+"""A run's results from its own rows: final pass@k and CodeBLEU with intervals, and costs.
 
 Axes: A agents, P test problems. Intervals are 95 % percentile bootstraps over problems, of the mean
-over agents; an answer that the sandbox lost is left out of its problem's n.
+over agents; answers that the sandbox lost are left out.
 """
 
 from collections import Counter, defaultdict
@@ -27,11 +27,11 @@ from knexa.tracking.rows import (
 
 
 def costs_of(rounds: Sequence[RoundRow], exchanges: Sequence[ExchangeRow]) -> Costs:
-    """Return what the run took; what servers spent and what was sent to choose peers is in it.
+    """Return the run's costs, including servers and packages that were sent to choose peers.
 
-    In ``faults``, ``absent`` and ``busy`` count an agent in a round; ``left``, those that went
-    after they were matched; ``duplicated``, copies that their receiver knew and ignored;
-    ``refused``, copies whose digest was wrong; the rest, copies of packages.
+    In ``faults``, ``absent`` and ``busy`` count an agent in a round; ``left``, agents that left
+    after they were matched; ``duplicated``, copies that their receiver ignored; ``refused``, copies
+    with a wrong digest; the rest, copies of packages.
     """
     servers = [row.server for row in exchanges if row.server is not None]
     spent: list[RoundRow | ServerCosts] = [*rounds, *servers]
@@ -63,7 +63,7 @@ def costs_of(rounds: Sequence[RoundRow], exchanges: Sequence[ExchangeRow]) -> Co
 
 
 def num_releases(rounds: Sequence[AgentRow]) -> int:
-    """Return how often profiles were released: in every round but 0, the untrained federation."""
+    """Return how often profiles were released: once a round from round 1 on."""
     return max((row.round for row in rounds), default=0)
 
 
@@ -74,7 +74,7 @@ def pass_scores(samples: Sequence[SampleRow], *, ks: Sequence[int], seed: int) -
 
 
 def codebleu_scores(samples: Sequence[SampleRow], *, seed: int) -> tuple[Score, Score]:
-    """Return CodeBLEU of the final completions, in its forms compat and fixed."""
+    """Return CodeBLEU (compat, fixed) of the final completions."""
     scored = _scored(samples)
     return (
         _by_problem(scored, lambda rows: _mean(row.codebleu_compat for row in rows), seed),
@@ -83,7 +83,7 @@ def codebleu_scores(samples: Sequence[SampleRow], *, seed: int) -> tuple[Score, 
 
 
 def outcomes_of(samples: Sequence[SampleRow]) -> dict[str, int]:
-    """Return how the final completions ended."""
+    """Return the number of final completions by outcome."""
     return _count(row.outcome for row in samples)
 
 
@@ -104,27 +104,20 @@ def _mean(values: Iterable[float]) -> float:
 def _by_problem(
     samples: Sequence[SampleRow], score: Callable[[Sequence[SampleRow]], float | None], seed: int
 ) -> Score:
-    """Return mean, interval and per-agent means of a score of an agent on a problem."""
+    """Return mean, interval and per-agent means of ``score``, computed by agent and problem."""
     groups: dict[tuple[int, str], list[SampleRow]] = defaultdict(list)
     for row in samples:
         groups[row.agent, row.task_id].append(row)
     agents = sorted({agent for agent, _ in groups})
     tasks = list(dict.fromkeys(task for _, task in groups))
     scores = {key: score(rows) for key, rows in groups.items()}
-    values_AP = np.array(
-        [[_or_nan(scores.get((agent, task))) for task in tasks] for agent in agents]
+    values_AP = np.array(  # None becomes NaN
+        [[scores.get((agent, task)) for task in tasks] for agent in agents], dtype=np.float64
     )
     kept_AP = values_AP[:, ~np.isnan(values_AP).any(axis=0)]
     interval = bootstrap_mean(kept_AP.mean(axis=0), rng=derive_rng(seed, "bootstrap"))
     return Score.of(interval, kept_AP.mean(axis=1).tolist(), num_problems=kept_AP.shape[1])
 
 
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
 def _count(values: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return dict(sorted(counts.items()))
+    return dict(sorted(Counter(values).items()))

@@ -1,4 +1,4 @@
-"""What the round loop asks of a federation, be its agents language models or formulas."""
+"""The interface between the round loop and a federation of language models or formulas."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from knexa.tracking.rows import AgentRow, SampleRow, ServerCosts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """One directive carried out: the raw reward, what travelled and what was kept of it.
+    """The result of a directive that was carried out.
 
-    ``reward`` is the mean over its students, ``kilobytes`` everything that was sent for it.
-    ``server`` is what a server agent spent on it, where there is one.
+    ``reward`` is the raw reward, a mean over the students; ``kilobytes`` is all traffic of the
+    directive; ``server`` is what a server agent spent on it, where there is one.
     """
 
     directive: Directive
@@ -29,12 +29,12 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A directive tried on its round's snapshot; nothing has changed.
+    """A directive tried on its round's snapshot, before ``commit`` applies it.
 
     Attributes:
         directive: Who teaches whom.
-        learning_tokens: How many tokens learning takes each student; a student of several
-            directives learns once, from all of them.
+        learning_tokens: Tokens that each student trains on; a student of several directives learns
+            once, from all of them.
     """
 
     directive: Directive
@@ -43,14 +43,14 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """What a teacher sends for a directive.
+    """A teacher's package as the network sees it.
 
     Attributes:
         parts: The bytes as sent, or the digests of those that are in an object store.
-        kilobytes: What they count for.
-        tokens_generated: What the teacher generated to make them.
-        items_sent: How many answers they hold.
-        guardrail: What the teacher's gateway did.
+        kilobytes: Their size.
+        tokens_generated: Tokens that the teacher decoded for them.
+        items_sent: Number of answers.
+        guardrail: What the teacher's guardrail blocked, redacted and counted.
     """
 
     parts: tuple[bytes, ...]
@@ -68,40 +68,34 @@ class World(Protocol):
     admissible_NN: Mask | None
 
     def begin_round(self, round_number: int, active_N: Mask | None = None) -> None:
-        """Let every agent update itself, or those of ``active_N`` alone.
-
-        The others are away or busy with an exchange: their states stay as they are.
-        """
+        """Update every agent locally, or only those of ``active_N``: others are away or busy."""
 
     def update_tokens(self) -> list[int]:
         """Return how many tokens each agent trained on in this round's update."""
 
     def profiles(self) -> Array:
-        """Return profiles_NF, all that the CPM learns of the agents."""
+        """Return profiles_NF, all that the CPM is told of the agents."""
 
     def probe(self, round_number: int) -> Probe:
-        """Return what every ordered pair would earn now; nothing changes."""
+        """Return the reward that every ordered pair would earn now; no state changes."""
 
     def peer_losses(self, round_number: int) -> Array:
         """Return peer_losses_NN, every student's loss on every teacher's text, diagonal NaN."""
 
     def packages(self, round_number: int, plan: Plan) -> dict[str, dict[int, Package]]:
-        """Return what the plan's teachers send, by directive and teacher; no state changes."""
+        """Return the plan's packages, by directive and teacher; no state changes."""
 
     def try_learning(self, round_number: int, plan: Plan) -> list[Trial]:
-        """Let the plan's students learn from the snapshot of that round; no state changes.
+        """Return a trial of each directive on the snapshot of that round; no state changes.
 
         The round may be an earlier one, whose agents have been busy until now.
-
-        Returns:
-            A trial for each directive, in the plan's order.
         """
 
     def commit(self, round_number: int, trials: Sequence[Trial]) -> list[Exchange]:
         """Apply the trials: the students become what they learned; one result a trial, in order."""
 
     def rows(self, round_number: int, exchanges: list[Exchange]) -> list[AgentRow]:
-        """Return what stands in the round's rows of rounds.jsonl, by agent."""
+        """Return the agents' rows of rounds.jsonl."""
 
     def final_samples(self) -> list[SampleRow]:
         """Return the rows of samples.jsonl.zst."""

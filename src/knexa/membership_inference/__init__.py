@@ -1,1 +1,1 @@
-"""Membership inference: what packages tell about whose training set a problem was in."""
+"""Membership inference: do packages reveal in whose training set a problem was?"""

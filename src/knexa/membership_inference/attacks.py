@@ -1,8 +1,8 @@
 """Membership inference attacks: a score for every candidate problem, higher for likely members.
 
-An attacker knows the candidates (prompt and canonical solution) and all text that clients sent,
-but no models. Tokens are words, numbers and single signs, so indentation and the agents' tokenizers
-do not matter.
+An attacker knows the candidates (prompt and canonical solution) and all text that clients sent, but
+no models. Tokens are words, numbers and single signs, independent of indentation and the agents'
+tokenizers.
 """
 
 import math
@@ -33,9 +33,9 @@ class Evidence:
 
 
 def longest_run(evidence: Evidence, candidates: Sequence[Problem]) -> list[float]:
-    """Return the longest run of tokens shared with one text, as a share of the candidate's.
+    """Return the longest run of tokens shared with one text, as a share of the candidate's tokens.
 
-    The mean of the solution's and the prompt's share.
+    It is the mean of the solution's and the prompt's shares.
     """
     grams: dict[int, set[Tokens]] = {}
     return [
@@ -49,7 +49,7 @@ def longest_run(evidence: Evidence, candidates: Sequence[Problem]) -> list[float
 
 
 def _run_share(of: Tokens, texts: Sequence[Tokens], grams: dict[int, set[Tokens]]) -> float:
-    """Return the longest shared run by bisection, as a run of n contains one of n - 1."""
+    """Return the longest shared run, found by bisection: a run of n contains one of n - 1."""
     low, high = 0, len(of)
     while low < high:
         middle = (low + high + 1) // 2
@@ -80,8 +80,8 @@ def ngram_overlap(evidence: Evidence, candidates: Sequence[Problem]) -> list[flo
 def shadow_ratio(evidence: Evidence, candidates: Sequence[Problem]) -> list[float]:
     """Return the solution's mean log-likelihood ratio per token, client's model to the others'.
 
-    The others' model is the reference of how likely the text is without this client (Carlini et al.
-    2021, "zlib and reference models").
+    The others' model tells how likely the text is without this client (Carlini et al. 2021, "zlib
+    and reference models").
     """
     own, others = NgramModel(evidence.own), NgramModel(evidence.others)
     return [

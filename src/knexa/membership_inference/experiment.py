@@ -2,8 +2,8 @@
 
 The candidates are a client's private problems: its training problems are the members; its
 validation problems, drawn uniformly from the same share and never trained on, are the non-members.
-Both have one distribution over categories and templates, so any difference in scores is leakage.
-(Validation problems do shape profiles and rewards, and through these who teaches whom.)
+Both have the same distribution over categories and templates, so any difference in scores is
+leakage. (Validation problems influence profiles and rewards, and so who teaches whom.)
 
 Every run has two controls: ``regurgitated`` replaces the client's packages with its own training
 solutions, which every attack must detect; ``another's`` attacks it with the text of another client,
@@ -13,7 +13,6 @@ which must not succeed. Faults and probes are left out.
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Any
 
 from knexa.data.partition import AgentData
 from knexa.errors import UserError
@@ -23,24 +22,21 @@ from knexa.federation.llm.setup import LLMSetup
 from knexa.federation.llm.world import LLMWorld
 from knexa.federation.settings import LLMSettings, Settings
 from knexa.matchmaking.base import Feedback
+from knexa.matchmaking.cpm import CPM
 from knexa.membership_inference.attacks import ATTACKS, Attack, Evidence, Tokens, tokens
 from knexa.membership_inference.measures import power
 from knexa.seeding import derive_rng
-
-CONTROLS = ("regurgitated", "another's")
 
 Sent = list[tuple[Tokens, ...]]
 """The texts of every client, in roster order."""
 
 
 class _NoObserver:
-    """An observer that ignores all progress."""
+    """Ignores the progress of phases."""
 
-    def begin(self, phase: str, num_tasks: int) -> None:
-        pass
+    def begin(self, phase: str, num_tasks: int) -> None: ...
 
-    def done(self, phase: str, key: int, seconds: float) -> None:
-        pass
+    def done(self, phase: str, key: int, seconds: float) -> None: ...
 
 
 def attack_run(settings: Settings) -> dict[str, dict[str, dict[str, float]]]:
@@ -57,9 +53,9 @@ def attack_run(settings: Settings) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def packages(settings: Settings) -> tuple[list[AgentData], Sent]:
-    """Run the configured rounds; return the clients' data and all texts that they sent.
+    """Run the configured rounds; return the clients' data and the texts of all their packages.
 
-    Includes every client's package of every round, whether or not it was paired.
+    Clients that were not paired in a round make a package as well.
     """
     if not isinstance(settings, LLMSettings) or settings.exchange.carries != "text":
         raise UserError(
@@ -77,7 +73,7 @@ def packages(settings: Settings) -> tuple[list[AgentData], Sent]:
 
 
 def _run_round(
-    settings: Settings, world: LLMWorld, cpm: Any, number: int, sent: list[list[Tokens]]
+    settings: Settings, world: LLMWorld, cpm: CPM, number: int, sent: list[list[Tokens]]
 ) -> None:
     needs = cpm.matchmaker.needs
     world.begin_round(number)
@@ -129,10 +125,9 @@ def _evidence(sent: Sent, own: int, left_out: int) -> Evidence:
 def scores(
     attack: Attack, splits: Sequence[AgentData], held: Sequence[Evidence]
 ) -> tuple[list[float], list[float]]:
-    """Return all members' and all non-members' scores, each less its client's mean.
+    """Return the scores of all members and of all non-members, each less its client's mean.
 
-    An attacker can subtract that mean without knowing the members, and then use one threshold for
-    all clients.
+    An attacker knows that mean; subtracting it allows one threshold for all clients.
     """
     ins: list[float] = []
     outs: list[float] = []

@@ -1,4 +1,4 @@
-"""Measures of how well scores separate members from non-members. Axes: M members, K others."""
+"""Measures of how well scores separate M members from K others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 LOW_FPR = 0.05
-"""With the tiny world's 72 non-members a rate of 1 % would allow none of them."""
+"""False positive rate of ``Power.tpr``: 1 % of the tiny world's 72 non-members would be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Power:
     Attributes:
         auc: Probability that a member scores above a non-member, ties counting half.
         tpr: Share of members above all but ``LOW_FPR`` of the non-members.
-        advantage: True positives' rate minus false positives' at the threshold that is best on the
-            other half of the candidates, so that guessing gives 0 on average.
+        advantage: True minus false positive rate at the threshold that is best on the other half of
+            the candidates, so that guessing gives 0 on average.
     """
 
     auc: float
@@ -29,11 +29,7 @@ class Power:
 
 
 def power(members_M: Sequence[float], others_K: Sequence[float], rng: np.random.Generator) -> Power:
-    """Return the power of an attack's scores.
-
-    Raises:
-        ValueError: Fewer than two of either.
-    """
+    """Return the power of an attack's scores, of at least two members and two others."""
     ins, outs = np.asarray(members_M, dtype=np.float64), np.asarray(others_K, dtype=np.float64)
     if min(len(ins), len(outs)) < 2:
         raise ValueError("an attack needs at least two members and two non-members")

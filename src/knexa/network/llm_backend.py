@@ -192,7 +192,7 @@ class LLMBackend:
             return  # nothing was learned from this directive
         _, report, learned_state = self._pending
         if counts and learned_state is not None:
-            self.state = learned_state.with_lesson_learned(report.reward)
+            self.state = learned_state.after_learning(report.reward)
         self._pending = None
         self._save()
 
@@ -213,7 +213,7 @@ class LLMBackend:
             taught = self._taught.pop(id_, {"items_sent": 0, "sier": None})
             if taught["sier"] is not None:
                 self.state = self.state.with_history(sier=taught["sier"])
-            self.state = self.state.with_lesson_taught(
+            self.state = self.state.after_teaching(
                 items_kept=int(result["items_kept"]),
                 items_sent=taught["items_sent"],
                 reward=float(result["reward"]),

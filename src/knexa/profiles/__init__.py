@@ -1,1 +1,1 @@
-"""What an agent shows the matchmaker: its features, how they are made, and their privacy."""
+"""Profiles, which agents show the matchmaker: ``layout`` of features, ``build``, ``privacy``."""

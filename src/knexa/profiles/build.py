@@ -1,9 +1,9 @@
-"""The abstract profiles that an agent shows the CPM; each feature is in about [0, 1].
+"""The profiles that agents show the CPM, vectors of features in about [0, 1].
 
-8 static (one-hot backbone family), 12 dynamic, 12 data features (the normalised histogram of the
-training problems over the categories), as in the paper; the longer profiles add trust, SIER and
-skills between the dynamic and the data ones. Nothing in a profile is text, and nothing was measured
-on the test set. ``layout`` names the features in their order.
+As in the paper: 8 static (one-hot backbone family), 12 dynamic, 12 data features (the normalised
+histogram of the training problems over the categories); the longer profiles add trust, SIER and
+skills between the dynamic and the data ones. Nothing in a profile is text or measured on the test
+set. ``layout`` names the features in order.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ from knexa.data.skew import category_histogram
 from knexa.profiles import layout
 
 UNKNOWN_TRUST = 0.5
-"""What an agent writes in the trust column: the CPM's score of a newcomer."""
+"""An agent's own entry in the trust column: the CPM's score of a newcomer."""
 
 
 class Profile(ABC):
@@ -28,7 +28,7 @@ class Profile(ABC):
 
     Class attributes:
         feature_names: Names of the features, in order.
-        trust_column: The feature that the CPM fills in; None where there is none.
+        trust_column: Index of the feature that the CPM fills in; None without one.
         measures_skills: Whether agents must measure ``History.skills`` for it.
     """
 
@@ -45,14 +45,14 @@ class Profile(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Paper32(Profile):
-    """The paper's profile.
+    """The paper's profile; base of the longer ones.
 
     The dynamic features, all from the agent's own validation split, its training and its exchanges:
     Pass@1; CodeBLEU (fixed); 1 / perplexity; the changes of these three since the measurement
     before, as 0.5 + change / 2; the training loss x as 1 / (1 + x); the number of training problems
     n as n / (n + 50); the share of its last package that receivers kept; the mean reward as a
     student and as a teacher, as 0.5 + tanh(mean) / 2; the number of exchanges m as m / (m + 10).
-    What is not known yet is 0.5 where it is a change or a mean reward and 0 elsewhere.
+    Unknown changes and mean rewards are 0.5, other unknown values 0.
     """
 
     name: ClassVar[str] = "paper32"
@@ -61,65 +61,51 @@ class Paper32(Profile):
     def build(
         self, state: AgentState, *, family: str, train: tuple[Problem, ...]
     ) -> NDArray[np.float64]:
-        """Return the agent's 32 features."""
-        return _assemble(state, family, train)
+        """Return the agent's features."""
+        static = [float(name == family) for name in FAMILIES]
+        dynamic = _dynamic(state.history, len(train))
+        added = self.added(state.history)
+        return np.concatenate([static, dynamic, added, category_histogram(train)])
+
+    def added(self, history: History) -> tuple[float, ...]:
+        """Return the features between the dynamic and the data ones."""
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trust(Profile):
+class Trust(Paper32):
     """The paper's profile, its trust score and SIER (main text, "historical and trust features").
 
     Only the CPM knows an agent's trust (``Ledger.trust``); the agent leaves 0.5 in its place. SIER
     is the share of the answers that the agent last sent in which its own guardrail found something,
-    0 before the first; it is what the agent says of itself.
+    as reported by itself; 0 before the first.
     """
 
     name: ClassVar[str] = "trust"
     feature_names: ClassVar[tuple[str, ...]] = layout.TRUST_FEATURE_NAMES
     trust_column: ClassVar[int | None] = layout.TRUST
 
-    def build(
-        self, state: AgentState, *, family: str, train: tuple[Problem, ...]
-    ) -> NDArray[np.float64]:
-        """Return the agent's 34 features."""
-        return _assemble(state, family, train, _trust_and_sier(state))
+    def added(self, history: History) -> tuple[float, ...]:
+        """Return trust and SIER."""
+        return UNKNOWN_TRUST, history.sier or 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Skills(Profile):
-    """The features of ``Trust``, and what the agent solves by category; ours.
+class Skills(Trust):
+    """The features of ``Trust``, and the agent's pass rate in each category; ours.
 
-    Skills are measured on the public transfer set, so nothing private is in them; they are 0 until
+    Skills are measured on the public transfer set and so reveal nothing private; they are 0 until
     the first measurement.
     """
 
     name: ClassVar[str] = "skills"
     feature_names: ClassVar[tuple[str, ...]] = layout.SKILLS_FEATURE_NAMES
-    trust_column: ClassVar[int | None] = layout.TRUST
     measures_skills: ClassVar[bool] = True
 
-    def build(
-        self, state: AgentState, *, family: str, train: tuple[Problem, ...]
-    ) -> NDArray[np.float64]:
-        """Return the agent's 46 features."""
-        num_skills = len(layout.SKILL_FEATURES)
-        skills = state.history.skills or (0.0,) * num_skills
-        assert len(skills) == num_skills
-        return _assemble(state, family, train, (*_trust_and_sier(state), *skills))
-
-
-def _assemble(
-    state: AgentState, family: str, train: tuple[Problem, ...], added: tuple[float, ...] = ()
-) -> NDArray[np.float64]:
-    """Return the paper's features with the added ones between the dynamic and the data ones."""
-    static = [float(name == family) for name in FAMILIES]
-    dynamic = _dynamic(state.history, len(train))
-    assert len(dynamic) == layout.NUM_DYNAMIC
-    return np.concatenate([static, dynamic, added, category_histogram(train)])
-
-
-def _trust_and_sier(state: AgentState) -> tuple[float, float]:
-    return UNKNOWN_TRUST, state.history.sier or 0.0
+    def added(self, history: History) -> tuple[float, ...]:
+        """Return trust, SIER and the skills."""
+        skills = history.skills or (0.0,) * len(layout.SKILL_FEATURES)
+        return (*super().added(history), *skills)
 
 
 def _dynamic(history: History, num_train: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""Profiles as lying agents show them (``roster.byzantine``)."""
+"""Forged profiles of Byzantine agents (``roster.byzantine``)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,11 +11,11 @@ _BOASTS: Mapping[str, float] = {
     **dict.fromkeys(("data_size", "teach_yield", "teach_gain", *SKILL_FEATURES), 1.0),
     **dict.fromkeys(CATEGORIES, 1.0 / len(CATEGORIES)),
 }
-"""An inflated profile, by feature: the best and most various student and teacher there can be."""
+"""An inflated profile, by feature: the best student and teacher, with the most diverse data."""
 
 
 def shown(profiles_NF: Array, feature_names: Sequence[str], byzantine: ByzantineAgents) -> Array:
-    """Return the profiles as the CPM is shown them; sybils show one and the same."""
+    """Return the profiles that the CPM is shown; all sybils show the same one."""
     if not byzantine.members:
         return profiles_NF
     shown_NF = profiles_NF[[byzantine.speaker(agent) for agent in range(len(profiles_NF))]]

@@ -1,9 +1,8 @@
-"""Where each of a profile's features sits; one table for the rooms that write and read profiles.
+"""The order of a profile's features, for all that writes and reads profiles.
 
 ``profile=paper32`` is 8 static, 12 dynamic and 12 data features (paper, "Profiles"). The longer
-profiles insert features between the dynamic and the data ones, so that what stands before keeps its
-index and the data histogram is always the last ``NUM_DATA``. Every feature is scaled to about
-[0, 1] by its writer.
+profiles insert features before the data histogram, which is always the last ``NUM_DATA``. The
+writers scale every feature to about [0, 1].
 """
 
 from knexa.backbones.roster import FAMILIES
@@ -30,23 +29,12 @@ SKILL_FEATURES: tuple[str, ...] = tuple(f"skill_{category}" for category in CATE
 FEATURE_NAMES: tuple[str, ...] = FAMILIES + DYNAMIC_FEATURES + CATEGORIES
 """Names of all features of ``profile=paper32``, in order."""
 
-TRUST_FEATURE_NAMES: tuple[str, ...] = (
-    *FAMILIES,
-    *DYNAMIC_FEATURES,
-    "trust",
-    "sier",  # share of the agent's last outgoing answers that its guardrail found something in
-    *CATEGORIES,
-)
+_WITH_TRUST = (*FAMILIES, *DYNAMIC_FEATURES, "trust", "sier")
+
+TRUST_FEATURE_NAMES: tuple[str, ...] = _WITH_TRUST + CATEGORIES
 """Names of all features of ``profile=trust``, in order."""
 
-SKILLS_FEATURE_NAMES: tuple[str, ...] = (
-    *FAMILIES,
-    *DYNAMIC_FEATURES,
-    "trust",
-    "sier",
-    *SKILL_FEATURES,
-    *CATEGORIES,
-)
+SKILLS_FEATURE_NAMES: tuple[str, ...] = _WITH_TRUST + SKILL_FEATURES + CATEGORIES
 """Names of all features of ``profile=skills``, in order."""
 
 NUM_STATIC = len(FAMILIES)

@@ -1,18 +1,17 @@
-"""What leaves an agent in its profile: clipping, Gaussian noise and k-anonymous families.
+"""Privacy of profiles: clipping, Gaussian noise and k-anonymous families.
 
-Numbers. The local model: an agent protects its profile before the CPM sees it, and trusts nobody.
-Two runs are neighbours if one agent's numeric profile differs in any way at all, so one release has
-L2 sensitivity 2C once the profile, measured from its neutral value, is clipped to norm C. Each
-round of matchmaking is one release; their costs compose (``knexa.agents.accounting``).
+Numbers have local differential privacy: an agent protects its profile before the CPM sees it. Two
+runs are neighbours if one agent's numeric profile differs in any way, so one release has L2
+sensitivity 2C once the profile, measured from its neutral value, is clipped to norm C. Each round
+of matchmaking is one release; their costs compose (``knexa.agents.accounting``).
 
-Families. The one categorical part, the backbone's one-hot family, is shown only where at least k
-distinct agents have it; the others show ``other``. That takes somebody who knows the roster, so it
-protects against peers and readers of the profiles, not against whoever wrote the roster.
+Families, the one categorical part, are shown only where at least k distinct agents have them; other
+agents show ``other``. This is decided with the roster, so it protects against peers and readers of
+the profiles, not against the roster's author.
 
-Not covered: what is not the profile (packages, rewards, package sizes, sender names); a run's
-noise comes from its seed, so whoever knows the seed can take it off again (a deployment draws it
-from the agent's own entropy); attacks on floating-point Gaussians (Mironov 2012). Axes: N agents, F
-features, K numeric features.
+Not covered: packages, rewards, package sizes, sender names; attackers who know the run's seed,
+which the noise comes from (a deployment draws it from the agent's own entropy); attacks on
+floating-point Gaussians (Mironov 2012). Axes: N agents, F features, K numeric features.
 """
 
 from abc import ABC, abstractmethod
@@ -35,17 +34,17 @@ from knexa.tracking.rows import ProfilePrivacy
 Array = NDArray[np.float64]
 
 _NOT_THE_AGENTS = "trust"
-"""A constant that the CPM fills in: the agent has nothing to hide in it."""
+"""A constant until the CPM fills it in, so it needs no protection."""
 
 
 class Mechanism(Protocol):
-    """What profiles pass through on their way to the CPM."""
+    """Protects profiles on their way to the CPM."""
 
     def release(self, profiles_NF: Array, round_number: int) -> Array:
-        """Return what the CPM sees of the round's profiles."""
+        """Return the round's profiles as the CPM sees them."""
 
     def spent(self, num_releases: int) -> ProfilePrivacy | None:
-        """Return what so many rounds have cost every agent; None where nothing is promised."""
+        """Return every agent's privacy cost of ``num_releases`` rounds; None: no guarantee."""
 
 
 class Privacy(ABC):
@@ -53,23 +52,23 @@ class Privacy(ABC):
 
     @property
     def budget(self) -> Budget | None:
-        """What profiles may cost an agent over the run; None where nothing is promised."""
+        """Privacy budget of an agent's profiles over the run; None: no guarantee."""
         return None
 
     @abstractmethod
     def mechanism(
         self, *, families: Sequence[str], feature_names: Sequence[str], seed: int, num_rounds: int
     ) -> Mechanism:
-        """Return what the profiles of a run pass through.
+        """Return the mechanism of one run.
 
         Raises:
-            UserError: It cannot promise what it is asked to.
+            UserError: It cannot give the guarantee that it is asked for.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoPrivacy(Privacy):
-    """Profiles leave as they are; its own mechanism."""
+    """Profiles leave unchanged; also its own mechanism."""
 
     name: ClassVar[str] = "none"
 
@@ -84,7 +83,7 @@ class NoPrivacy(Privacy):
         return profiles_NF
 
     def spent(self, num_releases: int) -> None:
-        """Return nothing: nothing is promised."""
+        """Return None: there is no guarantee."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +92,7 @@ class Gaussian(Privacy):
 
     Attributes:
         epsilon: Budget of all the run's rounds together.
-        delta: The same; the chance that epsilon does not hold.
+        delta: Chance that epsilon does not hold.
         clip: C, the largest L2 norm of a profile measured from its neutral value.
         min_family: k, the fewest distinct agents that may show a family.
     """
@@ -107,13 +106,13 @@ class Gaussian(Privacy):
 
     @property
     def budget(self) -> Budget:
-        """What profiles may cost an agent over the run."""
+        """Privacy budget of an agent's profiles over the run."""
         return Budget(self.epsilon, self.delta)
 
     def mechanism(
         self, *, families: Sequence[str], feature_names: Sequence[str], seed: int, num_rounds: int
     ) -> "GaussianMechanism":
-        """Calibrate the noise to ``num_rounds`` releases and settle who shows which family.
+        """Calibrate the noise to ``num_rounds`` releases and choose each agent's shown family.
 
         Raises:
             UserError: Opacus is missing, the budget is too small, or a family cannot be hidden
@@ -137,7 +136,7 @@ class GaussianMechanism:
     Attributes:
         settings: The budget and the clip.
         feature_names: The profile's features.
-        families: What each agent shows as its family, by index.
+        families: The family that each agent shows, by index.
         noise_multiplier: Standard deviation of the noise over the sensitivity 2C.
         seed: The run's.
     """
@@ -154,10 +153,10 @@ class GaussianMechanism:
         return self.noise_multiplier * 2.0 * self.settings.clip
 
     def release(self, profiles_NF: Array, round_number: int) -> Array:
-        """Return what leaves the agents, brought back into the features' ranges.
+        """Return the noisy profiles, brought back into the features' ranges.
 
-        Ranges are public, so this costs nothing: every number is in [0, 1] and the data histogram
-        sums to 1.
+        Ranges are public, so this has no privacy cost: every number is in [0, 1] and the data
+        histogram sums to 1.
         """
         shown_NF = profiles_NF.copy()
         for agent in range(len(shown_NF)):
@@ -174,7 +173,7 @@ class GaussianMechanism:
         return shown_NF
 
     def noisy(self, profile_F: Array, agent: int, round_number: int) -> Array:
-        """Return an agent's clipped numbers with their noise, numbers_K: the mechanism itself."""
+        """Return an agent's clipped numbers with noise, numbers_K: the Gaussian mechanism."""
         offset_K = profile_F[self._numeric] - self._neutral
         norm = float(np.linalg.norm(offset_K))
         offset_K = offset_K * min(1.0, self.settings.clip / max(norm, 1e-300))
@@ -185,7 +184,7 @@ class GaussianMechanism:
         )
 
     def spent(self, num_releases: int) -> ProfilePrivacy:
-        """Return the budget's use after so many rounds, the same for every agent."""
+        """Return the privacy cost of ``num_releases`` rounds, the same for every agent."""
         return ProfilePrivacy(
             epsilon=epsilon_spent(
                 noise_multiplier=self.noise_multiplier,
@@ -209,26 +208,21 @@ class GaussianMechanism:
 
     @property
     def _neutral(self) -> Array:
-        """What says nothing: an even histogram, and 1/2 for every other number."""
-        even = 1.0 / len(CATEGORIES)
-        return np.array(
-            [even if self.feature_names[i] in CATEGORIES else 0.5 for i in self._numeric]
-        )
+        """A profile without information: an even histogram, and 1/2 for every other number."""
+        even, names = 1.0 / len(CATEGORIES), self.feature_names
+        return np.array([even if names[i] in CATEGORIES else 0.5 for i in self._numeric])
 
     def _columns(self, names: Sequence[str]) -> list[int]:
         return [self.feature_names.index(name) for name in names]
 
 
 def shown_families(members: Iterable[tuple[int, str]], k: int) -> dict[int, str]:
-    """Return what each agent shows: its family, or ``other`` where fewer than k agents have it.
+    """Return the family that each agent shows: its own where k agents have it, else ``other``.
 
-    Args:
-        members: (agent, family), one or more of each agent; an agent counts once however often it
-            comes.
-        k: The fewest distinct agents that share what they show.
+    ``members`` are (agent, family) pairs; an agent that is repeated counts once.
 
     Raises:
-        UserError: Those who would show ``other`` are fewer than k.
+        UserError: Fewer than k agents would show ``other``.
     """
     family_of = dict(members)
     holders: dict[str, set[int]] = defaultdict(set)

@@ -21,5 +21,5 @@ class Adapter(AdapterExchange):
 
     @property
     def share(self) -> float:
-        """How far a student's adapter moves towards the one that it receives, 0 to 1."""
+        """How far a student's adapter moves towards the received one, 0 to 1."""
         return self.alpha

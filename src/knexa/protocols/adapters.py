@@ -1,4 +1,4 @@
-"""Adapters as packages: what ``adapter`` and ``fedavg`` share. Nothing is decoded or trained."""
+"""Shared by ``adapter`` and ``fedavg``, whose packages are adapters; nothing is trained."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ class ReceivedAdapter(ReceivedKnowledge):
 
     @property
     def items_kept(self) -> int:
-        """How many of the items that were sent are learned from."""
+        """Number of sent items that are learned from."""
         return 1
 
 
@@ -47,7 +47,7 @@ class AdapterExchange(ExchangeProtocol):
 
     @property
     def share(self) -> float:
-        """How far a student's adapter moves towards the one that it receives, 0 to 1."""
+        """How far a student's adapter moves towards the received one, 0 to 1."""
         raise NotImplementedError
 
     def teach(self, context: ExchangeContext, state: AgentState, sender: int) -> OutgoingPackage:
@@ -89,7 +89,7 @@ class AdapterExchange(ExchangeProtocol):
         received: ReceivedKnowledge | None,
         before: Measurement,
     ) -> tuple[AgentState, Learned]:
-        """Move the adapter towards the received one; the moments of AdamW stay the student's."""
+        """Move the adapter towards the received one; AdamW's moments do not change."""
         import torch
 
         from knexa.agents.scoring import measure

@@ -9,7 +9,7 @@ from knexa.protocols.text import TextDistillation
 
 @dataclass(frozen=True, kw_only=True)
 class AKD(TextDistillation):
-    """The student learns from all the text that it received this round, right or wrong.
+    """The student learns from all the text that it received in the round, right or wrong.
 
     Attributes:
         temperature_start: The teacher's sampling temperature in the first round (0 is greedy).

@@ -1,4 +1,4 @@
-"""``exchange=akd_confident``: AKD in which an answer weighs by its teacher's confidence. Ours."""
+"""``exchange=akd_confident``: AKD with answers weighted by the teacher's confidence. Ours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from knexa.protocols.text import confidence_weights
 
 @dataclass(frozen=True, kw_only=True)
 class AKDConfident(AKD):
-    """The confidence is the geometric mean of the probabilities of an answer's tokens.
+    """AKD with answers weighted by confidence, scaled to a mean of 1 over a package.
 
-    It is exp(mean log-probability); the weights of a package are scaled to a mean of 1.
+    The confidence is the geometric mean of the probabilities of an answer's tokens.
     """
 
     name: ClassVar[str] = "akd_confident"
 
     def weights(self, items: Sequence[TextItem]) -> Sequence[float]:
-        """Return how much each answer weighs beside the others of its package."""
+        """Return the answers' confidences, scaled to a mean of 1."""
         return confidence_weights(items)

@@ -15,14 +15,14 @@ from knexa.protocols.distillation import text_examples
 
 @dataclass(frozen=True, kw_only=True)
 class AKDVerified(AKD):
-    """A student keeps an answer only if it passes, and rehearses what it keeps.
+    """A student keeps only answers that pass, and rehearses them.
 
-    Kept text goes into a store that the student rehearses in later exchanges and local updates, so
-    that what one teacher taught is not forgotten while another teaches.
+    They go into a store that the student rehearses in later exchanges and local updates, so that it
+    does not forget one teacher's answers while another teaches.
 
     Attributes:
-        replay_size: Completions that an agent keeps at most; the oldest go first.
-        num_candidates: Answers that a teacher draws to each problem; it runs the public tests
+        replay_size: The most completions that an agent keeps; the oldest are dropped first.
+        num_candidates: Answers that a teacher draws for each problem; it runs the public tests
             itself and sends the first answer that passes, or the first of all where none does.
     """
 
@@ -39,23 +39,23 @@ class AKDVerified(AKD):
 
     @property
     def answers_per_problem(self) -> int:
-        """How many answers a teacher draws to each problem; it sends the best of them."""
+        """Number of answers that a teacher draws for each problem; it sends the best."""
         return self.num_candidates
 
     def remembered(
         self, store: tuple[KeptText, ...], texts: Sequence[KeptText]
     ) -> tuple[KeptText, ...]:
-        """Return the newest ``replay_size`` texts of the store with the new ones behind the old."""
+        """Return the newest ``replay_size`` texts of the store with the new ones at its end."""
         return super().remembered(store, texts)[-self.replay_size :]
 
     def terms(
         self, context: ExchangeContext, state: AgentState, received: ReceivedKnowledge | None
     ) -> list[Term]:
-        """Return the whole store, in which what was just received is."""
+        """Return the whole store, which includes what was just received."""
         return [self.rehearsed(context, state)]
 
     def rehearsal(self, context: ExchangeContext, state: AgentState) -> tuple[float, list[Term]]:
-        """Return what a local update trains on beside private data: (its weight, its terms)."""
+        """Return (weight, terms) of what a local update trains on beside private data."""
         alpha, examples = self.rehearsed(context, state)
         return alpha, [(alpha, examples)]
 

@@ -1,7 +1,9 @@
-"""Adaptive Knowledge Distillation's objective, whatever the teacher's term is of (Eq. 2).
+"""Eq. 2 of the paper, the objective of Adaptive Knowledge Distillation.
 
-L = (1 - alpha) L_private + alpha L_teacher, alpha growing linearly over the rounds. What is taught
-comes from the public transfer set.
+    L = (1 - alpha) L_private + alpha L_teacher
+
+alpha grows linearly over the rounds. The teacher's term, whatever it is of, comes from the public
+transfer set. ``Distillation.learn`` trains by it; the weights are applied in ``agents.training``.
 """
 
 from collections.abc import Sequence
@@ -40,13 +42,13 @@ def linear(start: float, end: float, round_number: int, num_rounds: int) -> floa
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation(ExchangeProtocol):
-    """Base of the protocols by which students train on something: Eq. 2 with some teacher's term.
+    """Base of the protocols whose students train by Eq. 2.
 
     Attributes:
-        alpha_start: Weight of the teacher term in Eq. 2 in the first round.
+        alpha_start: Weight of the teacher's term in Eq. 2 in the first round.
         alpha_end: The same in the last round; linear between.
-        num_steps: Optimizer steps of one exchange, whatever the package holds, so that every
-            teacher (and the no-teacher arm of the probes) is given the same training.
+        num_steps: Optimizer steps of one exchange, whatever the package holds, so that all arms of
+            a probe are trained equally.
         num_problems: Transfer problems that a teacher answers in a round, drawn anew each round;
             None means all.
     """
@@ -62,7 +64,7 @@ class Distillation(ExchangeProtocol):
         return self.num_steps
 
     def alpha(self, round_number: int, num_rounds: int) -> float:
-        """Return the weight of the teacher term in that round."""
+        """Return the weight of the teacher's term in a round."""
         return linear(self.alpha_start, self.alpha_end, round_number, num_rounds)
 
     def taught_problems(self, runtime: "Runtime") -> Sequence[Problem]:
@@ -70,10 +72,7 @@ class Distillation(ExchangeProtocol):
         return runtime.benchmark.transfer
 
     def problems(self, context: ExchangeContext) -> Sequence[Problem]:
-        """Return the transfer problems of the round: all, or the drawn ``num_problems``, in order.
-
-        Of these, those of the topics that are asked for.
-        """
+        """Return the round's transfer problems on the topics, in order."""
         taught, number = self.taught_problems(context.runtime), self.num_problems
         if number is not None and number < len(taught):
             rng = derive_rng(context.runtime.seed, "transfer", context.round_number)
@@ -96,7 +95,7 @@ class Distillation(ExchangeProtocol):
     def remembered(
         self, store: tuple[KeptText, ...], texts: Sequence[KeptText]
     ) -> tuple[KeptText, ...]:
-        """Return the store of kept texts with new ones behind the old, each text once."""
+        """Return the store of kept texts with the new ones at its end, each text once."""
         fresh = dict.fromkeys(texts)
         return (*(text for text in store if text not in fresh), *fresh)
 
@@ -117,7 +116,7 @@ class Distillation(ExchangeProtocol):
 
         runtime = context.runtime
         if received is not None and (
-            self.rehearses or runtime.byzantine.does(state.index, "copied")  # it sends them on
+            self.rehearses or runtime.byzantine.does(state.index, "copied")  # copiers resend texts
         ):
             state = replace(state, replay=self.remembered(state.replay, received.texts))
         trained, report = train(

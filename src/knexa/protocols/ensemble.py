@@ -1,4 +1,4 @@
-"""``exchange=ensemble``: all clients together are one teacher (Central-KD, after FedMD)."""
+"""``exchange=ensemble``: all clients together form one teacher (Central-KD, after FedMD)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble(TextDistillation):
-    """Vocabularies differ, so distributions over tokens cannot be averaged; over answers they can.
+    """Students learn the clients' pooled answers, weighted by the clients' averaged distribution.
 
-    The clients' answers to a problem are pooled, every client scores them all, and the server
-    averages the clients' distributions over the pool.
+    The clients' vocabularies differ, so instead of distributions over tokens the server averages
+    distributions over answers: every client scores all pooled answers to a problem.
 
     Attributes:
         temperature: Sampling temperature of the clients' answers (0 is greedy).
         score_temperature: Softens each client's mean log-probabilities, in nats a token, into its
             distribution over the pooled answers.
-        vote: Nothing is scored; what most clients wrote is taught, and confidence breaks ties.
+        vote: Teach the most frequent answers instead, without scores; confidence breaks ties.
         verify: Only answers that pass the problem's public tests enter the pool.
     """
 
@@ -55,7 +55,7 @@ class Ensemble(TextDistillation):
     def deliver(
         self, context: RoundContext, teachers: Sequence[int], students: Sequence[int]
     ) -> GroupTransfer:
-        """Return every pooled answer, weighed by its share of the averaged distribution."""
+        """Return every pooled answer, weighted by its share of the averaged distribution."""
         taught = groups.fetched_packages(context, teachers)
         uploads = groups.upload_kilobytes(taught)
         candidates = pool([received.items for _, received in taught])
@@ -84,11 +84,7 @@ class Ensemble(TextDistillation):
         candidates: Sequence[Candidate],
         texts: Sequence[KeptText],
     ) -> tuple[NDArray[np.float64], float, float]:
-        """Let every teacher score the pool.
-
-        Returns:
-            Each candidate's share, kilobytes to each student, kilobytes besides.
-        """
+        """Return (shares_C, kilobytes to each student, other kilobytes) of the teachers' scores."""
         number, package = context.round_number, groups.pool_package(context, texts, len(teachers))
         tasks = [(context.states[j], package, len(teachers), number) for j in teachers]
         scores = context.map(score_pool, tasks, teachers)
@@ -100,7 +96,7 @@ class Ensemble(TextDistillation):
         arrays = {"shares": shares_C.astype(np.float32)}
         sent = pack("shares", groups.SERVER, number, arrays)
         shares_C = unpack(sent, "shares", schema_of(arrays))["shares"].astype(np.float64)
-        # Who scores has the pool already when the shares come.
+        # Students that score have the pool before the shares come.
         only_scoring = len(set(teachers) - set(students))
         shared = (sum(map(len, scores)) + len(package) * only_scoring) / 1024
         return shares_C, (len(package) + len(sent)) / 1024, shared
@@ -109,7 +105,7 @@ class Ensemble(TextDistillation):
 def score_pool(
     runtime: "Runtime", state: AgentState, package: bytes, num_teachers: int, round_number: int
 ) -> bytes:
-    """Return the package of the agent's mean log-probability of every pooled answer, in order."""
+    """Return a package with the agent's mean log-probability of every pooled answer, in order."""
     from knexa.agents.scoring import mean_log_probs
 
     items = decode(package, limits=groups.pool_limits(num_teachers)).items

@@ -4,21 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from knexa.agents.exchange_protocol import GroupTransfer, RoundContext
 from knexa.exchange.ensemble import average_tensors
 from knexa.exchange.tensors import pack, schema_of, unpack
 from knexa.protocols.adapters import AdapterExchange, ReceivedAdapter
-from knexa.protocols.groups import SERVER, common_fields, fetched_packages, upload_kilobytes
+from knexa.protocols.groups import (
+    SERVER,
+    common_fields,
+    fetched_packages,
+    training_sizes,
+    upload_kilobytes,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterAveraging(AdapterExchange):
     """A group's adapters become their mean, weighted by training set size.
 
-    A group begins with one adapter: the mean of B and that of A make the mean of B A where A began
-    alike.
+    All members begin with the same adapter, so that averaging A and B separately makes sense.
     """
 
     name: ClassVar[str] = "fedavg"
@@ -27,7 +30,7 @@ class AdapterAveraging(AdapterExchange):
 
     @property
     def share(self) -> float:
-        """1: what is handed down is the mean already, the student's own share included."""
+        """1: the mean already includes the student's own adapter."""
         return 1.0
 
     def deliver(
@@ -35,7 +38,7 @@ class AdapterAveraging(AdapterExchange):
     ) -> GroupTransfer:
         """Return the members' mean adapter."""
         taught = fetched_packages(context, teachers)
-        sizes_K = np.array([len(context.runtime.private(j)) for j in teachers], dtype=np.float64)
+        sizes_K = training_sizes(context, teachers)
         adapters = [r.adapter for _, r in taught if isinstance(r, ReceivedAdapter)]
         mean = average_tensors(adapters, sizes_K)
         sent = pack("adapter", SERVER, context.round_number, mean)

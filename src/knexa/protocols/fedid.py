@@ -1,15 +1,14 @@
 """``exchange=fedid``: a central student learns from all clients and teaches them (FedID).
 
-After Ma et al. (EMNLP 2023), with text in place of logits: L_s = sum_k w_k c_k CE(text_k) for the
-server, L_k = (1 - alpha) private + alpha (target + w_k delta own) for client k; w_k is its share of
-the data, c_k its confidence, delta the rectification signal.
+After Ma et al. (EMNLP 2023), with text in place of logits. The server's loss is
+L_s = sum_k w_k c_k CE(text_k), client k's is L_k = (1 - alpha) private + alpha (target + w_k delta
+own); w_k is its share of the data, c_k its confidence, delta the rectification signal.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from knexa.agents.exchange_protocol import (
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RectifiedKnowledge(ReceivedKnowledge):
-    """What a client learns from, beside its own answers.
+    """The target, and the client's own answers.
 
     Attributes:
         own: The client's own answers.
@@ -101,7 +100,7 @@ class CentralStudent(TextDistillation):
         """Let the server learn the vote, and return what it then teaches each client."""
         runtime, taught = context.runtime, groups.fetched_packages(context, teachers)
         (server,) = (student for student in students if student >= len(runtime.roster.agents))
-        sizes_K = np.array([len(runtime.private(j)) for j in teachers], dtype=np.float64)
+        sizes_K = groups.training_sizes(context, teachers)
         shares_K = sizes_K / sizes_K.sum()
         candidates = pool([received.items for _, received in taught])
         votes_C = confident_votes(candidates, shares_K)
@@ -147,7 +146,7 @@ class CentralStudent(TextDistillation):
     def _server_answers(
         self, context: RoundContext, state: AgentState
     ) -> tuple[ReceivedKnowledge, float, int]:
-        """Return (what students keep, kilobytes, tokens generated) of the server's own answers."""
+        """Return (what students keep, kilobytes, tokens generated) of the server's answers."""
         from knexa.agents import phases
 
         number, keys = context.round_number, [state.index]
@@ -159,11 +158,9 @@ class CentralStudent(TextDistillation):
 def learn_centrally(
     runtime: ExchangeRuntime, state: AgentState, texts: Sequence[KeptText], round_number: int
 ) -> tuple[AgentState, FitReport, float]:
-    """Train the server on weighted text alone (FedID's L_s).
+    """Train the server on weighted text alone (L_s); return (state, report, rectification signal).
 
-    Returns:
-        Its state, the report, and the rectification signal: the fall of its mean token
-        cross-entropy on the labelled query split, in nats.
+    The signal is the fall of its mean token cross-entropy on the labelled query split, in nats.
     """
     from knexa.agents.learning import train
     from knexa.agents.scoring import mean_loss, reference_examples

@@ -1,6 +1,6 @@
-"""What protocols of many teachers share: a server puts their packages together.
+"""Shared by the protocols of many teachers, whose packages a server combines.
 
-Everything that travels is counted where it is made. Axes: K teachers, C candidate answers.
+Axes: K teachers, C candidate answers.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from knexa.agents.exchange_protocol import ReceivedKnowledge, RoundContext, Taught, summed
+from knexa.agents.exchange_protocol import (
+    NOTHING_FOUND,
+    ReceivedKnowledge,
+    RoundContext,
+    Taught,
+    summed,
+)
 from knexa.agents.state import KeptText
 from knexa.engine.object_refs import fetched
 from knexa.exchange.ensemble import mean_one
@@ -20,10 +26,10 @@ if TYPE_CHECKING:
     from knexa.agents.runtime import Runtime
 
 SERVER = "server"
-"""The sender of what a server puts together."""
+"""The sender's name in a server's packages."""
 
 _NEGLIGIBLE = 0.01
-"""An answer with a smaller share of its problem's ensemble is not worth a place in a batch."""
+"""Answers with a smaller share of their problem's ensemble are left out of training."""
 
 
 class CommonFields(TypedDict):
@@ -34,12 +40,17 @@ class CommonFields(TypedDict):
 
 
 def fetched_packages(context: RoundContext, teachers: Sequence[int]) -> list[Taught]:
-    """Return the teachers' packages, what is kept of them fetched to this process."""
+    """Return the teachers' packages, with what is kept of them fetched to this process."""
     return [(package, fetched(received)) for package, received in context.taught(teachers)]
 
 
+def training_sizes(context: RoundContext, teachers: Sequence[int]) -> NDArray[np.float64]:
+    """Return sizes_K, the sizes of the teachers' private training sets."""
+    return np.array([len(context.runtime.private(j)) for j in teachers], dtype=np.float64)
+
+
 def common_fields(taught: Sequence[Taught]) -> CommonFields:
-    """Return what was sent, and what all gateways did."""
+    """Return the number of answers sent, and the counts of all guardrails."""
     reports = [report for package, r in taught for report in (package.guardrail, r.guardrail)]
     return {
         "items_sent": sum(package.items_sent for package, _ in taught),
@@ -48,12 +59,12 @@ def common_fields(taught: Sequence[Taught]) -> CommonFields:
 
 
 def upload_kilobytes(taught: Sequence[Taught]) -> float:
-    """Return what the teachers sent to the server."""
+    """Return the kilobytes that the teachers sent to the server."""
     return sum(package.kilobytes for package, _ in taught)
 
 
 def pool_limits(num_teachers: int) -> PackageLimits:
-    """Return what a pool of so many teachers' text may hold: as much as their packages together."""
+    """Return the limits of a pool: those of ``num_teachers`` packages together."""
     one = PackageLimits()
     return PackageLimits(
         max_bytes=one.max_bytes * num_teachers, max_items=one.max_items * num_teachers
@@ -61,7 +72,7 @@ def pool_limits(num_teachers: int) -> PackageLimits:
 
 
 def pool_package(context: RoundContext, texts: Sequence[KeptText], num_teachers: int) -> bytes:
-    """Return the package in which a server sends texts of many teachers."""
+    """Return the package in which a server sends the texts of many teachers."""
     package = KnowledgePackage(
         sender=SERVER, round=context.round_number, items=tuple(map(_item, texts)), kind="pool"
     )
@@ -79,18 +90,15 @@ def weighed(texts: Sequence[KeptText], weights_C: NDArray[np.float64]) -> list[K
 
 
 def vetted(runtime: "Runtime", texts: Sequence[KeptText]) -> ReceivedKnowledge:
-    """Return what a student's own gateway lets in of text that the server put together."""
-    reports = [runtime.guardrail.vet([_item(text)]) for text in texts]
+    """Return what the students' guardrail passes of a server's texts."""
+    vetted_C = [runtime.guardrail.vet([_item(text)]) for text in texts]
     passed = [
-        replace(text, completion=report.items[0].completion)
-        for text, report in zip(texts, reports, strict=True)
-        if report.items
+        replace(text, completion=vetted.items[0].completion)
+        for text, vetted in zip(texts, vetted_C, strict=True)
+        if vetted.items
     ]
-    kinds = ("blocked", "redacted", "counted")
-    return ReceivedKnowledge(
-        texts=tuple(passed),
-        guardrail={kind: sum(getattr(each.report, kind) for each in reports) for kind in kinds},
-    )
+    guardrail = summed([NOTHING_FOUND, *(vetted.report.counts for vetted in vetted_C)])
+    return ReceivedKnowledge(texts=tuple(passed), guardrail=guardrail)
 
 
 def _item(text: KeptText) -> TextItem:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +16,20 @@ from knexa.agents.exchange_protocol import (
     summed,
 )
 from knexa.agents.state import AgentState, KeptText
-from knexa.agents.training import SoftTargets, Term
+from knexa.agents.training import Example, SoftTargets, Term
 from knexa.exchange.package import KnowledgePackage, PackageError, TextItem
 from knexa.exchange.tensors import pack, unpack
 from knexa.protocols.distillation import Positive, linear
 from knexa.protocols.text import TextDistillation, weighed
 
+if TYPE_CHECKING:
+    from knexa.agents.runtime import Runtime
+    from knexa.backbones.load import LoadedBackbone
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoftKnowledge(ReceivedKnowledge):
-    """Answers with the distributions of their tokens.
-
-    Attributes:
-        soft: Soft targets of the texts, one each.
-    """
+    """Answers with their tokens' distributions: ``soft`` targets, one for each of ``texts``."""
 
     large: ClassVar[tuple[str, ...]] = ("items", "texts", "soft")
 
@@ -40,15 +40,14 @@ class SoftKnowledge(ReceivedKnowledge):
 class Logits(TextDistillation):
     """Distillation of distributions between agents with equal tokenizers.
 
-    The teacher answers greedily and sends with each answer its ``top_k`` largest log-probabilities
-    at every token; the student's term is T^2 KL(teacher || student) over them, both softened at the
-    temperature T of the round, the teacher renormalised over what it sent.
+    The teacher answers greedily and sends its ``top_k`` largest log-probabilities at every token.
+    The student's term is T^2 KL(teacher || student) over these tokens, both softened at the round's
+    temperature T, and the teacher renormalised over them.
 
     Attributes:
         temperature_start: T in the first round.
         temperature_end: T in the last round; linear between.
-        top_k: Log-probabilities sent a token; a whole vocabulary of 150,000 would be megabytes an
-            answer.
+        top_k: Log-probabilities sent for each token; a whole vocabulary would be megabytes.
     """
 
     name: ClassVar[str] = "logits"
@@ -79,14 +78,13 @@ class Logits(TextDistillation):
         ids = [np.zeros((0, size), np.int32)]
         values = [np.zeros((0, size), np.float16)]
         for item in package.items:
-            text = KeptText(task_id=item.task_id, completion=item.completion)
-            example = runtime.kept_example(loaded.tokenizer, text)
+            example = _example(runtime, loaded, item)
             with torch.inference_mode():
                 input_1T = torch.tensor([example.ids], device=device)
                 logits_1AV = answer_logits(loaded.model, input_1T, None, example.num_prompt)
                 top = logits_1AV[0].float().log_softmax(-1).topk(size)
             ids.append(top.indices.int().cpu().numpy())
-            # The lowest half-precision number stands in for what is less likely than that.
+            # Clamped to the lowest number of half precision.
             values.append(top.values.clamp(min=-65504.0).half().cpu().numpy())
         arrays = {"ids": np.concatenate(ids), "log_probs": np.concatenate(values)}
         return pack("logits", package.sender, context.round_number, arrays)
@@ -101,7 +99,7 @@ class Logits(TextDistillation):
     ) -> SoftKnowledge:
         """Return the answers that passed unchanged, with their soft targets."""
         by_item = self._soft_targets(context, package, read.items)
-        kept = [item for item in items if item in by_item]  # a redacted text has no logits
+        kept = [item for item in items if item in by_item]  # redacted answers have no logits
         return SoftKnowledge(
             guardrail=guardrail,
             items=tuple(kept),
@@ -116,13 +114,10 @@ class Logits(TextDistillation):
         runtime = context.runtime
         if any(item.task_id not in runtime.transfer_by_id for item in items):
             raise PackageError("the package answers a problem that is not in the transfer set")
-        # The tokenizers are equal: that is what makes the pair admissible.
+        # Admissible pairs have equal tokenizers.
         loaded = runtime.pool.get(runtime.members[package.teacher].backbone)
-        lengths = []
-        for item in items:
-            text = KeptText(task_id=item.task_id, completion=item.completion)
-            example = runtime.kept_example(loaded.tokenizer, text)
-            lengths.append(len(example.ids) - example.num_prompt)
+        examples = [_example(runtime, loaded, item) for item in items]
+        lengths = [len(example.ids) - example.num_prompt for example in examples]
         vocabulary = int(loaded.model.config.vocab_size)
         shape = (sum(lengths), min(self.top_k, vocabulary))
         schema = {"ids": ("int32", shape), "log_probs": ("float16", shape)}
@@ -157,8 +152,14 @@ class Logits(TextDistillation):
         return [(alpha, [replace(example, soft=soft) for example, soft in pairs])]
 
 
+def _example(runtime: "Runtime", loaded: "LoadedBackbone", item: TextItem) -> Example:
+    """Return an answer to a transfer problem as a training sequence."""
+    text = KeptText(task_id=item.task_id, completion=item.completion)
+    return runtime.kept_example(loaded.tokenizer, text)
+
+
 def _softened(log_probs_PS: NDArray[Any], temperature: float) -> NDArray[np.float32]:
-    """Return the probabilities at the temperature, renormalised over what was sent."""
+    """Return the probabilities at the temperature, renormalised over the S tokens."""
     scaled_PS = log_probs_PS.astype(np.float32) / temperature
     weights_PS = np.exp(scaled_PS - scaled_PS.max(axis=1, keepdims=True))
     return np.asarray(weights_PS / weights_PS.sum(axis=1, keepdims=True))

@@ -1,6 +1,6 @@
-"""``exchange=similarity``: distillation of how alike a teacher finds the transfer problems.
+"""``exchange=similarity``: distillation of a teacher's similarities between transfer problems.
 
-FedSKD's idea (Weng et al. 2025) at the level of a batch; nothing is decoded.
+After FedSKD (Weng et al. 2025), at the level of a batch; nothing is decoded.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ Cosines = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Similarities(ReceivedKnowledge):
-    """A teacher's similarities of the round's M transfer problems, cosines_MM: one item."""
+    """A teacher's similarities of the round's M transfer problems: one item."""
 
     large: ClassVar[tuple[str, ...]] = ("cosines_MM",)
 
@@ -44,7 +44,7 @@ class Similarities(ReceivedKnowledge):
 
     @property
     def items_kept(self) -> int:
-        """How many of the items that were sent are learned from."""
+        """Number of sent items that are learned from."""
         return 1
 
 
@@ -52,9 +52,9 @@ class Similarities(ReceivedKnowledge):
 class Similarity(Distillation):
     """The student's similarities of the transfer problems move towards its teacher's.
 
-    The teacher sends the cosine similarities of its mean-pooled last hidden states over the
-    prompts, which have the same shape whatever the architecture; the student's term is the mean
-    squared difference of its own.
+    The teacher sends the cosine similarities of its last hidden states, averaged over each prompt,
+    whose shape does not depend on the architecture; the student's term is the mean squared
+    difference to its own.
     """
 
     name: ClassVar[str] = "similarity"
@@ -84,11 +84,7 @@ class Similarity(Distillation):
         )
 
     def receive(self, context: ExchangeContext, package: OutgoingPackage) -> Similarities:
-        """Return the matrix that the package holds the upper half of.
-
-        Raises:
-            PackageError: The package is not valid.
-        """
+        """Return the matrix of which the package holds the upper half."""
         num_problems = len(self.problems(context))
         schema = {"cosines": ("float16", (num_problems * (num_problems - 1) // 2,))}
         above = unpack(package.payload, "similarity", schema)["cosines"]
@@ -106,7 +102,7 @@ class Similarity(Distillation):
         return replace(each[0], guardrail=summed([r.guardrail for r in each]), cosines_MM=mean_MM)
 
     def extra(self, context: ExchangeContext, received: ReceivedKnowledge | None) -> "Extra | None":
-        """Return the similarities' part of Eq. 2: a random group of prompts a batch."""
+        """Return the teacher's term of Eq. 2, on a random group of prompts in every batch."""
         if not isinstance(received, Similarities):
             return None
         import torch
@@ -157,7 +153,7 @@ def pooled_states(
 
 
 def cosines(states_BH: "torch.Tensor") -> "torch.Tensor":
-    """Return the cosine similarities of all rows, cosines_BB, in 32 bits whatever the precision."""
+    """Return the cosine similarities of all rows, cosines_BB, always in 32 bits."""
     import torch
     import torch.nn.functional as F
 

@@ -1,7 +1,7 @@
 """Teaching by text: a teacher decodes answers to transfer problems, a student re-encodes them.
 
-Text is what lets agents of any architectures and tokenizers pair. It is vetted by the guardrails of
-both sides and, where the protocol verifies, run against the problems' public tests.
+Text lets agents of any architectures and tokenizers pair. Both sides' guardrails vet it and, where
+the protocol verifies, it is run against the problems' public tests.
 """
 
 from collections.abc import Generator, Sequence
@@ -16,7 +16,6 @@ from knexa.agents.state import AgentState, KeptText
 from knexa.data.problem import Problem
 from knexa.evaluation import Outcome
 from knexa.exchange.ensemble import mean_one
-from knexa.exchange.guardrail.filter import Report
 from knexa.exchange.package import KnowledgePackage, TextItem, decode, encode
 from knexa.protocols.distillation import Distillation
 from knexa.seeding import derive_rng, derive_seed
@@ -36,7 +35,7 @@ class TextDistillation(Distillation):
 
     @property
     def answers_per_problem(self) -> int:
-        """How many answers a teacher draws to each problem; it sends the best of them."""
+        """Number of answers that a teacher draws for each problem; it sends the best."""
         return 1
 
     def decoding_temperature(self, round_number: int, num_rounds: int) -> float:
@@ -44,17 +43,17 @@ class TextDistillation(Distillation):
         return 0.0
 
     def weights(self, items: Sequence[TextItem]) -> Sequence[float]:
-        """Return how much each answer weighs beside the others of its package."""
+        """Return the weights of a package's answers in training."""
         return [1.0] * len(items)
 
     def attachment(
         self, context: ExchangeContext, state: AgentState, package: KnowledgePackage
     ) -> bytes:
-        """Return what the teacher sends beside the text."""
+        """Return the bytes that the teacher sends beside the text."""
         return b""
 
     def teach(self, context: ExchangeContext, state: AgentState, sender: int) -> OutgoingPackage:
-        """Return the teacher's answers, as far as its guardrail lets them out."""
+        """Return the teacher's answers, vetted by its guardrail."""
         runtime = context.runtime
         items, tokens_generated = self._answers(context, state)
         vetted = runtime.guardrail.vet(items)
@@ -68,12 +67,12 @@ class TextDistillation(Distillation):
             text=encode(package),
             payload=self.attachment(context, state, package),
             items_sent=len(package.items),
-            guardrail=counts(vetted.report),
+            guardrail=vetted.report.counts,
             tokens_generated=tokens_generated,
         )
 
     def _answers(self, context: ExchangeContext, state: AgentState) -> tuple[list[TextItem], int]:
-        """Return the agent's answers, or a liar's inventions, and how many tokens it decoded."""
+        """Return the agent's answers, forged by Byzantine agents, and the tokens decoded."""
         from knexa.agents import solve
 
         runtime, problems = context.runtime, self.problems(context)
@@ -94,7 +93,7 @@ class TextDistillation(Distillation):
             temperature=self.decoding_temperature(context.round_number, runtime.num_rounds),
             seed=derive_seed(runtime.seed, "teach", *keys),
             num_samples=number,
-            # Whoever receives them runs them; where that is this process, it may begin.
+            # The receiver runs them; where that is this process, it may begin now.
             is_executed=number > 1 or (runtime.is_alone and self.verifies),
         )
         items = [
@@ -125,11 +124,7 @@ class TextDistillation(Distillation):
     def receive(
         self, context: ExchangeContext, package: OutgoingPackage
     ) -> Generator[None, None, ReceivedKnowledge]:
-        """Read and vet the answers, and run them where the protocol verifies.
-
-        Raises:
-            PackageError: The package is not valid.
-        """
+        """Read and vet the answers, and run them where the protocol verifies."""
         read = decode(package.text)
         taught = {problem.task_id for problem in self.taught_problems(context.runtime)}
         vetted = context.runtime.guardrail.vet(
@@ -138,7 +133,7 @@ class TextDistillation(Distillation):
         items: Sequence[TextItem] = vetted.items
         if self.verifies:
             items = yield from passing(context, items)
-        return self.kept(context, package, read, items, counts(vetted.report))
+        return self.kept(context, package, read, items, vetted.report.counts)
 
     def kept(
         self,
@@ -148,14 +143,9 @@ class TextDistillation(Distillation):
         items: Sequence[TextItem],
         guardrail: dict[str, int],
     ) -> ReceivedKnowledge:
-        """Return what students keep.
+        """Return what students keep of the ``items`` that passed the guardrail and the tests.
 
-        Args:
-            context: The round.
-            package: As it came.
-            read: Its text.
-            items: What of the text passed the guardrail and, where it is verified, the tests.
-            guardrail: What the guardrail did.
+        ``read`` is all text of the package; ``guardrail`` are the guardrail's counts.
         """
         return ReceivedKnowledge(
             guardrail=guardrail, items=tuple(items), texts=weighed(items, self.weights(items))
@@ -165,7 +155,7 @@ class TextDistillation(Distillation):
 def passing(
     context: ExchangeContext, items: Sequence[TextItem]
 ) -> Generator[None, None, list[TextItem]]:
-    """Run the answers; return those that pass their problems' public tests."""
+    """Return the answers that pass their problems' public tests."""
     from knexa.agents import solve
 
     runtime = context.runtime
@@ -180,7 +170,7 @@ def passing(
 
 
 def weighed(items: Sequence[TextItem], weights: Sequence[float]) -> tuple[KeptText, ...]:
-    """Return the answers as a student learns from them."""
+    """Return the answers with their weights in training."""
     return tuple(
         KeptText(task_id=item.task_id, completion=item.completion, weight=weight)
         for item, weight in zip(items, weights, strict=True)
@@ -188,11 +178,6 @@ def weighed(items: Sequence[TextItem], weights: Sequence[float]) -> tuple[KeptTe
 
 
 def confidence_weights(items: Sequence[TextItem]) -> list[float]:
-    """Return exp(mean log-probability) of each, scaled to a mean of 1; none given counts as 0."""
+    """Return exp(mean log-probability) of each, scaled to a mean of 1; 0 where none is given."""
     confidences = [-np.inf if i.confidence is None else min(i.confidence, 0.0) for i in items]
     return [float(weight) for weight in mean_one(np.exp(np.array(confidences, dtype=np.float64)))]
-
-
-def counts(report: Report) -> dict[str, int]:
-    """Return the guardrail's counts as the run directory names them."""
-    return {"blocked": report.blocked, "redacted": report.redacted, "counted": report.counted}

@@ -1,4 +1,8 @@
+<<<<<<<< HEAD:tests/federation/llm/test_benchmark_check.py
 """The benchmark check that runs beside the start of a run."""
+========
+"""The benchmark check, which runs beside the start of a run."""
+>>>>>>>> p1:tests/federation/test_benchmark_check.py
 
 import threading
 from types import SimpleNamespace
@@ -36,7 +40,7 @@ def test_the_runs_of_a_process_share_one_check_and_its_thread_has_ended_with_the
     assert report.problems == tuple(first.benchmark)
     assert report.num_canonical_passed == 36
     assert report.num_none_passed == 0
-    assert all(thread.name != "gate" for thread in threading.enumerate())
+    assert all(thread.name != "benchmark-check" for thread in threading.enumerate())
 
 
 def test_other_limits_are_another_check():

@@ -54,7 +54,7 @@ def taught(protocol, byzantine: ByzantineAgents, *pairs: tuple[int, int]):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", ["garbage", "wrong"])
-def test_verification_lets_no_failing_answer_of_a_liar_through(attack):
+def test_verification_lets_no_failing_answer_of_a_byzantine_agent_through(attack):
     world, (exchange,) = taught(AKDVerified(num_steps=1), byzantine(attack), (0, 1))
     texts = world.states[1].replay
     assert exchange.items_sent == len(world.runtime.benchmark.transfer)
@@ -66,7 +66,7 @@ def test_verification_lets_no_failing_answer_of_a_liar_through(attack):
 
 
 @pytest.mark.slow
-def test_a_liar_lies_in_its_report_alone_and_is_trained_as_usual():
+def test_a_byzantine_agent_lies_in_its_report_alone_and_is_trained_as_usual():
     protocol = AKD(num_steps=1)
     honest, (one, other) = taught(protocol, ByzantineAgents(), (1, 0), (0, 2))
     lying, (forged, told) = taught(protocol, byzantine("forged", "inflated"), (1, 0), (0, 2))
@@ -135,14 +135,14 @@ def test_what_a_sybil_said_outlives_an_interruption_and_its_speakers_next_update
         (["roster.byzantine.agents=[9]"], "0 to 5"),
     ],
 )
-def test_liars_that_cannot_be_are_refused_in_one_line(overrides, said):
+def test_byzantine_agents_that_cannot_be_are_refused_in_one_line(overrides, said):
     with pytest.raises(UserError) as caught:
         build("roster.byzantine.num=1", *overrides)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_numbers_can_be_exchanged_by_liars_of_other_kinds():
+def test_numbers_can_be_exchanged_by_byzantine_agents_of_other_kinds():
     build("exchange=adapter", "roster.byzantine.num=1", "roster.byzantine.attack=[inflated,forged]")
     build("exchange=logits", "roster.byzantine.num=1")
 
@@ -155,7 +155,7 @@ def build(*overrides: str) -> None:
 # Formulas
 
 
-def test_without_liars_nothing_changes():
+def test_without_byzantine_agents_nothing_changes():
     plain = formulas.skill_world(num_agents=6)
     none = formulas.skill_world(num_agents=6, byzantine=Byzantine(attack="garbage"))
     for world in (plain, none):
@@ -164,7 +164,7 @@ def test_without_liars_nothing_changes():
 
 
 @pytest.mark.parametrize("attack", ["garbage", "wrong", "copied"])
-def test_a_bad_lesson_earns_less_than_an_honest_one(attack):
+def test_a_bad_package_earns_less_than_an_honest_one(attack):
     def rewards(byzantine: Byzantine) -> np.ndarray:
         world = formulas.skill_world(num_agents=8, byzantine=byzantine)
         for number in range(1, 6):
@@ -182,7 +182,7 @@ def summary_of(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-def test_every_method_meets_the_same_liars_and_says_what_they_did(tmp_path, monkeypatch):
+def test_every_method_meets_the_same_byzantine_agents_and_says_what_they_did(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lying = ("federation.byzantine.num=2", "federation.byzantine.attack=[wrong,forged]")
     assert run_command_line(["-m", *SHORT, *lying, "matchmaker=linucb,random"]) == 0
@@ -198,7 +198,7 @@ def test_every_method_meets_the_same_liars_and_says_what_they_did(tmp_path, monk
         assert 0 <= lied["trust"]["liars"] <= 1
 
 
-def test_a_run_without_liars_says_nothing_of_them(tmp_path, monkeypatch):
+def test_a_run_without_byzantine_agents_says_nothing_of_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_command_line([*SHORT, "federation.byzantine.attack=garbage"]) == 0
     (done,) = Path("outputs").rglob("DONE")
@@ -206,7 +206,7 @@ def test_a_run_without_liars_says_nothing_of_them(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("attack", ["copied", "sybil"])
-def test_a_world_of_liars_goes_on_from_a_checkpoint(attack, tmp_path):
+def test_a_world_of_byzantine_agents_goes_on_from_a_checkpoint(attack, tmp_path):
     byzantine = Byzantine(num=2, attack=attack)
     whole, again = (formulas.skill_world(num_agents=6, byzantine=byzantine) for _ in range(2))
     plan = (Directive(id="d", teachers=(0,), students=(1,), protocol="formula"),)
@@ -225,20 +225,20 @@ def test_a_world_of_liars_goes_on_from_a_checkpoint(attack, tmp_path):
 # What is said of them
 
 
-def lessons(*shares: float) -> np.ndarray:
-    """Return lessons_2R of ten lessons a round, these shares of them by liars."""
+def teaching(*shares: float) -> np.ndarray:
+    """Return taught_2R of ten exchanges a round, these shares of them by Byzantine agents."""
     return np.array([[10 * share for share in shares], [10.0] * len(shares)])
 
 
-def test_liars_are_shunned_once_they_teach_little_to_the_end():
-    assert shunned_after(lessons(*[0.3] * 3, *[0.0] * 9), 0.3) == 7  # rounds 3 to 7: a fifth
-    assert shunned_after(lessons(*[0.0] * 9, *[0.3] * 3), 0.3) is None
-    assert shunned_after(lessons(*[0.3] * 12), 0.3) is None
-    assert shunned_after(lessons(0.0, 0.0, 0.0), 0.3) == 3  # a run shorter than the window
+def test_byzantine_agents_are_shunned_once_they_teach_little_to_the_end():
+    assert shunned_after(teaching(*[0.3] * 3, *[0.0] * 9), 0.3) == 7  # rounds 3 to 7: a fifth
+    assert shunned_after(teaching(*[0.0] * 9, *[0.3] * 3), 0.3) is None
+    assert shunned_after(teaching(*[0.3] * 12), 0.3) is None
+    assert shunned_after(teaching(0.0, 0.0, 0.0), 0.3) == 3  # a run shorter than the window
     assert shunned_after(np.zeros((2, 8)), 0.3) is None  # nobody taught anybody
 
 
-def test_lessons_among_liars_are_counted_apart():
+def test_exchanges_among_byzantine_agents_are_counted_apart():
     pairs = [(0, 1), (0, 2), (3, 2), (0, 3)]
     rows = [
         exchange_row(teachers=(j,), students=(i,), reward_raw=reward)
@@ -250,7 +250,7 @@ def test_lessons_among_liars_are_counted_apart():
     assert said.trust == Trust(byzantine=0.5, honest=pytest.approx((0.5 + 2 / 3) / 2))
 
 
-def test_honest_scores_leave_the_liars_out():
+def test_honest_scores_leave_the_byzantine_agents_out():
     rows = [
         sample_row(agent=agent, outcome=outcome)
         for agent, outcome in enumerate([Outcome.PASSED, Outcome.PASSED, Outcome.FAILED])
@@ -260,10 +260,10 @@ def test_honest_scores_leave_the_liars_out():
     assert honest_samples(ByzantineAgents(), rows, ks=(1,), seed=0) == {}
 
 
-# The gate
+# The trust gate
 
 
-def test_the_gate_shuts_out_who_never_taught_well_and_nobody_else():
+def test_the_trust_gate_excludes_bad_teachers_alone():
     ledger = Ledger()
     assert not ledger.distrusted(4, 1.0).any()
     for step in range(12):

@@ -241,9 +241,9 @@ def test_the_best_of_several_answers_is_the_first_that_passes(monkeypatch):
         ]
 
     monkeypatch.setattr("knexa.agents.solve.answer", answers)
-    lesson = teach(world.runtime, world.states[0], 1, 0)
-    assert len(receive(world.runtime, lesson, 1).texts) == lesson.items_sent == len(problems)
-    assert lesson.tokens_generated == 9 * len(problems)
+    package = teach(world.runtime, world.states[0], 1, 0)
+    assert len(receive(world.runtime, package, 1).texts) == package.items_sent == len(problems)
+    assert package.tokens_generated == 9 * len(problems)
 
 
 def test_confident_answers_weigh_more():
@@ -257,8 +257,8 @@ def test_confident_answers_weigh_more():
 
 def test_logits_of_another_text_are_refused():
     world = small.world(Logits(num_steps=1))
-    lessons = [teach(world.runtime, world.states[0], 1, 0) for _ in range(2)]
-    shorter = replace(lessons[0], payload=lessons[0].payload[:-64])
+    packages = [teach(world.runtime, world.states[0], 1, 0) for _ in range(2)]
+    shorter = replace(packages[0], payload=packages[0].payload[:-64])
     with pytest.raises(PackageError):
         receive(world.runtime, shorter, 1)
     swapped = teach(replace(world.runtime, num_rounds=1), world.states[0], 1, 0)
@@ -400,15 +400,15 @@ def test_fedid_trains_on_its_published_losses(monkeypatch):
     monkeypatch.setattr(scoring, "mean_loss", mean_loss)
     (exchange,) = small.one_round(fedid.FedID(), world)
     assert exchange.server.delta == 0.5
-    lessons = world.taught(1, EVERYONE)
+    taught = world.taught(1, EVERYONE)
     sizes = np.array([len(split.train) for split in world.runtime.splits], dtype=float)
     shares = sizes / sizes.sum()
     for client in EVERYONE:
-        own = lessons[client][1].texts
+        own = taught[client][1].texts
         expected = 0.5 + 0.5 * bool(world._cache.transfers[EVERYONE, None].received.texts)
         expected += 0.5 * shares[client] * 0.5 * bool(own)
         assert float(weight_of(fitted[client]).sum()) == pytest.approx(expected, rel=1e-4)
-    candidates = pool([lessons[client][1].items for client in EVERYONE])
+    candidates = pool([taught[client][1].items for client in EVERYONE])
     expected = mean_one(confident_votes(candidates, shares))
     assert [text.weight for text in what_the_server_learns(world)] == pytest.approx(expected)
 

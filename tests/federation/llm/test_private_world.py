@@ -9,7 +9,7 @@ import torch
 
 from knexa.agents.exchange_protocol import ReceivedKnowledge
 from knexa.agents.phases import learn
-from knexa.agents.private_training import budget, training_spent
+from knexa.agents.private_training import noise_plan, training_spent
 from knexa.agents.scoring import measure
 from knexa.agents.state import KeptText
 from knexa.agents.training import DPTraining
@@ -92,7 +92,7 @@ def test_only_who_learned_has_paid_for_it(lived):
     spent = training_spent(made.runtime, rows)
     assert spent is not None
     steps = [agent.steps for agent in spent.per_agent]
-    planned = [budget(made.runtime, agent).num_steps for agent in range(len(BACKBONES))]
+    planned = [noise_plan(made.runtime, agent).num_steps for agent in range(len(BACKBONES))]
     assert steps[1] == planned[1]  # it was taught in both rounds
     assert steps[0] == planned[0] - 2 * ROUNDS
     assert made.states[0].optimizer_steps == steps[0]

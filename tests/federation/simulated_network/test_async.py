@@ -83,7 +83,7 @@ def test_nobody_is_matched_while_away_or_busy(faults, sync, num_agents):
     check_that_nobody_is_in_two_exchanges(done, num_agents)
 
 
-def test_a_teacher_that_left_and_came_back_is_busy_until_its_lesson_is_over():
+def test_a_teacher_that_left_and_came_back_is_busy_until_its_exchange_is_over():
     faults = Faults(dropout=0.3, max_absence=1, abrupt=0.0, stragglers=0.5, straggler_factor=30.0)
     sync = Sync(mode="async", quorum=1.0, timer_s=4.0)
     done = fresh_run(faults, sync, num_agents=6, num_rounds=40, checkpoint_every=40)

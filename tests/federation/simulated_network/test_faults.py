@@ -182,12 +182,12 @@ def test_a_package_comes_with_its_first_sound_copy(copies, arrived, known, fault
 def test_a_copy_is_taken_once_and_never_after_its_directive_is_over():
     awaited = AwaitedPackages()
     outcome = sent(Copy(), Copy(delay_s=9.0, duplicate=True), awaited=awaited)
-    (stray,) = outcome.late_copies
-    assert stray.arrives_s == 20.0
-    assert not awaited.take(stray.address, stray.digest)
+    (late,) = outcome.late_copies
+    assert late.arrives_s == 20.0
+    assert not awaited.take(late.address, late.digest)
     awaited.close("r1-0")
-    assert not awaited.take(stray.address, stray.digest)
-    assert awaited.awaited == {}
+    assert not awaited.take(late.address, late.digest)
+    assert awaited.digests == {}
 
 
 # Language models

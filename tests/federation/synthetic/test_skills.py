@@ -52,7 +52,7 @@ def test_without_noise_a_reward_is_what_the_students_own_error_falls_by():
     assert exchange.reward == pytest.approx(before - after - 1e-4 * exchange.kilobytes)
 
 
-def test_a_lesson_helps_where_the_teacher_is_better_and_costs_where_it_is_worse():
+def test_an_exchange_helps_where_the_teacher_is_better_and_costs_where_it_is_worse():
     world = skill_world(harm=0.3)
     world.begin_round(1)
     before_C, teacher_C = world.skills_NC[1].copy(), world.skills_NC[0].copy()
@@ -67,13 +67,13 @@ def test_a_lesson_helps_where_the_teacher_is_better_and_costs_where_it_is_worse(
     np.testing.assert_array_equal(world.skills_NC[0], teacher_C)  # to teach costs nothing
 
 
-def test_lessons_shrink_with_misfit_and_bandwidth_and_grow_with_reliability():
+def test_exchanges_shrink_with_misfit_and_bandwidth_and_grow_with_reliability():
     def gain(**traits):
         world = skill_world(harm=0.0)
         world.fit_FF[:], world.bandwidths_N[:], world.reliability_N[:] = 1.0, 1.0, 1.0
         for name, value in traits.items():
             getattr(world, name)[:] = value
-        return (world.lessons(np.array([0]), np.array([1])) - world.skills_NC[1]).sum()
+        return (world.skills_after(np.array([0]), np.array([1])) - world.skills_NC[1]).sum()
 
     assert gain(fit_FF=0.5) == pytest.approx(gain() / 2)
     assert gain(bandwidths_N=0.5) == pytest.approx(gain() / 2)

@@ -1,1 +1,1 @@
-"""The filter at an agent's gateway, and what it looks for."""
+"""The guardrail: the filter of packages (``filter``), and what it looks for (``findings``)."""

@@ -1,7 +1,8 @@
-"""The filter at an agent's gateway: every item that leaves or arrives is vetted on its own.
+"""The guardrail: a filter that vets every item that an agent sends or receives.
 
-A single finding decides what happens to its item; there is no score and no ratio that clean text
-could dilute. The guardrail stands on both sides, because a peer may have none.
+It stands in ``protocols.text``: in ``teach`` before a package leaves and in ``receive`` when one
+arrives, because a peer may have none. A single finding decides what happens to its item; there is
+no score that clean text could dilute.
 """
 
 import re
@@ -24,7 +25,7 @@ from knexa.exchange.package import TextItem, unsendable
 
 Action = Literal["block", "redact", "count"]
 
-# Redacting one finding may uncover another; what is still not clean then is dropped.
+# Redacting one finding may uncover another; items that are still not clean then are blocked.
 _MAX_PASSES = 4
 
 ALL_RULES: tuple[Rule, ...] = get_args(Rule)
@@ -32,7 +33,7 @@ ALL_RULES: tuple[Rule, ...] = get_args(Rule)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What vetting did, in items; no finding's text is kept.
+    """The result of vetting, in items; no finding's text is kept.
 
     Attributes:
         blocked: Items that were dropped.
@@ -45,6 +46,11 @@ class Report:
     redacted: int = 0
     counted: int = 0
     findings: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers of items, as rows of the run directory name them."""
+        return {"blocked": self.blocked, "redacted": self.redacted, "counted": self.counted}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +66,10 @@ class SiteRule:
     """A rule of the site's own, e.g. for customer numbers or project names.
 
     Attributes:
-        name: What reports call its findings.
-        pattern: A regular expression, searched in the whole text. It is the site's to keep it
-            fast: a peer writes the text.
-        severity: Which action a finding meets.
+        name: Name of its findings in reports.
+        pattern: A regular expression, searched in the whole text. It must be fast on any text,
+            since peers write the text.
+        severity: Decides the action on a finding.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -103,10 +109,9 @@ class Guardrail:
 
     Attributes:
         rules: What is looked for (see ``findings``); empty switches the filter off.
-        high: What a finding of high severity does: credentials, cards, IBANs, canaries.
-        medium: The same for e-mail addresses, phone numbers, national ids and random-looking
-            strings.
-        low: The same for public IP addresses.
+        high: Action on findings of high severity: credentials, cards, IBANs, canaries.
+        medium: Action on e-mail addresses, phone numbers, national ids, random-looking strings.
+        low: Action on public IP addresses.
         canaries: Strings planted in private data, which must never leave.
         site_rules: The site's own rules.
         allow: Texts that are no finding at this site, e.g. a public test key.
@@ -168,7 +173,7 @@ class Guardrail:
                 return item, "count" if found else "pass", kinds
             redact = [finding for finding in found if self._action(finding) == "redact"]
             if any(finding.text not in text for finding in redact):
-                # Put together from pieces or written with escapes: there is no place to redact.
+                # Joined from pieces or written with escapes: there is no place to redact.
                 return None, "block", kinds
             text = _redacted(text, redact)
         return None, "block", [finding.kind for finding in seen]
@@ -186,7 +191,7 @@ class Guardrail:
 
 
 def _redacted(text: str, findings: list[Finding]) -> str:
-    # Longest first, so that a finding inside another one leaves no half of it behind.
+    # Longest first, so that no half of a finding is left where another lies inside it.
     for finding in sorted(findings, key=lambda f: (-len(f.text), f.text, f.kind)):
         text = text.replace(finding.text, f"{PLACEHOLDER}{finding.kind}>")
     return text

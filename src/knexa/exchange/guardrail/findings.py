@@ -1,8 +1,8 @@
-"""What a guardrail looks for in program text: credentials, personal data, planted canaries.
+"""Findings of the guardrail in program text: credentials, personal data, planted canaries.
 
-Each rule stands behind a cheap test that nearly all text fails, which is what makes vetting a
-package take milliseconds. Rules that need to know what is a string and what is arithmetic read the
-literals of the syntax tree; a text that is no program is prose, and all of it is read.
+A cheap test, which nearly all text fails, precedes each rule, so that vetting a package takes
+milliseconds. Rules that must tell strings from arithmetic read the literals of the syntax tree; a
+text that is no program is searched as a whole.
 
 Not covered: names, street addresses and anything else that takes a language model to recognise;
 secrets that are computed, encoded or split over variables.
@@ -56,10 +56,10 @@ SEVERITY: dict[str, Severity] = {
     "ipv4": "low",
     "ipv6": "low",
 }
-"""High: of use to a thief as it stands. Medium: personal or random-looking. Low: often harmless."""
+"""High: can be misused directly. Medium: personal or random-looking. Low: often harmless."""
 
 PLACEHOLDER = "<redacted:"
-"""How every redaction starts; never a finding itself, so that vetting twice changes nothing."""
+"""Start of every redaction; never a finding itself, so that vetting twice changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ _DUMMY = re.compile(r"(?i)x{4,}|\*{3,}|your[_ -]|example|placeholder|changeme|du
 
 
 def find(text: str, rules: frozenset[str], canaries: tuple[str, ...]) -> Iterator[Finding]:
-    """Yield what the rules find in a program text; a finding may be yielded more than once."""
+    """Yield the rules' findings in a program text, some perhaps more than once."""
     yield from _find_anywhere(text, rules, canaries)
     names = "secret_assignment" in rules and _may_assign_a_secret(text)
     runs = bool(rules & {"high_entropy", "provider_key"}) and _LONG_RUN.search(text) is not None
@@ -151,10 +151,10 @@ def _find_assigned_secrets(pairs: Iterator[tuple[str, str]]) -> Iterator[Finding
 
 
 def _is_random(run: str) -> bool:
-    """Say whether a long run of characters looks drawn, not written.
+    """Return whether a long run of characters looks random, not written.
 
-    Alphabets and digit tables have the highest entropy of all, so runs whose neighbours are
-    neighbours in the alphabet are not counted as random.
+    Alphabets and digit tables have the highest entropy of all, so runs of characters in
+    alphabetical order do not count as random.
     """
     steps = sum(abs(ord(a) - ord(b)) <= 1 for a, b in pairwise(run))
     digits = sum(character.isdigit() for character in run)
@@ -167,13 +167,13 @@ def _is_random(run: str) -> bool:
         return True
     if len(run) < 32 or entropy(run) < 3.7:
         return False
-    # Few digits, or no capitals: words change from one sort of character to another more rarely.
+    # Few digits, or no capitals: in words the kind of character changes more rarely.
     changes = _changes(run) / len(run)
     return changes >= 0.45 if mixed else run.isalnum() and digits >= 2 and changes >= 1 / 8
 
 
 def _changes(run: str) -> int:
-    """Count the places where lower case, upper case and digits meet."""
+    """Return how often lower case, upper case and digits alternate."""
     sorts = [(c.islower(), c.isupper(), c.isdigit()) for c in run if c.isalnum()]
     return sum(a != b for a, b in pairwise(sorts))
 
@@ -183,7 +183,7 @@ def _is_secret_name(name: str) -> bool:
 
 
 def _looks_secret(value: str) -> bool:
-    """Say whether a value assigned to a secret's name is one, not a word or a placeholder."""
+    """Return whether a value assigned to a secret's name is no mere word or placeholder."""
     if len(value) < 8 or any(c.isspace() for c in value) or _DUMMY.search(value):
         return False
     kinds = sum(

@@ -1,6 +1,6 @@
-"""What a text says rather than computes: a program's strings and comments, and who gets which.
+"""The literals of a program text: its strings and comments, and the names that strings get.
 
-Where a text is no program, what stands between quotes and behind ``#`` is read by pattern.
+A text that is no program is read by patterns for quotes and ``#``.
 """
 
 import ast
@@ -20,7 +20,7 @@ _ASSIGNMENT = re.compile(
 _UNQUOTED = re.compile(
     r"""([A-Za-z_][\w-]{1,63})["']?\s{0,4}(?:[:=]|\bis\b)\s{0,4}([\w+/=~.!@$%^&*-]{16,256})(?=["',;)\]}]|\s|$)"""
 )
-# The closing quote is optional, which keeps the pass linear where there is none.
+# The closing quote is optional, so that the pass is linear where there is none.
 _QUOTED = re.compile(r"""(["'])((?:(?!\1)[^\\\n]|\\.)*+)\1?|#([^\n]*)""")
 # The end of one literal and the start of another, with nothing but + between. By pattern the
 # prefix of a literal cannot be told from a literal that reads like one, as in "ru" + "by".
@@ -33,7 +33,7 @@ Assigned = Iterator[tuple[str, str]]
 
 
 def hides_text(text: str) -> bool:
-    """Say whether strings of the program may read differently from its text."""
+    """Return whether the program's strings may differ from its text (joined, escaped)."""
     return bool(_SEAM.search(text)) or ("\\" in text and bool(_ESCAPE.search(text)))
 
 
@@ -45,7 +45,7 @@ def parse(text: str) -> ast.Module | None:
     for source in ("if 1:\n" + text, textwrap.dedent(text)) if indented else (text,):
         try:
             with warnings.catch_warnings():
-                # The author of this text is not us: its odd escapes are no news.
+                # Warnings about a peer's text are of no use here.
                 warnings.simplefilter("ignore", SyntaxWarning)
                 warnings.simplefilter("ignore", DeprecationWarning)
                 return ast.parse(source)
@@ -57,7 +57,7 @@ def parse(text: str) -> ast.Module | None:
 def said(tree: ast.Module | None, text: str) -> Iterator[str]:
     """Yield every string, joined where the program joins it, and every comment.
 
-    Where the text is no program all of it is said, also with its strings joined.
+    A text that is no program is yielded whole, also with its strings joined.
     """
     if tree is None:
         yield text
@@ -75,7 +75,7 @@ def said(tree: ast.Module | None, text: str) -> Iterator[str]:
 
 
 def assigned(tree: ast.Module | None, text: str) -> Assigned:
-    """Yield (name, string) of whatever gives a string a name or compares it with one."""
+    """Yield (name, string) of all that names a string or compares it with a name."""
     if tree is None:
         yield from ((match[1], match[3]) for match in _ASSIGNMENT.finditer(text))
         return
@@ -135,7 +135,7 @@ def _name(target: ast.AST | str | None) -> str:
 
 
 def _strings(value: ast.AST | None) -> Iterator[str]:
-    """Yield the strings that a value may be: itself, an alternative, or before ``.encode()``."""
+    """Yield the strings that a value may be: itself, its alternatives, those before .encode()."""
     waiting = [value]
     while waiting:
         node = waiting.pop()

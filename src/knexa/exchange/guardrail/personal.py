@@ -1,8 +1,8 @@
-"""Personal data that is told by its form: addresses, cards, accounts and national ids.
+"""Personal data that is recognised by its format: addresses, cards, accounts and national ids.
 
-What has a checksum is checked, so that a number is not taken for an id; a chance number of the
-right length still passes one in 10 (Luhn, Verhoeff), 23 (DNI), 26 (codice fiscale), 97 (NIR, IBAN)
-or 100 (CPF). Not covered: names, street addresses, dates of birth, and ids of other countries.
+Checksums are checked, so that few other numbers are taken for ids: of random numbers of the right
+length one passes in 10 (Luhn, Verhoeff), 23 (DNI), 26 (codice fiscale), 97 (NIR, IBAN) or 100
+(CPF). Not covered: names, street addresses, dates of birth, and ids of other countries.
 """
 
 import ipaddress
@@ -16,7 +16,7 @@ _Valid = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One kind of personal data: its pattern, and what else has to hold of a match."""
+    """One kind of personal data: its pattern, and a further check of every match."""
 
     rule: str
     kind: str
@@ -24,7 +24,7 @@ class Shape:
     valid: _Valid = bool
 
     def find(self, text: str) -> Iterator[str]:
-        """Yield what is of this kind in a text."""
+        """Yield the matches in a text."""
         return (match[0] for match in self.pattern.finditer(text) if self.valid(match[0]))
 
 
@@ -38,7 +38,7 @@ _CARD_ISSUER = re.compile(r"4|5[1-5]|2[2-7]|3[47]|6011|65")
 
 
 def luhn(number: str) -> bool:
-    """Check a card number's issuer and ISO/IEC 7812's last digit."""
+    """Check a card number's issuer and its last digit (ISO/IEC 7812)."""
     digits = _digits(number)
     if len(set(digits)) < 2 or not _CARD_ISSUER.match("".join(map(str, digits))):
         return False
@@ -47,7 +47,7 @@ def luhn(number: str) -> bool:
 
 
 def iban(number: str) -> bool:
-    """Check ISO 13616: 97 divides the rearranged number less one."""
+    """Check ISO 13616: the rearranged number is 1 modulo 97."""
     plain = number.replace(" ", "")
     if not 15 <= len(plain) <= 34:
         return False
@@ -56,7 +56,7 @@ def iban(number: str) -> bool:
 
 # Internet addresses
 
-# RFC 2606 and 6761: names that belong to nobody.
+# RFC 2606 and 6761: names reserved for examples and tests.
 _RESERVED_HOST = re.compile(r"(?i)[@.](?:example(?:\.\w+)?|[\w.-]+\.(?:test|invalid|localhost))$")
 _LOCAL_IPV4 = re.compile(r"0\.|10\.|127\.|169\.254\.|172\.(?:1[6-9]|2\d|3[01])\.|192\.168\.|255\.")
 _GLOBAL_IPV6 = re.compile(r"[23][0-9A-Fa-f]{3}:")
@@ -73,7 +73,7 @@ def _public_ipv6(address: str) -> bool:
 
 
 def _ssn(number: str) -> bool:
-    """Check what the US Social Security Administration never issues; there is no checksum."""
+    """Check that the US Social Security Administration may issue it; there is no checksum."""
     area, group, serial = number.split("-")
     return area not in ("000", "666") and area < "900" and group != "00" and serial != "0000"
 
@@ -100,7 +100,7 @@ _ODD_PLACES = dict(
 
 def _codice_fiscale(code: str) -> bool:
     """Check the last letter of an Italian codice fiscale."""
-    code = "".join(str(int(c)) if c.isdecimal() else c for c in code)  # of any script's digits
+    code = "".join(str(int(c)) if c.isdecimal() else c for c in code)  # digits of any script
     total = sum(_ODD_PLACES[c] for c in code[0:15:2])
     total += sum(int(c) if c.isdigit() else ord(c) - ord("A") for c in code[1:15:2])
     return code[15] == chr(ord("A") + total % 26)
@@ -120,7 +120,7 @@ _VERHOEFF_STEP = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
 
 
 def _dihedral(a: int, b: int) -> int:
-    """Multiply in the symmetry group of the pentagon."""
+    """Multiply in the dihedral group of order 10, as Verhoeff's checksum does."""
     if a < 5:
         return (a + b) % 5 if b < 5 else 5 + (a + b) % 5
     return 5 + (a - b) % 5 if b < 5 else (a - b) % 5
@@ -137,7 +137,7 @@ def _verhoeff(number: str) -> bool:
 
 
 def _nino(number: str) -> bool:
-    """Check the prefixes that British National Insurance never issues; there is no checksum."""
+    """Check that British National Insurance may issue the prefix; there is no checksum."""
     return number[:2] not in ("BG", "GB", "KN", "NK", "NT", "TN", "ZZ")
 
 
@@ -155,7 +155,7 @@ ANYWHERE: tuple[Shape, ...] = (
         iban,
     ),
 )
-"""What is looked for in the whole text, arithmetic included."""
+"""Looked for in the whole text, arithmetic included."""
 
 EMAIL = Shape(
     "email",
@@ -214,4 +214,4 @@ IN_PROSE: tuple[Shape, ...] = (
         )
     ),
 )
-"""What is looked for in strings, comments and prose only: elsewhere it would be arithmetic."""
+"""Looked for in strings, comments and prose only: elsewhere it would be arithmetic."""

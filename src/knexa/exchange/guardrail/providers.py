@@ -1,8 +1,8 @@
 """Credentials by the formats that their providers publish.
 
-Each kind has a few substrings of which any match holds one: text without them, nearly all of it,
-costs some substring searches. A kind's pattern is as narrow as its format allows, since what it
-matches is blocked.
+Each kind has marker substrings, one of which every match contains: text without them, nearly all of
+it, costs only substring searches. Patterns are as narrow as the formats allow, since matches are
+blocked.
 """
 
 import re
@@ -81,7 +81,7 @@ _PROVIDERS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = tuple(
 )
 _MARKED = tuple((marker, kind, pattern) for kind, marks, pattern in _PROVIDERS for marker in marks)
 PROVIDER_KINDS: tuple[str, ...] = tuple(kind for kind, _, _ in _PROVIDERS)
-"""The kinds of credentials that are told by their form."""
+"""The kinds of credentials that are recognised by their format."""
 
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)"
@@ -100,10 +100,10 @@ def provider_keys(text: str) -> Iterator[tuple[str, str]]:
 
 
 def checksummed(text: str) -> Iterator[str]:
-    """Yield tokens that end in their own checksum, as GitHub's and npm's do behind the prefix.
+    """Yield tokens that end in their own checksum, like GitHub's and npm's without their prefix.
 
-    30 characters and the CRC-32 of them in 6 digits of base 62: told without a prefix, and by
-    chance once in 4 * 10^9.
+    They are 30 characters and their CRC-32 in 6 digits of base 62; a chance match has probability
+    1 / (4 * 10^9).
     """
     for match in _CHECKSUMMED.finditer(text):
         value, digits = crc32(match[0][:30].encode()), []
@@ -115,7 +115,7 @@ def checksummed(text: str) -> Iterator[str]:
 
 
 def private_keys(text: str) -> Iterator[str]:
-    """Yield private key blocks, to their end or, where that is missing, to the text's."""
+    """Yield private key blocks, to their end marker or the end of the text."""
     if "PRIVATE KEY" in text:
         for match in _PRIVATE_KEY.finditer(text):
             yield match[0]

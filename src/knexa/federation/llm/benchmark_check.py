@@ -1,7 +1,7 @@
-"""The benchmark check of a run, checked beside whatever else its start has to do.
+"""The benchmark check, run in a thread while the rest of the program starts.
 
-Seconds of sandboxed programs, which leave this process idle, and seconds of imports, which do not
-need their result: ``benchmark_check`` begins the first, and whoever needs the report joins.
+It takes seconds of sandboxed programs, and the imports at the start take seconds of this process:
+``benchmark_check`` begins the check, and ``report`` waits for its result.
 """
 
 import threading
@@ -15,7 +15,7 @@ from knexa.federation.settings import LLMSettings
 
 
 class BenchmarkCheck:
-    """A gate that is being checked in a thread."""
+    """The canonical solutions of a benchmark being checked in a thread."""
 
     def __init__(
         self, benchmark: Benchmark, limits: Limits, *, num_workers: int, is_strict: bool
@@ -25,7 +25,7 @@ class BenchmarkCheck:
         self._report: BenchmarkReport | None = None
         self._error: BaseException | None = None
         # A daemon: an interrupted start does not wait for it, and its processes end with it.
-        self._thread = threading.Thread(target=self._check, name="gate", daemon=True)
+        self._thread = threading.Thread(target=self._check, name="benchmark-check", daemon=True)
         self._thread.start()
 
     def _check(self) -> None:
@@ -33,13 +33,13 @@ class BenchmarkCheck:
             with Executor(
                 limits=self._limits, num_workers=self._num_workers, is_strict=self._is_strict
             ) as executor:
-                _ = executor.layers  # refused, or said, before the first program runs
+                _ = executor.layers  # a missing sandbox layer is reported before any program runs
                 self._report = check_problems(executor, list(self.benchmark))
         except BaseException as error:
             self._error = error
 
     def report(self) -> BenchmarkReport:
-        """Return what the gate found; waits for it.
+        """Wait for the check and return its report.
 
         Raises:
             UserError: A sandbox layer is missing, and the executor is strict.
@@ -53,20 +53,17 @@ class BenchmarkCheck:
 
 
 def limits_of(settings: LLMSettings) -> Limits:
-    """Return what a generated program may use."""
+    """Return the resource limits of generated programs."""
     evaluation = settings.evaluation
     return Limits(cpu_s=evaluation.cpu_s, wall_s=evaluation.wall_s, memory_mb=evaluation.memory_mb)
 
 
 def benchmark_check(settings: LLMSettings) -> BenchmarkCheck:
-    """Return the check of the settings' benchmark, begun now unless it was before.
-
-    Once per process: the runs of a sweep share it.
-    """
+    """Begin the check of the settings' benchmark, once per process: runs of a sweep share it."""
     return _begun(
         settings.data.load(),
         limits_of(settings),
-        # One core is left to the imports, which last longer.
+        # One core is left to the imports, which take longer.
         1 if settings.beside_others else max(1, num_cores() - 1),
         settings.evaluation.sandbox == "strict",
     )

@@ -1,14 +1,13 @@
-"""What is computed from a round's snapshot: packages, what is kept of them, and trials; each once.
+"""The results of a round's phases, each computed once: packages, transfers, trials of learning.
 
-A phase is a pure function of the states, so a probed exchange *is* the exchange, and whoever asks
-for what was computed already is given that. What rests only on agents that are busy stays from
-round to round: their states do not change until their exchange takes effect. After a resume it is
-computed again, and gives the same.
+A phase is a pure function of the states, so the result of a probe is also that of the exchange.
+Results that depend on busy agents alone are kept from round to round, as the states of these do not
+change until their exchange takes effect. After a resume they are computed again, and are the same.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Generic, TypeVar
 
 from knexa.agents import phases
 from knexa.agents.exchange_protocol import (
@@ -18,27 +17,28 @@ from knexa.agents.exchange_protocol import (
     Measurement,
     OutgoingPackage,
     ReceivedKnowledge,
+    RoundContext,
     Taught,
     Topics,
-    union,
 )
 from knexa.agents.scoring import measure
 from knexa.agents.state import AgentState
 from knexa.engine.local import Pool
+from knexa.engine.object_refs import fetched
 
 Asked = tuple[int, Topics]
-"""A teacher, and the topics that it is asked for."""
+"""(teacher, topics that it is asked for)."""
 Source = tuple[tuple[int, ...], Topics]
-"""The teachers of a directive, and the topics that they are asked for."""
+"""(teachers of a directive, topics that they are asked for)."""
 Arm = tuple[tuple[Source, ...], int]
-"""All that a student is taught in a round, and the student."""
+"""(all sources of a student in a round, the student)."""
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class Memo(Generic[K, V]):
-    """Values by key; ``agents_of`` tells on whose states a key's value rests."""
+    """Values by key; ``agents_of`` names the agents whose states a key's value depends on."""
 
     def __init__(self, agents_of: Callable[[K], Iterable[int]]) -> None:
         self._agents_of, self._values = agents_of, dict[K, V]()
@@ -47,27 +47,33 @@ class Memo(Generic[K, V]):
         return self._values[key]
 
     def items(self) -> Iterable[tuple[K, V]]:
-        """Return what is known."""
+        """Return all (key, value) pairs."""
         return self._values.items()
 
     def fill(self, keys: Iterable[K], compute: Callable[[list[K]], Iterable[V]]) -> None:
-        """Compute what is not known yet, all of it in one call."""
+        """Compute the missing values, all in one call."""
         missing = [key for key in dict.fromkeys(keys) if key not in self._values]
         if missing:
             self._values.update(zip(missing, compute(missing), strict=True))
 
     def put(self, values: Mapping[K, V]) -> None:
-        """Take values that were computed elsewhere."""
+        """Add values that were computed elsewhere."""
         self._values.update(values)
 
-    def keep(self, idle: set[int]) -> None:
-        """Forget what rests on anybody else's state."""
-        known = self._values.items()
-        self._values = {key: value for key, value in known if idle.issuperset(self._agents_of(key))}
+    def keep(self, unchanged: set[int]) -> None:
+        """Keep only the values that depend on no other agents than these."""
+        self._values = {
+            key: value
+            for key, value in self._values.items()
+            if unchanged.issuperset(self._agents_of(key))
+        }
 
 
 class RoundCache:
-    """Computes on demand from ``states``, the list of all members' that its owner changes."""
+    """Computes on demand from ``states``, the list of all members' states, which ``LLMWorld`` owns.
+
+    ``packages``, ``received``, ``transfers``, ``measured`` and ``trials`` hold the results.
+    """
 
     def __init__(self, runtime: ExchangeRuntime, pool: Pool, states: list[AgentState]) -> None:
         self.runtime, self.pool, self.states = runtime, pool, states
@@ -78,12 +84,12 @@ class RoundCache:
         self.trials = Memo[Arm, tuple[AgentState, Learned]](_agents_of_arm)
 
     def begin_round(self, idle: set[int]) -> None:
-        """Forget the round before, but for what rests on agents that stay as they are."""
+        """Forget the results that depend on any agent but the idle ones."""
         for memo in (self.packages, self.received, self.transfers, self.measured, self.trials):
             memo.keep(idle)
 
     def make_packages(self, round_number: int, asked: Iterable[Asked]) -> None:
-        """Let these teachers teach."""
+        """Let the teachers make their packages."""
         speaker = self.runtime.byzantine.speaker
 
         def compute(missing: list[Asked]) -> list[OutgoingPackage]:
@@ -93,7 +99,7 @@ class RoundCache:
         self.packages.fill(asked, compute)
 
     def receive(self, round_number: int, asked: Sequence[Asked]) -> None:
-        """Read what these teachers sent."""
+        """Let the packages be read, vetted and verified."""
 
         def compute(missing: list[Asked]) -> list[ReceivedKnowledge]:
             tasks = [(self.packages[each], round_number, each[1]) for each in missing]
@@ -102,8 +108,14 @@ class RoundCache:
         self.make_packages(round_number, asked)
         self.received.fill(asked, compute)
 
+    def taught(self, round_number: int, topics: Topics, teachers: Iterable[int]) -> list[Taught]:
+        """Return what these teachers send on the topics, and what students keep of it."""
+        asked = [(teacher, topics) for teacher in teachers]
+        self.receive(round_number, asked)
+        return [(self.packages[each], self.received[each]) for each in asked]
+
     def deliver(self, round_number: int, arms: Iterable[Arm]) -> None:
-        """Put together what each group of teachers brings."""
+        """Let the protocol combine what each group of teachers brings."""
         students: dict[Source, list[int]] = {}
         for sources, student in arms:
             for source in sources:
@@ -114,7 +126,13 @@ class RoundCache:
             self.receive(round_number, sorted(asked, key=in_order))
             for source in missing:
                 teachers, topics = source
-                context = _DeliverContext(self, round_number, topics)
+                context = RoundContext(
+                    runtime=self.runtime,
+                    round_number=round_number,
+                    states=self.states,
+                    taught=partial(self.taught, round_number, topics),
+                    map=self.pool.map,
+                )
                 yield self.runtime.protocol.deliver(context, teachers, students[source])
 
         self.transfers.fill(students, compute)
@@ -128,7 +146,7 @@ class RoundCache:
         self.measured.fill(students, compute)
 
     def learn(self, round_number: int, arms: Sequence[Arm]) -> None:
-        """Let every student learn from all that it is taught; no state changes."""
+        """Let every student learn, once, from all its sources; no state changes."""
         self.deliver(round_number, arms)
         for arm in arms:  # a server learns before it teaches
             sources, student = arm
@@ -150,40 +168,17 @@ class RoundCache:
     def knowledge(self, sources: Sequence[Source], student: int) -> ReceivedKnowledge:
         """Return all that reaches a student as one."""
         received = [self.transfers[source].for_student(student) for source in sources]
-        return union(self.runtime.protocol, received)
+        if len(received) == 1:
+            return received[0]
+        return self.runtime.protocol.combine([fetched(each) for each in received])
 
     def kilobytes(self, sources: Sequence[Source]) -> float:
-        """Return what travels to a student."""
+        """Return what travels to a student of these sources."""
         return sum(self.transfers[source].kilobytes for source in sources)
 
 
-@dataclass(frozen=True, slots=True)
-class _DeliverContext:
-    """A ``RoundContext`` over the cache."""
-
-    cache: RoundCache
-    round_number: int
-    topics: Topics
-
-    @property
-    def runtime(self) -> ExchangeRuntime:
-        return self.cache.runtime
-
-    @property
-    def states(self) -> Sequence[AgentState]:
-        return self.cache.states
-
-    def taught(self, teachers: Sequence[int]) -> list[Taught]:
-        asked = [(teacher, self.topics) for teacher in teachers]
-        self.cache.receive(self.round_number, asked)
-        return [(self.cache.packages[each], self.cache.received[each]) for each in asked]
-
-    def map(self, phase: Callable[..., Any], tasks: Sequence[Any], keys: Sequence[int]) -> Any:
-        return self.cache.pool.map(phase, tasks, keys)
-
-
 def in_order(asked: Asked) -> tuple[int, tuple[int, ...]]:
-    """Return what sorts by teacher, then by topics, all of them first."""
+    """Return a sort key: by teacher, then by topics, with None first."""
     return asked[0], asked[1] or ()
 
 

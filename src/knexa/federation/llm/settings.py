@@ -1,4 +1,4 @@
-"""``federation=llm``: the settings; ``setup`` brings them to life."""
+"""``federation=llm``: the settings, from which ``setup`` builds the federation."""
 
 import gc
 from contextlib import ExitStack
@@ -24,14 +24,14 @@ class LLM(Federation):
         from knexa.federation.llm.benchmark_check import benchmark_check
         from knexa.federation.settings import LLMSettings
 
-        assert isinstance(settings, LLMSettings)  # it lacks nothing
-        benchmark_check(settings)  # goes on while torch is imported
+        assert isinstance(settings, LLMSettings)
+        benchmark_check(settings)  # runs while torch is imported
         return _llm_setup()(settings, stack)
 
 
 @cache
 def _llm_setup() -> "type[LLMSetup]":
-    """Import torch and all, without looking for garbage: what is there afterwards stays anyhow."""
+    """Import torch and the rest with the garbage collector off: what is imported stays anyway."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

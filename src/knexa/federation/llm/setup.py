@@ -1,4 +1,4 @@
-"""The federation of language models, set up: data, gate, backbones, workers, and its summary."""
+"""Set-up of a federation of language models: data, benchmark check, backbones, workers, summary."""
 
 import logging
 import subprocess
@@ -28,33 +28,20 @@ from knexa.federation.byzantine_metrics import honest_samples
 from knexa.federation.llm.benchmark_check import benchmark_check, limits_of
 from knexa.federation.llm.world import LLMWorld
 from knexa.federation.settings import LLMSettings
-from knexa.federation.summary import (
-    codebleu_scores,
-    num_releases,
-    outcomes_of,
-    pass_scores,
-)
+from knexa.federation.summary import codebleu_scores, num_releases, outcomes_of, pass_scores
 from knexa.matchmaking.arrays import Mask
 from knexa.seeding import derive_rng
 from knexa.tracking.info import AgentInfo
-from knexa.tracking.rows import (
-    Floor,
-    Floors,
-    Privacy,
-    RoundRow,
-    SampleRow,
-    Scores,
-    SkewSummary,
-)
+from knexa.tracking.rows import Floor, Floors, Privacy, RoundRow, SampleRow, Scores, SkewSummary
 
 log = logging.getLogger(__name__)
 
 
 class LLMSetup:
-    """What a run needs before its first round; implements ``federation.setup.Setup``.
+    """A federation of language models set up for one run; implements ``federation.setup.Setup``.
 
     Raises:
-        UserError: Something that the config asks for is not to be had here.
+        UserError: Something that the config asks for is not available here.
     """
 
     def __init__(self, settings: LLMSettings, stack: ExitStack) -> None:
@@ -63,6 +50,7 @@ class LLMSetup:
         self.checkpoint_every = 1
         self.workers = settings.engine.choose(settings.roster.num_agents)
         self.runtime, self.report = build_runtime(settings, self.workers)
+        self.byzantine = self.runtime.byzantine
         stack.callback(self.runtime.executor.close)
         self.privacy = settings.privacy.mechanism(
             families=[
@@ -73,12 +61,7 @@ class LLMSetup:
             seed=settings.seed,
             num_rounds=settings.federation.num_rounds,
         )
-        training_spent(self.runtime, [])  # a budget that no noise meets is told now
-
-    @property
-    def byzantine(self) -> ByzantineAgents:
-        """Who lies."""
-        return self.runtime.byzantine
+        training_spent(self.runtime, [])  # refuses a budget that is too small
 
     def world(self, observer: Observer) -> LLMWorld:
         """Start the workers and the agents."""
@@ -92,7 +75,7 @@ class LLMSetup:
         return world
 
     def overview(self) -> dict[str, Any]:
-        """Return what the start tree shows of the agents and their data (see ``StartInfo``)."""
+        """Return the fields of ``StartInfo`` that describe agents, data and exchange."""
         runtime, choices = self.runtime, self.settings.choices
         skew, benchmark = measure_skew(runtime.splits), runtime.benchmark
         return {
@@ -109,7 +92,7 @@ class LLMSetup:
         }
 
     def scores(self, rounds: list[RoundRow], samples: list[SampleRow]) -> Scores:
-        """Return the final scores and what they rest on."""
+        """Return the final scores, with privacy costs and the data's skew."""
         runtime, seed = self.runtime, self.settings.seed
         ks = self.settings.evaluation.kept_ks()
         compat, fixed = codebleu_scores(samples, seed=seed)
@@ -149,13 +132,13 @@ def _skew_summary(skew: Skew) -> SkewSummary:
 def build_runtime(
     settings: LLMSettings, workers: Workers, only: int | None = None
 ) -> tuple[ExchangeRuntime, BenchmarkReport]:
-    """Return what the phases need, and what the benchmark check found.
+    """Return the runtime of the phases, and the report of the benchmark check.
 
-    ``only`` is for a process that is one agent: it loads that agent's backbone and keeps nobody
-    else's private problems.
+    A process that is one agent names it in ``only``: it loads that agent's backbone alone and keeps
+    no other agent's private problems.
 
     Raises:
-        UserError: Something that the config asks for is not to be had here.
+        UserError: Something that the config asks for is not available here.
     """
     prepare(settings.engine.num_threads)
     _check_precision(settings, workers)
@@ -190,7 +173,7 @@ def build_runtime(
         benchmark=benchmark,
         splits=splits,
         pool=pool,
-        # Every worker starts its own processes at the first program.
+        # Every worker starts its own sandbox processes at the first program.
         executor=Executor(
             limits=limits_of(settings),
             num_workers=1 if settings.beside_others else max(1, num_cores() // workers.num_workers),
@@ -211,11 +194,7 @@ def build_runtime(
 
 
 def admissible_pairs(runtime: ExchangeRuntime) -> Mask | None:
-    """Return which ordered pairs the protocol can serve; None is all.
-
-    Raises:
-        UserError: It can serve none.
-    """
+    """Return which ordered pairs the protocol can serve, at least one; None is all."""
     common, roster = runtime.protocol.common, runtime.roster
     if common == "nothing":
         return None
@@ -233,7 +212,7 @@ def admissible_pairs(runtime: ExchangeRuntime) -> Mask | None:
 
 
 def _tokenizer_of(loaded: LoadedBackbone) -> str:
-    """Return all that decides how a tokenizer cuts text, as text that equal ones share."""
+    """Return a text that equal tokenizers share: all that decides how they split text."""
     backend = getattr(loaded.tokenizer, "backend_tokenizer", None)
     return loaded.name if backend is None else str(backend.to_str())
 
@@ -246,7 +225,7 @@ def _check_precision(settings: LLMSettings, workers: Workers) -> None:
         )
 
 
-_TRIAL = """
+_COMPILER_TEST = """
 import sys, torch
 layer = torch.compile(torch.nn.Linear(2, 2).to(sys.argv[1]))
 try:
@@ -257,7 +236,7 @@ except Exception as error:
 
 
 def _check_compiler(settings: LLMSettings, workers: Workers) -> None:
-    """Compile a small layer in a process of its own: compiling leaves threads, and this one forks.
+    """Compile a small layer in another process: compiling starts threads, and this process forks.
 
     Raises:
         UserError: This machine cannot compile.
@@ -266,7 +245,7 @@ def _check_compiler(settings: LLMSettings, workers: Workers) -> None:
         return
     device = "cpu" if workers.accelerator == "cpu" else "cuda"
     tried = subprocess.run(
-        [sys.executable, "-c", _TRIAL, device], check=False, capture_output=True, text=True
+        [sys.executable, "-c", _COMPILER_TEST, device], check=False, capture_output=True, text=True
     )
     if tried.returncode:
         reason = next(reversed(tried.stderr.strip().splitlines()), f"exit {tried.returncode}")
@@ -288,10 +267,10 @@ def _check_context(settings: LLMSettings, name: str, loaded: LoadedBackbone) -> 
 
 
 def _without(benchmark: Benchmark, excluded: set[str]) -> Benchmark:
-    """Return the benchmark without the problems that the gate excluded, saying which."""
+    """Return the benchmark without the problems that failed the check, and log which."""
     if not excluded:
         return benchmark
-    log.warning("%d problems fail the gate: %s", len(excluded), ", ".join(sorted(excluded)))
+    log.warning("%d problems fail the check: %s", len(excluded), ", ".join(sorted(excluded)))
     kept: dict[str, Any] = {
         role: tuple(problem for problem in problems if problem.task_id not in excluded)
         for role, problems in benchmark.roles().items()

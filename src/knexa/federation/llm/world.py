@@ -1,4 +1,4 @@
-"""The federation of LoRA agents: what a round means when the agents are language models.
+"""The federation of LoRA agents: the steps of a round when the agents are language models.
 
 Data flow of a round: states -> local update (all agents) -> profiles -> the plan -> packages ->
 trials of learning (``round_cache``) -> commit -> states. A probe tries every ordered pair from the
@@ -25,29 +25,31 @@ from knexa.federation.llm.round_cache import Arm, Asked, RoundCache, Source, in_
 from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
+from knexa.matchmaking.rewards import Reward
+from knexa.profiles.build import Profile
 from knexa.profiles.byzantine import shown
 from knexa.profiles.privacy import Mechanism, NoPrivacy
 from knexa.tracking.rows import AgentRow, SampleRow
 from knexa.tracking.tree_file import load_tree, save_tree
 
-_SPOKEN = "spoken.safetensors"
-_AT_ONCE = 32
-"""Agents that are updated together: the states of all, old and new, would be memory twice over."""
+_SYBIL_PACKAGES = "spoken.safetensors"
+_UPDATE_BATCH = 32
+"""Agents that are updated together: old and new states of all would take twice the memory."""
 
 
 class LLMWorld:
-    """The agents and what has happened to them; implements ``federation.world.World``.
+    """The agents' states and the round's results; implements ``federation.world.World``.
 
-    Server agents have states as the others do, behind theirs; they are never updated on their own,
-    profiled or evaluated.
+    The states of server agents follow the others'; servers are neither updated locally nor profiled
+    nor evaluated.
     """
 
     def __init__(
         self,
         runtime: ExchangeRuntime,
         pool: Pool,
-        reward: Any,
-        profile: Any,
+        reward: Reward,
+        profile: Profile,
         admissible_NN: Mask | None = None,
     ) -> None:
         self.runtime, self.pool, self.reward, self.profile = runtime, pool, reward, profile
@@ -61,7 +63,7 @@ class LLMWorld:
         self._begin(0, range(self.num_agents))
 
     def _begin(self, round_number: int, active: Sequence[int]) -> None:
-        """Forget what the round before counted, and what was computed from states that change."""
+        """Forget the previous round's counts, and results computed from states that change."""
         self._round, self._active = round_number, list(active)
         self._cache.begin_round(set(range(self.num_agents)).difference(active))
         nothing = [0.0] * self.num_agents
@@ -78,8 +80,8 @@ class LLMWorld:
         everyone = range(self.num_agents)
         active = [i for i in everyone if active_N is None or active_N[i]]
         self._begin(round_number, active)
-        for begin in range(0, len(active), _AT_ONCE):
-            some = active[begin : begin + _AT_ONCE]
+        for begin in range(0, len(active), _UPDATE_BATCH):
+            some = active[begin : begin + _UPDATE_BATCH]
             tasks = [(self.states[i], round_number) for i in some]
             sizes = [len(self.runtime.splits[i].train) for i in some]
             results = self.pool.map(phases.update_locally, tasks, some, sizes)
@@ -91,7 +93,7 @@ class LLMWorld:
         return [0 if update is None else update.tokens for update in self._updates]
 
     def profiles(self) -> Array:
-        """Return profiles_NF of the states as they stand, or as liars have them."""
+        """Return profiles_NF of the states, with privacy noise and Byzantine claims."""
         profiles_NF = np.stack(
             [
                 self.profile.build(
@@ -144,13 +146,11 @@ class LLMWorld:
         return losses_NN
 
     def taught(self, round_number: int, teachers: Iterable[int]) -> list[Taught]:
-        """Return what these teachers send about all topics, and what anybody keeps of it."""
-        asked: list[Asked] = [(teacher, None) for teacher in teachers]
-        self._cache.receive(round_number, asked)
-        return [(self._cache.packages[each], self._cache.received[each]) for each in asked]
+        """Return what these teachers send on all topics, and what students keep of it."""
+        return self._cache.taught(round_number, None, teachers)
 
     def packages(self, round_number: int, plan: Plan) -> dict[str, dict[int, Package]]:
-        """Return what the plan's teachers send; what they generated for it counts from here on."""
+        """Return the packages of the plan's teachers, and count the tokens generated for them."""
         asked = sorted({(j, each.topics) for each in plan for j in each.teachers}, key=in_order)
         self._cache.make_packages(round_number, asked)
         generated = dict.fromkeys((teacher for teacher, _ in asked), 0)
@@ -167,7 +167,7 @@ class LLMWorld:
         }
 
     def try_learning(self, round_number: int, plan: Plan) -> list[Trial]:
-        """Let the students learn from the snapshot, each once, from all that the plan brings it.
+        """Let each student learn once, from the snapshot and all that the plan brings it.
 
         Raises:
             ValueError: The protocol cannot serve a directive.
@@ -186,11 +186,11 @@ class LLMWorld:
         ]
 
     def commit(self, round_number: int, trials: Sequence[Trial]) -> list[Exchange]:
-        """Make the students what they learned; the order does not matter."""
+        """Replace the students' states by the learned ones; the order does not matter."""
         plan = tuple(trial.directive for trial in trials)
         arms = _arms(plan)
         for student, arm in arms.items():
-            sier = self.states[student].history.sier  # what was noted of a student that was busy
+            sier = self.states[student].history.sier  # may be newer than the trial
             state, learned = self._cache.trials[arm]
             self.states[student] = state.with_history(sier=sier)
             if student < self.num_agents:
@@ -219,7 +219,7 @@ class LLMWorld:
         kilobytes = self._cache.kilobytes(sources)
         self._received[student] += kilobytes
         if self._scouted[student]:
-            self._scouted[student] -= kilobytes  # the package that came already is not sent again
+            self._scouted[student] -= kilobytes  # the package is not sent a second time
 
     def _exchange(self, directive: Directive, arms: dict[int, Arm]) -> Exchange:
         """Return the record of a directive whose students have learned."""
@@ -238,22 +238,21 @@ class LLMWorld:
         )
 
     def _reward(self, arm: Arm) -> float:
-        """Return what the student earned, by all that it was taught together."""
+        """Return the student's raw reward (Eq. 3) from all its sources together."""
         return self._raw(self._cache.trials[arm][1], self._cache.kilobytes(arm[0]))
 
     def _report(self, directive: Directive, arm: Arm) -> float:
-        """Return what the student says that it earned: the reward, where it does not lie."""
+        """Return the reward that the student reports; only Byzantine agents change it."""
         return self.runtime.byzantine.report(directive.teachers, arm[1], self._reward(arm))
 
     def _raw(self, learned: Learned, kilobytes: float) -> float:
-        return float(
-            self.reward.reward(
-                before=learned.before.value, after=learned.after.value, kilobytes=kilobytes
-            )
-        )
+        before, after = learned.before.value, learned.after.value
+        assert before is not None
+        assert after is not None
+        return float(self.reward.reward(before=before, after=after, kilobytes=kilobytes))
 
     def _remember(self, exchanges: list[Exchange], arms: dict[int, Arm]) -> None:
-        """Write the exchanges into the histories that the next profiles are made from."""
+        """Add the exchanges to the histories that the next profiles are made from."""
         for agent, sier in enumerate(self._sier):
             if sier is not None:
                 self.states[agent] = self.states[agent].with_history(sier=sier)
@@ -261,20 +260,20 @@ class LLMWorld:
             directive = exchange.directive
             if directive.pair is not None:
                 teacher, _ = directive.pair
-                self.states[teacher] = self.states[teacher].with_lesson_taught(
+                self.states[teacher] = self.states[teacher].after_teaching(
                     items_kept=exchange.items_kept,
                     items_sent=exchange.items_sent,
                     reward=exchange.reward,
                 )
             for student in directive.students:
                 if student < self.num_agents:
-                    pupil, reward = self.states[student], self._report(directive, arms[student])
-                    self.states[student] = pupil.with_lesson_learned(reward)
+                    reward = self._report(directive, arms[student])
+                    self.states[student] = self.states[student].after_learning(reward)
 
     # What the run records
 
     def rows(self, round_number: int, exchanges: list[Exchange]) -> list[AgentRow]:
-        """Return one row an agent for rounds.jsonl, measured on the test set where that is due."""
+        """Return one row an agent for rounds.jsonl, with test scores in rounds of evaluation."""
         everyone = range(self.num_agents)
         due = self.runtime.evaluation.due(round_number, self.runtime.num_rounds)
         tasks = [(self.states[i],) for i in everyone]
@@ -318,23 +317,23 @@ class LLMWorld:
     # Checkpoints
 
     def save(self, folder: Path) -> None:
-        """Write every agent's state, the servers' too, to ``folder/agents``.
+        """Write all states, the servers' too, to ``folder/agents``.
 
-        What a sybil spoke for another is written as well: its state does not wait for the other's
-        exchange to end, so the text could not be made again.
+        Packages that a sybil wrote for another are saved as well: its state may change before the
+        other's exchange ends, and the text could then not be generated again.
         """
         (folder / "agents").mkdir()
         for state in self.states:
             save_state(folder / "agents" / f"{state.index}.safetensors", fetched(state))
         speaker = self.runtime.byzantine.speaker
-        made = sorted(self._cache.packages.items(), key=lambda item: in_order(item[0]))
-        spoken = {
-            str(place): _plain(asked, fetched(package))
-            for place, (asked, package) in enumerate(made)
+        packages = sorted(self._cache.packages.items(), key=lambda item: in_order(item[0]))
+        by_sybils = {
+            str(place): _to_plain(asked, fetched(package))
+            for place, (asked, package) in enumerate(packages)
             if speaker(asked[0]) != asked[0]
         }
-        if spoken:
-            save_tree(folder / _SPOKEN, spoken)
+        if by_sybils:
+            save_tree(folder / _SYBIL_PACKAGES, by_sybils)
 
     def load(self, folder: Path) -> None:
         """Restore what ``save`` wrote."""
@@ -343,9 +342,9 @@ class LLMWorld:
             for index in range(len(self.runtime.members))
         ]
         self._begin(0, range(self.num_agents))
-        if (folder / _SPOKEN).exists():
-            spoken = load_tree(folder / _SPOKEN)
-            self._cache.packages.put(dict(_spoken(fields) for fields in spoken.values()))
+        if (folder / _SYBIL_PACKAGES).exists():
+            by_sybils = load_tree(folder / _SYBIL_PACKAGES)
+            self._cache.packages.put(dict(map(_from_plain, by_sybils.values())))
 
 
 def _source(directive: Directive) -> Source:
@@ -353,7 +352,7 @@ def _source(directive: Directive) -> Source:
 
 
 def _arms(plan: Plan) -> dict[int, Arm]:
-    """Return by student all that the plan teaches it."""
+    """Return every student's arm: all that the plan teaches it."""
     sources: dict[int, tuple[Source, ...]] = {}
     for directive in plan:
         for student in directive.students:
@@ -371,15 +370,15 @@ def _as_sent(package: OutgoingPackage) -> Package:
     )
 
 
-def _plain(asked: Asked, package: OutgoingPackage) -> dict[str, Any]:
-    """Return a package of text, and what was asked for, as plain values."""
+def _to_plain(asked: Asked, package: OutgoingPackage) -> dict[str, Any]:
+    """Return a package of text, and its topics, as plain values."""
     fields = {field.name: getattr(package, field.name) for field in dataclasses.fields(package)}
     del fields["payload"]
     return {"topics": asked[1], "fields": fields | {"text": package.text.decode()}}
 
 
-def _spoken(plain: dict[str, Any]) -> tuple[Asked, OutgoingPackage]:
-    """Return what ``_plain`` was given."""
+def _from_plain(plain: dict[str, Any]) -> tuple[Asked, OutgoingPackage]:
+    """Return what ``_to_plain`` was given."""
     fields, topics = plain["fields"], plain["topics"]
     package = OutgoingPackage(**fields | {"text": fields["text"].encode()})
     return (package.teacher, None if topics is None else tuple(topics)), package

@@ -1,8 +1,8 @@
-"""The envelope of a package on its way: what it answers, and a digest over all of it.
+"""The envelope of a package in flight: its address, and a digest that detects damage.
 
-A changed byte in a package of text can leave a valid package with another text, so structure alone
-does not tell. The digest does; it guards against accidents, not against a sender who lies. Its 32
-bytes belong to the channel, as those of TLS would, and are not part of the kilobytes paid for.
+A changed byte can leave a valid package with another text, so the structure alone does not show
+damage. The digest guards against accidents, not against senders. Its 32 bytes belong to the
+channel, as those of TLS would, and not to the kilobytes that rewards pay for.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _LENGTH = struct.Struct(">Q")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a sealed package holds: its address, its parts and its digest (hex)."""
+    """The content of an envelope: address, parts and digest (hex)."""
 
     address: str
     parts: tuple[bytes, ...]

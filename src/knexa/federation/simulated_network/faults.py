@@ -1,7 +1,7 @@
-"""What goes wrong in a federation, as a seeded schedule: who is there, how fast, what is lost.
+"""Simulated faults as a seeded schedule: absent agents, slow machines and links, lost packages.
 
 Every draw is a pure function of (run seed, purpose, round, agent), so a schedule is the same after
-an interruption, and the same for every matchmaker: methods meet the same bad luck.
+an interruption and for every matchmaker.
 """
 
 from dataclasses import dataclass
@@ -26,27 +26,26 @@ class Faults:
 
     Attributes:
         dropout: Chance that an agent leaves, drawn every round, also while it is away.
-        max_absence: It stays away for 1 to so many rounds, drawn evenly; departures that overlap
-            make one longer absence.
-        abrupt: Share of the leavers that go in the middle of the round, after they were matched.
+        max_absence: The most rounds of an absence, drawn uniformly from 1; absences may overlap.
+        abrupt: Share of the leavers that leave in the middle of the round, after being matched.
         late_joiners: Share of the agents that are not there from the start.
-        joined_by: The round in which the last of them has come.
+        joined_by: The last round in which they join.
         stragglers: Share of the agents that compute slower.
         straggler_factor: How many times slower.
         slow_links: Share of the agents whose link is slow.
         slow_link_factor: How many times slower.
-        lost: Chance that a package never arrives; this and the next four are of each copy sent.
+        lost: Chance that a package never arrives; this and the next four hold for each copy.
         duplicated: Chance that the network delivers a second copy, which has faults of its own.
-        reordered: Chance that a package is held back, so that later ones overtake it.
+        reordered: Chance that a package is delayed, so that later ones overtake it.
         truncated: Chance that a package arrives cut short.
         corrupted: Chance that a package arrives with bytes changed.
-        max_delay_s: A package held back, or a second copy, comes up to so much later.
-        timeout_s: After so long without a package its directive is given up.
-        restarts: After these rounds the matchmaker is thrown away and rebuilt from its checkpoint.
+        max_delay_s: The longest delay of a reordered package or a second copy.
+        timeout_s: Time without a package after which its directive is given up.
+        restarts: Rounds after which the matchmaker is rebuilt from its checkpoint.
         train_tokens_s: Tokens that an agent at full speed trains on in a second.
         generate_tokens_s: Tokens that an agent at full speed generates in a second.
         link_kb_s: Kilobytes (1,024 bytes) that a link at full speed carries in a second.
-        latency_s: What a package takes besides.
+        latency_s: Constant part of a package's travel time.
     """
 
     dropout: Rate = 0.0
@@ -74,13 +73,13 @@ class Faults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """What the network does to one copy of a package.
+    """The faults of one copy of a package.
 
     Attributes:
         lost: It never arrives.
-        delay_s: It is held back for so long.
+        delay_s: Its delay.
         truncated: Share of it that arrives; None: all of it.
-        flips: (place as a share of the length, what the byte is xor-ed with), for corruption.
+        flips: (place as a share of the length, mask that the byte is xor-ed with), for corruption.
         duplicate: It is the network's second copy.
     """
 
@@ -92,7 +91,7 @@ class Copy:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """The kinds of fault, as the run counts them; what was lost has no other."""
+        """The kinds of fault, as the run counts them; a lost copy has no other."""
         if self.lost:
             return ("lost",)
         kinds = {
@@ -110,24 +109,21 @@ class Copy:
             arrived = bytearray(data)
             for place, mask in self.flips:
                 index = int(place * len(arrived))
-                arrived[index] = data[index] ^ mask  # of the original: two flips cannot cancel
+                arrived[index] = data[index] ^ mask  # of the original, so no two flips cancel
             data = bytes(arrived)
         return data
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The faults of one run.
-
-    Axes: N agents.
-    """
+    """The faults of one run. Axes: N agents."""
 
     faults: Faults
     seed: int
     num_agents: int
 
     def present(self, round_number: int) -> Mask:
-        """Return present_N: who is there when the round begins."""
+        """Return present_N: the agents present at the beginning of the round."""
         faults, present_N = self.faults, np.ones(self.num_agents, dtype=np.bool_)
         if not faults.dropout and not faults.late_joiners:
             return present_N
@@ -140,7 +136,7 @@ class Schedule:
         return present_N
 
     def leaving(self, round_number: int) -> frozenset[int]:
-        """Return the agents that are there when the round begins and not when it ends."""
+        """Return the agents that are present at the round's beginning but not at its end."""
         if not self.faults.dropout:
             return frozenset()
         present_N = self.present(round_number)
@@ -159,7 +155,7 @@ class Schedule:
         return joined if late < self.faults.late_joiners else 0
 
     def _departure(self, round_number: int, agent: int) -> tuple[bool, int]:
-        """Return (whether in the middle, rounds away); 0 rounds: the agent does not leave then."""
+        """Return (leaves in mid-round, rounds away), with 0 rounds where the agent stays."""
         return _departure(self.faults, self.seed, round_number, agent)
 
     def _is_away(self, left: int, agent: int, round_number: int) -> bool:
@@ -168,7 +164,7 @@ class Schedule:
         return first <= round_number < first + rounds
 
     def speeds(self) -> Array:
-        """Return speeds_N, shares of full computing speed."""
+        """Return speeds_N, as shares of full computing speed."""
         slow = 1.0 / self.faults.straggler_factor
         return self._slowed("fault-speed", self.faults.stragglers, slow)
 
@@ -183,7 +179,7 @@ class Schedule:
         return np.where(draws_N < share, slow, 1.0)
 
     def copies(self, round_number: int, teacher: int, nth: int) -> tuple[Copy, ...]:
-        """Return what becomes of the ``nth`` (from 0) package that the teacher sends that round."""
+        """Return the copies of the ``nth`` (from 0) package that the teacher sends that round."""
         faults = self.faults
         if not any(
             (faults.lost, faults.duplicated, faults.reordered, faults.truncated, faults.corrupted)

@@ -1,12 +1,12 @@
-"""A directive in flight: which packages arrive, when, and what becomes of the directive.
+"""A directive in flight: which packages arrive, when, and with what outcome.
 
 Times are seconds of the virtual clock. A directive of several teachers is carried out with those
-whose packages arrive; one whose students or teachers all fall out is not carried out at all.
+whose packages arrive; without any teacher or student left it is not carried out.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from knexa.exchange.package import PackageError
@@ -20,23 +20,23 @@ Outcome = Literal["delivered", "lost", "refused", "dropped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InFlight:
-    """A directive between being issued and taking effect, or failing to.
+    """A directive from its issue until it takes effect or fails.
 
     Attributes:
-        directive: As it is carried out: with the teachers whose packages arrived.
-        agents: Everybody whom it keeps busy, as it was issued.
+        directive: As carried out, with only the teachers whose packages arrived.
+        agents: All agents that it keeps busy, as issued.
         index: Its place in the round's plan.
         outcome: ``delivered``; ``lost``: no package came; ``refused``: what came was damaged;
-            ``dropped``: whoever was to teach or to learn left.
-        issued_round: The round whose plan it is from.
+            ``dropped``: its teachers or students left.
+        issued_round: The round of its plan.
         issued_s: When that plan was made.
         arrived_s: When the last of its packages arrived; None where none did.
-        finished_s: When its student has learned, or it is given up.
+        finished_s: When its students have learned, or it is given up.
         kilobytes: What its teachers sent.
-        kilobytes_missed: What of it was in packages that never came, or came damaged.
-        items_sent: How many answers that was.
-        guardrail: What the senders' gateways did.
-        faults: Counts by kind of what befell it.
+        kilobytes_missed: The part of it in packages that never came, or came damaged.
+        items_sent: Number of answers sent.
+        guardrail: Counts of the senders' guardrails.
+        faults: Its faults, counted by kind.
     """
 
     directive: Directive
@@ -55,13 +55,11 @@ class InFlight:
 
     def state_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        directive = {name: getattr(self.directive, name) for name in Directive.__slots__}
-        return fields | {"directive": directive}
+        return asdict(self)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "InFlight":
-        """Return what ``state_dict`` was made of."""
+        """Return what ``state_dict`` was taken from."""
         directive: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in state["directive"].items()
@@ -72,7 +70,7 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class LateCopy:
-    """A copy that is still under way after its package has come."""
+    """A copy that arrives after its package."""
 
     arrives_s: float
     student: int
@@ -82,21 +80,21 @@ class LateCopy:
 
 @dataclass
 class AwaitedPackages:
-    """What students wait for. A copy of what came already, or that nobody awaits, is ignored.
+    """The packages that students wait for; second copies and unawaited packages are ignored.
 
     Attributes:
-        digests: By directive, the digest of what came from each teacher, None where nothing has.
+        digests: By directive and teacher, the digest of what arrived; None before.
     """
 
     digests: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
     def expect(self, directive_id: str, teacher: int) -> str:
-        """Wait for a teacher's package; return the address that it will bear."""
+        """Await a teacher's package; return the address that it will bear."""
         self.digests.setdefault(directive_id, {})[str(teacher)] = None
         return f"{directive_id}/{teacher}"
 
     def take(self, address: str, digest: str) -> bool:
-        """Return whether the package is the first to answer ``address``, and remember it."""
+        """Return whether a package is the first with this address, and remember it."""
         directive_id, _, teacher = address.rpartition("/")
         by_teacher = self.digests.get(directive_id, {})
         if by_teacher.get(teacher, digest) is not None:
@@ -105,13 +103,13 @@ class AwaitedPackages:
         return True
 
     def close(self, directive_id: str) -> None:
-        """Wait for the directive's packages no longer."""
+        """Stop awaiting the directive's packages."""
         self.digests.pop(directive_id, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of one teacher's package."""
+    """The outcome of sending one teacher's package."""
 
     arrived_s: float | None
     known_s: float
@@ -120,7 +118,7 @@ class Sent:
 
     @property
     def damaged(self) -> bool:
-        """Whether something arrived, and was refused."""
+        """Whether only damaged copies arrived."""
         return self.arrived_s is None and self.faults["refused"] > 0
 
 
@@ -161,7 +159,7 @@ def send(
 
 
 def arriving(flights: Sequence[InFlight]) -> Plan:
-    """Return the directives of which at least one package arrives, with the teachers of these."""
+    """Return the directives of which at least one package arrives."""
     return tuple(flight.directive for flight in flights if flight.outcome == "delivered")
 
 

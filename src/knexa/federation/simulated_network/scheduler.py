@@ -1,9 +1,9 @@
-"""The event scheduler: a virtual clock, who is free, which directives are in flight.
+"""The event scheduler: a virtual clock, the free agents, the directives in flight.
 
-Nothing here measures time. An update, learning and a package take as long as their tokens and
-kilobytes take at the agents' speeds and links, so equal runs have equal clocks. An agent is busy
-from its update to the end of its exchange. A directive in flight holds no results: the states that
-they are computed from stay as they are until it ends. Axes: N agents.
+Nothing here measures time: the duration of updates, learning and packages is computed from tokens,
+kilobytes and the agents' speeds, so equal runs have equal clocks. An agent is busy from its update
+to the end of its exchange. A directive in flight holds no results; they are computed from states
+that do not change until it ends. Axes: N agents.
 """
 
 from collections import Counter, defaultdict
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from knexa.agents.exchange_protocol import NOTHING_FOUND, summed
 from knexa.federation.simulated_network.faults import Faults, Schedule
 from knexa.federation.simulated_network.in_flight import (
     AwaitedPackages,
@@ -34,9 +35,9 @@ class Sync:
     """When a round ends.
 
     Attributes:
-        mode: ``lockstep``: when everything that was begun has ended. ``async``: when enough of it
-            has, or a timer has run out.
-        quorum: Enough, as a share of the directives under way.
+        mode: ``lockstep``: when all directives have ended. ``async``: when a quorum of them has, or
+            a timer has run out.
+        quorum: A share of the directives in flight.
         timer_s: The timer, in virtual seconds.
     """
 
@@ -47,27 +48,27 @@ class Sync:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attendance:
-    """Who is there at the beginning of a round, and who of them is free."""
+    """The agents present at the beginning of a round, and those of them that are free."""
 
     present_N: Mask
     free_N: Mask
 
     @property
     def active(self) -> Mask | None:
-        """Who may take part, active_N; None is everybody."""
+        """The agents that may take part, active_N; None is all."""
         return None if self.free_N.all() else self.free_N
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrivals:
-    """What ended in a round: directives in their plans' order, and copies that were ignored."""
+    """The directives that ended in a round, in their plans' order, and the copies ignored."""
 
     ended: tuple[InFlight, ...]
     ignored: dict[int, int] = field(default_factory=dict)
     clock_s: float
 
     def delivered(self) -> list[tuple[int, Plan]]:
-        """Return the directives that take effect, by the round whose plan they are from."""
+        """Return the directives that take effect, by the round of their plan."""
         by_round: dict[int, list[Directive]] = defaultdict(list)
         for flight in self.ended:
             if flight.outcome == "delivered":
@@ -76,7 +77,7 @@ class Arrivals:
 
 
 class EventScheduler:
-    """Sends the packages of plans, and says when directives take effect, round by round.
+    """Sends the packages of plans and determines when directives take effect.
 
     A round is: ``begin_round``, ``send``, ``schedule``, ``end_round``.
     """
@@ -92,12 +93,12 @@ class EventScheduler:
         self._dropped: list[InFlight] = []
 
     def attendance(self, round_number: int) -> Attendance:
-        """Return who is there and free; busy agents that have left are neither."""
+        """Return who is present, and who of them is free."""
         present_N = self.fault_schedule.present(round_number)
         return Attendance(present_N=present_N, free_N=present_N & (self._ready_N <= self.clock_s))
 
     def begin_round(self, round_number: int) -> Attendance:
-        """Give up what agents that have left were busy with, and return who takes part."""
+        """Drop the directives of agents that have left, and return who takes part."""
         present_N = self.fault_schedule.present(round_number)
         absent = frozenset(np.flatnonzero(~present_N).tolist())
         self._dropped = []
@@ -113,14 +114,14 @@ class EventScheduler:
         self._dropped = self._land(self.clock_s)
         released = self._agents_of(self._dropped)
         self._ready_N[released] = np.minimum(self._ready_N[released], self.clock_s)
-        # Who left while its package was being learned from stays busy: the lesson is not over.
+        # A teacher that left while its package is being learned from stays busy until the end.
         idle_N = ~present_N
         idle_N[self._agents_of([flight for group in self._groups for flight in group])] = False
         self._ready_N[idle_N] = self.clock_s
         return self.attendance(round_number)
 
     def _is_broken(self, flight: InFlight, absent: frozenset[int]) -> bool:
-        """Return whether the flight needs somebody who is absent: a teacher until it has sent."""
+        """Return whether an absent agent is still needed; teachers only until packages arrive."""
         directive = flight.directive
         still_needed = set(directive.students)
         if flight.arrived_s is None or flight.arrived_s > self.clock_s:
@@ -138,17 +139,17 @@ class EventScheduler:
         packages: Mapping[str, Mapping[int, Package]],
         update_tokens: Sequence[int],
     ) -> list[InFlight]:
-        """Send the plan's packages once the agents have updated; no virtual time passes yet.
+        """Send the plan's packages after the agents' updates; the clock does not move yet.
 
         Args:
             round_number: The round.
             plan: Its plan.
-            attendance: As ``begin_round`` gave it.
-            packages: By directive and teacher, what is sent.
-            update_tokens: How many tokens each agent trained on in its update.
+            attendance: As ``begin_round`` returned it.
+            packages: What is sent, by directive and teacher.
+            update_tokens: Tokens that each agent trained on in its update.
 
         Returns:
-            Every directive with what becomes of its packages, without the end of its learning.
+            Every directive with the outcome of its packages, before learning is timed.
         """
         seconds_N = np.array(update_tokens) / (self.faults.train_tokens_s * self._speeds_N)
         free_N = attendance.free_N
@@ -161,7 +162,7 @@ class EventScheduler:
         ]
 
     def schedule(self, sent: Sequence[InFlight], trials: Sequence[Trial]) -> None:
-        """Put what was sent under way; learning takes as long as the trials of it took tokens."""
+        """Put the directives in flight; the trials' tokens determine how long learning takes."""
         tokens = {i: count for trial in trials for i, count in trial.learning_tokens.items()}
         for group in _together(sent):
             timed = [self._timed(flight, tokens) for flight in group]
@@ -179,15 +180,13 @@ class EventScheduler:
         leaving: frozenset[int],
         sent_before: Counter[int],
     ) -> InFlight:
-        """Return the directive with what became of its packages; when it ends is not known yet."""
+        """Return the directive with the outcome of its packages, before learning is timed."""
         carried, packages_by_teacher = without(directive, leaving), packages[directive.id]
         sent: dict[int, Sent] = {}
         student = min((i for i in carried.students if i < self.num_agents), default=None)
         for teacher in carried.teachers if student is not None else ():
-            package, rate = (
-                packages_by_teacher[teacher],
-                self.faults.generate_tokens_s * self._speed(teacher),
-            )
+            package = packages_by_teacher[teacher]
+            rate = self.faults.generate_tokens_s * self._speed(teacher)
             copies = self.fault_schedule.copies(round_number, teacher, sent_before[teacher])
             sent_before[teacher] += 1
             link = min(self._link(teacher), min(self._link(i) for i in carried.students))
@@ -203,18 +202,15 @@ class EventScheduler:
                 timeout_s=self.faults.timeout_s,
             )
             self._late_copies += sent[teacher].late_copies
-        missing = frozenset(t for t, outcome in sent.items() if outcome.arrived_s is None)
+        arrived = tuple(t for t, outcome in sent.items() if outcome.arrived_s is not None)
+        missing = sorted(set(sent).difference(arrived))
         faults = sum((outcome.faults for outcome in sent.values()), Counter[str]())
         involved = {*directive.teachers, *directive.students}
         faults["left"] += len(involved & leaving)
         arrivals = [s.arrived_s for s in sent.values() if s.arrived_s is not None]
         uploads = [packages_by_teacher[teacher] for teacher in sent]
         return InFlight(
-            directive=replace(
-                carried, teachers=tuple(t for t in carried.teachers if t not in missing)
-            )
-            if arrivals
-            else directive,
+            directive=replace(carried, teachers=arrived) if arrived else directive,
             agents=tuple(sorted(involved)),
             index=index,
             outcome=_outcome(sent),
@@ -225,16 +221,14 @@ class EventScheduler:
                 (s.known_s for s in sent.values()), default=self.clock_s + self.faults.timeout_s
             ),
             kilobytes=sum(package.kilobytes for package in uploads),
-            kilobytes_missed=sum(
-                packages_by_teacher[teacher].kilobytes for teacher in sorted(missing)
-            ),
+            kilobytes_missed=sum(packages_by_teacher[teacher].kilobytes for teacher in missing),
             items_sent=sum(package.items_sent for package in uploads),
-            guardrail=_summed(uploads),
+            guardrail=summed([NOTHING_FOUND, *(package.guardrail for package in uploads)]),
             faults={kind: count for kind, count in sorted(faults.items()) if count},
         )
 
     def _timed(self, flight: InFlight, tokens: dict[int, int]) -> InFlight:
-        """Return the flight with the time at which its last student has learned."""
+        """Return the flight, finished when its last student has learned."""
         if flight.arrived_s is None or flight.outcome != "delivered":
             return flight
         arrived_s, rate = flight.arrived_s, self.faults.train_tokens_s
@@ -245,7 +239,7 @@ class EventScheduler:
         return replace(flight, finished_s=max(ends))
 
     def _agents_of(self, flights: Sequence[InFlight]) -> list[int]:
-        """Return the agents that the flights keep busy; servers are never too busy."""
+        """Return the agents that the flights keep busy; servers are always free."""
         return sorted({i for t in flights for i in t.agents if i < self.num_agents})
 
     # Servers follow the agents, are always there, and are as fast as a machine at full speed.
@@ -262,7 +256,7 @@ class EventScheduler:
     # Time passes
 
     def end_round(self, attendance: Attendance, *, last: bool) -> Arrivals:
-        """Move the clock to the round's end and return what has ended; ``last`` waits for all."""
+        """Move the clock to the round's end and return what ended; the last round waits for all."""
         self.clock_s = max(self.clock_s, self._round_end(attendance, last))
         ended = sorted(
             [*self._dropped, *self._land(self.clock_s)], key=lambda t: (t.issued_round, t.index)
@@ -330,27 +324,19 @@ class EventScheduler:
 
 
 def _together(flights: Sequence[InFlight]) -> list[list[InFlight]]:
-    """Group the flights that share agents: two peers that teach each other end as one.
+    """Group the flights that share agents, so that they take effect at the same time.
 
-    Otherwise the first of the two exchanges would change what the second is computed from.
+    Otherwise the first exchange of a mutual pair would change the states that the second is
+    computed from.
     """
-    groups: list[tuple[set[int], list[InFlight]]] = []
-    group_of: dict[int, int] = {}
+    group_of: dict[int, list[InFlight]] = {}
     for flight in flights:
-        known = [group_of[agent] for agent in flight.agents if agent in group_of]
-        place = known[0] if known else len(groups)
-        if not known:
-            groups.append((set(), []))
-        for other in sorted(set(known[1:]) - {place}):
-            agents, moved = groups[other]
-            groups[place][0].update(agents)
-            groups[place][1].extend(moved)
-            group_of.update(dict.fromkeys(agents, place))
-            groups[other] = (set(), [])
-        groups[place][0].update(flight.agents)
-        groups[place][1].append(flight)
-        group_of.update(dict.fromkeys(flight.agents, place))
-    return [members for _, members in groups if members]
+        known = {id(g): g for agent in flight.agents if (g := group_of.get(agent)) is not None}
+        group, *others = known.values() or [[]]
+        added = [*(member for other in others for member in other), flight]
+        group += added
+        group_of |= {agent: group for member in added for agent in member.agents}
+    return list({id(group): group for group in group_of.values()}.values())
 
 
 def _outcome(sent: dict[int, Sent]) -> Outcome:
@@ -359,11 +345,3 @@ def _outcome(sent: dict[int, Sent]) -> Outcome:
     if any(outcome.arrived_s is not None for outcome in sent.values()):
         return "delivered"
     return "refused" if any(outcome.damaged for outcome in sent.values()) else "lost"
-
-
-def _summed(packages: Sequence[Package]) -> dict[str, int]:
-    total = {"blocked": 0, "redacted": 0, "counted": 0}
-    for package in packages:
-        for kind, count in package.guardrail.items():
-            total[kind] = total.get(kind, 0) + count
-    return total

@@ -1,8 +1,8 @@
-"""What federations of formulas have in common: true mean rewards, and one noise for all methods.
+"""Base of the federations of formulas: true mean rewards, and the same noise for all methods.
 
 Every draw is seeded by (run seed, purpose, round) and indexed by the pair, never by the order in
 which a method asks, so that methods meet the same world (common random numbers). Axes: N agents, K
-lessons; matrices are ``[teacher, student]``.
+exchanges; matrices are ``[teacher, student]``.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from knexa.agents.byzantine import ByzantineAgents
+from knexa.agents.exchange_protocol import NOTHING_FOUND
+from knexa.backbones.roster import FAMILIES
+from knexa.data.problem import CATEGORIES
 from knexa.errors import UserError
 from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.arrays import Array, Indices, Mask
@@ -37,14 +40,20 @@ LACKS = frozenset(
 """The config groups that formulas have no use for."""
 
 _FILE = "world.safetensors"
-# What virtual time is computed from: about what an agent of roster=tiny6 takes.
-_UPDATE_TOKENS, _LESSON_TOKENS = 2000, 1000
-_NO_GUARDRAIL = {"blocked": 0, "redacted": 0, "counted": 0}
+# Virtual time is computed from these: about the numbers of an agent of roster=tiny6.
+_UPDATE_TOKENS, _EXCHANGE_TOKENS = 2000, 1000
 
 
 class FormulaWorld:
-    """A federation whose lessons are formulas; implements ``federation.world.World``."""
+    """A federation whose exchanges are formulas; implements ``federation.world.World``.
 
+    Attributes:
+        families_N: Every agent's backbone family, by its place in ``FAMILIES``.
+        shares_NC: Every agent's category shares.
+    """
+
+    families_N: Indices
+    shares_NC: Array
     protocol_name = "formula"
     heterogeneity = "high"
     admissible_NN: Mask | None = None
@@ -58,19 +67,28 @@ class FormulaWorld:
         self._received_N = np.zeros(num_agents)
         # Sums and counts of the rewards that an agent earned as a student and as a teacher.
         self._earned_2N = np.zeros((2, num_agents))
-        self._lessons_2N = np.zeros((2, num_agents))
+        self._exchanges_2N = np.zeros((2, num_agents))
 
-    # What a world of formulas says of itself
+    def family_of(self, agent: int) -> str:
+        """Return the agent's family."""
+        return FAMILIES[int(self.families_N[agent])]
+
+    def families_and_shares(self) -> dict[str, Array]:
+        """Return the one-hot families and the data histograms, by feature name."""
+        families = {f: (self.families_N == i).astype(np.float64) for i, f in enumerate(FAMILIES)}
+        return families | {name: self.shares_NC[:, c] for c, name in enumerate(CATEGORIES)}
+
+    # What derived worlds define
 
     def practise(self, active_N: Mask) -> None:
-        """Let these agents update themselves."""
+        """Update these agents locally."""
 
     def mean_rewards(self, teachers_K: Indices, students_K: Indices) -> Array:
-        """Return the true mean rewards of these lessons, rewards_K."""
+        """Return the true mean rewards of these exchanges, rewards_K."""
         raise NotImplementedError
 
     def teach(self, teachers_K: Indices, students_K: Indices) -> None:
-        """Let these lessons take effect, all from the same snapshot."""
+        """Let these exchanges take effect, all from the same snapshot."""
 
     def features(self) -> dict[str, Array]:
         """Return the profile features that the agents know, by name, each of length N."""
@@ -91,14 +109,6 @@ class FormulaWorld:
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore what ``state`` returned."""
 
-    def data_shares(self) -> list[list[float]]:
-        """Return each agent's category shares."""
-        raise NotImplementedError
-
-    def family_of(self, agent: int) -> str:
-        """Return the agent's family."""
-        raise NotImplementedError
-
     # The round, step by step
 
     def begin_round(self, round_number: int, active_N: Mask | None = None) -> None:
@@ -109,7 +119,7 @@ class FormulaWorld:
         self.practise(everyone_N if active_N is None else active_N)
 
     def update_tokens(self) -> list[int]:
-        """Return what an update would take; formulas train on nothing."""
+        """Return the tokens that virtual time counts for an update; formulas train on nothing."""
         return [_UPDATE_TOKENS] * self.num_agents
 
     def profiles(self) -> Array:
@@ -118,7 +128,7 @@ class FormulaWorld:
         return shown(shown_NF, self.profile.feature_names, self.byzantine)
 
     def true_profiles(self) -> Array:
-        """Return profiles_NF; dynamic features that mean nothing here are 1/2."""
+        """Return profiles_NF before noise and forgery; undefined dynamic features are 1/2."""
         neutral = dict.fromkeys((*DYNAMIC_FEATURES, "trust"), np.full(self.num_agents, 0.5))
         neutral["sier"] = np.zeros(self.num_agents)  # formulas write no text
         known = neutral | self.features() | self._past()
@@ -131,16 +141,16 @@ class FormulaWorld:
         return np.stack([known[name] for name in self.profile.feature_names], axis=1)
 
     def _past(self) -> dict[str, Array]:
-        means_2N = self._earned_2N / np.maximum(self._lessons_2N, 1.0)
-        lessons_N = self._lessons_2N.sum(axis=0)
+        means_2N = self._earned_2N / np.maximum(self._exchanges_2N, 1.0)
+        exchanges_N = self._exchanges_2N.sum(axis=0)
         return {
             "learn_gain": 0.5 + 0.5 * np.tanh(means_2N[0]),
             "teach_gain": 0.5 + 0.5 * np.tanh(means_2N[1]),
-            "exchanges": lessons_N / (lessons_N + 10.0),
+            "exchanges": exchanges_N / (exchanges_N + 10.0),
         }
 
     def probe(self, round_number: int) -> Probe:
-        """Return the true mean rewards of all ordered pairs; no teacher earns nothing."""
+        """Return the true mean rewards of all ordered pairs; without a teacher it is 0."""
         num_agents = self.num_agents
         teachers_n, students_n = np.divmod(np.arange(num_agents**2), num_agents)
         rewards_NN = self.mean_rewards(teachers_n, students_n).reshape(num_agents, num_agents)
@@ -148,7 +158,7 @@ class FormulaWorld:
         return Probe(rewards_NN=rewards_NN, no_teacher_N=np.zeros(num_agents))
 
     def peer_losses(self, round_number: int) -> Array:
-        """Refuse: agents that are formulas write no text that could have a loss."""
+        """Refuse: formulas write no text that could have a loss."""
         raise NotImplementedError("formulas have no text")
 
     def packages(self, round_number: int, plan: Plan) -> dict[str, dict[int, Package]]:
@@ -158,9 +168,9 @@ class FormulaWorld:
                 teacher: Package(
                     parts=(f"formula {round_number} {teacher}".encode(),),
                     kilobytes=self.kilobytes(teacher),
-                    tokens_generated=_LESSON_TOKENS,
+                    tokens_generated=_EXCHANGE_TOKENS,
                     items_sent=1,
-                    guardrail=dict(_NO_GUARDRAIL),
+                    guardrail=dict(NOTHING_FOUND),
                 )
                 for teacher in directive.teachers
             }
@@ -168,9 +178,9 @@ class FormulaWorld:
         }
 
     def try_learning(self, round_number: int, plan: Plan) -> list[Trial]:
-        """Return what learning would take; what it gives is computed when it takes effect."""
+        """Return the tokens of learning; rewards are computed when it takes effect."""
         return [
-            Trial(directive=each, learning_tokens=dict.fromkeys(each.students, _LESSON_TOKENS))
+            Trial(directive=each, learning_tokens=dict.fromkeys(each.students, _EXCHANGE_TOKENS))
             for each in plan
         ]
 
@@ -178,7 +188,7 @@ class FormulaWorld:
         """Let the students learn from the round's snapshot; rewards are true means plus noise."""
         if not trials:
             return []
-        now, self.round = self.round, round_number  # what a late lesson was worth when it began
+        now, self.round = self.round, round_number  # a late exchange counts as of its own round
         try:
             return self._commit(round_number, [trial.directive for trial in trials])
         finally:
@@ -194,7 +204,7 @@ class FormulaWorld:
         self.teach(teachers_K, students_K)
         for role, agents_K in enumerate((students_K, teachers_K)):
             np.add.at(self._earned_2N[role], agents_K, rewards_K)
-            np.add.at(self._lessons_2N[role], agents_K, 1.0)
+            np.add.at(self._exchanges_2N[role], agents_K, 1.0)
         kilobytes = [self.kilobytes(int(teacher)) for teacher in teachers_K]
         np.add.at(self._received_N, students_K, kilobytes)
         return [
@@ -204,20 +214,20 @@ class FormulaWorld:
                 kilobytes=size,
                 items_sent=1,
                 items_kept=1,
-                guardrail=dict(_NO_GUARDRAIL),
+                guardrail=dict(NOTHING_FOUND),
             )
             for directive, reward, size in zip(plan, rewards_K, kilobytes, strict=True)
         ]
 
     def _reports(self, teachers_K: Indices, students_K: Indices, rewards_K: Array) -> Array:
-        """Return what the students say that they earned."""
+        """Return the rewards that the students report."""
         if not self.byzantine.members:
             return rewards_K
-        lessons = zip(teachers_K.tolist(), students_K.tolist(), rewards_K.tolist(), strict=True)
-        return np.array([self.byzantine.report((j,), i, reward) for j, i, reward in lessons])
+        earned = zip(teachers_K.tolist(), students_K.tolist(), rewards_K.tolist(), strict=True)
+        return np.array([self.byzantine.report((j,), i, reward) for j, i, reward in earned])
 
     def _noise(self, round_number: int, teachers_K: Indices, students_K: Indices) -> Array:
-        """Return the noise of these pairs: row ``teacher`` of the round's noise, whoever asks."""
+        """Return the noise of these pairs, from the round's row of each teacher."""
         noise_K = np.empty(len(teachers_K))
         for k, (teacher, student) in enumerate(zip(teachers_K, students_K, strict=True)):
             rng = derive_rng(self.seed, "synthetic-noise", round_number, int(teacher))
@@ -252,12 +262,12 @@ class FormulaWorld:
 
     def save(self, folder: Path) -> None:
         """Write the agents' state."""
-        past = {"earned": self._earned_2N, "lessons": self._lessons_2N}
+        past = {"earned": self._earned_2N, "lessons": self._exchanges_2N}
         save_tree(folder / _FILE, {"past": past, "agents": self.state()})
 
     def load(self, folder: Path) -> None:
         """Restore what ``save`` wrote."""
         tree = load_tree(folder / _FILE)
         self._earned_2N = np.array(tree["past"]["earned"], dtype=np.float64)
-        self._lessons_2N = np.array(tree["past"]["lessons"], dtype=np.float64)
+        self._exchanges_2N = np.array(tree["past"]["lessons"], dtype=np.float64)
         self.set_state(tree["agents"])

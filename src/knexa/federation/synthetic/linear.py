@@ -1,7 +1,7 @@
 """``federation=synthetic/linear``: rewards exactly linear in the interaction context, plus noise.
 
-The world that the theory of linear bandits is about (Abbasi-Yadkori et al. 2011): whether a policy
-learns there says whether it is implemented right; whether it learns elsewhere is another question.
+This is the setting of the theory of linear bandits (Abbasi-Yadkori et al. 2011), which shows
+whether a policy is implemented correctly, not whether it learns elsewhere.
 """
 
 from contextlib import ExitStack
@@ -11,15 +11,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.federation.settings import Federation, Settings
-from knexa.federation.synthetic.formulas import (
-    CONCENTRATIONS,
-    LACKS,
-    NUM_FAMILIES,
-    FormulaWorld,
-)
+from knexa.federation.synthetic.formulas import CONCENTRATIONS, LACKS, NUM_FAMILIES, FormulaWorld
 from knexa.matchmaking.arrays import Array, Indices
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.ledger import Ledger
@@ -28,9 +22,6 @@ from knexa.seeding import derive_rng
 
 if TYPE_CHECKING:
     from knexa.federation.synthetic.setup import FormulaSetup
-
-if TYPE_CHECKING:
-    pass
 
 _CONCENTRATION = CONCENTRATIONS[FormulaWorld.heterogeneity]
 
@@ -80,26 +71,14 @@ class LinearWorld(FormulaWorld):
     def features(self) -> dict[str, Array]:
         """Return families, histograms and this round's dynamic features and skills."""
         rng = derive_rng(self.seed, "linear-profile", self.round)
-        values = {
-            str(family): (self.families_N == index).astype(np.float64)
-            for index, family in enumerate(FAMILIES)
-        }
         measured = (*DYNAMIC_FEATURES, *SKILL_FEATURES)
-        values |= {name: rng.random(self.num_agents) for name in measured}
-        return values | {name: self.shares_NC[:, c] for c, name in enumerate(CATEGORIES)}
+        values = {name: rng.random(self.num_agents) for name in measured}
+        return self.families_and_shares() | values
 
     def _past(self) -> dict[str, Array]:
-        return {}  # what an agent earned must not bend the model
+        return {}  # past rewards must not enter the features of the linear model
 
     def mean_rewards(self, teachers_K: Indices, students_K: Indices) -> Array:
         """Return theta^T x."""
         rows_Kd = self._truth.rows(self.true_profiles(), Ledger(), teachers_K, students_K)
         return np.asarray(rows_Kd @ self.theta_d)
-
-    def data_shares(self) -> list[list[float]]:
-        """Return each agent's category shares."""
-        return [[float(share) for share in row] for row in self.shares_NC]
-
-    def family_of(self, agent: int) -> str:
-        """Return the agent's family."""
-        return FAMILIES[int(self.families_N[agent])]

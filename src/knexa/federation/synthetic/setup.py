@@ -1,10 +1,9 @@
-"""A federation of formulas, set up: nothing to load, one process, and its summary."""
+"""Set-up of a federation of formulas: nothing to load, one process; and its summary."""
 
 from typing import Any
 
 import numpy as np
 
-from knexa.agents.byzantine import ByzantineAgents
 from knexa.data.divergence import jensen_shannon
 from knexa.data.problem import CATEGORIES
 from knexa.engine.local import Observer, Workers
@@ -13,22 +12,23 @@ from knexa.federation.byzantine_metrics import honest_agents
 from knexa.federation.settings import Settings
 from knexa.federation.summary import num_releases
 from knexa.federation.synthetic.formulas import FormulaWorld
+from knexa.matchmaking.arrays import Array
 from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
 from knexa.tracking.info import AgentInfo
 from knexa.tracking.rows import Privacy, RoundRow, SampleRow, Score, Scores
 
 CHECKPOINT_EVERY = 50
-"""Rounds of formulas take milliseconds, a checkpoint that survives a power cut tens of them."""
+"""Rounds of formulas take milliseconds, a durable checkpoint tens of them."""
 
 _UNSERVED_NEEDS = frozenset({"peer losses"})
 
 
 class FormulaSetup:
-    """What a run on formulas needs; implements ``federation.setup.Setup``.
+    """A federation of formulas set up for one run; implements ``federation.setup.Setup``.
 
     Raises:
-        UserError: The matchmaker or the reward asks for what only language models have.
+        UserError: The matchmaker or the reward needs language models.
     """
 
     def __init__(self, settings: Settings, world: FormulaWorld) -> None:
@@ -44,7 +44,7 @@ class FormulaSetup:
                 f"reward={choices['reward']} measures a transfer set, which "
                 f"federation={choices['federation']} has not: use reward=local_loss"
             )
-        self.settings, self._world = settings, world
+        self.settings, self._world, self.byzantine = settings, world, world.byzantine
         world.privacy = self.privacy = settings.privacy.mechanism(
             families=[world.family_of(agent) for agent in range(world.num_agents)],
             feature_names=settings.profile.feature_names,
@@ -54,19 +54,14 @@ class FormulaSetup:
         self.workers = Workers(1, "cpu", "formulas")
         self.checkpoint_every = CHECKPOINT_EVERY
 
-    @property
-    def byzantine(self) -> ByzantineAgents:
-        """Who lies."""
-        return self._world.byzantine
-
     def world(self, observer: Observer) -> FormulaWorld:
         """Return the agents."""
         return self._world
 
     def overview(self) -> dict[str, Any]:
-        """Return what the start tree shows of the agents (see ``StartInfo``)."""
+        """Return the fields of ``StartInfo`` that describe agents, data and exchange."""
         world = self._world
-        shares_NC = np.array(world.data_shares())
+        shares_NC = world.shares_NC
         divergence_NN = jensen_shannon(shares_NC)
         num_pairs = world.num_agents * (world.num_agents - 1)
         return {
@@ -77,7 +72,7 @@ class FormulaSetup:
             "exchange": world.protocol_name,
         }
 
-    def _agent(self, agent: int, shares_C: Any) -> AgentInfo:
+    def _agent(self, agent: int, shares_C: Array) -> AgentInfo:
         top = np.argsort(-shares_C, kind="stable")[:3]
         return AgentInfo(
             name=f"agent-{agent}",
@@ -102,5 +97,5 @@ class FormulaSetup:
             pass_at=pass_at,
             honest_pass_at=honest,
             privacy=Privacy(profiles=self.privacy.spent(num_releases(rounds)), training=None),
-            data_shares=tuple(map(tuple, self._world.data_shares())),
+            data_shares=tuple(map(tuple, self._world.shares_NC.tolist())),
         )

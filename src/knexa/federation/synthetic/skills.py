@@ -1,8 +1,8 @@
-"""``federation=synthetic``: agents that are skills per category, and lessons that are formulas.
+"""``federation=synthetic``: agents that are skills per category, and exchanges that are formulas.
 
-Made after the paper's synthetic study (8 to 64 clients, low to high heterogeneity). No method sees
-anything that another does not, and what a lesson does depends on the agents alone. Axes: N agents,
-K lessons, C categories; matrices are ``[teacher, student]``.
+After the paper's synthetic study (8 to 64 clients, low to high heterogeneity). All methods see the
+same, and the effect of an exchange depends on the two agents alone. Axes: N agents, K exchanges, C
+categories; matrices are ``[teacher, student]``.
 """
 
 from contextlib import ExitStack
@@ -13,24 +13,16 @@ import numpy as np
 from pydantic import Field
 
 from knexa.agents.byzantine import TEXT_ATTACKS, ByzantineAgents
-from knexa.backbones.roster import FAMILIES, Byzantine
+from knexa.backbones.roster import Byzantine
 from knexa.data.problem import CATEGORIES
 from knexa.federation.settings import Federation, Settings
-from knexa.federation.synthetic.formulas import (
-    CONCENTRATIONS,
-    LACKS,
-    NUM_FAMILIES,
-    FormulaWorld,
-)
+from knexa.federation.synthetic.formulas import CONCENTRATIONS, LACKS, NUM_FAMILIES, FormulaWorld
 from knexa.matchmaking.arrays import Array, Indices, Mask
 from knexa.profiles.layout import SKILL_FEATURES
 from knexa.seeding import derive_rng
 
 if TYPE_CHECKING:
     from knexa.federation.synthetic.setup import FormulaSetup
-
-if TYPE_CHECKING:
-    pass
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -42,13 +34,13 @@ class Synthetic(Federation):
     Attributes:
         num_agents: N.
         heterogeneity: How unequal the agents' category shares are.
-        learning: Share of a skill gap that one lesson closes at full compatibility and bandwidth.
-        harm: Cost of a gap in the wrong direction, as a share of what it would earn in the right
-            one: negative transfer.
+        learning: Share of a skill gap that one exchange closes at full compatibility and bandwidth.
+        harm: Negative transfer: the loss from a less skilled teacher, as a share of the gain from
+            an equally more skilled one.
         practice: Share of the gap to what its own data can teach that an agent closes in a round.
         forgetting: Share of what is beyond its own data that an agent loses in a round.
         noise: Standard deviation of an observed reward around its true mean.
-        byzantine: Who of the agents lies, and how.
+        byzantine: The Byzantine agents, and their attacks.
     """
 
     name: ClassVar[str] = "synthetic"
@@ -64,11 +56,7 @@ class Synthetic(Federation):
     byzantine: Byzantine = field(default_factory=Byzantine)
 
     def __post_init__(self) -> None:
-        """Check that the liars are among the agents.
-
-        Raises:
-            ValueError: They are not.
-        """
+        """Check that the Byzantine agents are among the agents."""
         self.byzantine.check(self.num_agents)
 
     def set_up(self, settings: Settings, stack: ExitStack) -> "FormulaSetup":
@@ -81,9 +69,9 @@ class Synthetic(Federation):
 class SkillWorld(FormulaWorld):
     """Agents with a data share, a skill and a ceiling per category, and four traits.
 
-    Traits: the family (pairs of families differ in how well text carries over), the size (a larger
-    agent can become better), the reliability (how much of its good advice is sound; the CPM sees it
-    only through rewards) and the bandwidth.
+    Traits: the family (pairs of families differ in compatibility), the size (a larger agent can
+    become better), the reliability (the share of a skill gap that its answers convey; visible to
+    the CPM only through rewards) and the bandwidth.
     """
 
     def __init__(self, federation: Synthetic, settings: Settings) -> None:
@@ -111,14 +99,14 @@ class SkillWorld(FormulaWorld):
         self._start_NC = self.skills_NC
 
     def practise(self, active_N: Mask) -> None:
-        """Close part of the gap to what one's own data can teach; lose some of what is beyond."""
+        """Close part of the gap to what an agent's data can teach; lose some of what is beyond."""
         gap_NC = self.own_NC - self.skills_NC
         rate_NC = np.where(gap_NC > 0.0, self.federation.practice, self.federation.forgetting)
         practised_NC = self.skills_NC + rate_NC * gap_NC
         self.skills_NC = np.where(active_N[:, None], practised_NC, self.skills_NC)
 
-    def lessons(self, teachers_K: Indices, students_K: Indices) -> Array:
-        """Return the students' skills after these lessons, skills_KC, each from the snapshot."""
+    def skills_after(self, teachers_K: Indices, students_K: Indices) -> Array:
+        """Return the students' skills after these exchanges, skills_KC, each from the snapshot."""
         taught_NC, harm_N = self._taught()
         gap_KC = taught_NC[teachers_K] - self.skills_NC[students_K]
         fit_K = self.fit_FF[self.families_N[teachers_K], self.families_N[students_K]]
@@ -133,16 +121,20 @@ class SkillWorld(FormulaWorld):
         return np.asarray(np.clip(skills_KC, 0.0, self.sizes_N[students_K, None]))
 
     def _taught(self) -> tuple[Array, Array]:
-        """Return the skills that lessons show, taught_NC, and what their bad parts cost, harm_N."""
+        """Return the skills that packages show, taught_NC, and the harm of a negative gap, harm_N.
+
+        Byzantine agents show others than they have.
+        """
         taught_NC, harm_N = self.skills_NC, np.full(self.num_agents, self.federation.harm)
-        ways = [way for way in TEXT_ATTACKS if way in self.byzantine.attacks]
+        attacks = [attack for attack in TEXT_ATTACKS if attack in self.byzantine.attacks]
         members = list(self.byzantine.members)
         if not members:
             return taught_NC, harm_N
         taught_NC = taught_NC.copy()
-        if ways:  # each part of a package lies in one of the ways
-            taught_NC[members] = self._start_NC[members] * (ways.count("copied") / len(ways))
-            harm_N[members] += (1.0 - self.federation.harm) * (ways.count("wrong") / len(ways))
+        if attacks:  # each attack forges an equal part of a package
+            num = len(attacks)
+            taught_NC[members] = self._start_NC[members] * (attacks.count("copied") / num)
+            harm_N[members] += (1.0 - self.federation.harm) * (attacks.count("wrong") / num)
         speakers = [self.byzantine.speaker(agent) for agent in range(self.num_agents)]
         return taught_NC[speakers], harm_N
 
@@ -150,17 +142,14 @@ class SkillWorld(FormulaWorld):
         """Return the true mean rewards: the fall of the student's validation error (Eq. 3)."""
         weights_KC = self.weights_NC[students_K]
         before_K = 1.0 - (weights_KC * self.skills_NC[students_K]).sum(axis=1)
-        after_K = 1.0 - (weights_KC * self.lessons(teachers_K, students_K)).sum(axis=1)
-        return np.asarray(
-            self.reward.reward(
-                before=before_K, after=after_K, kilobytes=self.kilobytes_N[teachers_K]
-            )
-        )
+        after_K = 1.0 - (weights_KC * self.skills_after(teachers_K, students_K)).sum(axis=1)
+        kilobytes_K = self.kilobytes_N[teachers_K]
+        return np.asarray(self.reward.reward(before=before_K, after=after_K, kilobytes=kilobytes_K))
 
     def teach(self, teachers_K: Indices, students_K: Indices) -> None:
-        """Let the lessons take effect; several lessons of one student add up."""
+        """Let the exchanges take effect; several exchanges of one student add up."""
         before_KC = self.skills_NC[students_K]
-        change_KC = self.lessons(teachers_K, students_K) - before_KC
+        change_KC = self.skills_after(teachers_K, students_K) - before_KC
         skills_NC = self.skills_NC.copy()
         np.add.at(skills_NC, students_K, change_KC)
         self.skills_NC = np.clip(skills_NC, 0.0, self.sizes_N[:, None])
@@ -174,7 +163,7 @@ class SkillWorld(FormulaWorld):
         return np.asarray(self.skills_NC.mean(axis=1))
 
     def features(self) -> dict[str, Array]:
-        """Return what an agent reports of itself, by feature name; measured with a little noise."""
+        """Return what the agents measure of themselves, with a little noise, by feature name."""
         rng = derive_rng(self.seed, "synthetic-profile", self.round)
         num_agents, num_categories = self.skills_NC.shape
         on_own_N = (self.weights_NC * self.skills_NC).sum(axis=1)
@@ -184,13 +173,9 @@ class SkillWorld(FormulaWorld):
             "data_size": self.sizes_N,
             "teach_yield": self.bandwidths_N,
         }
-        values |= {
-            str(f): (self.families_N == i).astype(np.float64) for i, f in enumerate(FAMILIES)
-        }
-        for category, (share, skill) in enumerate(zip(CATEGORIES, SKILL_FEATURES, strict=True)):
-            values[share] = self.shares_NC[:, category]
+        for category, skill in enumerate(SKILL_FEATURES):
             values[skill] = np.clip(measured_NC[:, category], 0.0, 1.0)
-        return values
+        return self.families_and_shares() | values
 
     def state(self) -> dict[str, Any]:
         """Return what changes from round to round."""
@@ -199,11 +184,3 @@ class SkillWorld(FormulaWorld):
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore what ``state`` returned."""
         self.skills_NC = np.array(state["skills"], dtype=np.float64)
-
-    def data_shares(self) -> list[list[float]]:
-        """Return each agent's category shares."""
-        return [[float(share) for share in row] for row in self.shares_NC]
-
-    def family_of(self, agent: int) -> str:
-        """Return the agent's family."""
-        return FAMILIES[int(self.families_N[agent])]
