@@ -7,7 +7,6 @@ from report_examples import write_run
 
 from knexa.cli.commands import run_command_line
 from knexa.recipe import RECIPE
-from knexa.report.__main__ import main
 from knexa.report.aggregate import group_runs
 from knexa.report.runs import read_runs
 from knexa.report.table import latex, markdown, tables, tidy_csv
@@ -204,7 +203,7 @@ def test_runs_with_liars_show_the_honest_agents_and_who_was_let_teach(tmp_path):
                 lessons_among_liars=0,
                 teaching_share=0.5,
                 shunned_after=shunned,
-                trust=Trust(byzantine=0.5, honest=0.5),
+                trust=Trust(liars=0.5, honest=0.5),
             )
         )
         write_run(tmp_path, "linucb", seed, summary={"byzantine": lied})
@@ -230,12 +229,12 @@ def test_a_run_of_a_recipe_that_cannot_be_read_is_left_out_in_one_line(tmp_path,
     older = write_run(tmp_path, "linucb", 0, summary={"recipe": 5})
     config = (older / "config.yaml").read_text().replace(f"recipe: {RECIPE}\n", "")
     (older / "config.yaml").write_text(config)
-    assert main([str(tmp_path)]) == 2
+    assert run_command_line(["report", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert f"{older} was made by recipe 5, and this version reads recipe 6 and later" in told
     assert told.count("\n") == 1
     write_run(tmp_path, "linucb", 1)
-    assert main([str(tmp_path)]) == 0
+    assert run_command_line(["report", str(tmp_path)]) == 0
     assert "left out, made by recipe 5, which this version does not read (1)" in (
         capsys.readouterr().out
     )

@@ -38,7 +38,7 @@ LIED = ByzantineSummary(
     lessons_among_liars=0,
     teaching_share=0.5,
     shunned_after=None,
-    trust=Trust(byzantine=0.25, honest=0.75),
+    trust=Trust(liars=0.25, honest=0.75),
 )
 FLOORS = Floors(empty=Floor(compat=0.25, fixed=0.0), prompt_copy=Floor(compat=0.3, fixed=0.1))
 

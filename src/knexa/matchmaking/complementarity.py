@@ -1,7 +1,8 @@
-"""A context of a handful of features: what the teacher has that the student lacks.
+"""A context of nine features: what the teacher has that the student lacks.
 
-Sixty observations can fit nine weights, not the hundred of ``context=interaction``. Axes: N agents,
-K ordered pairs, F profile features, C categories, d context features.
+A short run has enough observations for nine weights, not for the hundred of
+``context=interaction``. Axes: N agents, K ordered pairs, F profile features, C categories, d
+context features.
 """
 
 from dataclasses import dataclass

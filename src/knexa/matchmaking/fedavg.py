@@ -8,10 +8,9 @@ from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 
 @dataclass(frozen=True, kw_only=True)
 class FedAvg(Matchmaker):
-    """Each group of agents whose adapters fit together becomes one directive, every round.
+    """Each group of agents with the same backbone is one directive, every round.
 
-    Adapters of different backbones have different shapes: an agent that is alone with its backbone
-    takes no part.
+    An agent without others of its backbone takes no part.
     """
 
     name: ClassVar[str] = "fedavg"
@@ -21,7 +20,7 @@ class FedAvg(Matchmaker):
         """Return one directive a group of two or more.
 
         Raises:
-            ValueError: Nobody said which agents share a backbone.
+            ValueError: It is unknown which agents share a backbone.
         """
         if view.admissible_NN is None:
             raise ValueError("FedAvg needs to know which agents share a backbone")

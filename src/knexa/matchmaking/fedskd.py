@@ -1,4 +1,4 @@
-"""FedSKD: similarity distillation both ways between peers that meet in turn."""
+"""FedSKD: similarity distillation both ways between pairs of a round robin."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar

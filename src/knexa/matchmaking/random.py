@@ -1,4 +1,4 @@
-"""Random-P2P: the baseline that knows nothing."""
+"""Random-P2P: the baseline of uniformly random pairs."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,9 +16,9 @@ class Random(Matchmaker):
     name: ClassVar[str] = "random"
 
     def propose(self, view: RoundView) -> Plan:
-        """Pair the agents along a random order; the configured matching is not asked.
+        """Pair the agents in a random order; ``matching`` is ignored.
 
-        Where not every pair is admissible, pairs are taken in a random order while they are free.
+        Where some pairs are not admissible, free pairs are taken in a random order.
         """
         if view.admissible_NN is not None:
             scores_NN = view.rng.random(view.admissible_NN.shape)

@@ -17,6 +17,7 @@ from knexa.errors import UserError
 from knexa.tracking.metrics import PROBE_ARMS, agent_names
 from knexa.tracking.rows import ExchangeRow, RegretRow, RoundRow, Summary
 from knexa.tracking.run_directory import RunDirectory
+from knexa.wording import one_line
 
 Array = NDArray[np.float64]
 NO_EXCHANGE = "local_only"
@@ -115,7 +116,7 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
             "no finished run there: a run that ended well has the files DONE and summary.json"
         )
     current = [path for path in found if not _is_outdated(path)]
-    runs = [read_run(path) for path in current or found]  # where there is none, the first says why
+    runs = [read_run(path) for path in current or found]  # if all are outdated, the first says why
     return sorted(runs, key=lambda run: (run.method, run.seed, run.path))
 
 
@@ -166,7 +167,7 @@ def read_run(path: Path) -> Run:
             data_shares=np.asarray(summary.scores.data_shares, dtype=np.float64),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise UserError(f"{path} is damaged ({reason}): run it again with rerun=true") from error
 
 

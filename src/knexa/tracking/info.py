@@ -1,4 +1,4 @@
-"""What a run passes to its trackers: its identity, its parts and how it ended."""
+"""What a run passes to loggers and console: its identity, its parts and its results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +13,7 @@ class RunInfo:
     """The identity of a run, as loggers see it.
 
     Attributes:
-        id: Stable id: a hash of the name of the study and the resolved config; the same for a
-            resumed run.
+        id: A hash of the study's name and the resolved config; the same for a resumed run.
         name: Readable name, e.g. ``linucb-s42-1f0c9a2b``.
         group: What runs are compared in: the config's ``name``.
         job_type: The matchmaker's name.
@@ -64,9 +63,9 @@ class StartInfo:
         policy_details: e.g. ``context interaction, matching exact``.
         exchange: One line on the exchange protocol.
         workers: How many and why, e.g. ``2 workers: 2 cores, no GPU``.
-        sandbox: Layers that hold generated programs, e.g. ``("landlock", "seccomp")``.
+        sandbox: Layers that confine generated programs, e.g. ``("landlock", "seccomp")``.
         excluded: Problems that the benchmark check excluded.
-        conditions: What is out of the ordinary, a line each: liars, faults, privacy budgets.
+        run_notes: Byzantine agents, faults, privacy budgets and the like, a line each.
         resumed_after: The round whose checkpoint the run goes on from, None for a fresh run.
     """
 

@@ -1,7 +1,7 @@
-"""The figures of a run, drawn from its directory's files alone.
+"""Draws the figures of a run from its directory's files.
 
-Equal files give equal PNG bytes. Each figure needs certain rows; one whose rows are missing is not
-drawn, and the log says why. Axes: N agents, C categories.
+Equal files give equal PNG bytes. A figure whose rows are missing is not drawn, and the log says
+why. Axes: N agents, C categories.
 """
 
 import logging
@@ -29,7 +29,7 @@ _LOSSES = (
     ("learn_loss", "distillation"),
 )
 MAX_MARKED_ROUNDS = 40  # more markers than this run into one another
-MAX_LABELLED_AGENTS = 12  # more lines than this cannot be told apart, more cells not be read
+MAX_LABELLED_AGENTS = 12  # more lines or cells than this cannot be read
 
 
 def draw_plots(run_dir: RunDirectory) -> list[Path]:
@@ -223,7 +223,7 @@ def _curve(
 
 
 def _arm_total(row: RegretRow, arm: str) -> float | None:
-    """Return an arm's total; without teachers, as many average students as the best plan has."""
+    """Return an arm's total; of no teacher, the average student's times the best plan's pairs."""
     if arm != "no teacher":
         return PROBE_ARMS[arm](row)
     average = mean(row.no_teacher)
