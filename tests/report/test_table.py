@@ -197,7 +197,7 @@ def test_runs_with_liars_show_the_honest_agents_and_who_was_let_teach(tmp_path):
     for seed, shunned in enumerate((7, None)):
         lied = as_document(
             ByzantineSummary(
-                byzantine=(0,),
+                liars=(0,),
                 attacks=("wrong",),
                 teaching=(),
                 lessons_among_liars=0,

@@ -6,7 +6,7 @@ from tracking_examples import start_info
 
 import row_examples
 from knexa.tracking.console import Console
-from knexa.tracking.info import ClosingInfo, RoundInfo
+from knexa.tracking.info import ClosingInfo
 from knexa.tracking.rows import Floor, Floors
 from row_examples import score, scores
 
@@ -25,7 +25,7 @@ def test_a_terminal_gets_a_bar_that_names_round_and_phase(tmp_path, monkeypatch)
     console.phase(0, "round 0/3: teaching", index=1, total=2)
     console.advance(0.5)
     console._progress.refresh()
-    console.round_done(RoundInfo(round=0, num_rounds=3, metrics={"pass@1_greedy": 0.125}))
+    console.round_done(0, 3, {"pass@1_greedy": 0.125})
     console._progress.refresh()
     console.close()
     text = file.getvalue()
@@ -46,7 +46,7 @@ def test_the_bar_is_monotonic_over_phases_and_rounds(tmp_path, monkeypatch):
             for fraction in (0.25, 1.0):
                 console.advance(fraction)
                 seen.append(console._progress.tasks[0].completed)
-        console.round_done(RoundInfo(round=round, num_rounds=3, metrics={}))
+        console.round_done(round, 3, {})
         seen.append(console._progress.tasks[0].completed)
     console.phase(4, "final evaluation")
     before = console._progress.tasks[0].completed

@@ -32,7 +32,7 @@ from row_examples import (
 CONCEPTS = Path(__file__).parents[2] / "docs" / "concepts.md"
 SERVER = ServerCosts(delta=0.5, tokens_generated=1, tokens_trained=2, optimizer_steps=3)
 LIED = ByzantineSummary(
-    byzantine=(2,),
+    liars=(2,),
     attacks=("wrong",),
     teaching=(0.5, None),
     lessons_among_liars=0,

@@ -6,7 +6,7 @@ Where the output is no terminal (a log file, a sweep, CI), plain lines replace t
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.tree import Tree
 
-from knexa.tracking.info import AgentInfo, ClosingInfo, RoundInfo, StartInfo
+from knexa.tracking.info import AgentInfo, ClosingInfo, StartInfo
 from knexa.tracking.metrics import agent_names
 from knexa.tracking.rows import RegretTotals, Score
 
@@ -95,20 +95,20 @@ class Console:
             before = self._progress.tasks[0].completed
             self._progress.update(self._task, completed=max(before, done))
 
-    def round_done(self, info: RoundInfo) -> None:
+    def round_done(self, round: int, num_rounds: int, metrics: Mapping[str, float]) -> None:
         """Show a finished round in the bar, or as a plain line (at most about twenty a run)."""
         if self._brief:
             return
         if self._progress is None:
-            step = max(1, info.num_rounds // MAX_PLAIN_LINES)
-            if info.round % step == 0 or info.round == info.num_rounds:
-                self._line(round_line(info))
+            step = max(1, num_rounds // MAX_PLAIN_LINES)
+            if round % step == 0 or round == num_rounds:
+                self._line(round_line(round, num_rounds, metrics))
             return
-        score = info.metrics.get("pass@1_greedy")
+        score = metrics.get("pass@1_greedy")
         self._progress.update(
             self._task,
-            completed=info.round - self._first_round,
-            what=f"round {info.round}/{info.num_rounds}",
+            completed=round - self._first_round,
+            what=f"round {round}/{num_rounds}",
             score="" if score is None else f"Pass@1 {score:.1%}",
         )
 
@@ -181,9 +181,9 @@ def start_tree(info: StartInfo) -> Tree:
     return tree
 
 
-def round_line(info: RoundInfo) -> str:
+def round_line(round: int, num_rounds: int, metrics: Mapping[str, float]) -> str:
     """Return the plain line of a finished round."""
-    parts = [f"round {info.round}/{info.num_rounds}"]
+    parts = [f"round {round}/{num_rounds}"]
     for key, label, form in (
         ("pass@1_greedy", "Pass@1", "{:.1%}"),
         ("validation_loss", "validation loss", "{:.3f}"),
@@ -191,8 +191,8 @@ def round_line(info: RoundInfo) -> str:
         ("cumulative_regret", "regret", "{:.4f}"),
         ("kilobytes_total", "sent", "{:,.1f} kB"),
     ):
-        if info.metrics.get(key) is not None:
-            parts.append(f"{label} {form.format(info.metrics[key])}")
+        if key in metrics:
+            parts.append(f"{label} {form.format(metrics[key])}")
     return "  ".join(parts)
 
 

@@ -88,15 +88,6 @@ class StartInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoundInfo:
-    """What the console says when a round ends; ``metrics`` as ``tracking.metrics`` derives them."""
-
-    round: int
-    num_rounds: int
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
 class ClosingInfo:
     """What the closing table shows; all of it is read from the run directory's files."""
 

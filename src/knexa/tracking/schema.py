@@ -4,7 +4,6 @@ A field is ``Annotated[type, meaning]``; the meaning is shown in docs/concepts.m
 read, a missing or unknown column, or a value of another type, is an error.
 """
 
-import functools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -62,9 +61,14 @@ class Column(NamedTuple):
     spread: Spread | None
 
 
-@functools.cache
+_columns: dict[type[Record], tuple[Column, ...]] = {}
+_adapters: dict[type[Record], TypeAdapter[Any]] = {}
+
+
 def columns(kind: type[Record]) -> tuple[Column, ...]:
     """Return the columns of a class, in the order of its fields."""
+    if kind in _columns:
+        return _columns[kind]
     hints, found = get_type_hints(kind, include_extras=True), []
     for field in fields(kind):  # type: ignore[arg-type]  # subclasses are dataclasses
         declared, *marks = get_args(hints[field.name])
@@ -73,7 +77,8 @@ def columns(kind: type[Record]) -> tuple[Column, ...]:
         spread = next((mark for mark in marks if isinstance(mark, Spread)), None)
         alias = next((mark.alias for mark in marks if isinstance(mark, FieldInfo)), None)
         found.append(Column(field.name, alias or field.name, declared, meaning, only, spread))
-    return tuple(found)
+    _columns[kind] = tuple(found)
+    return _columns[kind]
 
 
 def as_document(record: Record) -> dict[str, Any]:
@@ -111,7 +116,9 @@ def decode(kind: type[R], content: bytes) -> R:
         ShapeError: It has a column too many or too few, or a value of another type.
         ValueError: It is no JSON object.
     """
-    adapter = _adapter(kind)
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    adapter = _adapters[kind]
     if any(column.spread for column in columns(kind)):
         document = dict(json.loads(content))
         content = json.dumps(_nested(kind, document) | document).encode()
@@ -126,11 +133,6 @@ def decode(kind: type[R], content: bytes) -> R:
     except ValidationError as error:
         raise _shape_error(error) from None
     return found
-
-
-@functools.cache
-def _adapter(kind: type[Record]) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def _nested(kind: type[Record], document: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from knexa.tracking.console import Console
 from knexa.tracking.files import is_disk_full
-from knexa.tracking.info import ClosingInfo, RoundInfo, RunInfo, StartInfo
+from knexa.tracking.info import ClosingInfo, RunInfo, StartInfo
 from knexa.tracking.loggers import Logger
 from knexa.tracking.metrics import RunMetrics, replay
 from knexa.tracking.plots import draw_plots
@@ -54,9 +54,8 @@ class Tracker:
         for logger in self._loggers:
             logger.check()
         self._num_rounds = overview.num_rounds
-        self.round = (
-            max((round for round, _ in replay(self.run_dir, self._metrics)), default=-1) + 1
-        )
+        finished = [round for round, _ in replay(self.run_dir, self._metrics)]
+        self.round = max(finished, default=-1) + 1
         self.run_dir.write_config(run.config)
         self.run_dir.start_environment(environment)
         self._tell("start", lambda logger: logger.start(run))
@@ -85,9 +84,7 @@ class Tracker:
         self._rounds, self._exchanges, self._regret = [], [], []
         self.round = round + 1
         self._tell("log a round", lambda logger: logger.log_round(round, metrics))
-        self.console.round_done(
-            RoundInfo(round=round, num_rounds=self._num_rounds, metrics=metrics)
-        )
+        self.console.round_done(round, self._num_rounds, metrics)
         return metrics
 
     def finish(self, summary: Summary, samples: Iterable[SampleRow]) -> None:
