@@ -60,18 +60,13 @@ class Run:
     """A finished run: what it was and what came out.
 
     Attributes:
-        path: Its directory.
-        matchmaker: The policy's name.
         exchange: The protocol's name; None where nobody exchanges.
-        seed: Its seed.
         config_hash: The run's identity.
         recipe: The version of what the code computed.
         config: Dotted keys to values; lists are values.
         needs: What the matchmaker sees beyond profiles and rewards.
         values: Numbers of the summary and the curve, e.g. ``pass@1``, ``greedy_peak``, ``steps``.
         names: Agents by index.
-        curve: The learning curve, where the run has one.
-        probes: Regret's rounds, where the run has any.
         pairs_K3: (round, teacher, student) of every exchange of one teacher and one student.
         data_shares: Per agent, the share of each category in its data.
     """

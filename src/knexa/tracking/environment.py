@@ -10,28 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-CORE_PACKAGES = (
-    "knexa",
-    "torch",
-    "lightning",
-    "transformers",
-    "tokenizers",
-    "peft",
-    "datasets",
-    "safetensors",
-    "numpy",
-    "scipy",
-    "rustworkx",
-    "hydra-core",
-    "omegaconf",
-    "pydantic",
-    "matplotlib",
-    "tree-sitter",
-    "tree-sitter-python",
-    "zstandard",
-    "wandb",
-    "tensorboard",
-)
+CORE_PACKAGES = """
+    knexa torch lightning transformers tokenizers peft datasets safetensors numpy scipy
+    rustworkx hydra-core omegaconf pydantic matplotlib tree-sitter tree-sitter-python
+    zstandard wandb tensorboard
+""".split()  # noqa: SIM905  (a list of names is easier to read as text)
 
 
 def now() -> str:

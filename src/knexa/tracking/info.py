@@ -18,8 +18,6 @@ class RunInfo:
         group: What runs are compared in: the config's ``name``.
         job_type: The matchmaker's name.
         tags: Short labels, e.g. roster and data.
-        config: The resolved config as plain data.
-        path: The run directory.
         resumed: Whether rows of an earlier, interrupted start are there.
     """
 
@@ -51,17 +49,12 @@ class StartInfo:
     """What the start-of-run tree shows.
 
     Attributes:
-        run_name: Readable name of the run.
-        run_path: Where its files go.
-        num_rounds: Rounds of the federation.
         agents: In roster order.
         data: One line on the benchmark, e.g. ``codelets: 348 train, 116 test, 128 transfer``.
         partition: One line, e.g. ``dirichlet, alpha 0.1``.
         mean_js: Mean pairwise Jensen-Shannon divergence of the agents' data histograms, in bits.
-        matchmaker: Name of the policy.
         needs: What the policy sees beyond profiles and rewards.
         policy_details: e.g. ``context interaction, matching exact``.
-        exchange: One line on the exchange protocol.
         workers: How many and why, e.g. ``2 workers: 2 cores, no GPU``.
         sandbox: Layers that confine generated programs, e.g. ``("landlock", "seccomp")``.
         excluded: Problems that the benchmark check excluded.

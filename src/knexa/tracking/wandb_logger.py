@@ -56,7 +56,7 @@ class Wandb(Logger):
             return
         folder = RunDirectory(run.path).wandb
         folder.mkdir(parents=True, exist_ok=True)
-        settings = {
+        init = {
             "mode": self.mode,
             "project": self.project,
             "entity": self.entity,
@@ -65,10 +65,9 @@ class Wandb(Logger):
             "tags": [*run.tags, *self.tags],
             "name": run.name,
             "id": run.id,
-            "resumed": run.resumed,
             "config": run.config,
-            "linger_s": self.linger_s,
         }
+        settings = {"init": init, "resumed": run.resumed, "linger_s": self.linger_s}
         write_atomically(folder / SETTINGS_FILE, encode_document(settings))
         with (folder / LOG_FILE).open("wb") as log:
             self._process = subprocess.Popen(

@@ -46,11 +46,12 @@ def main(run_path: str) -> int:
     notes: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(notes, settings["linger_s"]), daemon=True).start()
     _take_over(run_dir)
-    if settings["mode"] == "offline":
+    mode = settings["init"]["mode"]
+    if mode == "offline":
         _remove_old_runs(run_dir)
     # Otherwise W&B drops its data of this id, which may be from before rerun=true.
-    resumes = settings["mode"] == "online" and bool(settings.get("resumed"))
-    run = _start_run(run_dir, settings, resumes=resumes)
+    resumes = mode == "online" and bool(settings["resumed"])
+    run = _start_run(run_dir, settings["init"], resumes=resumes)
     end = _push_rounds(run, run_dir, notes, resumed=resumes)
     if end == "finished":
         _push_end(run, run_dir)
@@ -111,19 +112,11 @@ def quiet_settings() -> Any:
     )
 
 
-def _start_run(run_dir: RunDirectory, settings: dict[str, Any], *, resumes: bool) -> Any:
+def _start_run(run_dir: RunDirectory, init: dict[str, Any], *, resumes: bool) -> Any:
     import wandb
 
     run = wandb.init(
-        mode=settings["mode"],
-        project=settings["project"],
-        entity=settings["entity"],
-        group=settings["group"],
-        job_type=settings["job_type"],
-        tags=settings["tags"],
-        name=settings["name"],
-        id=settings["id"],
-        config=settings["config"],
+        **init,
         dir=str(run_dir.path),
         resume="allow" if resumes else None,
         settings=quiet_settings(),
