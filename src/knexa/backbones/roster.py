@@ -177,12 +177,7 @@ class Roster:
     byzantine: Byzantine = field(default_factory=Byzantine)
 
     def __post_init__(self) -> None:
-        """Check that names are unique and refer to something.
-
-        Raises:
-            ValueError: No agents, an agent name given twice, a member on an unknown backbone, or
-                byzantine agents that are not on the roster.
-        """
+        """Check that names are unique and refer to something."""
         if not self.agents:
             raise ValueError("agents is empty: name at least one agent")
         names = [agent.name for agent in self.agents]

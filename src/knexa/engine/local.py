@@ -86,11 +86,7 @@ class Local(Engine):
     num_threads: Annotated[int, Field(ge=1)] = 1
 
     def choose(self, num_agents: int) -> Workers:
-        """Return the workers for that many agents on this machine.
-
-        Raises:
-            UserError: A GPU is asked for where there is none, or shared among workers.
-        """
+        """Return the workers for that many agents on this machine."""
         import torch
 
         has_gpu = torch.cuda.is_available()

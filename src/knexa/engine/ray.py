@@ -51,11 +51,7 @@ class Ray(Engine):
     address: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the arguments.
-
-        Raises:
-            ValueError: ``address`` is given without ``num_workers``.
-        """
+        """Check the arguments."""
         if self.address is not None and self.num_workers is None:
             raise ValueError(
                 f"address={self.address} needs num_workers: how much of the cluster to take is not "

@@ -45,11 +45,7 @@ class Complementarity(Context):
     name: ClassVar[str] = "complementarity"
 
     def num_features(self, num_profile_features: int) -> int:
-        """Return 9.
-
-        Raises:
-            ValueError: When the profile is not laid out as ``profile=skills`` is.
-        """
+        """Return 9."""
         needed = len(layout.SKILLS_FEATURE_NAMES)
         if num_profile_features != needed:
             raise ValueError(

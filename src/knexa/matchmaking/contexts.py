@@ -94,11 +94,7 @@ class Interaction(Context):
     num_histogram: Annotated[int, Field(ge=1)] = layout.NUM_DATA
 
     def num_features(self, num_profile_features: int) -> int:
-        """Return 3 F + 5.
-
-        Raises:
-            ValueError: When the profile is too short to hold a pass@1 and the histogram.
-        """
+        """Return 3 F + 5."""
         needed = max(self.num_histogram, layout.PASS_AT_1 + 1)
         if num_profile_features < needed:
             raise ValueError(

@@ -17,11 +17,7 @@ class FedAvg(Matchmaker):
     protocol: ClassVar[str | None] = "fedavg"
 
     def propose(self, view: RoundView) -> Plan:
-        """Return one directive a group of two or more.
-
-        Raises:
-            ValueError: It is unknown which agents share a backbone.
-        """
+        """Return one directive a group of two or more."""
         if view.admissible_NN is None:
             raise ValueError("FedAvg needs to know which agents share a backbone")
         groups: list[tuple[int, ...]] = []

@@ -121,11 +121,7 @@ class NeuralLinear(Matchmaker):
         return view.match(self.scores(view), abstain=self.abstain)
 
     def learn(self, contexts_Kd: Array, rewards_K: Array) -> None:
-        """Add K observations, train the network on and fit the regression anew.
-
-        Raises:
-            ValueError: When the shapes disagree or a value is not finite; nothing is taken then.
-        """
+        """Add K observations, train the network on and fit the regression anew."""
         network = self.network
         if len(contexts_Kd) != len(rewards_K):
             raise ValueError(f"{len(contexts_Kd)} contexts do not fit {len(rewards_K)} rewards")
@@ -154,11 +150,7 @@ class NeuralLinear(Matchmaker):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` returned, bit for bit; ``start`` comes first.
-
-        Raises:
-            ValueError: When the state is of another number of features or layers.
-        """
+        """Restore what ``state_dict`` returned, bit for bit; ``start`` comes first."""
         shapes = [weight.shape for weight in self.network.weights]
         saved = [np.shape(weight) for weight in state["weights"]]
         if saved != shapes:

@@ -16,10 +16,7 @@ class Random(Matchmaker):
     name: ClassVar[str] = "random"
 
     def propose(self, view: RoundView) -> Plan:
-        """Pair the agents in a random order; ``matching`` is ignored.
-
-        Where some pairs are not admissible, free pairs are taken in a random order.
-        """
+        """Pair the agents in a random order; ``matching`` is ignored."""
         if view.admissible_NN is not None:
             scores_NN = view.rng.random(view.admissible_NN.shape)
             scores_NN[~view.admissible_NN] = -np.inf
