@@ -44,11 +44,7 @@ _BOUNDS: tuple[tuple[type, str, str], ...] = (
 
 
 def instantiate(
-    node: Mapping[str, Any],
-    *,
-    key: str,
-    kind: type = object,
-    trusted_modules: Sequence[str] = (),
+    node: Mapping[str, Any], *, key: str, kind: type = object, trusted_modules: Sequence[str] = ()
 ) -> Any:
     """Check a config node against its component's constructor and construct it.
 

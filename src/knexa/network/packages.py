@@ -279,9 +279,7 @@ class PackageSender:
 def introduction(identity: Identity, key: SealingKey) -> Any:
     """Return the message that binds a sealing key to the member's certificate."""
     return messages.Introduction(
-        certificate=identity.certificate_der,
-        sealing_key=key.public,
-        signature=key.vouch(identity),
+        certificate=identity.certificate_der, sealing_key=key.public, signature=key.vouch(identity)
     )
 
 

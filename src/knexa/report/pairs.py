@@ -80,10 +80,7 @@ def _counts(study: Study, most: int) -> list[tuple[Group, NDArray[np.float64]]]:
 
 
 def _panels(
-    study: Study,
-    looks: Looks,
-    found: list[tuple[Group, NDArray[np.float64]]],
-    size: float,
+    study: Study, looks: Looks, found: list[tuple[Group, NDArray[np.float64]]], size: float
 ) -> "tuple[Figure, tuple[Axes, ...]]":
     rows = -(-len(found) // 3)
     columns = -(-len(found) // rows)

@@ -76,13 +76,7 @@ class PretrainingConfig:
 PRETRAINING_CONFIGS: dict[str, PretrainingConfig] = {
     config.name: config
     for config in (
-        PretrainingConfig(
-            name="tiny-qwen2",
-            family="qwen2",
-            vocab_size=512,
-            hidden=128,
-            inner=256,
-        ),
+        PretrainingConfig(name="tiny-qwen2", family="qwen2", vocab_size=512, hidden=128, inner=256),
         PretrainingConfig(
             name="tiny-gpt2",
             family="gpt2",

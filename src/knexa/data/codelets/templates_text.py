@@ -18,11 +18,7 @@ STRING_BUILDING: tuple[Template, ...] = (
     template(
         "pad(s:text)",
         "pad fill justify",
-        {
-            "f": (Word("rjust", "left"), Word("ljust", "right")),
-            "k": (12, 14, 16, 20),
-            "c": _SIGNS,
-        },
+        {"f": (Word("rjust", "left"), Word("ljust", "right")), "k": (12, 14, 16, 20), "c": _SIGNS},
         'return $s.$f($k, "$c")',
         "$s padded on the $f to width $k with '$c'",
         "$s filled on the $f up to width $k using '$c'",
@@ -54,10 +50,7 @@ STRING_BUILDING: tuple[Template, ...] = (
     template(
         "join_cased(x:words)",
         "join_words to_line concat",
-        {
-            "f": (Word("upper", "upper"), Word("title", "title")),
-            "c": tuple("-+*#_/"),
-        },
+        {"f": (Word("upper", "upper"), Word("title", "title")), "c": tuple("-+*#_/")},
         'return "$c".join(w.$f() for w in $x)',
         "the words of $x in $f case joined by '$c'",
         "$x turned to $f case and joined with '$c'",
@@ -100,10 +93,7 @@ STRING_QUERIES: tuple[Template, ...] = (
     template(
         "position_of(s:text)",
         "position locate index_of",
-        {
-            "f": (Word("find", "first"), Word("rfind", "last")),
-            "c": _LETTERS,
-        },
+        {"f": (Word("find", "first"), Word("rfind", "last")), "c": _LETTERS},
         'return $s.$f("$c")',
         "the $f position of '$c' in $s or -1",
         "the index of the $f '$c' in $s or -1",
