@@ -68,7 +68,7 @@ def machine_table() -> Table:
     """Return the table of software and hardware."""
     table = Table(title="This machine", title_justify="left", title_style="bold", show_header=False)
     environment = describe_environment()
-    packages = dict(environment["packages"])
+    packages, disk = dict(environment["packages"]), shutil.disk_usage(Path.cwd())
     rows = {
         "Python": f"{environment['python']} ({sys.executable})",
         "system": f"{environment['platform']}",
@@ -76,7 +76,7 @@ def machine_table() -> Table:
         "GPU": _gpus() or "none",
         "cores": f"{environment['cpu_count']} that this process may use",
         "memory": _memory(),
-        "free disk": _free_disk(Path.cwd()),
+        "free disk": f"{disk.free / _GIB:.1f} of {disk.total / _GIB:.1f} GiB at {Path.cwd()}",
         "W&B": os.environ.get("WANDB_MODE", "WANDB_MODE is not set: logger=wandb writes offline"),
         "packages": ", ".join(f"{name} {version}" for name, version in packages.items()),
     }
@@ -98,8 +98,3 @@ def _memory() -> str:
     page = os.sysconf("SC_PAGE_SIZE")
     total, free = (os.sysconf(name) * page / _GIB for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
     return f"{total:.1f} GiB, {free:.1f} free"
-
-
-def _free_disk(folder: Path) -> str:
-    usage = shutil.disk_usage(folder)
-    return f"{usage.free / _GIB:.1f} of {usage.total / _GIB:.1f} GiB at {folder}"

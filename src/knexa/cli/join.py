@@ -82,7 +82,7 @@ def _join(given: argparse.Namespace, overrides: list[str], stop: threading.Event
 
 
 def _reachable(address: str) -> str:
-    """Return an address that peers can be told.
+    """Return an address if peers can reach it.
 
     Raises:
         UserError: It names no host, every address of one, or no port.
@@ -122,7 +122,7 @@ def _backend(
         if problems is not None:
             runtime.splits[index] = _own(settings, runtime.executor, problems)
         if isinstance(settings.training, DPTraining):
-            agent_spent(runtime, index, 0)  # a budget that no noise meets is told now
+            agent_spent(runtime, index, 0)  # fails now if no noise meets the budget
         backend = LLMBackend(
             runtime,
             index,

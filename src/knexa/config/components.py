@@ -279,7 +279,7 @@ def _refuse(annotation: Any, value: Any, key: str) -> UserError:
 
 
 def _convert(annotation: Any, value: Any, key: str, trusted: Sequence[str]) -> Any:
-    """Return ``value`` as the annotation wants it: lists as tuples, mappings as their dataclass."""
+    """Return ``value`` converted to its annotation: lists to tuples, mappings to dataclasses."""
     base, metadata = _split(annotation)
     if isinstance(value, Mapping) and TARGET in value:
         return _nested(base, instantiate(value, key=key, trusted_modules=trusted), key)

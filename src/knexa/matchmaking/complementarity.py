@@ -19,10 +19,10 @@ FEATURES: tuple[str, ...] = (
     "constant",
     "lead",  # mean over the categories of what the teacher solves beyond the student
     "largest_lead",  # in one category
-    "wanted_lead",  # mean lead, weighted by the student's data
+    "wanted_lead",  # mean lead, weighted by the student's data, on which its own loss is measured
     "lag",  # mean over the categories of what the student solves beyond the teacher
-    "distance",  # half the absolute difference of the data histograms
-    "past_reward",  # the pair's mean reward so far, squashed
+    "distance",  # total variation distance of the data histograms
+    "past_reward",  # tanh of the pair's mean reward over the root mean square of all; 0 at first
     "past_count",  # n / (n + 1) of the pair's n exchanges so far
     "trust",  # the teacher's
 )
@@ -33,13 +33,8 @@ FEATURES: tuple[str, ...] = (
 class Complementarity(Context):
     """Nine features of an ordered pair, from ``profile=skills`` and the ledger; ours.
 
-    With s the pass rates by category on the public transfer set and h the student's data histogram:
-    1; lead: the mean of max(0, s_teacher - s_student), its largest entry, and its mean weighted by
-    h, which is where the student's own loss is measured; lag: the mean of
-    max(0, s_student - s_teacher), what there is to unlearn; the total variation distance of the two
-    histograms; tanh of the ordered pair's mean raw reward in units of the root mean square of all
-    rewards (so that it does not hinge on their unit), 0 where it never met; n / (n + 1) of its n
-    exchanges; the teacher's trust. All but the past reward, in (-1, 1), lie in [0, 1].
+    What an agent solves are its pass rates by category on the public transfer set. All features but
+    the past reward, which is in (-1, 1), are in [0, 1].
     """
 
     name: ClassVar[str] = "complementarity"

@@ -9,7 +9,7 @@ from knexa.matchmaking.round_robin import RoundRobin
 
 @dataclass(frozen=True, kw_only=True)
 class FedSKD(RoundRobin):
-    """The round robin's pairs; both of a pair teach, whatever the federation's ``mutual`` says."""
+    """The round robin's pairs, teaching both ways; ``federation.mutual`` is ignored."""
 
     name: ClassVar[str] = "fedskd"
     protocol: ClassVar[str | None] = "similarity"

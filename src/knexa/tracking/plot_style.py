@@ -53,7 +53,7 @@ _RC: dict[str, Any] = {
 
 @contextlib.contextmanager
 def applied() -> Iterator[None]:
-    """Use the style within the block, whatever the user's matplotlibrc says."""
+    """Use the style within the block; the user's matplotlibrc is ignored."""
     import matplotlib
 
     with matplotlib.rc_context():
