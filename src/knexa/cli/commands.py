@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from knexa.cli.endings import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, say_error
+from knexa.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, say_error
 from knexa.cli.help import COMMANDS, help_page
 from knexa.cli.interrupts import listen
 from knexa.errors import UserError

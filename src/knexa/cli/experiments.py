@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knexa.cli.endings import EXIT_FAILED, EXIT_OK, say_error
+from knexa.cli.exit_codes import EXIT_FAILED, EXIT_OK, say_error
 from knexa.config.components import is_inside
 from knexa.errors import MachineError, UserError
 from knexa.wording import first_line, one_line

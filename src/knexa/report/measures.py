@@ -51,7 +51,7 @@ SCORES = (
     Measure(name="cumulative_regret", heading="cumulative regret", digits=2),
     Measure(name="random_regret", heading="random's regret there", digits=2),
 )
-HONESTY = (
+BYZANTINE = (
     Measure(name="honest_pass@1", heading="honest agents' pass@1 %", scale=100, digits=1),
     Measure(name="teaching_share", heading="liars' teaching over their fair share", digits=2),
     Measure(name="shunned_after", heading="rounds until under a third of it", digits=0),

@@ -167,10 +167,10 @@ def read_run(path: Path) -> Run:
 
 
 def num_agents(run: Run) -> int | None:
-    """Return the size of the run's federation, None if no file says it."""
-    told = run.config.get("federation.num_agents") or len(run.names)
-    taught = int(run.pairs_K3[:, 1:].max()) + 1 if len(run.pairs_K3) else 0
-    return max(int(told), taught) or None
+    """Return the size of the run's federation, None if it is unknown."""
+    configured = run.config.get("federation.num_agents") or len(run.names)
+    paired = int(run.pairs_K3[:, 1:].max()) + 1 if len(run.pairs_K3) else 0
+    return max(int(configured), paired) or None
 
 
 def _flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -182,7 +182,7 @@ def _flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
 
 
 def _values(summary: Summary, curve: Curve | None) -> dict[str, float]:
-    regret, costs, lied = summary.regret, summary.costs, summary.byzantine
+    regret, costs, byzantine = summary.regret, summary.costs, summary.byzantine
     known: dict[str, float | None] = {
         name: score.mean for name, score in summary.scores.named().items()
     }
@@ -196,8 +196,9 @@ def _values(summary: Summary, curve: Curve | None) -> dict[str, float]:
         "kilobytes": costs.kilobytes,
         "exchanges": costs.exchanges,
     }
-    if lied is not None:
-        known["teaching_share"], known["shunned_after"] = lied.teaching_share, lied.shunned_after
+    if byzantine is not None:
+        known["teaching_share"] = byzantine.teaching_share
+        known["shunned_after"] = byzantine.shunned_after
     if curve is not None:
         mean_R = curve.means
         known["greedy_last"], known["greedy_peak"] = float(mean_R[-1]), float(mean_R.max())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from knexa.report.aggregate import Study, resolve_method
 from knexa.report.measures import (
     COSTS,
-    HONESTY,
+    BYZANTINE,
     SCORES,
     Measure,
     at_steps,
@@ -104,7 +104,7 @@ def _results(study: Study, against: str | None) -> Table:
         columns.append(_measured(study, measure, values))
         if against is not None and measure.name in _COMPARED:
             columns += _differences(study, against, measure, values, _COMPARED[measure.name])
-    columns += _honesty(study, notes)
+    columns += _byzantine_columns(study, notes)
     if absent:
         notes.append(f"Not measured in these runs: {', '.join(absent)}.")
     if any("probes" in need for group in study.groups for need in group.runs[0].needs):
@@ -115,9 +115,9 @@ def _results(study: Study, against: str | None) -> Table:
     return _table("results", "Results", columns, [*notes, *study.notes])
 
 
-def _honesty(study: Study, notes: list[str]) -> list[_Column]:
+def _byzantine_columns(study: Study, notes: list[str]) -> list[_Column]:
     """Return the columns on Byzantine agents where any run has them, and add a note on them."""
-    found = [(measure, [g.values(measure.name) for g in study.groups]) for measure in HONESTY]
+    found = [(measure, [g.values(measure.name) for g in study.groups]) for measure in BYZANTINE]
     columns = [_measured(study, m, values) for m, values in found if any(values)]
     if columns:
         notes.append(

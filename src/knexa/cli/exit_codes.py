@@ -13,9 +13,9 @@ EXIT_INTERRUPTED = 130
 
 def say_error(error: UserError | OSError) -> int:
     """Print an error that the user can fix as one line; return the exit code."""
-    told = _explained(error) if isinstance(error, OSError) else error
-    print(f"error: {one_line(told)}", file=sys.stderr)
-    return EXIT_FAILED if isinstance(told, MachineError) else EXIT_USER_ERROR
+    known = _explained(error) if isinstance(error, OSError) else error
+    print(f"error: {one_line(known)}", file=sys.stderr)
+    return EXIT_FAILED if isinstance(known, MachineError) else EXIT_USER_ERROR
 
 
 def _explained(error: OSError) -> UserError:
