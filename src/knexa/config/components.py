@@ -35,12 +35,15 @@ _LEAF_NAMES: dict[Any, str] = {
     type(None): "null",
     Any: "any value",
 }
-_BOUNDS: tuple[tuple[type, str, str], ...] = (
-    (annotated_types.Gt, "gt", ">"),
-    (annotated_types.Ge, "ge", ">="),
-    (annotated_types.Lt, "lt", "<"),
-    (annotated_types.Le, "le", "<="),
-)
+_BOUNDS: dict[type, str] = {
+    annotated_types.Gt: "> {0.gt}",
+    annotated_types.Ge: ">= {0.ge}",
+    annotated_types.Lt: "< {0.lt}",
+    annotated_types.Le: "<= {0.le}",
+    annotated_types.MinLen: "of at least {0.min_length}",
+    annotated_types.MaxLen: "of at most {0.max_length}",
+    annotated_types.MultipleOf: "a multiple of {0.multiple_of}",
+}
 
 
 def instantiate(
@@ -212,18 +215,11 @@ def describe(annotation: Any) -> str:
 def _bounds(metadata: Sequence[Any]) -> list[str]:
     found = []
     for item in metadata:
-        for kind, attribute, sign in _BOUNDS:
-            if isinstance(item, kind):
-                found.append(f"{sign} {getattr(item, attribute)}")
         if isinstance(item, annotated_types.Interval):
             found.extend(_bounds(list(item)))
-        if isinstance(item, annotated_types.MinLen):
-            found.append(f"of at least {item.min_length}")
-        if isinstance(item, annotated_types.MaxLen):
-            found.append(f"of at most {item.max_length}")
-        if isinstance(item, annotated_types.MultipleOf):
-            found.append(f"a multiple of {item.multiple_of}")
-        if getattr(item, "pattern", None):
+        elif type(item) in _BOUNDS:
+            found.append(_BOUNDS[type(item)].format(item))
+        elif getattr(item, "pattern", None):
             found.append(f"matching {item.pattern}")
     return [" and ".join(found)] if found else []
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from knexa.report.aggregate import Study, resolve_method
 from knexa.report.measures import (
-    COSTS,
     BYZANTINE,
+    COSTS,
     SCORES,
     Measure,
     at_steps,
@@ -214,12 +214,10 @@ def _differences(
     differences, smallest = [], []
     for group in study.groups:
         reference = study.reference(group, against)
-        if reference is group:
-            differences.append(Cell(text="0"))
-            smallest.append(Cell(text=MISSING))
-            continue
         found, text = None, "no reference here"
-        if reference is not None:
+        if reference is group:
+            text = "0"
+        elif reference is not None:
             mine, theirs = (by_row[g.label, g.setting] for g in (group, reference))
             found = paired(mine, theirs)
             text = "no common seed" if mine and theirs else MISSING
