@@ -30,7 +30,7 @@ from knexa.agents.mutants import mutant
 from knexa.data.codelets import Codelets
 from knexa.data.humaneval_mbpp import PUBLISHED
 from knexa.data.problem import Problem
-from knexa.evaluation.codebleu import comparable, score_many
+from knexa.evaluation.codebleu import CodeBleuReference, comparable
 from knexa.tracking.run_directory import RunDirectory
 
 BATCH = 8  # references
@@ -75,7 +75,11 @@ def answers(run: Path) -> Work:
 def ours(work: Work) -> tuple[float, list[list[float]]]:
     """Return the seconds and the scores of knexa."""
     start = time.process_time()
-    scores = [[each.compat for each in score_many(texts, reference)] for reference, texts in work]
+    scores = []
+    for reference, texts in work:
+        parsed = CodeBleuReference(reference)
+        found = {text: parsed.score(text).compat for text in dict.fromkeys(texts)}
+        scores.append([found[text] for text in texts])
     return time.process_time() - start, scores
 
 

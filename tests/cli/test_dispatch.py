@@ -148,7 +148,7 @@ def test_a_command_loads_no_other_command() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.removeprefix("knexa.cli.") for name in json.loads(done.stdout)}
-    assert loaded == {"commands", "interrupts", "parser", "export"}
+    assert loaded == {"commands", "exit_codes", "export", "help", "interrupts", "parser"}
 
 
 @pytest.mark.parametrize(

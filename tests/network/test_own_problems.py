@@ -37,7 +37,7 @@ def test_problems_that_fail_the_gate_are_left_out_by_name(
         assert kept == {problem.task_id for problem in good}
         assert "excluded wrong" in caplog.text
         assert "excluded idle" in caplog.text
-        with pytest.raises(UserError, match="passes the gate"):
+        with pytest.raises(UserError, match="passes the check"):
             _own(settings, executor, file_of(tmp_path, [wrong, idle]))
         with pytest.raises(UserError, match="no such file"):
             _own(settings, executor, tmp_path / "none.jsonl")

@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from knexa.tracking.console import Console
-from knexa.tracking.info import ClosingInfo, RoundInfo
+from knexa.tracking.info import ClosingInfo
 from knexa.tracking.rows import Floor, Floors
 from tests import row_examples
 from tests.row_examples import score, scores
@@ -24,7 +24,7 @@ def test_a_terminal_gets_a_bar_that_names_round_and_phase(tmp_path, monkeypatch)
     console.phase(0, "round 0/3: teaching", index=1, total=2)
     console.advance(0.5)
     console._progress.refresh()
-    console.round_done(RoundInfo(round=0, num_rounds=3, metrics={"pass@1_greedy": 0.125}))
+    console.round_done(0, 3, {"pass@1_greedy": 0.125})
     console._progress.refresh()
     console.close()
     text = file.getvalue()
@@ -45,7 +45,7 @@ def test_the_bar_is_monotonic_over_phases_and_rounds(tmp_path, monkeypatch):
             for fraction in (0.25, 1.0):
                 console.advance(fraction)
                 seen.append(console._progress.tasks[0].completed)
-        console.round_done(RoundInfo(round=round, num_rounds=3, metrics={}))
+        console.round_done(round, 3, {})
         seen.append(console._progress.tasks[0].completed)
     console.phase(4, "final evaluation")
     before = console._progress.tasks[0].completed

@@ -24,6 +24,7 @@ from urllib.request import getproxies
 from knexa.backbones import lora as _lora
 from knexa.backbones.roster import EMBEDDED_PREFIX, Backbone, Family, Roster
 from knexa.errors import UserError
+from knexa.wording import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -94,10 +95,9 @@ def load_backbone(
                 folder, dtype=getattr(torch, dtype or backbone.dtype), local_files_only=True
             )
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise UserError(
                 f"backbone {name!r}: {folder} holds no causal language model that can be loaded: "
-                f"{reason}"
+                f"{first_line(error) or repr(error)}"
             ) from error
     return wrap(base, tokenizer, backbone, name=name)
 
@@ -208,14 +208,12 @@ def resolve_source(backbone: Backbone, *, name: str) -> Path:
         raise UserError(_missing_message({name: _label(backbone)}, reason))
     log.info("downloading %s", _label(backbone))
     try:
-        from huggingface_hub import snapshot_download
-
-        return Path(_snapshot(snapshot_download, backbone))
+        return _snapshot(backbone)
     except Exception as error:
         # The hub's client raises many kinds of errors (HTTP, disk, authorization).
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        reason = first_line(error) or repr(error)
         raise UserError(
-            f"backbone {name!r}: cannot download {_label(backbone)}: {first_line}; {_advice(name)}"
+            f"backbone {name!r}: cannot download {_label(backbone)}: {reason}; {_advice(name)}"
         ) from error
 
 
@@ -239,11 +237,10 @@ def _local_folder(backbone: Backbone, name: str) -> Path | None:
 
 def _cached_snapshot(backbone: Backbone) -> Path | None:
     """Return the cached snapshot of a hub id when it is complete enough to load."""
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        folder = Path(_snapshot(snapshot_download, backbone, local_files_only=True))
+        folder = _snapshot(backbone, local_files_only=True)
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
         return None
     complete = (
@@ -254,11 +251,16 @@ def _cached_snapshot(backbone: Backbone) -> Path | None:
     return folder if complete else None
 
 
-def _snapshot(snapshot_download: Any, backbone: Backbone, **options: Any) -> str:
+def _snapshot(backbone: Backbone, *, local_files_only: bool = False) -> Path:
+    from huggingface_hub import snapshot_download
+
     path: str = snapshot_download(
-        backbone.source, revision=backbone.revision, allow_patterns=_FILES, **options
+        backbone.source,
+        revision=backbone.revision,
+        allow_patterns=_FILES,
+        local_files_only=local_files_only,
     )
-    return path
+    return Path(path)
 
 
 def _why_offline() -> str:

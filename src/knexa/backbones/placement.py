@@ -57,9 +57,8 @@ class Placement:
     def __init__(self, device: str, memory: Memory) -> None:
         self.moved = 0
         self._device, self._memory = device, memory
-        self._resident: OrderedDict[str, LoadedBackbone] = (
-            OrderedDict()
-        )  # least recently used first
+        # Least recently used first.
+        self._resident: OrderedDict[str, LoadedBackbone] = OrderedDict()
         self._working: dict[str, int] = {}
 
     def put_to_work(self, loaded: LoadedBackbone) -> None:

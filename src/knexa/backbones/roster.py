@@ -4,26 +4,16 @@ These are descriptions; ``knexa.backbones.load`` turns a ``Backbone`` into a mod
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from knexa.seeding import derive_rng
 
 Family = Literal["qwen2", "gpt2", "bloom", "gpt_neox", "llama", "mistral", "phi", "other"]
-"""Architecture families: the eight one-hot bins of a profile (paper, section on profiles)."""
+"""Architecture families, in the order of a profile's one-hot bins (paper, section on profiles)."""
 
-FAMILIES: tuple[Family, ...] = (
-    "qwen2",
-    "gpt2",
-    "bloom",
-    "gpt_neox",
-    "llama",
-    "mistral",
-    "phi",
-    "other",
-)
-"""The families in the order of the profile's one-hot bins."""
+FAMILIES: tuple[Family, ...] = get_args(Family)
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 """The precision of training, by Lightning's names."""
@@ -87,8 +77,8 @@ class Byzantine:
             programs or ``copied`` text; show ``inflated`` profiles; report ``forged`` rewards;
             be one agent under several names that praise each other (``sybil``).
         agents: Indices of agents of which the first ``num`` lie. None draws them in an order that
-            depends on the run's seed alone, so that at one seed every method meets the same liars
-            and a larger ``num`` adds liars to those of a smaller one.
+            depends on the run's seed alone, so that at one seed every method has the same Byzantine
+            agents, and a larger ``num`` has those of a smaller one.
         forged_reward: Size of the raw reward that a forged report claims; the CPM refuses more than
             ``Reward.largest``.
     """
@@ -187,12 +177,7 @@ class Roster:
     byzantine: Byzantine = field(default_factory=Byzantine)
 
     def __post_init__(self) -> None:
-        """Check that names are unique and refer to something.
-
-        Raises:
-            ValueError: No agents, an agent name given twice, a member on an unknown backbone, or
-                byzantine agents that are not on the roster.
-        """
+        """Check that names are unique and refer to something."""
         if not self.agents:
             raise ValueError("agents is empty: name at least one agent")
         names = [agent.name for agent in self.agents]
@@ -207,7 +192,6 @@ class Roster:
                     f"agent {agent.name!r} stands on backbone {agent.backbone!r}, which is not in "
                     f"backbones; known are {', '.join(sorted(self.backbones)) or 'none'}"
                 )
-
         if self.server is not None and self.server not in self.backbones:
             raise ValueError(
                 f"server={self.server!r} is not in backbones; known are "

@@ -1,11 +1,11 @@
-"""Measures how much better than chance packages tell whose training set a problem was in.
+"""Measures membership inference: how well packages reveal whose training set a problem is in.
 
     knexa audit seed=0,1,2 guardrail=standard,none training=default,dp
 
 The overrides are those of knexa -m: every point is one federation, trained for
-federation.num_rounds rounds and attacked; points that differ in their seed alone make one row, with
-95 % intervals over seeds (Student's t). guardrail and training are swept as above unless they are
-given. Rows are printed and written to outputs/<name>/membership/membership.json.
+federation.num_rounds rounds and attacked. Points that differ only in their seed make one row, with
+95 % intervals over seeds (Student's t). guardrail and training are swept as above unless given.
+Rows are printed and written to outputs/<name>/membership/membership.json.
 """
 
 import json

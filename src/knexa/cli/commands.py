@@ -1,8 +1,8 @@
-"""The one command line: which command it names, and how every command ends.
+"""The command line: finds the command it names, runs it, and reports how it ended.
 
-A command is a module of this room that bears its name and has ``main(arguments)``, which returns
-the exit code. It is imported when it is asked for, so that ``knexa --help`` answers at once. What
-it raises is told here, alike for all: a ``UserError`` or ``OSError`` in one line, and so is Ctrl-C.
+A command is a module of this package with its name and a ``main(arguments)`` that returns the exit
+code. It is imported only when it is called, so that ``knexa --help`` answers at once. A
+``UserError``, an ``OSError`` and Ctrl-C are reported in one line, for all commands alike.
 """
 
 import importlib
@@ -12,12 +12,12 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from knexa.cli.endings import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, say_error
+from knexa.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, say_error
 from knexa.cli.help import COMMANDS, help_page
 from knexa.cli.interrupts import listen
 from knexa.errors import UserError
 
-_ALIKE = 0.7  # of 1: "repotr" is like "report"; "seed", which lacks its "=", not like "serve"
+_SIMILAR = 0.7  # similarity, at most 1: "repotr" means "report", "seed" does not mean "serve"
 
 
 def main(command: str | None = None) -> None:
@@ -26,7 +26,7 @@ def main(command: str | None = None) -> None:
     given = [] if command is None else [command]
     exit_code = run_command_line([*given, *sys.argv[1:]])
     if exit_code == EXIT_INTERRUPTED:
-        # The line was the last word: of what libraries say at exit, and to another Ctrl-C.
+        # Nothing is printed after that line, by libraries at exit or on another Ctrl-C.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         logging.disable()
     sys.exit(exit_code)
@@ -35,13 +35,13 @@ def main(command: str | None = None) -> None:
 def run_command_line(arguments: Sequence[str]) -> int:
     """Run what a command line asks for and return the exit code.
 
-    0: done; 1: it failed; 2: the user's mistake, told in one line; 130: interrupted.
+    0: done; 1: it failed; 2: the user's mistake; 130: interrupted.
     """
     try:
         exit_code = _run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
-        # Python flushes again at exit: give it somewhere to write to.
+    except BrokenPipeError:  # the reader, e.g. `head`, has closed the pipe
+        # Python flushes once more at exit, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except (UserError, OSError) as error:
@@ -53,7 +53,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    """Hand over to the command; answer ``--help`` and ``--version`` without Hydra."""
+    """Run the command; answer ``--help`` and ``--version`` without Hydra."""
     name = arguments[0] if arguments else ""
     if name in COMMANDS:
         command: Callable[[Sequence[str]], int]
@@ -74,7 +74,7 @@ def _run(arguments: Sequence[str]) -> int:
         _refuse_misspelt(name)
     typed = os.environ.get("COMP_LINE", "").split() if "-sc" in arguments else []
     if COMMANDS.keys() & typed:
-        return EXIT_OK  # Tab behind a command: the shell has files to offer, Hydra nothing
+        return EXIT_OK  # Tab after a command: the shell completes files
     if len(typed) in (1, 2):
         print(*COMMANDS, sep="\n")
     from knexa.cli import experiments
@@ -83,10 +83,10 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _refuse_misspelt(name: str) -> None:
-    """Raise a ``UserError`` that names the command which was meant, if there is one."""
+    """Raise a ``UserError`` if the word is almost a command."""
     import difflib
 
-    if near := difflib.get_close_matches(name, COMMANDS, n=1, cutoff=_ALIKE):
+    if near := difflib.get_close_matches(name, COMMANDS, n=1, cutoff=_SIMILAR):
         raise UserError(
             f"{name}: no such command (did you mean {near[0]}?); commands are {', '.join(COMMANDS)}"
         )

@@ -1,10 +1,10 @@
-"""Shows what protects this machine from generated programs, and what it gives a run.
+"""Shows the sandbox layers of this machine, its software and its hardware.
 
     knexa doctor
 
-Starts the sandbox as a run does and asks it which layers hold around a generated program; then
-lists software and hardware. Exits with 0 where every layer holds and with 1 where one is missing:
-such a machine still runs, with a warning, unless evaluation.sandbox=strict. Loads no torch.
+Starts the sandbox as a run does and lists the layers in force around a generated program. Exits
+with 1 if one is missing: such a machine runs experiments with a warning, unless
+evaluation.sandbox=strict.
 """
 
 import os
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def layer_table(layers: Sequence[str], refused: Mapping[str, str]) -> Table:
-    """Return the table of layers, from the names in force and the reasons of those that are not."""
+    """Return the table of layers, given those in force and the reasons for missing ones."""
     table = Table(title="Around a generated program", title_justify="left", title_style="bold")
     for heading in ("layer", "here", "keeps a program from"):
         table.add_column(heading)
@@ -68,7 +68,7 @@ def machine_table() -> Table:
     """Return the table of software and hardware."""
     table = Table(title="This machine", title_justify="left", title_style="bold", show_header=False)
     environment = describe_environment()
-    packages = dict(environment["packages"])
+    packages, disk = dict(environment["packages"]), shutil.disk_usage(Path.cwd())
     rows = {
         "Python": f"{environment['python']} ({sys.executable})",
         "system": f"{environment['platform']}",
@@ -76,7 +76,7 @@ def machine_table() -> Table:
         "GPU": _gpus() or "none",
         "cores": f"{environment['cpu_count']} that this process may use",
         "memory": _memory(),
-        "free disk": _free_disk(Path.cwd()),
+        "free disk": f"{disk.free / _GIB:.1f} of {disk.total / _GIB:.1f} GiB at {Path.cwd()}",
         "W&B": os.environ.get("WANDB_MODE", "WANDB_MODE is not set: logger=wandb writes offline"),
         "packages": ", ".join(f"{name} {version}" for name, version in packages.items()),
     }
@@ -86,7 +86,7 @@ def machine_table() -> Table:
 
 
 def _gpus() -> str:
-    """Return the names of NVIDIA's GPUs as the driver has them."""
+    """Return the names of NVIDIA GPUs according to the driver."""
     names = []
     for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -98,8 +98,3 @@ def _memory() -> str:
     page = os.sysconf("SC_PAGE_SIZE")
     total, free = (os.sysconf(name) * page / _GIB for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
     return f"{total:.1f} GiB, {free:.1f} free"
-
-
-def _free_disk(folder: Path) -> str:
-    usage = shutil.disk_usage(folder)
-    return f"{usage.free / _GIB:.1f} of {usage.total / _GIB:.1f} GiB at {folder}"

@@ -1,8 +1,7 @@
-"""Runs experiments: checks the overrides, lets Hydra run its jobs, and says how they ended.
+"""Runs experiments: checks the overrides, lets Hydra run the jobs, and reports how they ended.
 
-Order matters here: every job is composed and its components are constructed before Hydra is let
-loose, so that a mistake costs one line and writes nothing. Torch is imported by the first run that
-is not answered from its directory.
+Every job is composed and its components are constructed before Hydra starts, so that a mistake is
+one line and writes nothing. Torch is imported by the first run that is not finished already.
 """
 
 import contextlib
@@ -15,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knexa.cli.endings import EXIT_FAILED, EXIT_OK, say_error
-from knexa.config.components import first_line, is_inside, one_line
+from knexa.cli.exit_codes import EXIT_FAILED, EXIT_OK, say_error
+from knexa.config.components import is_inside
 from knexa.errors import MachineError, UserError
+from knexa.wording import first_line, one_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run_hydra(task: "_Task", arguments: Sequence[str]) -> int:
-    """Give the command line to Hydra; return its exit code."""
+    """Run the command line with Hydra; return the exit code."""
     import hydra
     from hydra.errors import HydraException
 
@@ -100,11 +100,11 @@ def _run_hydra(task: "_Task", arguments: Sequence[str]) -> int:
 
 
 class _JobFailedError(Exception):
-    """What a job in another process died of; that process has told the whole."""
+    """A job failed in another process, which has printed the details."""
 
 
 class _Task:
-    """What Hydra calls for each job: one failed job of a multirun does not stop the others."""
+    """Called by Hydra for each job; a failed job of a multirun does not stop the others."""
 
     def __init__(self, *, is_multirun: bool) -> None:
         self._is_multirun = is_multirun
@@ -131,7 +131,7 @@ class _Task:
                 _say_crash(error, config.trusted_modules)
             self.exit_code = EXIT_FAILED if self._is_multirun else exit_code
             if elsewhere:
-                # This object may live in another process: only Hydra can carry the news.
+                # This may be another process: only Hydra can pass the failure on.
                 raise _JobFailedError(first_line(error) or type(error).__name__) from None
             if self._is_multirun:
                 self.failed.append(" ".join(hydra_config.overrides.task))
@@ -140,18 +140,17 @@ class _Task:
 
 
 def run_job(settings: "Settings", *, rerun: bool) -> "Summary | None":
-    """Run one job, or answer from its directory if it has finished before; return its summary.
-
-    A dry run has none.
+    """Run one job unless it is finished already; return its summary, None of a dry run.
 
     Raises:
         UserError: When the run cannot work as configured, e.g. models or data are missing.
     """
+    from knexa.tracking.console import shown_path
     from knexa.tracking.run_directory import RunDirectory
 
     run_directory = RunDirectory(settings.run_path)
     if run_directory.is_finished() and not rerun and not settings.dry_run:
-        print(f"{_display(run_directory.path)} is finished (rerun=true runs it again)")
+        print(f"{shown_path(run_directory.path)} is finished (rerun=true runs it again)")
         return _show_finished(run_directory, brief=settings.beside_others)
     if not (run_directory.path.exists() or settings.dry_run):
         _say_older(settings)
@@ -170,11 +169,11 @@ def run_job(settings: "Settings", *, rerun: bool) -> "Summary | None":
                 raise _explained(error, run_directory) from error
     finally:
         if _remove_while_empty(run_directory.path):
-            print(f"results: {_display(run_directory.path)}")
+            print(f"results: {shown_path(run_directory.path)}")
 
 
 def _say_older(settings: "Settings") -> None:
-    """Say where the same config has been run by another recipe, so that no run seems forgotten."""
+    """Say where runs of the same config by another recipe are."""
     from knexa.tracking.run_directory import RunDirectory
 
     prefix = f"{settings.matchmaker_name}-s{settings.seed}-"
@@ -188,7 +187,7 @@ def _say_older(settings: "Settings") -> None:
 
 
 def _explained(error: OSError | MemoryError, run_directory: "RunDirectory") -> Exception:
-    """Return a line that says what is full and how to go on; any other error as it is."""
+    """Return a one-line error for a full disk or memory; any other error as it is."""
     from knexa.tracking.files import is_disk_full
 
     if isinstance(error, MemoryError):
@@ -205,7 +204,7 @@ def _explained(error: OSError | MemoryError, run_directory: "RunDirectory") -> E
 
 
 def _show_finished(run_directory: "RunDirectory", *, brief: bool) -> "Summary":
-    """Print the table that the run closed with; return its summary."""
+    """Print the closing table of a finished run; return its summary."""
     from knexa.tracking.console import Console
     from knexa.tracking.info import ClosingInfo
     from knexa.tracking.rows import ExchangeRow, RoundRow
@@ -225,35 +224,29 @@ def _show_finished(run_directory: "RunDirectory", *, brief: bool) -> "Summary":
 def objective(summary: "Summary | None") -> float | None:
     """Return what a hyperparameter search maximises: the mean reward, None without exchanges.
 
-    Students measure it on their own validation data; final scores are the test set's, which tuning
-    never reads.
+    Rewards are measured on validation data; tuning never reads the test set.
     """
     return None if summary is None else summary.costs.mean_reward
 
 
 def _remove_while_empty(path: Path) -> bool:
-    """Remove the run's folder, and those above it, if nothing was written; return whether it is."""
-    with contextlib.suppress(OSError):  # not empty: something was
+    """Remove the run's folder and those above it if they are empty; return whether it is left."""
+    with contextlib.suppress(OSError):  # not empty
         for folder in (path, path.parent, path.parent.parent):
             folder.rmdir()
     return path.exists()
 
 
-def _display(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
 def _say_crash(error: Exception, trusted_modules: Sequence[str]) -> None:
-    """Print an exception's traceback and, where it leads through a trusted module, whose it is."""
+    """Print an exception's traceback and, if it comes from a trusted module, say so."""
+    from knexa.tracking.console import shown_path
+
     traceback.print_exception(error)
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         module = frame.f_globals.get("__name__", "")
         if is_inside(module, trusted_modules):
             code = frame.f_code
-            where = f"{code.co_qualname} ({_display(Path(code.co_filename))}, line {line})"
+            where = f"{code.co_qualname} ({shown_path(Path(code.co_filename))}, line {line})"
             print(
                 f"error: {type(error).__name__} in {where}: code of {module}, which "
                 "trusted_modules names, not of knexa",

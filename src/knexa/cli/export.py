@@ -1,9 +1,9 @@
-"""Takes an agent's adapter out of a run, as a folder that plain PEFT loads.
+"""Exports an agent's adapter from a run, as a folder that plain PEFT loads.
 
     knexa export outputs/default/RUN --agent 2 --to adapter
 
-The adapter is that of the run's latest checkpoint. Only the adapter is written: the backbone stays
-where it is and is named in adapter_config.json.
+The adapter is that of the run's latest checkpoint. The backbone is not copied; adapter_config.json
+names it.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ def read_roster(run: Path) -> Roster:
     """Return the roster of a run's config.
 
     Raises:
-        UserError: The folder is no run directory, or its roster is not one of this package's.
+        UserError: The folder is no run directory, or its roster is of a class outside the package.
     """
     node = RunDirectory(run).read_config().get("roster")
     if not isinstance(node, dict):

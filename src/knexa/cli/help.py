@@ -1,4 +1,4 @@
-"""The answer to ``knexa --help``: from the config folders, with nothing heavier than YAML."""
+"""The page of ``knexa --help``, made from the config folders without heavy imports."""
 
 from typing import Any
 
@@ -77,7 +77,7 @@ def _group_lines(defaults: dict[str, str | None]) -> list[str]:
     folders = sorted(path.name for path in config_folder().iterdir() if path.is_dir())
     for group in dict.fromkeys([*defaults, *folders]):
         if group.startswith("hydra/"):
-            continue  # how Hydra logs is not what a newcomer looks for
+            continue  # of no interest to newcomers
         options = options_of(group)
         if options:
             marked = [f"*{name}" if name == defaults.get(group) else name for name in options]

@@ -1,4 +1,4 @@
-"""Ctrl-C at the command line: heard whatever it falls into, and once while a run closes."""
+"""Handles Ctrl-C so that none is lost, and a second one does not break off an orderly end."""
 
 import os
 import signal
@@ -13,10 +13,9 @@ _AGAIN_S = 0.05
 
 
 def listen() -> None:
-    """Let Ctrl-C raise ``KeyboardInterrupt``, and again only ``GRACE_S`` seconds later.
+    """Let Ctrl-C raise ``KeyboardInterrupt``, and then not again for ``GRACE_S`` seconds.
 
-    A second one would break off the closing that the first began. One that falls into a callback,
-    where Python can raise nothing and drops it, is sent again.
+    Python drops an exception that is raised inside some callbacks; the signal is then sent again.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return  # ignored, as a shell lets a job in the background do
@@ -35,7 +34,7 @@ def listen() -> None:
             report(dropped)
             return
         heard_s = float("-inf")
-        # Not from here: it would be dropped again.
+        # Sent from a timer: raised here, it would be dropped again.
         timer = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGINT))
         timer.daemon = True
         timer.start()

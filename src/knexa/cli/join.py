@@ -1,11 +1,11 @@
-"""Takes part in a federation of organisations with one's own agent: its data, backbone, adapter.
+"""Joins a federation of organisations with one's own agent: its data, backbone and adapter.
 
     knexa join --name alice --certificates DIR --cpm HOST:7450 --listen HOST:7451 --state alice
 
-Peers bring packages to --address. Of --problems (docs/data.md), those that fail the check are left
-out by name; without it the agent takes its share of the configured data, as in a run alone.
-The overrides (key=value) are those of knexa. --state holds the agent's adapter and its work: the
-same command goes on from there. docs/deploy.md leads from nothing to three organisations.
+Peers send packages to --address. Problems of --problems (docs/data.md) that fail the check are
+left out by name; without it the agent has its share of the configured data, as in a local run. The
+overrides (key=value) are those of knexa. --state holds the agent's adapter and progress: the same
+command resumes from it. docs/deploy.md is a guide to a federation of three organisations.
 """
 
 import argparse
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str]) -> int:
     """Take part until the last round is over; return the exit code."""
-    # The sandbox forks; gRPC's own handling of forks would stop the world for each.
+    # The sandbox forks often; gRPC's handling of forks would stop all threads for each.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     given, overrides = _parser().parse_known_args(arguments)
     return run_organisation(lambda stop: _join(given, overrides, stop))
@@ -82,7 +82,7 @@ def _join(given: argparse.Namespace, overrides: list[str], stop: threading.Event
 
 
 def _reachable(address: str) -> str:
-    """Return an address that peers can be told.
+    """Return an address if peers can reach it.
 
     Raises:
         UserError: It names no host, every address of one, or no port.
@@ -122,7 +122,7 @@ def _backend(
         if problems is not None:
             runtime.splits[index] = _own(settings, runtime.executor, problems)
         if isinstance(settings.training, DPTraining):
-            agent_spent(runtime, index, 0)  # a budget that no noise meets is told now
+            agent_spent(runtime, index, 0)  # fails now if no noise meets the budget
         backend = LLMBackend(
             runtime,
             index,
@@ -146,14 +146,15 @@ def _own(settings: "LLMSettings", executor: "Executor", path: Path) -> "AgentDat
     from knexa.evaluation import check_problems
     from knexa.seeding import derive_rng
 
-    _check_there(path)
+    if not path.is_file():
+        raise UserError(f"--problems {path}: no such file; name a JSONL file (docs/data.md)")
     rows = [parse_row(row, f"{path}:{number}") for number, row in read_rows(path)]
     problems = tuple(problem for problem, role in rows if role in (None, "train"))
     if not problems:
         raise UserError(f"--problems {path} holds no problem to train on")
     report = check_problems(executor, problems)
     if not report.problems:
-        raise UserError(f"no problem in --problems {path} passes the gate: check their tests")
+        raise UserError(f"no problem in --problems {path} passes the check: mend their tests")
     split = settings.partition.split(report.problems, 1, derive_rng(settings.seed, "partition"))
     own: AgentData = split[0]
     return own
@@ -165,13 +166,13 @@ def _check_there(path: Path) -> None:
 
 
 def _release(settings: "LLMSettings") -> "Callable[[Array, int], Array]":
-    """Return what profiles pass through; its noise is the agent's own, whatever the seed."""
+    """Return the privacy mechanism of profiles; its noise does not follow from the run's seed."""
     roster = settings.roster
     mechanism = settings.privacy.mechanism(
         families=[roster.backbone_of(agent).family for agent in range(roster.num_agents)],
         feature_names=settings.profile.feature_names,
         seed=secrets.randbits(62),
-        num_rounds=settings.federation.num_rounds + 1,  # registering shows one, too
+        num_rounds=settings.federation.num_rounds + 1,  # registration sends one, too
     )
     release: Callable[[Array, int], Array] = mechanism.release
     return release

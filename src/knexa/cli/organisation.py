@@ -1,4 +1,4 @@
-"""What the commands of separate organisations share: their settings, and an orderly end."""
+"""What the commands of separate organisations share: settings, options, and an orderly end."""
 
 import argparse
 import logging
@@ -17,10 +17,10 @@ from knexa.federation.settings import Settings
 
 
 def check_installed() -> None:
-    """Say what is missing where the packages of the ``peers`` extra are.
+    """Check that the packages of the ``peers`` extra are installed.
 
     Raises:
-        UserError: One of them is not installed.
+        UserError: One is missing.
     """
     missing = [name for name in ("grpc", "cryptography", "google.protobuf") if not _has(name)]
     if missing:
@@ -30,7 +30,7 @@ def check_installed() -> None:
 def _has(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # of a name with a dot: not even its parent
+    except ModuleNotFoundError:  # the parent of a dotted name is missing
         return False
 
 
@@ -38,7 +38,7 @@ def organisation_settings(overrides: Sequence[str]) -> Settings:
     """Return the settings of ``knexa`` with these overrides; touches no files.
 
     Raises:
-        UserError: They compose to nothing valid, or to more than one configuration.
+        UserError: They are invalid, or compose to more than one configuration.
     """
     for override in overrides:
         if override.startswith("-"):
@@ -49,7 +49,7 @@ def organisation_settings(overrides: Sequence[str]) -> Settings:
 
 
 def seconds(least: float, most: float = 1e6) -> Callable[[str], float]:
-    """Return what reads an option's time, and takes none that is shorter or longer."""
+    """Return a reader of an option's time in seconds, from ``least`` to ``most``."""
 
     def read(text: str) -> float:
         try:
@@ -66,7 +66,7 @@ def seconds(least: float, most: float = 1e6) -> Callable[[str], float]:
 
 
 def host_port(text: str) -> str:
-    """Return an option's address if it ends in a port, since gRPC waits at any other or wraps."""
+    """Return an option's address if it ends in a valid port, which gRPC does not check."""
     _, colon, port = text.rpartition(":")
     if not (colon and port.isdecimal() and int(port) <= 65535):
         raise argparse.ArgumentTypeError(f"{text} is no HOST:PORT with a port up to 65535")

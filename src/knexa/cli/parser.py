@@ -1,4 +1,4 @@
-"""How the commands read their options: a page for ``--help``, one line for a mistake."""
+"""The argument parser of the commands: mistakes are one line."""
 
 import argparse
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from knexa.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """An option is written out in full; a description is shown as it is, its example with it."""
+    """An argument parser without abbreviations, which shows descriptions unformatted."""
 
     def __init__(self, prog: str, description: str | None, usage: str | None = None) -> None:
         super().__init__(
@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
         default: object = None,
         otherwise: str = "",
     ) -> None:
-        """Add an option; it is required if it has no default and nothing is done ``otherwise``."""
+        """Add an option, required unless it has a default or ``otherwise`` says what is done."""
         required = default is None and not otherwise
         without = "required" if required else f"default: {otherwise or default}"
         self.add_argument(
@@ -42,5 +42,5 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Refuse the arguments, in the way that all commands refuse."""
+        """Raise a ``UserError``."""
         raise UserError(f"{message}; see {self.prog} --help")

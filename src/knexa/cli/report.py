@@ -62,8 +62,8 @@ def _report(options: argparse.Namespace) -> None:
     if options.to is not None and options.to.exists() and not options.to.is_dir():
         raise UserError(f"--to {options.to} is a file: name a folder")
     study = group_runs(read_runs(options.runs))
-    made = tables(study, options.against)
-    for table in made:
+    shown = tables(study, options.against)
+    for table in shown:
         print(f"## {table.title}\n\n{markdown(table)}")
     if left_out := unfinished_runs(options.runs):
         names = [path.name for path in left_out[:8]] + ["..."] * (len(left_out) > 8)
@@ -76,7 +76,7 @@ def _report(options: argparse.Namespace) -> None:
         )
     slope = None if options.slope is None else (float(options.slope[0]), float(options.slope[1]))
     if options.to is not None:
-        pictures = write_report(study, made, options.to, slope)
+        pictures = write_report(study, shown, options.to, slope)
         for picture in pictures:
             if picture.missing is not None:
                 print(f"no figure {picture.name}: {picture.missing}")
@@ -90,12 +90,12 @@ def _report(options: argparse.Namespace) -> None:
                 from knexa.report.figures import draw_all
 
                 draw_all(study, figures, slope)
-            told = push(
+            message = push(
                 study,
-                made,
+                shown,
                 figures,
                 folder=options.to or Path(),
                 mode=options.wandb_mode,
                 project=options.wandb_project,
             )
-        print(told)
+        print(message)

@@ -153,7 +153,7 @@ def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _choose_ks(asked: tuple[int, ...] | None, counts: "Counter[str]") -> tuple[int, ...]:
-    """Refuse a k that was asked for and is above n; drop a default one, saying so."""
+    """Return the k to report: defaults above n are dropped with a note, others refused."""
     task_id, n = min(counts.items(), key=lambda item: item[1])
     if asked is None:
         ks = tuple(k for k in _DEFAULT_KS if k <= n)
@@ -180,7 +180,7 @@ def _write(path: Path, samples: Sequence[dict[str, Any]], executions: Sequence[E
 def _summarise(
     task_ids: Sequence[str], executions: Sequence[Execution], ks: tuple[int, ...]
 ) -> dict[str, Any]:
-    """Return pass@k over the problems that kept at least k scored samples."""
+    """Return pass@k over the problems with at least k scored samples."""
     num_scored: Counter[str] = Counter(dict.fromkeys(task_ids, 0))
     num_right: Counter[str] = Counter()
     for task_id, execution in zip(task_ids, executions, strict=True):

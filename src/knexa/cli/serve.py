@@ -2,9 +2,9 @@
 
     knexa serve --certificates DIR --listen HOST:7450 --state cpm matchmaker=linucb
 
-The overrides (key=value) are those of knexa; all organisations give the same ones where it matters,
-and one that does not is refused. --state holds the matchmaker's checkpoint and exchanges.jsonl: the
-same command goes on from there. docs/deploy.md leads from nothing to three organisations.
+The overrides (key=value) are those of knexa; an organisation whose configuration does not agree is
+refused. --state holds the matchmaker's checkpoint and exchanges.jsonl: the same command resumes
+from it. docs/deploy.md is a guide to a federation of three organisations.
 """
 
 import argparse
@@ -94,7 +94,7 @@ def _serve(given: argparse.Namespace, overrides: list[str], stop: threading.Even
 def _coordinator(
     given: argparse.Namespace, settings: "LLMSettings", folder: Any, clock: "Clock"
 ) -> "Coordinator":
-    """Return the rounds as the folder's checkpoint left them."""
+    """Return the coordinator, restored from the folder's checkpoint if it has one."""
     from knexa.federation.experiment import build_cpm
     from knexa.federation.simulated_network.scheduler import Sync
     from knexa.network.assignments import CoordinatorConfig

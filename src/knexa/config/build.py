@@ -1,4 +1,4 @@
-"""From a composed job to the run's settings: the whole config checked, its identity computed."""
+"""Builds a run's settings from a composed job: checks the whole config, computes its identity."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -7,17 +7,18 @@ from typing import Annotated, Any, get_args, get_type_hints
 from pydantic import Field
 
 from knexa.agents.byzantine import TEXT_ATTACKS
-from knexa.config.components import canonical, construct, instantiate, one_line, unknown_key
+from knexa.config.components import canonical, construct, instantiate
 from knexa.config.compose import Job
 from knexa.config.folders import options_of
 from knexa.errors import UserError
 from knexa.federation.settings import Components, Federation, LLMSettings, Settings
 from knexa.matchmaking.policy_check import check_matchmaker
 from knexa.recipe import RECIPE
+from knexa.wording import one_line, unknown_key
 
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-_SESSION_KEYS = ("name", "rerun", "dry_run", "trusted_modules", "engine", "logger")
-"""What may differ between runs that give the same results."""
+_RUNTIME_KEYS = ("name", "rerun", "dry_run", "trusted_modules", "engine", "logger")
+"""Keys that do not determine results, and are no part of a run's identity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ def build_components(job: Job) -> tuple[RootKeys, Components]:
     components = Components(federation=federation, **built)
     _check_matchmaker(job, components)
     _check_protocol(job, components)
-    _check_liars(job, components)
+    _check_byzantine(job, components)
     _check_context(components)
     _check_private_training(job, components)
     return root, components
@@ -122,7 +123,7 @@ def build_settings(job: Job) -> Settings:
         if key in COMPONENT_GROUPS and value is not None
         else value
         for key, value in job.config.items()
-        if key not in _SESSION_KEYS
+        if key not in _RUNTIME_KEYS
     }
     return (Settings if components.federation.lacks else LLMSettings)(
         seed=root.seed,
@@ -130,27 +131,27 @@ def build_settings(job: Job) -> Settings:
         matchmaker_name=str(job.choices["matchmaker"]),
         choices={group: str(job.choices.get(group)) for group in COMPONENT_GROUPS},
         config=config,
-        session={key: job.config[key] for key in _SESSION_KEYS},
+        session={key: job.config[key] for key in _RUNTIME_KEYS},
         dry_run=root.dry_run,
         **vars(components),
     )
 
 
 def _check_matchmaker(job: Job, components: Components) -> None:
-    """Refuse a class that a run could not call, or could not resume."""
+    """Refuse a class that a run could not call or resume."""
     try:
         check_matchmaker(components.matchmaker)
     except UserError as error:
         raise UserError(f"matchmaker={job.choices['matchmaker']}: {error}") from error
 
 
-def _check_liars(job: Job, components: Components) -> None:
-    """Refuse lies that the exchange cannot carry, and a gate where nobody chooses teachers."""
+def _check_byzantine(job: Job, components: Components) -> None:
+    """Refuse attacks that the exchange cannot carry, and a trust gate where nobody is paired."""
     roster, exchange = components.roster, components.exchange
-    gate = components.federation.trust_gate
-    if gate is not None and components.matchmaker.protocol is not None:
+    threshold = components.federation.trust_gate
+    if threshold is not None and components.matchmaker.protocol is not None:
         raise UserError(
-            f"federation.trust_gate={gate} keeps teachers out of pairs, and "
+            f"federation.trust_gate={threshold} keeps teachers out of pairs, and "
             f"matchmaker={job.choices['matchmaker']} chooses none; set it to null"
         )
     if roster is None or roster.byzantine.num == 0 or exchange is None:
@@ -158,10 +159,10 @@ def _check_liars(job: Job, components: Components) -> None:
     told = ("garbage", "wrong", "copied") if exchange.has_text else ()
     # A sybil speaks for others, which may have other tokens.
     told = (*told, "sybil") if exchange.has_text and exchange.common == "nothing" else told
-    spoken = sorted(roster.byzantine.attacks & {*TEXT_ATTACKS, "sybil"} - {*told})
-    if spoken:
+    used = sorted(roster.byzantine.attacks & {*TEXT_ATTACKS, "sybil"} - {*told})
+    if used:
         raise UserError(
-            f"roster.byzantine.attack={spoken[0]} needs text, and "
+            f"roster.byzantine.attack={used[0]} needs text, and "
             f"exchange={job.choices['exchange']} sends {exchange.carries}; choose akd or "
             "akd_verified, or an attack on profiles or rewards"
         )
@@ -176,7 +177,7 @@ def _check_context(components: Components) -> None:
 
 
 def _check_private_training(job: Job, components: Components) -> None:
-    """Refuse a matchmaker whose choice rests on trials that no privacy budget counts."""
+    """Refuse a matchmaker that probes private data where training has a privacy budget."""
     training = components.training
     private = training is not None and training.budget is not None
     if private and "probes" in components.matchmaker.needs:
@@ -187,7 +188,7 @@ def _check_private_training(job: Job, components: Components) -> None:
 
 
 def _check_protocol(job: Job, components: Components) -> None:
-    """Refuse an exchange that the matchmaker has no use for, and probes where no pairs teach."""
+    """Refuse an exchange that does not fit the matchmaker, and probes where no pairs teach."""
     matchmaker, exchange = components.matchmaker, components.exchange
     name, chosen, dictated = job.choices["matchmaker"], job.choices["exchange"], matchmaker.protocol
     if exchange is None:

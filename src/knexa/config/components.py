@@ -1,16 +1,13 @@
-"""Turns a config node into the component it names, by way of the constructor's own signature.
+"""Constructs the component that a config node names, checked by the constructor's signature.
 
 The constructor is the schema: a node's keys are the keyword parameters of the class that
 ``_target_`` names, and its values must match their annotations: ranges by
 ``Annotated[float, Field(gt=0)]``, choices by ``Literal``, optional values by ``X | None``,
 sequences by ``tuple[int, ...]``, nested settings by dataclasses or by nodes with a ``_target_`` of
-their own. A node is checked by constructing it, which is cheap by convention, so that what is
-checked is what runs.
-
-Not covered: annotations that need more than a class and its arguments (type variables, callables).
+their own. A node is checked by constructing it, which is cheap by convention. Type variables and
+callables are not supported as annotations.
 """
 
-import difflib
 import functools
 import importlib
 import inspect
@@ -25,6 +22,7 @@ from pydantic.fields import FieldInfo
 
 from knexa.errors import UserError
 from knexa.recipe import NAME
+from knexa.wording import did_you_mean, first_line, one_line, show, unknown_key
 
 TARGET = "_target_"
 
@@ -37,20 +35,19 @@ _LEAF_NAMES: dict[Any, str] = {
     type(None): "null",
     Any: "any value",
 }
-_BOUNDS: tuple[tuple[type, str, str], ...] = (
-    (annotated_types.Gt, "gt", ">"),
-    (annotated_types.Ge, "ge", ">="),
-    (annotated_types.Lt, "lt", "<"),
-    (annotated_types.Le, "le", "<="),
-)
+_BOUNDS: dict[type, str] = {
+    annotated_types.Gt: "> {0.gt}",
+    annotated_types.Ge: ">= {0.ge}",
+    annotated_types.Lt: "< {0.lt}",
+    annotated_types.Le: "<= {0.le}",
+    annotated_types.MinLen: "of at least {0.min_length}",
+    annotated_types.MaxLen: "of at most {0.max_length}",
+    annotated_types.MultipleOf: "a multiple of {0.multiple_of}",
+}
 
 
 def instantiate(
-    node: Mapping[str, Any],
-    *,
-    key: str,
-    kind: type = object,
-    trusted_modules: Sequence[str] = (),
+    node: Mapping[str, Any], *, key: str, kind: type = object, trusted_modules: Sequence[str] = ()
 ) -> Any:
     """Check a config node against its component's constructor and construct it.
 
@@ -84,20 +81,19 @@ def instantiate(
 def canonical(node: Mapping[str, Any], *, trusted_modules: Sequence[str] = ()) -> dict[str, Any]:
     """Return what identifies a valid config node: its component's name, and its values.
 
-    ``_name_`` takes the place of ``_target_`` (see ``component_name``), and numbers are as the
-    constructors take them: ``alpha: 1`` and ``alpha: 1.0`` are one setting where the parameter is a
-    float. A nested node of the very class that its place is annotated with needs no name.
+    ``_name_`` replaces ``_target_`` (see ``component_name``), and integers become floats where the
+    parameter is a float, so that ``alpha: 1`` and ``alpha: 1.0`` are equal. A nested node of
+    exactly the annotated class has no name.
     """
     cls = load_class(node[TARGET], key=TARGET, trusted_modules=trusted_modules)
     return {NAME: component_name(cls), **_canonical_fields(cls, node, trusted_modules)}
 
 
 def component_name(cls: type) -> str:
-    """Return the name that identifies a component's class wherever it lies.
+    """Return the name that identifies a component's class, whatever module it is in.
 
-    A class of the package declares it, as ``name`` in its own body: modules and classes can be
-    renamed, and a subclass is never taken for its base. A class from outside is called by its
-    dotted name.
+    A class of the package declares it as ``name`` in its own body (an inherited one does not
+    count). A class from outside is identified by its dotted name.
 
     Raises:
         UserError: It is a class of the package and no component.
@@ -113,8 +109,7 @@ def component_name(cls: type) -> str:
 def load_class(target: Any, *, key: str, trusted_modules: Sequence[str] = ()) -> type:
     """Import the class that a ``_target_`` names, if it lives in knexa or in a trusted module.
 
-    The class must be *defined* there: a module's imports (``knexa.x.subprocess.Popen``) are no way
-    around the rule.
+    The class must be *defined* there, not imported there (``knexa.x.subprocess.Popen``).
 
     Raises:
         UserError: If the target is not allowed, cannot be imported or is not a class.
@@ -187,61 +182,13 @@ def construct(
         raise UserError(f"{key or cls.__name__}: {one_line(error)}") from error
 
 
-def unknown_key(key: str, known: Sequence[str]) -> UserError:
-    """Return the error for a key that does not exist where ``known`` ones do."""
-    # Only the last part is compared: a long common prefix would make any two keys look alike.
-    names = {name.rpartition(".")[2]: name for name in known}
-    nearest = _nearest(key.rpartition(".")[2], names)
-    hint = f" (did you mean {names[nearest]}?)" if nearest else ""
-    return UserError(f"unknown key {key}{hint}; allowed: {', '.join(known) or 'none'}")
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean x?)`` for the nearest known spelling, or nothing."""
-    nearest = _nearest(word, known)
-    return f" (did you mean {nearest}?)" if nearest else ""
-
-
-def _nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known spelling that is most like the word, capitals or not."""
-    spelt = {name.lower(): name for name in known}
-    nearest = difflib.get_close_matches(word.lower(), list(spelt), n=1, cutoff=0.6)
-    return spelt[nearest[0]] if nearest else None
-
-
-def show(value: Any) -> str:
-    """Return a config value as the user would write it, shortened to 60 characters."""
-    if value is None or isinstance(value, bool):
-        text = {None: "null", True: "true", False: "false"}[value]
-    elif isinstance(value, str):
-        text = value if value.strip() else f"'{value}'"
-    elif isinstance(value, list | tuple):
-        text = "[" + ",".join(show(item) for item in value) + "]"
-    elif isinstance(value, Mapping):
-        text = "{" + ",".join(f"{name}:{show(item)}" for name, item in value.items()) + "}"
-    else:
-        text = str(value)
-    text = one_line(text) if text.strip() else text
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def one_line(text: object) -> str:
-    """Return the text with all white space, line ends included, collapsed to single spaces."""
-    return " ".join(str(text).split())
-
-
-def first_line(text: object) -> str:
-    """Return the first line that says something, without a trailing full stop."""
-    return next((line.strip() for line in str(text).splitlines() if line.strip()), "").rstrip(".")
-
-
 def is_inside(module_name: str, allowed: Iterable[str]) -> bool:
-    """Return whether a module is one of these, or in a package that is."""
+    """Return whether a module is one of these, or inside one of them."""
     return any(module_name == name or module_name.startswith(f"{name}.") for name in allowed)
 
 
 def describe(annotation: Any) -> str:
-    """Say in words what an annotation allows, e.g. ``a number > 0`` or ``one of exact, greedy``."""
+    """Return what an annotation allows, e.g. ``a number > 0`` or ``one of exact, greedy``."""
     base, metadata = _split(annotation)
     described = [item.description for item in metadata if getattr(item, "description", None)]
     if described:
@@ -271,18 +218,11 @@ def describe(annotation: Any) -> str:
 def _bounds(metadata: Sequence[Any]) -> list[str]:
     found = []
     for item in metadata:
-        for kind, attribute, sign in _BOUNDS:
-            if isinstance(item, kind):
-                found.append(f"{sign} {getattr(item, attribute)}")
         if isinstance(item, annotated_types.Interval):
             found.extend(_bounds(list(item)))
-        if isinstance(item, annotated_types.MinLen):
-            found.append(f"of at least {item.min_length}")
-        if isinstance(item, annotated_types.MaxLen):
-            found.append(f"of at most {item.max_length}")
-        if isinstance(item, annotated_types.MultipleOf):
-            found.append(f"a multiple of {item.multiple_of}")
-        if getattr(item, "pattern", None):
+        elif type(item) in _BOUNDS:
+            found.append(_BOUNDS[type(item)].format(item))
+        elif getattr(item, "pattern", None):
             found.append(f"matching {item.pattern}")
     return [" and ".join(found)] if found else []
 
@@ -300,6 +240,11 @@ def _split(annotation: Any) -> tuple[Any, list[Any]]:
 
 def _is_union(annotation: Any) -> bool:
     return get_origin(annotation) in (Union, types.UnionType)
+
+
+def _arms(base: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the type itself."""
+    return get_args(base) if _is_union(base) else (base,)
 
 
 @functools.cache
@@ -326,15 +271,14 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 def _refuse(annotation: Any, value: Any, key: str) -> UserError:
-    base, _ = _split(annotation)
-    arms = get_args(base) if _is_union(base) else (base,)
+    arms = _arms(_split(annotation)[0])
     choices = [str(c) for arm in arms if get_origin(arm) is Literal for c in get_args(arm)]
     hint = did_you_mean(str(value), choices)
     return UserError(f"{key}={show(value)}{hint}: must be {describe(annotation)}")
 
 
 def _convert(annotation: Any, value: Any, key: str, trusted: Sequence[str]) -> Any:
-    """Return ``value`` as the annotation wants it: lists as tuples, mappings as their dataclass."""
+    """Return ``value`` converted to its annotation: lists to tuples, mappings to dataclasses."""
     base, metadata = _split(annotation)
     if isinstance(value, Mapping) and TARGET in value:
         return _nested(base, instantiate(value, key=key, trusted_modules=trusted), key)
@@ -347,7 +291,7 @@ def _convert(annotation: Any, value: Any, key: str, trusted: Sequence[str]) -> A
         if not isinstance(value, Mapping):
             raise _refuse(annotation, value, key)
         converted = {
-            _leaf(args[0], name, key): _convert(args[1], item, f"{key}.{name}", trusted)
+            _check(args[0], name, key): _convert(args[1], item, f"{key}.{name}", trusted)
             for name, item in value.items()
         }
     elif is_dataclass(base) and isinstance(base, type):
@@ -355,9 +299,9 @@ def _convert(annotation: Any, value: Any, key: str, trusted: Sequence[str]) -> A
             raise _refuse(annotation, value, key)
         return construct(base, value, key=key, trusted_modules=trusted)
     else:
-        return _leaf(annotation, value, key)
+        return _check(annotation, value, key)
     if metadata:
-        _check(Annotated[(origin, *metadata)], converted, annotation, key)
+        _check(Annotated[(origin, *metadata)], converted, key, described=annotation)
     return converted
 
 
@@ -408,7 +352,7 @@ def _canonical(annotation: Any, value: Any, trusted: Sequence[str]) -> Any:
     origin, args = get_origin(base), get_args(base)
     if isinstance(value, Mapping) and TARGET in value:
         cls = load_class(value[TARGET], key=TARGET, trusted_modules=trusted)
-        if cls in (base, *(args if _is_union(base) else ())):
+        if cls in _arms(base):
             return _canonical_fields(cls, value, trusted)
         return canonical(value, trusted_modules=trusted)
     if _is_union(base):
@@ -426,7 +370,7 @@ def _canonical(annotation: Any, value: Any, trusted: Sequence[str]) -> Any:
 
 
 def _fits(arm: Any, value: Any, trusted: Sequence[str]) -> bool:
-    """Return whether a union's arm is the one that a valid value is of."""
+    """Return whether a valid value is of this member of a union."""
     if isinstance(value, Mapping):
         return is_dataclass(_split(arm)[0]) or get_origin(_split(arm)[0]) is dict
     try:
@@ -436,21 +380,17 @@ def _fits(arm: Any, value: Any, trusted: Sequence[str]) -> bool:
     return True
 
 
-def _leaf(annotation: Any, value: Any, key: str) -> Any:
-    return _check(annotation, value, annotation, key)
-
-
-def _check(checked: Any, value: Any, described: Any, key: str) -> Any:
+def _check(annotation: Any, value: Any, key: str, *, described: Any = None) -> Any:
     try:
-        return _adapter(checked).validate_python(value)
+        return _adapter(annotation).validate_python(value)
     except ValidationError as error:
-        raise _refuse(described, value, key) from error
+        raise _refuse(described or annotation, value, key) from error
 
 
 def _nested(base: Any, built: Any, key: str) -> Any:
-    """Return a nested component if it is of the kind that the annotation asks for."""
-    arms = get_args(base) if _is_union(base) else (base,)
-    if any(kind is Any or (isinstance(kind, type) and isinstance(built, kind)) for kind in arms):
+    """Return a nested component if it is of the annotated class."""
+    kinds = _arms(base)
+    if any(kind is Any or (isinstance(kind, type) and isinstance(built, kind)) for kind in kinds):
         return built
     raise UserError(
         f"{key}.{TARGET}={type(built).__module__}.{type(built).__qualname__}: must be "

@@ -1,12 +1,11 @@
-"""Composes every job of a command line before anything runs, and says what is wrong in one line.
+"""Composes every job of a command line before anything runs; each mistake is one line.
 
-Hydra itself notices a wrong option only after it made directories, in a dozen lines, and takes
-``+unknown=1`` without a word. So each point of a multirun is composed here first, with Hydra's own
-parser, expansion and config loader; what cannot be composed becomes a ``UserError``.
+Hydra itself reports a wrong option in a dozen lines, after it has made directories, and accepts
+``+unknown=1``. So each point of a multirun is composed here first, with Hydra's own parser and
+config loader; what cannot be composed becomes a ``UserError``.
 
-Not covered: a sweeper other than Hydra's basic one chooses its points as it goes, so for it every
-choice of every swept key is composed once, not their product; what it then tries is checked when
-its job begins.
+A search (any sweeper but Hydra's basic one) chooses its points while it runs. For it every value of
+every swept key is composed once, not their product; each point is checked when its job begins.
 """
 
 import argparse
@@ -38,8 +37,8 @@ from omegaconf.errors import (
 
 from knexa.config import folders as config_folders
 from knexa.config import sweeps as multirun
-from knexa.config.components import did_you_mean, first_line, one_line, show, unknown_key
 from knexa.errors import UserError
+from knexa.wording import did_you_mean, first_line, one_line, show, unknown_key
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
@@ -48,14 +47,14 @@ _TOO_EARLY = re.compile(
     r"In '(?P<file>[^']+)': Could not override '(?P<group>[^'.]+)'\. Did you mean"
 )
 _BEFORE_MATCHMAKER = ("experiment", "hparams_search", "debug")
-"""Groups whose options set keys of any other group, but for those that come after them."""
+"""Groups whose options set keys of other groups, and that come before the matchmaker's."""
 
 _PLUGINS = {
     "hydra/launcher=submitit_local": "cluster",
     "hydra/launcher=submitit_slurm": "cluster",
     "hydra/sweeper=optuna": "search",
 }
-"""Options that a plugin brings, and what of knexa installs it."""
+"""Options that come with a plugin, and the extra of knexa that installs it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +71,10 @@ class Job:
     choices: dict[str, str | None]
     overrides: tuple[str, ...]
 
-    def chosen_by_user(self, group: str) -> str | None:
-        """Return the option that the command line itself names for ``group``, if it does."""
-        for override in reversed(self.overrides):
-            key, _, value = override.partition("=")
-            if key.lstrip("+") == group:
-                return value
-        return None
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All jobs of a command line; of a search, the ends of what it may try."""
+    """All jobs of a command line; of a search, one job for each value of each swept key."""
 
     jobs: tuple[Job, ...]
     is_multirun: bool
@@ -118,7 +109,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def register_sweeps() -> None:
-    """Make every file of ``sweeps/`` that is not W&B's an option of the group ``sweep``."""
+    """Make every file of ``sweeps/``, except W&B's, an option of the group ``sweep``."""
     store = ConfigStore.instance()
     for name in config_folders.options_of("sweep"):
         node = OmegaConf.load(config_folders.sweep_folder() / f"{name}.yaml")
@@ -126,10 +117,10 @@ def register_sweeps() -> None:
 
 
 def job_of(config: DictConfig, hydra_config: Any) -> Job:
-    """Return the job that Hydra composed: resolved, with the choices it was made of.
+    """Return the job that Hydra composed, resolved.
 
     Raises:
-        UserError: For a missing value or an interpolation that leads nowhere.
+        UserError: For a missing value or an interpolation that cannot be resolved.
     """
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -152,7 +143,7 @@ def job_of(config: DictConfig, hydra_config: Any) -> Job:
 def _explain_unresolved(
     error: OmegaConfBaseException, choices: Mapping[str, str | None]
 ) -> UserError:
-    """Name the options that a failing interpolation is about: they may not go together."""
+    """Name the options that a failing interpolation involves: they may not fit together."""
     text = first_line(error.msg or error)
     if error.full_key:
         text = f"{error.full_key}: {text}"
@@ -179,7 +170,7 @@ def compose(arguments: argparse.Namespace) -> Plan:
     with _loader(arguments) as loader:
         composer = _Composer(loader, arguments.config_name or CONFIG_NAME, arguments.overrides)
         varies = any(override.is_sweep_override() for override in composer.parsed)
-        if not (arguments.multirun or varies):  # the usual case: one load tells all
+        if not (arguments.multirun or varies):  # the usual case: one load suffices
             config = composer.load(arguments.overrides, RunMode.RUN)
             multirun.check_hydra(config.hydra, is_multirun=config.hydra.mode == RunMode.MULTIRUN)
             if config.hydra.mode != RunMode.MULTIRUN:
@@ -227,7 +218,7 @@ def _loader(arguments: argparse.Namespace) -> Iterator[Any]:
 
 
 class _Composer:
-    """Loads configs, and explains in one line why one cannot be loaded."""
+    """Loads configs; errors are one line."""
 
     def __init__(self, loader: Any, config_name: str, overrides: Sequence[str]) -> None:
         self._loader = loader
@@ -255,7 +246,7 @@ class _Composer:
             loaded: DictConfig = self._loader.load_configuration(
                 config_name=self._config_name, overrides=list(overrides), run_mode=mode
             )
-        # Hydra raises these two for an option that is no name: matchmaker=null, matchmaker=[[1]].
+        # Hydra raises the last two for an option that is no name, e.g. matchmaker=[[1]].
         except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
             raise self._explain(error, overrides) from error
         except yaml.YAMLError as error:
@@ -264,8 +255,8 @@ class _Composer:
         return loaded
 
     def _check_order(self, loaded: DictConfig, overrides: Sequence[str]) -> None:
-        """Refuse what a file sets of the matchmaker, where the matchmaker's own file undoes it."""
-        composed = dict(_settings(OmegaConf.to_container(loaded)))
+        """Refuse a file's setting of the matchmaker that the matchmaker's own file overrides."""
+        composed = dict(_matchmaker_keys(OmegaConf.to_container(loaded)))
         typed = {text.lstrip("+").partition("=")[0] for text in overrides}
         for group in _BEFORE_MATCHMAKER:
             option = loaded.hydra.runtime.choices.get(group)
@@ -274,7 +265,7 @@ class _Composer:
             file = self._loader.repository.load_config(f"{group}/{option}")
             if file.header.get("package") != "_global_":
                 continue
-            for key, value in _settings(OmegaConf.to_container(file.config)):
+            for key, value in _matchmaker_keys(OmegaConf.to_container(file.config)):
                 if key not in typed and composed.get(key) != value:
                     setting = f"{key}={show(value)}"
                     raise UserError(
@@ -289,7 +280,7 @@ class _Composer:
         return job_of(*self._split(config))
 
     def jobs(self, points: Sequence[Sequence[str]]) -> list[Job]:
-        """Compose the points; those that differ in their seed alone share one composition."""
+        """Compose the points; points that differ only in their seed are composed once."""
         composed: dict[tuple[str, ...], tuple[DictConfig, Any]] = {}
         jobs = []
         for point in points:
@@ -309,7 +300,7 @@ class _Composer:
 
     @staticmethod
     def _split(config: DictConfig) -> tuple[DictConfig, Any]:
-        """Return (config without hydra, hydra's own) of one loaded job."""
+        """Return (the job's config, Hydra's config) of one loaded config."""
         HydraConfig.instance().set_config(config)  # ${hydra:...} may be interpolated
         hydra_config = config.hydra
         OmegaConf.set_struct(config, False)
@@ -348,7 +339,7 @@ class _Composer:
                     continue
                 parent = key.rpartition(".")[0]
                 while parent and parent not in known and parent.partition(".")[0] in known:
-                    key, parent = parent, parent.rpartition(".")[0]  # the first part that is wrong
+                    key, parent = parent, parent.rpartition(".")[0]  # its first wrong part
                 if parent in groups and config.hydra.runtime.choices.get(parent, "") is None:
                     federation = config.hydra.runtime.choices.get("federation")
                     return UserError(
@@ -362,7 +353,7 @@ class _Composer:
         return UserError(one_line(text))
 
     def _explain_order(self, error: Exception) -> UserError | None:
-        """Say why an option's file cannot choose an option of a group that comes after it."""
+        """Explain that an option's file cannot choose from a group that is composed after it."""
         found = _TOO_EARLY.search(one_line(error))
         if found is None:
             return None
@@ -374,8 +365,8 @@ class _Composer:
 
     def _explain_missing(self, error: MissingConfigException) -> UserError:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
-        if f"{group}={option}" in _PLUGINS:
-            return _no_plugin(group, option)
+        if (extra := _PLUGINS.get(f"{group}={option}")) is not None:
+            return UserError(f"{group}={option} needs a plugin: pip install 'knexa[{extra}]'")
         if not group or error.options is None:
             return UserError(first_line(error))
         return self._no_such_option(group, option, error.options)
@@ -387,9 +378,9 @@ class _Composer:
         )
 
     def _without_values(self, parsed: Sequence[Override]) -> DictConfig | None:
-        """Return what the overrides of groups alone compose to: it has every key that may be set.
+        """Return the config of the chosen options alone, which has every key that may be set.
 
-        None where they are what cannot be composed.
+        None if these cannot be composed.
         """
         lines = [
             str(override.input_line)
@@ -413,15 +404,10 @@ def _may_be_option(override: Override) -> bool:
     return isinstance(value, str | dict) or override.is_delete() or override.is_sweep_override()
 
 
-def _settings(content: Any) -> Iterator[tuple[str, Any]]:
+def _matchmaker_keys(content: Any) -> Iterator[tuple[str, Any]]:
     """Yield the matchmaker's dotted keys in a config, and their values."""
     node = content.get("matchmaker")
     if isinstance(node, dict):
         yield from ((f"matchmaker.{key}", value) for key, value in node.items())
     elif node is not None:
         yield "matchmaker", node
-
-
-def _no_plugin(group: str, option: str) -> UserError:
-    extra = _PLUGINS[f"{group}={option}"]
-    return UserError(f"{group}={option} needs a plugin: pip install 'knexa[{extra}]'")

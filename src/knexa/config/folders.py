@@ -18,14 +18,14 @@ def sweep_folder() -> Path:
 def _checkout_or_wheel(in_checkout: str, in_wheel: str) -> Path:
     root = _PACKAGE_FOLDER.parents[1]
     folder = root / in_checkout
-    # pyproject.toml and src/ tell a checkout from a site-packages that has a folder of that name.
+    # A site-packages may have a folder of that name, but no pyproject.toml and src/.
     if (root / "pyproject.toml").is_file() and _PACKAGE_FOLDER.parent.name == "src":
         return folder
     return _PACKAGE_FOLDER / in_wheel
 
 
 def options_of(group: str) -> list[str]:
-    """Return the names of a config group's options, sorted; ``wandb_*`` sweeps are W&B's files."""
+    """Return the sorted names of a config group's options, without W&B's own sweep files."""
     folder = sweep_folder() if group == "sweep" else config_folder() / group
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     return [name for name in names if group != "sweep" or not name.startswith("wandb_")]

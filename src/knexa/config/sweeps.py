@@ -1,7 +1,4 @@
-"""A multirun before it runs: whether its launcher and sweeper can work, and the points they try.
-
-Not covered: see ``composition``, which composes each of these points.
-"""
+"""Checks a multirun's launcher and sweeper, and lists the points that it will try."""
 
 import itertools
 import shutil
@@ -11,8 +8,8 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
-from knexa.config.components import show
 from knexa.errors import UserError
+from knexa.wording import show
 
 Parse = Callable[[Sequence[str]], list[Override]]
 """Reads overrides as typed."""
@@ -20,11 +17,11 @@ Parse = Callable[[Sequence[str]], list[Override]]
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _SLURM_LAUNCHER = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 _GRIDS = ("hparams_search", "sweep")
-"""Groups whose options bring what a multirun varies."""
+"""Groups whose options say what a multirun varies."""
 
 
 def check_hydra(hydra: DictConfig, *, is_multirun: bool) -> None:
-    """Refuse a launcher or sweeper that Hydra would fail on only after it made directories."""
+    """Refuse a launcher or sweeper on which Hydra would fail after it has made directories."""
     for name in ("launcher", "sweeper"):
         chosen = hydra[name]
         if not isinstance(chosen, DictConfig) or "_target_" not in chosen:
@@ -49,12 +46,12 @@ def check_hydra(hydra: DictConfig, *, is_multirun: bool) -> None:
 
 
 def is_search(hydra: DictConfig) -> bool:
-    """Return whether the sweeper chooses its points as it goes."""
+    """Return whether the sweeper chooses its points while it runs."""
     return bool(hydra.sweeper._target_ != _BASIC_SWEEPER)
 
 
 def points(master: DictConfig, parse: Parse) -> list[list[str]]:
-    """Return the task overrides of every point that the configured sweeper will or may try."""
+    """Return the task overrides of every point that the sweeper will try, or may in a search."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     params = master.hydra.sweeper.get("params") or {}
@@ -81,7 +78,7 @@ def points(master: DictConfig, parse: Parse) -> list[list[str]]:
 
 
 def _check_params(master: DictConfig, params: Sequence[str], *, varied: Sequence[str]) -> None:
-    """Refuse the file of a search, or of a sweep, that varies keys of another option's."""
+    """Refuse a search or sweep file that varies a key which a chosen option does not have."""
     choices = master.hydra.runtime.choices
     known = set(dotted(OmegaConf.to_container(master)))
     files = [f"{group}={choices[group]}" for group in _GRIDS if choices.get(group) is not None]
@@ -97,14 +94,14 @@ def _check_params(master: DictConfig, params: Sequence[str], *, varied: Sequence
 
 
 def texts(overrides: Any) -> list[str]:
-    """Return overrides as typed: reading them one by one would resolve what they interpolate."""
+    """Return overrides as typed, without resolving their interpolations."""
     typed = OmegaConf.to_container(overrides)
     assert isinstance(typed, list)
     return [str(text) for text in typed]
 
 
 def _check_sweep(override: Override) -> None:
-    """Refuse what Hydra's basic sweeper cannot go through."""
+    """Refuse an override that Hydra's basic sweeper cannot enumerate."""
     if not override.is_sweep_override():
         return
     if override.key_or_group == "sweep":
@@ -118,7 +115,7 @@ def _check_sweep(override: Override) -> None:
 
 
 def _values(override: Override) -> list[str]:
-    """Return what a discrete sweep goes through; refuse one that is empty."""
+    """Return the values of a discrete sweep, at least one."""
     values = list(override.sweep_string_iterator())
     if not values:
         raise UserError(f"{override.input_line}: there is no such value to try")

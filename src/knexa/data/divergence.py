@@ -29,10 +29,7 @@ def jensen_shannon(histograms_NH: Array) -> Array:
     for begin in range(0, num_agents, size):
         block = slice(begin, begin + size)
         divergence_NN[block] = divergence(
-            shares_HN[:, block, None],
-            shares_HN[:, None, :],
-            entropies_N[block, None],
-            entropies_N,
+            shares_HN[:, block, None], shares_HN[:, None, :], entropies_N[block, None], entropies_N
         )
     np.fill_diagonal(divergence_NN, 0.0)
     return divergence_NN

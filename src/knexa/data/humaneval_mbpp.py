@@ -74,11 +74,7 @@ class HumanEvalMBPP(Dataset):
         return "sha256:" + hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def load(self) -> Benchmark:
-        """Read, split and draw; see the class.
-
-        Raises:
-            UserError: If the data is missing or damaged, or ``num_transfer`` is too large.
-        """
+        """Read, split and draw; see the class."""
         published = load_mbpp(self.path, self.mbpp_revision)
         by_id = {problem.task_id: problem for problem in published}
         pool = load_humaneval(self.path, self.humaneval_revision)

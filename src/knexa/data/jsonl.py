@@ -73,12 +73,7 @@ class Jsonl(Dataset):
         return f"sha256:{text_digest(self._file())}"
 
     def load(self) -> Benchmark:
-        """Read, check and split the problems.
-
-        Raises:
-            UserError: A line is invalid (names file, line and field), a problem is in two sets, or
-                a set is empty.
-        """
+        """Read, check and split the problems."""
         file = self._file()
         sets: dict[Role, list[Problem]] = {role: [] for role in _ROLES}
         undecided: list[Problem] = []

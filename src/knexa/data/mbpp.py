@@ -105,11 +105,7 @@ def _needed_by_tests(code: str, trusted_code: str, entry_point: str) -> list[ast
 
 
 def _prompt(
-    code: str,
-    entry_point: str,
-    helpers: Sequence[ast.ClassDef],
-    text: str,
-    examples: Sequence[str],
+    code: str, entry_point: str, helpers: Sequence[ast.ClassDef], text: str, examples: Sequence[str]
 ) -> str:
     """Return helper classes, signature, and a docstring with the sentence and the examples."""
     source = ast.get_source_segment(code, _function(code, entry_point))

@@ -26,10 +26,7 @@ class Problem:
     """One executable programming problem.
 
     ``prompt + completion`` is a program; a completion that itself defines ``entry_point`` at top
-    level is the whole program and replaces the prompt. ``test_code`` is trusted Python source that
-    calls ``candidate`` (also bound to the name ``entry_point``) and raises when an answer is wrong;
-    it never enters the process that runs the completion.
-    ``setup_code`` is trusted source that both sides execute first (imports, helper classes).
+    level is the whole program and replaces the prompt.
 
     Attributes:
         task_id: Unique name, e.g. ``HumanEval/0``, ``codelets/aggregation/sum_above/3``.
@@ -37,8 +34,9 @@ class Problem:
             the solution; ends with a newline.
         entry_point: The function that the tests call.
         canonical_solution: A completion that passes (continues the prompt or is a whole program).
-        test_code: Trusted assertions.
-        setup_code: Trusted source needed by both sides; usually empty.
+        test_code: Trusted source that calls ``candidate`` (also bound to the name ``entry_point``)
+            and raises where an answer is wrong; never enters the process of the completion.
+        setup_code: Trusted source that program and tests execute first: imports, helper classes.
         category: Index into ``CATEGORIES``.
         source: The benchmark the problem belongs to.
     """

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from knexa.errors import UserError
+from knexa.wording import one_line
 
 _LOG = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def hub_rows(repository: str, config: str, revision: str) -> list[Row]:
     try:
         return _load(repository, config, revision, from_cache=False)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise UserError(
             f"{repository}@{revision[:12]} did not load from the hub ({reason}); try again, or set "
             "data.path=DIR to a folder with HumanEval.jsonl.gz and mbpp.jsonl.gz"

@@ -86,11 +86,7 @@ class Local(Engine):
     num_threads: Annotated[int, Field(ge=1)] = 1
 
     def choose(self, num_agents: int) -> Workers:
-        """Return the workers for that many agents on this machine.
-
-        Raises:
-            UserError: A GPU is asked for where there is none, or shared among workers.
-        """
+        """Return the workers for that many agents on this machine."""
         import torch
 
         has_gpu = torch.cuda.is_available()
@@ -158,7 +154,7 @@ class Pool:
 
     Args:
         workers: How many processes.
-        context: What every phase gets as its first argument (the session).
+        context: What every phase gets as its first argument (the runtime).
         observer: Called as phases begin and tasks end.
     """
 
@@ -243,7 +239,11 @@ class Pool:
                 except WorkerDiedError as death:
                     self._workers.remove(worker)
                     if i in lost:
-                        raise MachineError(_died_twice(str(death), phase)) from None
+                        raise MachineError(
+                            f"{death} during {phase.__name__}, twice, which is what happens where "
+                            "memory runs out: free some, or set a smaller engine.num_workers, and "
+                            "type the same command again to go on from the last finished round"
+                        ) from None
                     log.warning("%s during %s: a new one starts over", death, phase.__name__)
                     lost.add(i)
                     waiting.appendleft(i)
@@ -280,14 +280,6 @@ class Pool:
         if self.observer is not None:
             self.observer.done(phase.__name__, key, seconds)
         return result
-
-
-def _died_twice(death: str, phase: Callable[..., Any]) -> str:
-    return (
-        f"{death} during {phase.__name__}, twice, which is what happens where memory runs out: "
-        "free some, or set a smaller engine.num_workers, and type the same command again to go on "
-        "from the last finished round"
-    )
 
 
 class _ForkedWorker:

@@ -1,6 +1,6 @@
 """The Ray engine: runs phases in actors, on this machine or a cluster, within one trust domain.
 
-An actor gets the session once and loads its backbones at first use; it may have a share of a GPU,
+An actor gets the runtime once and loads its backbones at first use; it may have a share of a GPU,
 so that several agents train on one. Large fields of results (states, packages) stay in the object
 store and are read by the workers that need them (``object_refs``). Ray pickles what it sends:
 whoever can reach the cluster can run code in it.
@@ -51,11 +51,7 @@ class Ray(Engine):
     address: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the arguments.
-
-        Raises:
-            ValueError: ``address`` is given without ``num_workers``.
-        """
+        """Check the arguments."""
         if self.address is not None and self.num_workers is None:
             raise ValueError(
                 f"address={self.address} needs num_workers: how much of the cluster to take is not "
@@ -167,7 +163,7 @@ class _RayWorker:
 
 
 class _Actor:
-    """The actor in a worker process: holds the session and runs one task at a time."""
+    """The actor in a worker process: holds the runtime and runs one task at a time."""
 
     def __init__(self, context: list[Any], engine: Ray) -> None:
         import ray
@@ -207,16 +203,12 @@ def _import_ray() -> ModuleType:
 def _connect(ray: ModuleType, engine: Ray, num_workers: int) -> None:
     # It warns that nobody else can connect, which is intended.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    quiet: dict[str, Any] = {
-        "log_to_driver": False,
-        "configure_logging": False,
-        "include_dashboard": False,
-    }
+    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if engine.address is None:
-        ray.init(num_cpus=ceil(num_workers * engine.num_cpus), **quiet)
+        num_cpus = ceil(num_workers * engine.num_cpus)
+        ray.init(num_cpus=num_cpus, include_dashboard=False, **quiet)
         return
     environment = {"env_vars": {_KEEP_IN_STORE: "0", "RAY_USAGE_STATS_ENABLED": "0"}}
-    del quiet["include_dashboard"]
     try:
         ray.init(address=engine.address, runtime_env=environment, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -2,13 +2,7 @@
 
 from knexa.evaluation.metrics import BenchmarkReport, check_problems, pass_at_k
 from knexa.sandbox.executor import Executor
-from knexa.sandbox.outcome import (
-    Execution,
-    Limits,
-    Outcome,
-    count_outcomes,
-    program,
-)
+from knexa.sandbox.outcome import Execution, Limits, Outcome, count_outcomes, program
 
 __all__ = [
     "BenchmarkReport",

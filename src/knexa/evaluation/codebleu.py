@@ -12,7 +12,7 @@ none. Where the package's result depends on Python's hash seed, ``compat`` is on
 import ast
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -87,16 +87,6 @@ class CodeBleuReference:
 def score(candidate: str, reference: str) -> CodeBleu:
     """Return the CodeBLEU of one candidate."""
     return CodeBleuReference(reference).score(candidate)
-
-
-def score_many(candidates: Iterable[str], reference: str) -> list[CodeBleu]:
-    """Return the CodeBLEU of each candidate against one reference, equal candidates scored once."""
-    parsed = CodeBleuReference(reference)
-    scores: dict[str, CodeBleu] = {}
-    for candidate in (texts := list(candidates)):
-        if candidate not in scores:
-            scores[candidate] = parsed.score(candidate)
-    return [scores[candidate] for candidate in texts]
 
 
 def comparable(problem: Problem, completion: str) -> str:

@@ -59,17 +59,18 @@ def _connected(found: list[_Flow]) -> list[_Flow]:
     """Keep the tokens that take part in a flow, one entry each."""
     used = {flow.index for flow in found if flow.sources}
     used.update(source for flow in found for source in flow.sources)
-    merged: dict[int, _Flow] = {}
+    return _merge([flow for flow in found if flow.index in used], key=_index)
+
+
+def _merge(found: list[_Flow], key: Callable[[_Flow], object]) -> list[_Flow]:
+    """Merge the sources of flows with the same key; the first one gives everything else."""
+    merged: dict[object, _Flow] = {}
     for flow in found:
-        if flow.index not in used:
-            continue
-        first = merged.get(flow.index)
-        if first is None:
-            merged[flow.index] = flow
-        else:
+        first = merged.setdefault(key(flow), flow)
+        if first is not flow:
             names = sorted({*first.source_names, *flow.source_names})
             sources = sorted({*first.sources, *flow.sources})
-            merged[flow.index] = _Flow(first.name, first.index, first.relation, names, sources)
+            merged[key(flow)] = _Flow(first.name, first.index, first.relation, names, sources)
     return list(merged.values())
 
 
@@ -257,14 +258,5 @@ def _pair_up(left: Node, right: Node) -> tuple[list[Node], list[Node]]:
 
 def _merge_iterations(found: list[_Flow]) -> list[_Flow]:
     """Merge the flows that both walks of a loop found for the same token."""
-    merged: dict[tuple[str, int, str], _Flow] = {}
-    for flow in found:
-        key = (flow.name, flow.index, flow.relation)
-        first = merged.get(key)
-        if first is None:
-            merged[key] = flow
-        else:
-            names = sorted({*first.source_names, *flow.source_names})
-            sources = sorted({*first.sources, *flow.sources})
-            merged[key] = _Flow(*key, names, sources)
-    return sorted(merged.values(), key=_index)
+    merged = _merge(found, key=lambda flow: (flow.name, flow.index, flow.relation))
+    return sorted(merged, key=_index)

@@ -1,4 +1,4 @@
-"""Names for the arrays of this room; what the axes of one are, the suffix of its name says."""
+"""Types of arrays; the suffix of an array's name gives its axes."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,8 +1,8 @@
-"""The matchmaker's vocabulary: directives, plans, what a policy sees, and what it must do.
+"""Base classes and data types of matchmaking: directives, plans, round views, matchmakers.
 
-A policy is one class: ``propose`` turns what the CPM sees into a plan, ``learn`` (optional) takes
-rewards. Axes: N agents, K pairs or feedbacks, F profile features, d context features. Matrices over
-ordered pairs are indexed ``[teacher, student]``.
+A policy is one class: ``propose`` returns the round's plan, ``learn`` (optional) takes rewards.
+Axes: N agents, K pairs or feedbacks, F profile features, d context features. Matrices over ordered
+pairs are indexed ``[teacher, student]``.
 """
 
 from abc import ABC, abstractmethod
@@ -59,7 +59,7 @@ class Matching(ABC):
     """Chooses disjoint ordered pairs by their scores. Base of every option of ``matching=``.
 
     Class attributes:
-        is_lazy: Asks for the scores of few pairs where it may (``large.prefilter.LazyMatching``).
+        is_lazy: Whether it needs the scores of few pairs only (``large.prefilter.LazyMatching``).
     """
 
     is_lazy: ClassVar[bool] = False
@@ -74,7 +74,7 @@ class Matching(ABC):
             scores_NN: Scores ``[teacher, student]``; ``-inf`` is inadmissible, the diagonal is
                 ignored.
             num_pairs: The largest number of pairs.
-            rng: Breaks ties, without bias towards low indices.
+            rng: Breaks ties at random.
 
         Raises:
             ScoresError: When the scores are not a square matrix, or one is NaN or +inf.
@@ -83,12 +83,13 @@ class Matching(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What each pair would earn this round, by counterfactual trials on the agents' snapshot.
+    """Raw rewards of this round by counterfactual trials on the agents' snapshot.
 
-    ``rewards_NN[teacher, student]`` is the raw reward of the ordered pair, diagonal NaN, ``-inf``
-    where the protocol cannot serve the pair;
-    ``no_teacher_N[student]`` is the raw reward of the same number of steps on private data, and on
-    what the student kept of earlier lessons where the protocol rehearses.
+    Attributes:
+        rewards_NN: Reward of each ordered pair; NaN on the diagonal, ``-inf`` where the protocol
+            cannot serve the pair.
+        no_teacher_N: Reward of as many steps without a teacher: on private data, and on earlier
+            packages where the protocol rehearses them.
     """
 
     rewards_NN: Array
@@ -140,7 +141,7 @@ class RoundView:
 
     @property
     def available(self) -> list[int]:
-        """The agents that are present and not busy, for plans that are not pairings."""
+        """The agents that are present and not busy."""
         everyone = range(self.num_agents)
         return [i for i in everyone if self.available_N is None or self.available_N[i]]
 
@@ -167,12 +168,10 @@ class RoundView:
     def match(self, scores_NN: Array, *, abstain: bool = False) -> Plan:
         """Return the plan of disjoint pairs that the configured matching picks by the scores.
 
-        With ``abstain`` a pair whose score is not positive is left out, so that agents may stay
-        unpaired.
+        With ``abstain``, pairs whose score is not positive are left out.
 
         Raises:
-            ScoresError: When the scores are not one real number an ordered pair, or one that counts
-                is NaN or +inf.
+            ScoresError: When the scores are no real matrix [N, N], or one is NaN or +inf.
         """
         self._check_scores(scores_NN)
         weights_NN = scores_NN + scores_NN.T if self.mutual else scores_NN
@@ -192,14 +191,10 @@ class RoundView:
     def plan(self, pairs: Sequence[tuple[int, int]], scores_NN: Array | None = None) -> Plan:
         """Return the plan of these (teacher, student) pairs, with their scores if given."""
         ordered = [both for i, j in pairs for both in ((i, j), (j, i))] if self.mutual else pairs
+        scores = [None if scores_NN is None else scores_NN[pair].item() for pair in ordered]
         return tuple(
-            self.directive(
-                index,
-                (teacher,),
-                (student,),
-                None if scores_NN is None else scores_NN[teacher, student].item(),
-            )
-            for index, (teacher, student) in enumerate(ordered)
+            self.directive(index, (teacher,), (student,), score)
+            for index, ((teacher, student), score) in enumerate(zip(ordered, scores, strict=True))
         )
 
     def directive(
@@ -243,8 +238,8 @@ class Matchmaker:
     """Base of every matchmaker: override ``propose``; override the rest where the policy learns.
 
     Class attributes:
-        needs: What the policy sees beyond profiles and rewards, e.g. ``{"probes"}``; printed at
-            start and in reports, so that an oracle is never mistaken for a CPM.
+        needs: What the policy sees beyond profiles and rewards, e.g. ``{"probes"}``; shown at the
+            start of a run and in reports.
         protocol: Name of the exchange protocol that the policy dictates; None follows the config.
         num_servers: Server agents (without private data) that its plans name; their indices follow
             the agents'.

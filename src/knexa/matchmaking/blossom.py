@@ -1,8 +1,8 @@
 """Maximum-weight matchings of a weighted graph, exactly.
 
-rustworkx runs Edmonds' blossom algorithm on integers. Its time grows with the edges, and most edges
-of a complete graph cannot be in a best matching, so ``best_perfect_matching`` proves which ones to
-leave out before it asks. Axes: N agents, V nodes (agents and dummies), E edges.
+rustworkx runs Edmonds' blossom algorithm on integers. Its time grows with the number of edges, so
+``best_perfect_matching`` first excludes edges that cannot be in a best matching. Axes: N agents, V
+nodes (agents and dummies), E edges.
 """
 
 import numpy as np
@@ -14,17 +14,17 @@ from knexa.matchmaking.weights import Weights
 _Edges = NDArray[np.int64]
 
 _FIRST_DEGREE = 4
-"""Edges that each node brings into the first sparse graph."""
+"""Edges of each node in the first sparse graph."""
 
 _ROUNDING = 2.0**-44
-"""What float arithmetic may err by, relative to the largest weight: doubles lose 2^-53 a step."""
+"""Bound of rounding errors, relative to the largest weight (2^-53 for each operation)."""
 
 
 def best_matching(weights_NN: Weights, usable_NN: Mask, num_pairs: int) -> list[tuple[int, int]]:
     """Return a best matching of ``num_pairs`` usable edges, or of as many as there can be.
 
-    The size is fixed by dummies: N - 2 K further nodes, tied to every agent at weight 0, so that a
-    perfect matching of the larger graph leaves exactly K pairs among the agents.
+    N - 2 K dummy nodes, joined to every agent at weight 0, fix the size: a perfect matching of the
+    larger graph has exactly K pairs of agents.
     """
     num_agents = len(weights_NN)
     edges_E2 = np.argwhere(np.triu(usable_NN, 1))
@@ -38,11 +38,11 @@ def best_matching(weights_NN: Weights, usable_NN: Mask, num_pairs: int) -> list[
 def best_perfect_matching(weights_NN: Weights, num_pairs: int) -> list[tuple[int, int]]:
     """Return the best matching of exactly ``num_pairs`` edges of the complete graph.
 
-    Potentials y with y_i + y_j >= w_ij bound every perfect matching M by sum y minus the slacks
-    y_i + y_j - w_ij of its edges. So an edge whose slack exceeds sum y - w(M) for a known M is in
-    no better matching: the blossom algorithm is run on few edges, and again with those that this
-    could not exclude, until none is missing. The potentials are those of the assignment problem on
-    the same weights, the matching's relaxation, which SciPy solves in a fraction of the time.
+    Given potentials y with y_i + y_j >= w_ij, a perfect matching weighs sum y minus the slacks
+    y_i + y_j - w_ij of its edges. So an edge whose slack exceeds sum y - w(M), for a known matching
+    M, is in no better one. The blossom algorithm is run on few edges, and again with those that
+    this bound cannot exclude, until none is missing. The potentials are the dual solution of the
+    assignment problem on the same weights (a relaxation), which SciPy solves quickly.
     """
     num_agents = len(weights_NN)
     weights_VV, usable_VV = _with_dummies(weights_NN, ~np.eye(num_agents, dtype=bool), num_pairs)
@@ -52,7 +52,7 @@ def best_perfect_matching(weights_NN: Weights, num_pairs: int) -> list[tuple[int
     potentials_V = _potentials(values_VV)
     slacks_VV = potentials_V[:, None] + potentials_V - values_VV
     largest = float(np.abs(weights_VV).max())
-    # Where rounding left a slack below zero, the bound is looser by as much for every edge.
+    # A slack that rounding has made negative loosens the bound by as much for every edge.
     margin = len(slacks_VV) * (_ROUNDING * largest + max(0.0, -float(slacks_VV.min())))
     degree, kept_VV = _FIRST_DEGREE, np.zeros_like(usable_VV)
     while True:
@@ -84,10 +84,10 @@ def _with_dummies(weights_NN: Weights, usable_NN: Mask, num_pairs: int) -> tuple
 
 
 def _potentials(values_VV: Array) -> Array:
-    """Return y_V with y_i + y_j >= w_ij but for rounding, and a sum that is least.
+    """Return y_V of least sum with y_i + y_j >= w_ij, up to rounding.
 
-    The best assignment has duals u_i + v_j >= w_ij, tight where it assigns; they are the longest
-    paths over its exchanges, found by Bellman and Ford. w is symmetric, so y = (u + v) / 2.
+    The best assignment has duals u_i + v_j >= w_ij, with equality where it assigns: longest paths,
+    found by the Bellman-Ford algorithm. w is symmetric, so y = (u + v) / 2.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -19,8 +19,7 @@ class C2UCB(LinearMatchmaker):
     super arm by the sum of u. Here an arm is an ordered pair and a super arm a matching, so it is
     meant with ``matching=exact`` and, since a linear score must tell who fits whom,
     ``context=interaction`` (both defaults). The width is OFUL's (Abbasi-Yadkori et al. 2011,
-    Theorem 2): beta = R sqrt(2 log(1/delta) + log(det A / det lambda I)) + sqrt(lambda) S. It grows
-    with the evidence, where LinUCB's is chosen by hand.
+    Theorem 2): beta = R sqrt(2 log(1/delta) + log(det A / det lambda I)) + sqrt(lambda) S.
 
     The regret bound O~(d sqrt(kT) + dk) of this estimator holds where super arms are the bases of a
     partition matroid. Matchings in a general graph are not; Takemura et al. (2021) reach the rate

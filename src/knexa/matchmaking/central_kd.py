@@ -14,6 +14,6 @@ class CentralKD(Matchmaker):
     protocol: ClassVar[str | None] = "ensemble"
 
     def propose(self, view: RoundView) -> Plan:
-        """Return the one directive from everybody to everybody."""
+        """Return one directive: all available agents teach all of them."""
         everyone = view.available
         return (view.directive(0, everyone, everyone),)

@@ -1,7 +1,8 @@
-"""A context of a handful of features: what the teacher has that the student lacks.
+"""A context of nine features: what the teacher has that the student lacks.
 
-Sixty observations can fit nine weights, not the hundred of ``context=interaction``. Axes: N agents,
-K ordered pairs, F profile features, C categories, d context features.
+A short run has enough observations for nine weights, not for the hundred of
+``context=interaction``. Axes: N agents, K ordered pairs, F profile features, C categories, d
+context features.
 """
 
 from dataclasses import dataclass
@@ -18,10 +19,10 @@ FEATURES: tuple[str, ...] = (
     "constant",
     "lead",  # mean over the categories of what the teacher solves beyond the student
     "largest_lead",  # in one category
-    "wanted_lead",  # mean lead, weighted by the student's data
+    "wanted_lead",  # mean lead, weighted by the student's data, on which its own loss is measured
     "lag",  # mean over the categories of what the student solves beyond the teacher
-    "distance",  # half the absolute difference of the data histograms
-    "past_reward",  # the pair's mean reward so far, squashed
+    "distance",  # total variation distance of the data histograms
+    "past_reward",  # tanh of the pair's mean reward over the root mean square of all; 0 at first
     "past_count",  # n / (n + 1) of the pair's n exchanges so far
     "trust",  # the teacher's
 )
@@ -32,23 +33,14 @@ FEATURES: tuple[str, ...] = (
 class Complementarity(Context):
     """Nine features of an ordered pair, from ``profile=skills`` and the ledger; ours.
 
-    With s the pass rates by category on the public transfer set and h the student's data histogram:
-    1; lead: the mean of max(0, s_teacher - s_student), its largest entry, and its mean weighted by
-    h, which is where the student's own loss is measured; lag: the mean of
-    max(0, s_student - s_teacher), what there is to unlearn; the total variation distance of the two
-    histograms; tanh of the ordered pair's mean raw reward in units of the root mean square of all
-    rewards (so that it does not hinge on their unit), 0 where it never met; n / (n + 1) of its n
-    exchanges; the teacher's trust. All but the past reward, in (-1, 1), lie in [0, 1].
+    What an agent solves are its pass rates by category on the public transfer set. All features but
+    the past reward, which is in (-1, 1), are in [0, 1].
     """
 
     name: ClassVar[str] = "complementarity"
 
     def num_features(self, num_profile_features: int) -> int:
-        """Return 9.
-
-        Raises:
-            ValueError: When the profile is not laid out as ``profile=skills`` is.
-        """
+        """Return 9."""
         needed = len(layout.SKILLS_FEATURE_NAMES)
         if num_profile_features != needed:
             raise ValueError(

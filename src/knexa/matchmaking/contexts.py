@@ -17,7 +17,7 @@ from knexa.profiles import layout
 
 
 class Context:
-    """Turns what the CPM knows into one feature vector x_d per ordered pair.
+    """Makes one feature vector x_d per ordered pair from what the CPM knows.
 
     Base of every option of ``context=``: override ``num_features`` and ``rows``.
     """
@@ -56,8 +56,8 @@ class Context:
 class Concat(Context):
     """The paper's context x = [p_student; p_teacher] (receiver first), in R^64 for its profiles.
 
-    A linear score of it is additive, f(student) + g(teacher): over matchings that pair everybody
-    it can learn who should teach, but not who should teach whom.
+    A linear score of it is additive, f(student) + g(teacher): it can tell who should teach, but
+    not whom.
     """
 
     name: ClassVar[str] = "concat"
@@ -75,16 +75,15 @@ class Concat(Context):
 
 @dataclass(frozen=True, kw_only=True)
 class Interaction(Context):
-    """Compatibility as features, so that a linear model can learn who fits whom.
+    """Interaction features, from which a linear model can learn who fits whom.
 
     In this order: a constant 1; mean, absolute difference and product of the two profiles (F each);
-    the Jensen-Shannon divergence of the data histograms in bits; what the teacher solves, what the
-    student solves (recent pass@1 on their own validation data) and how much more the teacher does,
-    or 0. All but the two single pass@1 and the lead are symmetric, so these alone tell the roles.
+    the Jensen-Shannon divergence of the data histograms in bits; the pass@1 of teacher and student
+    on their own validation data, and the teacher's lead in it, at least 0. Only these last three
+    differ between the two roles of a pair.
 
-    The three blocks of F are divided by sqrt(F). Every feature is then in about [0, 1] and the
-    squared norm at most 8; under one ridge penalty the few features that say most are shrunk
-    least.
+    The three blocks of F are divided by sqrt(F), so that every feature is in about [0, 1], the
+    squared norm is at most 8, and the ridge penalty shrinks the few other features least.
 
     Attributes:
         num_histogram: H, how many of the last profile features are the data histogram.
@@ -95,11 +94,7 @@ class Interaction(Context):
     num_histogram: Annotated[int, Field(ge=1)] = layout.NUM_DATA
 
     def num_features(self, num_profile_features: int) -> int:
-        """Return 3 F + 5.
-
-        Raises:
-            ValueError: When the profile is too short to hold a pass@1 and the histogram.
-        """
+        """Return 3 F + 5."""
         needed = max(self.num_histogram, layout.PASS_AT_1 + 1)
         if num_profile_features < needed:
             raise ValueError(

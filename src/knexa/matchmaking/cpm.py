@@ -1,4 +1,4 @@
-"""The Central Profiler/Matchmaker (CPM): the one party that hears from every agent.
+"""The Central Profiler/Matchmaker (CPM), to which every agent reports.
 
 It receives profiles and scalar rewards; data, adapters and knowledge packages never reach it. Axes:
 N agents, F profile features, K feedbacks, d context features.
@@ -20,12 +20,12 @@ from knexa.matchmaking.rewards import Reward
 from knexa.matchmaking.weights import ScoresError
 
 MAX_FEATURE = 10.0
-"""Largest magnitude of a profile feature. Writers scale theirs to about [0, 1]; from about 100 on,
-products of features cost ridge regression the digits that it rests on."""
+"""Largest magnitude of a profile feature; most are in [0, 1]. From about 100 on, products of
+features cost the ridge regression its precision."""
 
 
 def check_profiles(profiles_NF: Array, num_features: int) -> None:
-    """Refuse implausible profiles; a network server checks a single agent's as [1, F].
+    """Refuse implausible profiles.
 
     Raises:
         ValueError: Not a matrix of numbers of ``num_features`` columns, or a feature that is not a
@@ -38,7 +38,7 @@ def check_profiles(profiles_NF: Array, num_features: int) -> None:
             f"profiles have the shape {profiles_NF.shape}, expected are {num_features} features of "
             "every agent"
         )
-    # What is inside, negated: NaN compares with nothing.
+    # Negated so that NaN, for which all comparisons are false, is refused.
     refused = np.argwhere(~((profiles_NF >= -MAX_FEATURE) & (profiles_NF <= MAX_FEATURE)))
     if len(refused):
         agent, feature = (int(place) for place in refused[0])
@@ -52,8 +52,7 @@ def check_profiles(profiles_NF: Array, num_features: int) -> None:
 class _Pending:
     """A directive that waits for feedback: its pair, and the context that it was chosen by.
 
-    ``pair`` is None where the directive is not a pair; ``context_d`` is None there too, and where
-    the policy does not learn.
+    Both are None where the directive is not a pair; so is the context if the policy does not learn.
     """
 
     pair: tuple[int, int] | None
@@ -64,19 +63,19 @@ class CPM:
     """One matchmaker with its context, matching and reward, and the queue of unanswered directives.
 
     Args:
-        matchmaker: The policy; the CPM owns its state from now on.
-        context: How profiles become features of ordered pairs.
-        matching: How scores become disjoint pairs.
-        reward: Says how rewards are normalised before the policy learns.
+        matchmaker: The policy.
+        context: Makes features of ordered pairs from profiles.
+        matching: Chooses disjoint pairs by their scores.
+        reward: How rewards are normalised before the policy learns.
         protocol: The exchange protocol of the config; a policy that dictates its own overrides it.
         num_profile_features: F.
         num_pairs: K_p; None is the paper's floor(N / 2).
-        trust_column: The profile feature that the CPM fills in with the agent's trust (see
+        trust_column: The profile feature that the CPM sets to the agent's trust (see
             ``Ledger.trust``); None: profiles have none.
         admissible_NN: Which ordered pairs the protocol can serve; None is all.
         mutual: Whether each pair teaches both ways.
-        trust_gate: Agents whose trust is surely below this share of the median teach nobody (see
-            ``Ledger.distrusted``); None: everybody may.
+        trust_gate: Agents whose trust is significantly below this share of the median may not
+            teach (see ``Ledger.distrusted``); None: all may.
     """
 
     def __init__(
@@ -126,9 +125,9 @@ class CPM:
         peer_losses_NN: Array | None = None,
         available_N: Mask | None = None,
     ) -> Plan:
-        """Return the round's plan and remember the context behind each pair.
+        """Return the round's plan and keep the context of each pair.
 
-        With fewer than two agents available the plan is empty, and the policy is not asked.
+        With fewer than two agents available the plan is empty.
 
         Args:
             round: 1-based round number.
@@ -139,9 +138,8 @@ class CPM:
             available_N: Which agents are present and not busy; None is all.
 
         Raises:
-            ValueError: When a profile is implausible (``check_profiles``), when something that the
-                policy needs is missing, when a directive's id is already waiting for feedback, or
-                when the plan names an agent that is not available.
+            ValueError: When a profile is implausible, something that the policy needs is missing,
+                a directive's id is already in use, or the plan names an unavailable agent.
             UserError: When the policy returns unusable scores or an unusable plan.
         """
         check_profiles(profiles_NF, self._num_profile_features)
@@ -168,15 +166,14 @@ class CPM:
         return plan
 
     def receive(self, feedbacks: Sequence[Feedback]) -> list[float]:
-        """Teach the policy these rewards, of this round or any earlier, and return them normalised.
+        """Let the policy learn these rewards, of this or earlier rounds; return them normalised.
 
-        Each reward is learned with the context that its directive was chosen by. The whole batch is
-        checked before any of it is applied, in order.
+        Each reward is learned with the context that its directive was chosen by.
 
         Raises:
             ValueError: When a reward is not a finite number of at most ``Reward.largest`` in
-                magnitude, or an id was never issued, was answered already, or comes twice; nothing
-                is applied then.
+                magnitude, or an id is unknown, answered already, or given twice; no reward of the
+                batch is learned then.
         """
         if not feedbacks:
             return []
@@ -196,7 +193,7 @@ class CPM:
     def expire(self, directive_id: str, outcome: str) -> None:
         """Stop waiting for a directive's feedback, and count the ``outcome`` that ended it.
 
-        Nothing is learned from it: that a package was lost says nothing about its pair.
+        The policy does not learn from it: a lost package says nothing about its pair.
 
         Raises:
             ValueError: When it was never issued, or is answered already.
@@ -207,10 +204,7 @@ class CPM:
         self.expired[outcome] = self.expired.get(outcome, 0) + 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of policy, reward statistics and ledger, and the unanswered directives.
-
-        Dictionaries, lists, arrays, numbers, strings and None only.
-        """
+        """Return the state of policy, reward statistics, ledger and unanswered directives."""
         contexts = {
             id_: pending.context_d
             for id_, pending in self._pending.items()
@@ -334,7 +328,7 @@ class CPM:
         """Raise ValueError where a feedback cannot be accepted."""
         seen: set[str] = set()
         for feedback in feedbacks:
-            # A peer may have written it: of any type, and of any length in a message.
+            # It may come from a peer, of any type and length.
             id_, reward = feedback.directive_id, feedback.reward
             if not isinstance(id_, str):
                 raise ValueError("feedback on a directive whose id is not text")

@@ -8,21 +8,16 @@ from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 
 @dataclass(frozen=True, kw_only=True)
 class FedAvg(Matchmaker):
-    """Each group of agents whose adapters fit together becomes one directive, every round.
+    """Each group of agents with the same backbone is one directive, every round.
 
-    Adapters of different backbones have different shapes: an agent that is alone with its backbone
-    takes no part.
+    An agent without others of its backbone takes no part.
     """
 
     name: ClassVar[str] = "fedavg"
     protocol: ClassVar[str | None] = "fedavg"
 
     def propose(self, view: RoundView) -> Plan:
-        """Return one directive a group of two or more.
-
-        Raises:
-            ValueError: Nobody said which agents share a backbone.
-        """
+        """Return one directive a group of two or more."""
         if view.admissible_NN is None:
             raise ValueError("FedAvg needs to know which agents share a backbone")
         groups: list[tuple[int, ...]] = []

@@ -1,4 +1,4 @@
-"""FedID: the baseline in which a central student learns from all clients and rectifies them."""
+"""FedID: the baseline in which a central student learns from all clients and teaches them."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,7 +8,7 @@ from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 
 @dataclass(frozen=True, kw_only=True)
 class FedID(Matchmaker):
-    """All agents teach the server and learn from what it makes of that, every round."""
+    """All agents teach the server, and then learn from it, every round."""
 
     name: ClassVar[str] = "fedid"
     protocol: ClassVar[str | None] = "fedid"

@@ -1,4 +1,4 @@
-"""FedSKD: similarity distillation both ways between peers that meet in turn."""
+"""FedSKD: similarity distillation both ways between pairs of a round robin."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -9,7 +9,7 @@ from knexa.matchmaking.round_robin import RoundRobin
 
 @dataclass(frozen=True, kw_only=True)
 class FedSKD(RoundRobin):
-    """The round robin's pairs; both of a pair teach, whatever the federation's ``mutual`` says."""
+    """The round robin's pairs, teaching both ways; ``federation.mutual`` is ignored."""
 
     name: ClassVar[str] = "fedskd"
     protocol: ClassVar[str | None] = "similarity"

@@ -33,8 +33,8 @@ class Heuristic(Matchmaker):
     def propose(self, view: RoundView) -> Plan:
         """Return the greedy pairs by divergence, with it as their score."""
         divergence_NN = jensen_shannon(view.profiles_NF[:, -self.num_histogram :])
-        # One role a pair before matching: with both, a pair of equal performers would have two
-        # tickets where divergences tie.
+        # Roles are fixed before matching: with both, a pair of equal performers would be twice as
+        # likely to win a tie.
         scores_NN = np.where(_teaches(view), divergence_NN, -np.inf)
         if view.admissible_NN is not None:
             scores_NN = np.where(view.admissible_NN, scores_NN, -np.inf)

@@ -1,7 +1,6 @@
-"""The CPM's own record of past exchanges: who taught whom and what it earned.
+"""The CPM's record of past exchanges: teachers, students and raw rewards.
 
-Only raw rewards are kept, in the order in which feedback came; trust and the past of a pair are
-read off it. Axes: N agents, M exchanges, K ordered pairs, p pairs that met.
+Axes: N agents, M exchanges, K ordered pairs, p pairs that met.
 """
 
 from typing import Any
@@ -29,37 +28,34 @@ class Ledger:
         self._rewards.append(reward)
 
     def trust(self, num_agents: int) -> Array:
-        """Return trust_N in (0, 1): how often learning from the agent paid.
+        """Return trust_N in (0, 1): the share of exchanges with a positive reward, by teacher.
 
-        The share of the agent's lessons that earned a positive reward, with one success and one
-        failure assumed beforehand (Laplace's rule), so a newcomer has 1/2.
+        By Laplace's rule one success and one failure are added, so that a new agent has 1/2.
         """
         successes_N, failures_N = self._counts(num_agents)
         return np.asarray((successes_N + 1.0) / (successes_N + failures_N + 2.0))
 
-    def distrusted(self, num_agents: int, gate: float) -> Mask:
-        """Return which agents are surely less trusted as teachers than ``gate`` of the median.
+    def distrusted(self, num_agents: int, share: float) -> Mask:
+        """Return which agents' trust is significantly below ``share`` of the median trust.
 
-        Two standard deviations of the Beta posterior behind ``trust`` are granted to everybody, so
-        that some ten bad lessons in a row are needed. While most agents are honest the median is
-        an honest one's, whatever rewards earn in general. Ours.
+        Significantly: by two standard deviations of the Beta posterior of ``trust``, which takes
+        some ten bad exchanges in a row. The median is an honest agent's as long as most are. Ours.
         """
         successes_N, failures_N = self._counts(num_agents)
         alpha_N, beta_N = successes_N + 1.0, failures_N + 1.0
         total_N = alpha_N + beta_N
         deviation_N = np.sqrt(alpha_N * beta_N / (total_N**2 * (total_N + 1.0)))
         trust_N = alpha_N / total_N
-        return np.asarray(trust_N + 2.0 * deviation_N < gate * np.median(trust_N))
+        return np.asarray(trust_N + 2.0 * deviation_N < share * np.median(trust_N))
 
     def _counts(self, num_agents: int) -> tuple[Array, Array]:
-        """Return how many lessons of each teacher paid, and how many did not."""
+        """Return by teacher how many exchanges had a positive reward, and how many had not."""
         teachers_M = np.asarray(self._teachers, dtype=np.int64)
         paid_M = np.asarray(self._rewards) > 0.0
-        counts = (
+        successes_N, failures_N = (
             np.bincount(teachers_M, weights=weights_M, minlength=num_agents).astype(np.float64)
             for weights_M in (paid_M, ~paid_M)
         )
-        successes_N, failures_N = counts
         return successes_N, failures_N
 
     def pair_means(self, teachers_K: Indices, students_K: Indices) -> tuple[Array, Array]:

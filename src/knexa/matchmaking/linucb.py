@@ -1,7 +1,6 @@
-"""LinUCB over ordered pairs (paper, Algorithm 1, step 2): the learned matchmaker.
+"""LinUCB over ordered pairs (paper, Algorithm 1, step 2), and the base of all linear policies.
 
-``LinearMatchmaker`` has what all policies with one linear model of reward share. Axes: N agents, n
-ordered pairs, K observations, d context features.
+Axes: N agents, n ordered pairs, K observations, d context features.
 """
 
 from dataclasses import dataclass, field
@@ -18,14 +17,14 @@ from knexa.matchmaking.ridge import RidgeRegression
 
 @dataclass(kw_only=True)
 class LinearMatchmaker(Matchmaker):
-    """Base of the policies that fit one ridge regression on all ordered pairs' contexts.
+    """Base of policies that fit one ridge regression to the contexts of all ordered pairs.
 
     A policy overrides ``scoring``: which model scores the pairs, and how much it explores.
 
     Attributes:
-        regularization: lambda, the ridge penalty; below 1e-6 doubles lose the inverse.
-        abstain: Leave out the pairs whose score is not positive. Meant for rewards that are not
-            z-scored: there 0 is what no exchange earns.
+        regularization: lambda, the ridge penalty; smaller ones make the inverse inaccurate.
+        abstain: Leave out pairs whose score is not positive. For rewards without z-scores, where 0
+            is what no exchange earns.
     """
 
     regularization: Annotated[float, Field(ge=1e-6)] = 0.01
@@ -82,8 +81,8 @@ class LinUCB(LinearMatchmaker):
     """One linear model of reward shared by all ordered pairs, explored optimistically.
 
     Score of an ordered pair with context x: u = theta^T x + beta sqrt(x^T A^-1 x), where
-    theta = A^-1 b, A = lambda I + sum x x^T and b = sum r x. A pair in a direction never tried has
-    the bonus beta sqrt(x^T x / lambda). Abstention asks whether u, the upper bound, is positive.
+    theta = A^-1 b, A = lambda I + sum x x^T and b = sum r x. A context in a direction never tried
+    has the bonus beta sqrt(x^T x / lambda).
 
     Attributes:
         exploration: beta0. 0 is greedy.

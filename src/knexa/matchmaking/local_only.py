@@ -8,7 +8,7 @@ from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 
 @dataclass(frozen=True, kw_only=True)
 class LocalOnly(Matchmaker):
-    """Nobody teaches anybody: every agent trains on its own data alone."""
+    """Every agent trains on its own data alone."""
 
     name: ClassVar[str] = "local_only"
 

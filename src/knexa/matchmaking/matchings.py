@@ -1,7 +1,7 @@
-"""Matchings: from the scores of ordered pairs to disjoint pairs, greedily or exactly.
+"""Matchings: choose disjoint pairs by the scores of ordered pairs, greedily or exactly.
 
-Equal scores are ordered by the generator, so that no agent gains by its index (``weights.py`` says
-what counts as equal). Axes: N agents; scores are ``[teacher, student]``.
+Equal scores (see ``weights.py``) are ordered at random. Axes: N agents; scores are ``[teacher,
+student]``.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from knexa.matchmaking.weights import INADMISSIBLE, check_square, square_weights
 
 @dataclass(frozen=True, kw_only=True)
 class Greedy(Matching):
-    """The paper's matching: take pairs in descending score, skipping agents already taken."""
+    """The paper's matching: take pairs in descending score whose agents are both free."""
 
     name: ClassVar[str] = "greedy"
 
     def match(
         self, scores_NN: Array, num_pairs: int, rng: np.random.Generator
     ) -> list[tuple[int, int]]:
-        """Take the best pair of free agents again and again (see ``Matching``)."""
+        """Take the best pair of free agents repeatedly (see ``Matching``)."""
         if len(scores_NN) > LARGE:
             check_square(scores_NN)
             agents_N = np.arange(len(scores_NN))
@@ -48,8 +48,8 @@ class Greedy(Matching):
 class Exact(Matching):
     """Maximum-weight matching: the disjoint pairs with the largest total score.
 
-    Takes exactly ``num_pairs`` pairs, or as many as the admissible scores allow, also where scores
-    are negative: a round's number of exchanges is the federation's choice, not the policy's.
+    Takes ``num_pairs`` pairs, or as many as are admissible, even where scores are negative: the
+    federation, not the policy, decides how many exchanges a round has.
     """
 
     name: ClassVar[str] = "exact"
@@ -63,7 +63,7 @@ class Exact(Matching):
 
 @dataclass(frozen=True, kw_only=True)
 class Auto(Matching):
-    """Exact in small federations, greedy in large ones, by the number of agents alone.
+    """Exact in small federations, greedy in large ones.
 
     Attributes:
         exact_up_to: The largest number of agents that are matched exactly.
@@ -91,14 +91,14 @@ def max_weight_pairs(
     Args:
         scores_NN: Scores; ``-inf`` is inadmissible, the diagonal is ignored.
         num_pairs: The number of pairs; fewer only where no matching of that size is admissible.
-        rng: Breaks ties; without it they fall in a fixed order, and the total is exact.
+        rng: Breaks ties; without it their order is fixed, and the total is exact.
 
     Raises:
         ScoresError: When the scores are not a square matrix, or one is NaN or +inf.
     """
     weights_NN = square_weights(scores_NN, rng)
-    # Of two agents only the better role can be in a best matching. Where both roles weigh the same
-    # (without rng, or once in 2^24) the lower index teaches.
+    # Of two agents only the better role can be in a best matching; the lower index teaches where
+    # both roles weigh the same.
     teaches_NN = weights_NN > weights_NN.T
     best_NN = np.maximum(weights_NN, weights_NN.T)
     usable_NN = best_NN != INADMISSIBLE

@@ -1,7 +1,7 @@
-"""NeuralLinear: a small network finds the features, LinUCB explores in its last hidden layer.
+"""NeuralLinear: LinUCB on the features of a small network's last hidden layer.
 
-The network is trained by torch, imported when it is first trained, and applied by NumPy. Axes: N
-agents, n observations, d context features, h features of the last hidden layer and a constant.
+Torch trains the network (and is imported then), NumPy applies it. Axes: N agents, n observations, d
+context features, h features of the last hidden layer and a constant.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ from knexa.matchmaking.ridge import RidgeRegression
 from knexa.seeding import derive_rng
 
 BATCH_SIZE = 64
-"""Observations a training step sees, so that a step's cost does not grow with the run."""
+"""Observations in a training step."""
 
 MIN_DEVIATION = 1e-2
-"""Smallest deviation that an input is divided by: a feature that hardly varied stays small."""
+"""Smallest deviation that an input is divided by, so that an almost constant one stays small."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +61,11 @@ class Network:
 class NeuralLinear(Matchmaker):
     """Shallow exploration with deep features (Riquelme et al. 2018; Xu et al. 2020).
 
-    After every batch of feedback the network goes on training for ``num_steps`` on the
-    observations it keeps, with AdamW and squared error; a ridge regression on its last hidden layer
-    is then fitted anew to the same observations, and scores pairs as LinUCB does. Rewards are
-    standardised for the network only. Needs more observations than a run of six agents has, and
-    memory for the contexts of all ordered pairs at once.
+    After every batch of feedback the network is trained for another ``num_steps`` on the kept
+    observations, with AdamW and squared error; a ridge regression on its last hidden layer is then
+    fitted to the same observations, and scores pairs as LinUCB does. Rewards are standardised for
+    the network only. It needs more observations than a run of six agents has, and memory for the
+    contexts of all ordered pairs.
 
     Attributes:
         seed: Root of the network's first weights and of its batches.
@@ -76,8 +76,7 @@ class NeuralLinear(Matchmaker):
         max_observations: How many of the newest observations are kept.
         regularization: lambda of the ridge regression.
         exploration: beta, the weight of sqrt(x^T A^-1 x).
-        abstain: Leave out the pairs whose upper bound is not positive; for rewards that are not
-            z-scored.
+        abstain: Leave out pairs whose upper bound is not positive; for rewards without z-scores.
     """
 
     name: ClassVar[str] = "neural_linear"
@@ -122,11 +121,7 @@ class NeuralLinear(Matchmaker):
         return view.match(self.scores(view), abstain=self.abstain)
 
     def learn(self, contexts_Kd: Array, rewards_K: Array) -> None:
-        """Add K observations, train the network on and fit the regression anew.
-
-        Raises:
-            ValueError: When the shapes disagree or a value is not finite; nothing is taken then.
-        """
+        """Add K observations, train the network on and fit the regression anew."""
         network = self.network
         if len(contexts_Kd) != len(rewards_K):
             raise ValueError(f"{len(contexts_Kd)} contexts do not fit {len(rewards_K)} rewards")
@@ -155,11 +150,7 @@ class NeuralLinear(Matchmaker):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` returned, bit for bit; ``start`` comes first.
-
-        Raises:
-            ValueError: When the state is of another number of features or layers.
-        """
+        """Restore what ``state_dict`` returned, bit for bit; ``start`` comes first."""
         shapes = [weight.shape for weight in self.network.weights]
         saved = [np.shape(weight) for weight in state["weights"]]
         if saved != shapes:

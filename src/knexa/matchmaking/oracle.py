@@ -1,4 +1,4 @@
-"""Oracle: the upper reference, which sees what no CPM could."""
+"""Oracle: the upper reference, which sees counterfactual rewards."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,13 +13,13 @@ from knexa.matchmaking.matchings import max_weight_pairs
 class Oracle(Matchmaker):
     """The best disjoint pairs by this round's counterfactual rewards, matched exactly.
 
-    Always matches exactly, whatever ``matching`` says; where pairs teach both ways, by the sum of
-    both rewards. It looks one round ahead only: it need not be the best over a whole run.
+    ``matching`` is ignored; where pairs teach both ways, the sum of both rewards counts. It
+    looks one round ahead, so it need not be the best over a whole run.
 
     Attributes:
-        allow_unpaired: False pairs as many agents as random does, even where every reward left is
-            negative, so that runs compare at equal numbers of exchanges. True leaves out
-            the pairs whose reward is not positive.
+        allow_unpaired: False pairs as many agents as random does, even at negative rewards, so
+            that runs have equal numbers of exchanges. True leaves out pairs whose reward is not
+            positive.
     """
 
     name: ClassVar[str] = "oracle"

@@ -1,4 +1,4 @@
-"""PENS: learn from the peers whose knowledge already fits one's own data."""
+"""PENS: learn from the peers whose text has a low loss under one's own model."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -14,16 +14,15 @@ from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 class PENS(Matchmaker):
     """Performance-based neighbour selection (Onoszko et al. 2021), as disjoint pairs of text.
 
-    There, each client samples some peers' models a round, measures their loss on its own data and
-    merges the ``m`` best. Here a peer's loss is the student's on the peer's text, and an agent is
-    in one pair at most: a pair's score is how far the loss lies below the student's mean over all
-    its peers, and the configured matching picks among each student's ``num_top`` best of the
-    ``num_sampled`` that it draws. (Subtracting the mean leaves a student's ranking as it is and
-    keeps students with low losses from always being the students.) The paper's second phase, a
-    fixed neighbourhood counted in the first, is left out: agents change as they learn.
+    In the paper each client samples peers' models, measures their loss on its own data and merges
+    the ``m`` best. Here a peer's loss is the student's loss on the peer's text, and an agent is in
+    one pair at most: a pair's score is the student's mean loss over all peers less its loss on the
+    teacher's text, and the configured matching chooses among each student's ``num_top`` best of
+    ``num_sampled`` random peers. (Without subtracting the mean, students with low losses would
+    always be chosen.) The paper's second phase, a fixed neighbourhood, is left out.
 
     Attributes:
-        num_sampled: How many peers each student considers a round, at random; None is all.
+        num_sampled: How many random peers each student considers a round; None is all.
         num_top: How many of them, those of lowest loss, may teach it; None is all. A small number
             can leave fewer disjoint pairs than the plan could hold.
     """

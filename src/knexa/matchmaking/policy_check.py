@@ -17,11 +17,11 @@ _CALLS = {
 
 
 def check_matchmaker(matchmaker: Matchmaker) -> None:
-    """Refuse a policy that a run could not call, or could not resume.
+    """Refuse a policy that a run could not call or resume.
 
     Raises:
-        UserError: It has no ``propose``, takes other arguments, declares a
-            need that nothing serves, or learns and does not save what it learned.
+        UserError: It has no ``propose``, takes other arguments, declares an unknown need, or learns
+            and does not save what it learned.
     """
     cls = type(matchmaker)
     name = f"{cls.__module__}.{cls.__qualname__}"

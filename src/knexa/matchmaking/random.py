@@ -1,4 +1,4 @@
-"""Random-P2P: the baseline that knows nothing."""
+"""Random-P2P: the baseline of uniformly random pairs."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,10 +16,7 @@ class Random(Matchmaker):
     name: ClassVar[str] = "random"
 
     def propose(self, view: RoundView) -> Plan:
-        """Pair the agents along a random order; the configured matching is not asked.
-
-        Where not every pair is admissible, pairs are taken in a random order while they are free.
-        """
+        """Pair the agents in a random order; ``matching`` is ignored."""
         if view.admissible_NN is not None:
             scores_NN = view.rng.random(view.admissible_NN.shape)
             scores_NN[~view.admissible_NN] = -np.inf

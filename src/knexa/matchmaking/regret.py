@@ -1,7 +1,7 @@
 """Regret from counterfactual probes: the best matching's raw reward less that of the round's plan.
 
-Covers one round; the report sums over rounds. Nothing is clamped, so regret may be negative. Axes:
-N agents; matrices are ``[teacher, student]``.
+Of one round; the report sums over rounds. Regret may be negative. Axes: N agents; matrices are
+``[teacher, student]``.
 """
 
 import math
@@ -17,7 +17,7 @@ from knexa.matchmaking.matchings import max_weight_pairs
 from knexa.tracking.rows import RegretRow
 
 MAX_RECORDED_AGENTS = 32
-"""Beyond it a round's reward matrix is not written: 64 agents would make 40 kB of every round."""
+"""Reward matrices of larger federations are not recorded: 64 agents would take 40 kB a round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,6 @@ class Regret:
     def due(self, round: int) -> bool:
         """Return whether the 1-based ``round`` is probed."""
         return self.every > 0 and (round - 1) % self.every == 0
-
-
-def best_pairs(rewards_NN: Array, num_pairs: int) -> list[tuple[int, int]]:
-    """Return the ``num_pairs`` disjoint (teacher, student) pairs of largest total, exactly."""
-    return max_weight_pairs(rewards_NN, num_pairs)
 
 
 def pairs_total(rewards_NN: Array, pairs: list[tuple[int, int]]) -> float:
@@ -89,16 +84,11 @@ def regret_row(
 ) -> RegretRow:
     """Return the round's row of regret.jsonl.
 
-    The best and the random matching are of the agents that could have met (``available_N``; None is
-    all) and have ``num_pairs`` pairs (K_p; None, or more than half of these agents, is half of
-    them). They are as large where a policy abstains: against a plan of fewer pairs the reference is
-    a full matching, and regret is negative where the pairs left out lose. A chosen pair counts even
-    if its packages are lost afterwards.
+    The best and the random matching are of the available agents and have ``num_pairs`` pairs (None:
+    half of these agents), even where the policy chose fewer; regret is then negative if the pairs
+    that were left out would have lost. A chosen pair counts even if its packages are lost.
 
-    ``rewards`` is None on the diagonal, for pairs that the protocol cannot serve, and as a whole
-    beyond ``MAX_RECORDED_AGENTS``. ``chosen`` is None where the plan is not a pairing, 0 where it
-    is empty. ``random`` is None where some pairs cannot be served: the expectation then has no
-    closed form.
+    ``random`` is None where some pairs cannot be served: the expectation has no closed form then.
 
     Raises:
         ValueError: When a probed reward is not finite.
@@ -113,7 +103,7 @@ def regret_row(
     here_n = np.arange(num_agents) if available_N is None else np.flatnonzero(available_N)
     most = len(here_n) // 2
     num_pairs = most if num_pairs is None else min(num_pairs, most)
-    best = best_pairs(rewards_NN, num_pairs)
+    best = max_weight_pairs(rewards_NN, num_pairs)
     chosen = chosen_pairs(plan, num_agents)
     rewards: tuple[tuple[float | None, ...], ...] | None = None
     if num_agents <= MAX_RECORDED_AGENTS:

@@ -1,4 +1,4 @@
-"""Rewards: what a receiver reports after an exchange, and how the CPM standardises it."""
+"""Rewards: what a receiver reports after an exchange, and how the CPM normalises it."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -14,7 +14,7 @@ Amount = TypeVar("Amount", float, Array)
 Normalization = Literal["zscore", "none"]
 
 _EPSILON = 1e-6  # the paper's, in (r - mu) / (sigma + 1e-6)
-# Far beyond what is honest: a uniform guess costs 12 nats a token, and an adapter is 0.2 GiB.
+# Far beyond honest values: a uniform guess costs 12 nats a token, and an adapter is 0.2 GiB.
 _LARGEST_IMPROVEMENT = 1000.0
 _LARGEST_KILOBYTES = 1024.0**2
 
@@ -60,9 +60,9 @@ class Reward:
 
     @property
     def largest(self) -> float:
-        """Largest magnitude that the CPM takes from a receiver; what is larger was forged.
+        """Largest magnitude that the CPM accepts; a larger reward was forged.
 
-        A bound for the numerics alone: within it a liar can still drown the others' rewards.
+        It protects the numerics only: a Byzantine agent can still outweigh the others' rewards.
         """
         return max(self.gamma, 1.0) * _LARGEST_IMPROVEMENT + self.delta * _LARGEST_KILOBYTES
 
@@ -99,11 +99,9 @@ class TransferPass(Reward):
 class RewardNormalizer:
     """The running z-score (r - mu) / (sigma + 1e-6) over all rewards so far, or the identity.
 
-    Mean and population deviation include the rewards being normalised, and a batch is taken in
-    whole before any of it is normalised. So the order within a batch does not matter, the first
-    reward of all is 0, and the n-th can never exceed sqrt(n - 1) in magnitude. Rewards handed out
-    earlier are not revised: a policy's targets drift with the statistics, which is the paper's
-    design; compare ``none``.
+    Mean and population deviation include the whole batch that is normalised. So the order within a
+    batch does not matter, the first reward of all is 0, and the n-th is at most sqrt(n - 1) in
+    magnitude. Earlier rewards are not revised when the statistics change, as in the paper.
     """
 
     def __init__(self, normalization: Normalization) -> None:
@@ -118,8 +116,8 @@ class RewardNormalizer:
         return float(np.sqrt(self._sum_squares / self.count)) if self.count else 0.0
 
     def normalize(self, rewards_K: Array) -> Array:
-        """Take K raw rewards into the statistics and return them normalised."""
-        for reward in rewards_K.tolist():  # Welford's update: no cancellation of large sums
+        """Add K raw rewards to the statistics and return them normalised."""
+        for reward in rewards_K.tolist():  # Welford's update avoids cancellation of large sums
             self.count += 1
             offset = reward - self.mean
             self.mean += offset / self.count

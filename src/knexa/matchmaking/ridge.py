@@ -1,7 +1,6 @@
-"""Online ridge regression: the linear model under LinUCB.
+"""Online ridge regression, the linear model of LinUCB.
 
-Covers the design matrix, its inverse and the estimate; says nothing about exploration. Axes: n
-rows, K observations, d features.
+Axes: n rows, K observations, d features.
 """
 
 import logging
@@ -17,8 +16,7 @@ REFRESH_EVERY = 64
 """Rank-one updates between two exact inversions."""
 
 MAX_DRIFT = 1e-6
-"""Largest change, relative to the inverse's largest entry, that an exact inversion may bring
-without a warning."""
+"""Largest correction by an exact inversion, relative to the largest entry, without a warning."""
 
 
 def norms(contexts_nd: Array, inverse_dd: Array) -> Array:
@@ -33,7 +31,7 @@ class RidgeRegression:
 
     Keeps A = lambda I + sum x x^T, b = sum r x and A^-1. An observation costs O(d^2) by the
     Sherman-Morrison formula; every ``REFRESH_EVERY`` observations A^-1 is computed anew from A, so
-    that rounding never accumulates and the model stays the batch ridge solution.
+    that rounding errors do not accumulate.
     """
 
     def __init__(self, num_features: int, regularization: float) -> None:
@@ -95,8 +93,8 @@ class RidgeRegression:
     def _accumulate(self, outer_dd: Array) -> None:
         """Add to A by Kahan's summation.
 
-        The inverse magnifies A's rounding by its condition number, easily 1e6 on profiles; plain
-        sums of 10,000 terms would cost the inverse a digit or two.
+        The inverse magnifies rounding errors of A by the condition number, easily 1e6; plain sums
+        of 10,000 terms would cost it a digit or two.
         """
         term_dd = outer_dd - self._carry_dd
         sum_dd = self.A_dd + term_dd
@@ -105,7 +103,7 @@ class RidgeRegression:
 
     def _exact_inverse(self) -> Array:
         exact_dd = np.linalg.inv(self.A_dd)
-        # A is symmetric, its computed inverse only nearly; later updates rely on symmetry.
+        # The computed inverse is only nearly symmetric, and later updates rely on symmetry.
         return np.asarray((exact_dd + exact_dd.T) / 2.0)
 
     def _refresh(self) -> None:

@@ -1,4 +1,4 @@
-"""Round robin: the tournament schedule, the strongest baseline that costs nothing."""
+"""Round robin: the tournament schedule, a strong baseline without any measurements."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,17 +8,14 @@ from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 
 @dataclass(frozen=True, kw_only=True)
 class RoundRobin(Matchmaker):
-    """Everybody meets everybody once a cycle; roles turn from one cycle to the next.
+    """All agents meet all others once a cycle; roles are swapped from one cycle to the next.
 
     The circle method: one agent stays, the others move on by one place a round. A cycle takes N - 1
-    rounds, or N where N is odd, and then everybody sits out once. Within a cycle each agent teaches
-    half of its meetings, give or take one; the next cycle swaps all roles, so that two cycles
-    hold every ordered pair once.
+    rounds, or N where N is odd, and then every agent sits out once. Within a cycle each agent
+    teaches in half of its meetings, give or take one; two cycles hold every ordered pair once.
 
-    Where a plan may hold fewer pairs than the schedule's round, that round is spread over several,
-    and a cycle takes as many times longer. A pair that the protocol cannot serve is turned round
-    where that helps and else left out, so both its agents sit out. The schedule follows
-    the roster's order and the round number alone: neither profiles nor rewards matter.
+    If a plan may hold fewer pairs than a round of the schedule, that round is spread over several.
+    A pair that the protocol cannot serve swaps roles, or sits out if that does not help.
     """
 
     name: ClassVar[str] = "round_robin"

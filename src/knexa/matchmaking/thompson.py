@@ -15,10 +15,9 @@ from knexa.matchmaking.linucb import LinearMatchmaker
 class Thompson(LinearMatchmaker):
     """One model is drawn a round, theta ~ N(A^-1 b, v^2 A^-1), and its scores are matched.
 
-    Agrawal and Goyal (2013), with one draw for the whole matching. The draw is by Cholesky: with
-    A = L L^T and z standard normal, theta = A^-1 b + v L^-T z, so the order of the draws is fixed
-    and no eigenvectors, whose signs a library may choose, are involved. Under ``abstain`` the
-    sampled score plays the upper bound's part.
+    Agrawal and Goyal (2013), with one draw for the whole matching. With A = L L^T (Cholesky) and z
+    standard normal, theta = A^-1 b + v L^-T z; eigenvectors would depend on the library's choice of
+    signs.
 
     Attributes:
         exploration: v. 0 is greedy.

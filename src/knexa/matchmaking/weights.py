@@ -1,8 +1,8 @@
-"""Scores as integers: what matchings compare, with ties broken by chance.
+"""Scores as integer weights, which matchings compare, with ties broken at random.
 
-Scores count as equal when they differ by less than 2^-36 of the largest magnitude: well above the
-rounding of a score, well below anything that a reward can tell. Integers, because their sums are
-exact in any order, and the blossom algorithm takes no other.
+Scores count as equal when they differ by less than 2^-36 of the largest magnitude: well above
+rounding errors, well below differences that matter. Sums of integers are exact in any order, and
+the blossom algorithm needs them.
 """
 
 import numpy as np

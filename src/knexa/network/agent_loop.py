@@ -20,7 +20,7 @@ from knexa.network.agent_backend import AgentBackend
 from knexa.network.assignments import StudentReport
 from knexa.network.authority import MATCHMAKER
 from knexa.network.identity import Identity
-from knexa.network.matchmaker import check_welcome
+from knexa.network.matchmaker import OUTCOMES, check_welcome
 from knexa.network.packages import NamedDirective, PackageInbox, PackageSender
 from knexa.network.refusals import Refusals, RefusedError
 from knexa.network.timing import Backoff, Clock
@@ -34,11 +34,7 @@ _CALL_S: Final = 15.0
 _TEMPORARY: Final[frozenset[str]] = frozenset({"no list"})
 """Refusals worth a retry: they end once the revocation list is renewed."""
 
-_OUTCOMES: Final = {
-    "learned": messages.Feedback.LEARNED,
-    "lost": messages.Feedback.LOST,
-    "refused": messages.Feedback.REFUSED,
-}
+_CODES: Final = {outcome: code for code, outcome in OUTCOMES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +262,7 @@ class AgentLoop:
         feedback = messages.Feedback(
             incarnation=self._incarnation,
             directive_id=id_,
-            outcome=_OUTCOMES[report.outcome],
+            outcome=_CODES[report.outcome],
             reward=report.reward,
             kilobytes=report.kilobytes,
             items_sent=report.items_sent,

@@ -63,9 +63,7 @@ def write_private(path: Path, content: bytes) -> None:
 def pem_of(key: ec.EllipticCurvePrivateKey) -> bytes:
     """Return a private key as unencrypted PEM."""
     return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 

@@ -83,7 +83,9 @@ def check_servable(settings: Settings) -> LLMSettings:
     if settings.federation.faults != Faults():
         raise UserError("federation/faults simulates faults; over a network they are real: none")
     if settings.roster.byzantine.num:
-        raise UserError("roster.byzantine simulates liars; over a network set it to num=0")
+        raise UserError(
+            "roster.byzantine simulates Byzantine agents; over a network set it to num=0"
+        )
     if settings.regret.every:
         log.info("regret is not measured: nobody may try out what others hold")
     return settings

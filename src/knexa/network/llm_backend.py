@@ -236,9 +236,7 @@ class LLMBackend:
         """Return the agent's profile after the privacy mechanism."""
         index, roster = self._index, self._runtime.roster
         own_F = self._profile.build(
-            self.state,
-            family=roster.backbone_of(index).family,
-            train=self._runtime.private(index),
+            self.state, family=roster.backbone_of(index).family, train=self._runtime.private(index)
         )
         profiles_NF = np.zeros((roster.num_agents, len(own_F)))
         profiles_NF[index] = own_F

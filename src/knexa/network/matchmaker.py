@@ -25,7 +25,7 @@ _KINDS: Final = {
     "exchange": messages.Order.EXCHANGE,
     "finished": messages.Order.FINISHED,
 }
-_OUTCOMES: Final = {
+OUTCOMES: Final = {
     messages.Feedback.LEARNED: "learned",
     messages.Feedback.LOST: "lost",
     messages.Feedback.REFUSED: "refused",
@@ -142,10 +142,10 @@ class MatchmakerService:
         return messages.Receipt()
 
     def _submit_feedback(self, name: str, request: Any) -> Any:
-        if request.outcome not in _OUTCOMES:
+        if request.outcome not in OUTCOMES:
             raise RefusedError("feedback", f"there is no outcome {request.outcome}")
         report = StudentReport(
-            outcome=_OUTCOMES[request.outcome],
+            outcome=OUTCOMES[request.outcome],
             reward=request.reward,
             kilobytes=request.kilobytes,
             items_sent=request.items_sent,

@@ -54,8 +54,7 @@ class NamedDirective:
     @classmethod
     def of(cls, message: Any) -> "NamedDirective":
         """Read a directive from the matchmaker's message."""
-        names = (name for name in cls.__dataclass_fields__)
-        return cls(**{name: getattr(message, name) for name in names})
+        return cls(**{name: getattr(message, name) for name in cls.__dataclass_fields__})
 
 
 class PackageInbox:
@@ -83,6 +82,10 @@ class PackageInbox:
             awaited is not None and awaited.teacher == teacher and directive_id not in self._arrived
         )
 
+    def _check_awaited(self, directive_id: str, teacher: str) -> None:
+        if not self._awaits(directive_id, teacher):
+            raise RefusedError("unexpected", f"nobody waits for {directive_id!r:.40}")
+
     def round_of(self, directive_id: str, teacher: str) -> int:
         """Return the round of a directive whose package is expected.
 
@@ -90,8 +93,7 @@ class PackageInbox:
             RefusedError: It is not expected.
         """
         with self._changed:
-            if not self._awaits(directive_id, teacher):
-                raise RefusedError("unexpected", f"nobody waits for {directive_id!r:.40}")
+            self._check_awaited(directive_id, teacher)
             return self._awaited[directive_id].round
 
     def put(self, directive_id: str, teacher: str, data: bytes) -> None:
@@ -101,8 +103,7 @@ class PackageInbox:
             RefusedError: It is not expected any more.
         """
         with self._changed:
-            if not self._awaits(directive_id, teacher):
-                raise RefusedError("unexpected", f"nobody waits for {directive_id!r:.40}")
+            self._check_awaited(directive_id, teacher)
             self._arrived[directive_id] = data
             self._changed.notify_all()
 
@@ -278,9 +279,7 @@ class PackageSender:
 def introduction(identity: Identity, key: SealingKey) -> Any:
     """Return the message that binds a sealing key to the member's certificate."""
     return messages.Introduction(
-        certificate=identity.certificate_der,
-        sealing_key=key.public,
-        signature=key.vouch(identity),
+        certificate=identity.certificate_der, sealing_key=key.public, signature=key.vouch(identity)
     )
 
 

@@ -1,9 +1,10 @@
-"""Groups of runs that differ in their seed alone, told apart by the settings that vary.
+"""Groups runs that differ in their seed alone, and names groups by the settings that vary.
 
-The *setting* is the world: federation, roster, data, partition, privacy, training, evaluation.
-Methods are compared within one setting. What belongs to the method (``METHOD_PARTS``, and two rules
-of the federation) splits it into *variants* where it varies. A variant names what sets it apart
-from most of its method's: the rows of an ablation are called by the one part that each changes.
+The *setting* is what methods share: federation, roster, data, partition, privacy, training,
+evaluation. Methods are compared within one setting. Options that belong to the method
+(``METHOD_PARTS``, and two of the federation's) split it into *variants* where they vary. A variant
+is named by its differences from most of the method's variants, so the rows of an ablation are named
+by the one part that each changes.
 """
 
 import json
@@ -34,8 +35,8 @@ _TELLING = (
     "federation.num_rounds",
 )
 _RULES = frozenset({"federation.mutual", "federation.trust_gate"})
-"""Keys outside ``METHOD_PARTS`` that say what the matchmaker does, and nothing of its world."""
-_COPIED = ".recommended."  # a roster's advice: what a run took of it stands elsewhere
+"""Keys outside ``METHOD_PARTS`` that belong to the method."""
+_COPIED = ".recommended."  # a roster's defaults: other keys hold what a run took of them
 _LEVELS = ("low", "medium", "high")
 _MAX_VALUE_LENGTH = 24
 _OF_WHAT = frozenset({"num", "rules"})
@@ -109,9 +110,9 @@ class Study:
         return tuple(group for group in self.groups if group.setting == setting)
 
     def reference(self, group: Group, name: str) -> Group | None:
-        """Return the row of label (or method) ``name`` that ``group`` is compared with.
+        """Return the group of label (or method) ``name`` that ``group`` is compared with.
 
-        It stands in the same setting. Of a method's variants, the one that agrees with the group's.
+        It is of the same setting; of a method's variants, the one that agrees with the group's.
         """
         rows = self.within(group.setting)
         candidates = [other for other in rows if other.label == name]
@@ -209,15 +210,13 @@ def _recipes(runs: Sequence[Run]) -> list[str]:
     counts = Counter(run.recipe for run in runs)
     if len(counts) < 2:
         return []
-    named = [f"{recipe} ({_num_runs(number)})" for recipe, number in sorted(counts.items())]
+    named = [
+        f"{recipe} ({number} run{'s' * (number != 1)})" for recipe, number in sorted(counts.items())
+    ]
     return [
         "What the code computes differs between recipes (knexa/recipe.py), and these runs are of "
         f"several: {', '.join(named)}."
     ]
-
-
-def _num_runs(number: int) -> str:
-    return f"{number} run{'s' * (number != 1)}"
 
 
 def _usual(variants: Set[Named]) -> Named:
@@ -271,7 +270,7 @@ def _telling_keys(
     varying = sorted(
         (key for key, count in counts.items() if count > 1),
         key=lambda key: (
-            key not in everywhere,  # of two kinds of worlds, the kind tells more than a dash
+            key not in everywhere,  # a key that some runs lack would show as a dash
             key not in _TELLING,
             -counts[key],
             not key.endswith(NAME),
@@ -293,7 +292,7 @@ def _telling_keys(
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
     """Return each dotted key's last part where that is unambiguous; a ``_name_`` is its group.
 
-    Some say nothing without what they are of: ``byzantine.num``, ``guardrail.rules``.
+    Some parts are unclear without the one before: ``byzantine.num``, ``guardrail.rules``.
     """
     parts = {key: key.removesuffix(f".{NAME}").split(".") for key in keys}
     short = {key: ".".join(p[-2:] if p[-1] in _OF_WHAT else p[-1:]) for key, p in parts.items()}
@@ -327,7 +326,7 @@ class _Values:
 
 
 def _order(named: Named) -> list[tuple[int, float, str]]:
-    """Return a sort key under which numbers are in numerical order, and levels in theirs."""
+    """Return a sort key: numbers by value, then levels in the order of ``_LEVELS``, then text."""
     keys = []
     for _, value in named:
         try:

@@ -1,18 +1,18 @@
-"""Figures over rounds: learning curves, regret with its slope, what the pairs were like.
+"""Figures over rounds: learning curves, regret with its slope, divergence of the pairs' data.
 
-Each function returns a figure, or why the runs do not hold what it needs.
+Each function returns a figure, or raises ``NotDrawnError`` where the runs lack what it needs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from knexa.data.divergence import jensen_shannon
 from knexa.report import drawing
-from knexa.report.aggregate import Group, Named, Study
-from knexa.report.drawing import Look
+from knexa.report.aggregate import Group, Named, Study, show_named
+from knexa.report.drawing import Look, Looks, NotDrawnError
 from knexa.report.measures import (
     Array,
     Curves,
@@ -31,38 +31,37 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Looks = Mapping[str, Look]
 _ALL_PAIRS = Look(name="all pairs", colour=style.GREY, dashes=(3.0, 2.0), marker="")
 MAX_SLOPES_INSIDE = 5  # more in the panel leave the lines no room
-_Lines = dict[Named, list[tuple[Group, Curves]]]
+C = TypeVar("C")
 
 
-def learning(study: Study, looks: Looks) -> "Figure | str":
+def learning(study: Study, looks: Looks) -> "Figure":
     """Draw greedy Pass@1 over rounds, a band per method."""
     lines = _lines(study, learning_curve)
     if not any(len(curves.x_R) > 1 for found in lines.values() for _, curves in found):
-        return "no run measured Pass@1 in more than one round (evaluation.every)"
+        raise NotDrawnError("no run measured Pass@1 in more than one round (evaluation.every)")
     return _draw(lines, looks, "Round", "Pass@1, greedy (%)", 100)
 
 
-def learning_by_steps(study: Study, looks: Looks) -> "Figure | str":
+def learning_by_steps(study: Study, looks: Looks) -> "Figure":
     """Draw greedy Pass@1 over optimizer steps: what each method made of equal training."""
     lines = _lines(study, steps_curve)
     if not lines:
-        return "no run recorded optimizer steps beside a learning curve"
+        raise NotDrawnError("no run recorded optimizer steps beside a learning curve")
     if not any(len(c.rounds_R) > 1 for g in study.groups for r in g.runs if (c := r.curve)):
-        return "no run measured Pass@1 in more than one round (evaluation.every)"
+        raise NotDrawnError("no run measured Pass@1 in more than one round (evaluation.every)")
     return _draw(lines, looks, "Optimizer steps, all agents", "Pass@1, greedy (%)", 100)
 
 
-def divergence(study: Study, looks: Looks) -> "Figure | str":
+def divergence(study: Study, looks: Looks) -> "Figure":
     """Draw the mean Jensen-Shannon divergence of the data of each round's pairs.
 
     The grey line is the mean over all pairs of the same federations: random pairing's expectation.
     """
     lines = _lines(study, _divergence_curve)
     if not lines:
-        return "no run has pairs of agents with data in exchanges.jsonl"
+        raise NotDrawnError("no run has pairs of agents with data in exchanges.jsonl")
     levels = {}
     for setting, found in lines.items():
         means = [_mean_divergence(run.data_shares) for group, _ in found for run in group.runs]
@@ -70,14 +69,12 @@ def divergence(study: Study, looks: Looks) -> "Figure | str":
     return _draw(lines, looks, "Round", "Divergence of a pair's data (bits)", 1, levels)
 
 
-def regret(study: Study, looks: Looks, asked: tuple[float, float] | None = None) -> "Figure | str":
+def regret(study: Study, looks: Looks, asked: tuple[float, float] | None = None) -> "Figure":
     """Draw cumulative regret with bands, plain and log-log with its slope, per setting."""
-    found = _regrets(study)
+    found = _lines(study, lambda group: regret_curves(group, "chosen"))
     if not found:
-        return "no run has counterfactual probes of pairings (regret.every)"
-    reason = drawing.too_many(len(found))
-    if reason:
-        return reason
+        raise NotDrawnError("no run has counterfactual probes of pairings (regret.every)")
+    drawing.check_panels(len(found))
     first, last = slope_range(study, asked)
     crowded = max(map(len, found.values())) > MAX_SLOPES_INSIDE
     width, height = 10.6 if crowded else 7.6, 0.4 + 2.8 * len(found)
@@ -95,7 +92,7 @@ def regret(study: Study, looks: Looks, asked: tuple[float, float] | None = None)
                 slopes.append((look, curves, name))
         left.axhline(0, color=style.GREY, linewidth=0.8)
         left.set(xlabel="Round", ylabel="Cumulative regret (raw reward)")
-        title = drawing.wrapped(drawing.title_of(setting), 44)
+        title = drawing.wrapped(show_named(setting), 44)
         left.set_title(title or "Regret against the best pairing")
         style.integer_rounds(left)
         style.label_line_ends(left, float(left.dataLim.x1), ends)
@@ -106,7 +103,7 @@ def regret(study: Study, looks: Looks, asked: tuple[float, float] | None = None)
 def _draw_slopes(
     axes: "Axes", slopes: Sequence[tuple[Look, Curves, str]], fitted: tuple[float, float]
 ) -> None:
-    """Draw regret on logarithmic axes; the slopes stand in the legend."""
+    """Draw regret on logarithmic axes, with the slopes in the legend."""
     axes.set_title(f"Log-log slope over rounds {fitted[0]:g} to {fitted[1]:g}")
     if not slopes:
         axes.text(
@@ -126,12 +123,9 @@ def _draw_slopes(
     axes.axvspan(*fitted, color="#e6e6e6", alpha=0.45, linewidth=0, zorder=0)
     for look, curves, name in slopes:
         positive = curves.mean_R > 0
-        (line,) = axes.plot(
-            curves.x_R[positive], curves.mean_R[positive], color=look.colour, label=name
-        )
-        if look.dashes:
-            line.set_dashes(look.dashes)
-    # As long as the longest pattern of dashes: rows of one colour differ in nothing else.
+        x, y = curves.x_R[positive], curves.mean_R[positive]
+        axes.plot(x, y, color=look.colour, dashes=look.dashes, label=name)
+    # Handles as long as the longest pattern of dashes, which alone tells lines of one colour apart.
     style_of: dict[str, Any] = {"frameon": False, "fontsize": 6.5, "handlelength": 3.2}
     if len(slopes) > MAX_SLOPES_INSIDE + 1:  # random's expectation may stand beside the methods
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), **style_of)
@@ -142,21 +136,12 @@ def _draw_slopes(
     axes.set_ylim(low, high * (high / low) ** (room / (1.0 - room)))
 
 
-def _regrets(study: Study) -> dict[Named, list[tuple[Group, Array, Array]]]:
-    found: dict[Named, list[tuple[Group, Array, Array]]] = {}
-    for group in study.groups:
-        curve = regret_curves(group, "chosen")
-        if curve is not None:
-            found.setdefault(group.setting, []).append((group, *curve))
-    return found
-
-
 def _with_random(
-    members: Sequence[tuple[Group, Array, Array]], looks: Looks
+    members: Sequence[tuple[Group, tuple[Array, Array]]], looks: Looks
 ) -> list[tuple[Look, Array, Array]]:
     """Return the curves to draw; where no method pairs at random, its expectation beside them."""
-    drawn = [(looks[group.label], rounds_R, curves_SR) for group, rounds_R, curves_SR in members]
-    if not any(group.runs[0].matchmaker == "random" for group, _, _ in members):
+    drawn = [(looks[group.label], *curve) for group, curve in members]
+    if not any(group.runs[0].matchmaker == "random" for group, _ in members):
         expected = regret_curves(members[0][0], "random")
         if expected is not None:
             name = f"random (expected along {looks[members[0][0].label].name})"
@@ -165,27 +150,27 @@ def _with_random(
     return drawn
 
 
-def _lines(study: Study, curve_of: Callable[[Group], Curves | None]) -> _Lines:
-    found: _Lines = {}
+def _lines(
+    study: Study, curve_of: Callable[[Group], C | None]
+) -> dict[Named, list[tuple[Group, C]]]:
+    """Return the groups of each setting that have a curve, with it."""
+    found: dict[Named, list[tuple[Group, C]]] = {}
     for group in study.groups:
-        curves = curve_of(group)
-        if curves is not None:
-            found.setdefault(group.setting, []).append((group, curves))
+        if (curve := curve_of(group)) is not None:
+            found.setdefault(group.setting, []).append((group, curve))
     return found
 
 
 def _draw(
-    lines: _Lines,
+    lines: Mapping[Named, Sequence[tuple[Group, Curves]]],
     looks: Looks,
     xlabel: str,
     ylabel: str,
     scale: float,
     levels: Mapping[Named, float] | None = None,
-) -> "Figure | str":
-    reason = drawing.too_many(len(lines))
-    if reason:
-        return reason
-    figure, axes = drawing.grid_of([drawing.title_of(setting) for setting in lines])
+) -> "Figure":
+    drawing.check_panels(len(lines))
+    figure, axes = drawing.grid_of([show_named(setting) for setting in lines])
     ends: dict[int, list[tuple[float, float, str]]] = {}
     for index, (setting, found) in enumerate(lines.items()):
         for group, curves in found:

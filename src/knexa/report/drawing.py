@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from knexa.report.aggregate import Group, Named, Study, show_named, without_common_exchange
+from knexa.report.aggregate import Group, Named, Study, without_common_exchange
 from knexa.report.measures import Curves
 from knexa.report.runs import NO_EXCHANGE
 from knexa.tracking import plot_style as style
@@ -21,6 +21,10 @@ _COLOURS = (*style.AGENTS, "#882255", "#999933", "#332288", "#44AA99")
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5, 1.6), (1.5, 1.5), (6, 1.5, 1.5, 1.5))
 _MARKERS = ("o", "s", "D", "^")
 _CROWD = 4  # more bands than this are drawn fainter
+
+
+class NotDrawnError(Exception):
+    """Why a figure cannot be drawn from these runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +44,12 @@ class Look:
     marker: str = "o"
 
 
+Looks = Mapping[str, Look]
+"""How each label is drawn."""
+
+
 def looks(study: Study) -> dict[str, Look]:
-    """Return each label's look; who exchanges nothing is grey."""
+    """Return each label's look; methods without exchange are grey."""
     names = without_common_exchange(study)
     found: dict[str, Look] = {}
     for label in study.labels:
@@ -67,15 +75,16 @@ def by_setting(groups: Sequence[Group]) -> dict[Named, list[Group]]:
     return found
 
 
-def too_many(count: int) -> str | None:
-    """Return why that many panels are not drawn, None where they are."""
-    if count <= MAX_PANELS:
-        return None
-    return f"{count} panels are too many to read (at most {MAX_PANELS}): name fewer runs"
+def check_panels(count: int) -> None:
+    """Raise ``NotDrawnError`` where a figure of that many panels could not be read."""
+    if count > MAX_PANELS:
+        raise NotDrawnError(
+            f"{count} panels are too many to read (at most {MAX_PANELS}): name fewer runs"
+        )
 
 
 def grid_of(titles: Sequence[str]) -> "tuple[Figure, tuple[Axes, ...]]":
-    """Return a figure with a panel per title; one alone is larger, and has none where it is ''."""
+    """Return a figure with one panel per title; a single panel is larger."""
     count, room = len(titles), 76
     if count == 1:
         figure, axes = style.panels(6.0, 3.3, 1)
@@ -103,11 +112,6 @@ def tidy(axes: "Sequence[Axes]", *, share: Literal["x", "y"]) -> None:
             panel.set_xlabel("")
 
 
-def title_of(setting: Named) -> str:
-    """Return a panel's title."""
-    return show_named(setting)
-
-
 def wrapped(title: str, width: int) -> str:
     """Return a title in lines of at most ``width`` characters, so that it ends with its panel."""
     return textwrap.fill(title, width, break_on_hyphens=False)
@@ -126,18 +130,21 @@ def draw_band(
         alpha=0.16 if num_bands <= _CROWD else 0.08,
         linewidth=0,
     )
-    (line,) = axes.plot(
-        curves.x_R, scale * curves.mean_R, color=look.colour, marker=markers, markersize=3.2
+    axes.plot(
+        curves.x_R,
+        scale * curves.mean_R,
+        color=look.colour,
+        dashes=look.dashes,
+        marker=markers,
+        markersize=3.2,
     )
-    if look.dashes:
-        line.set_dashes(look.dashes)
 
 
 def name_lines(
     figure: "Figure",
     axes: "Sequence[Axes]",
     ends: Mapping[int, Sequence[tuple[float, float, str]]],
-    all_looks: Mapping[str, Look],
+    all_looks: Looks,
 ) -> None:
     """Name the lines: at their ends in a lone panel, in one legend below several.
 
@@ -155,24 +162,19 @@ def name_lines(
             if x > 0.97 * last:
                 far.append((y, look.name, look.colour))
             else:
-                name_at(axes[0], (x, y), look)
+                axes[0].annotate(
+                    look.name,
+                    xy=(x, y),
+                    xytext=(5, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=7.5,
+                    color=look.colour,
+                )
         style.label_line_ends(axes[0], last, far)
         return
     drawn = {label for panel in ends.values() for _, _, label in panel}
     legend(figure, [look for label, look in all_looks.items() if label in drawn])
-
-
-def name_at(axes: "Axes", place: tuple[float, float], look: Look) -> None:
-    """Write a line's name beside the point where it ends."""
-    axes.annotate(
-        look.name,
-        xy=place,
-        xytext=(5, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=7.5,
-        color=look.colour,
-    )
 
 
 def plain_log(axes: "Axes") -> None:
@@ -187,15 +189,21 @@ def plain_log(axes: "Axes") -> None:
 
 
 def legend(figure: "Figure", entries: Sequence[Look]) -> None:
-    """Put one legend under all panels."""
+    """Draw one legend under all panels."""
     from matplotlib.lines import Line2D
 
-    handles = []
-    for look in entries:
-        line = Line2D([], [], color=look.colour, marker=look.marker, markersize=3.5, linewidth=1.8)
-        if look.dashes:
-            line.set_dashes(look.dashes)
-        handles.append(line)
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=look.colour,
+            dashes=look.dashes,
+            marker=look.marker,
+            markersize=3.5,
+            linewidth=1.8,
+        )
+        for look in entries
+    ]
     longest = max(len(look.name) for look in entries)
     figure.legend(
         handles,

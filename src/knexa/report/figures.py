@@ -1,7 +1,8 @@
-"""All figures of a report: what each shows, and why one is left out that the runs do not hold."""
+"""All figures of a report: titles and captions, and how they are drawn into files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Slope = tuple[float, float] | None
-_Draw = Callable[[Study, curves.Looks, Slope], "Figure | str"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Picture:
     Attributes:
         name: File name without its ending.
         title: Heading.
-        caption: What is to be seen, for the page and for readers who do not see it.
+        caption: What it shows; also read out to readers who cannot see it.
         missing: Why it is not drawn; None where its files are written.
     """
 
@@ -39,7 +39,7 @@ class _Kind:
     name: str
     title: str
     caption: str
-    draw: _Draw
+    draw: "Callable[[Study, drawing.Looks], Figure]"
 
 
 _BANDS = "Lines are means over seeds, bands 95 % intervals over seeds."
@@ -48,31 +48,31 @@ _KINDS = (
         "final",
         "Final Pass@1",
         "Faint dots are seeds; the bar is the 95 % interval of their mean.",
-        lambda study, looks, _: scores.final(study, looks),
+        scores.final,
     ),
     _Kind(
         "learning_curves",
         "Learning curves",
         f"Greedy Pass@1 on the global test set, mean over agents. {_BANDS}",
-        lambda study, looks, _: curves.learning(study, looks),
+        curves.learning,
     ),
     _Kind(
         "learning_by_steps",
         "Learning at equal optimizer steps",
         f"The same curves over the optimizer steps spent by all agents. {_BANDS}",
-        lambda study, looks, _: curves.learning_by_steps(study, looks),
+        curves.learning_by_steps,
     ),
     _Kind(
         "over_setting",
         "Pass@1 over a setting",
         "Final Pass@1; bars are 95 % intervals over seeds.",
-        lambda study, looks, _: scores.over_setting(study, looks),
+        scores.over_setting,
     ),
     _Kind(
         "gain_by_size",
         "Gain over random by federation size",
         "Paired by seed with random pairing in the same setting; 95 % intervals.",
-        lambda study, looks, _: scores.gain_by_size(study, looks),
+        scores.gain_by_size,
     ),
     _Kind(
         "regret",
@@ -80,33 +80,33 @@ _KINDS = (
         "Best pairing minus chosen, in raw reward, summed over the probed rounds, of each method "
         f"along its own way. {_BANDS} "
         "Slopes are least squares through the mean, with intervals over seeds; 1 is linear regret.",
-        lambda study, looks, asked: curves.regret(study, looks, asked),
+        curves.regret,
     ),
     _Kind(
         "divergence",
         "How different the pairs' data are",
         "Jensen-Shannon divergence of teacher's and student's category histograms, mean over the "
         f"round's pairs. Dashed: mean over all pairs, what random pairing expects. {_BANDS}",
-        lambda study, looks, _: curves.divergence(study, looks),
+        curves.divergence,
     ),
     _Kind(
         "pairing",
         "Pairing heat map",
         "Exchanges of each teacher (row) and student (column) in a run, mean over seeds.",
-        lambda study, looks, _: pairs.heat_map(study, looks),
+        pairs.heat_map,
     ),
     _Kind(
         "graph",
         "Who taught whom",
         "Arrows point from teacher to student; the wider, the more often (mean over seeds).",
-        lambda study, looks, _: pairs.graph(study, looks),
+        pairs.graph,
     ),
     _Kind(
         "agents",
         "Gains by agent",
         "Greedy Pass@1 of the last measured round minus the first; of many agents, their "
         "distribution.",
-        lambda study, looks, _: scores.agents(study, looks),
+        scores.agents,
     ),
 )
 
@@ -124,19 +124,22 @@ def draw_all(study: Study, folder: Path, asked: Slope = None) -> tuple[Picture, 
     looks = drawing.looks(study)
     with style.applied():
         for kind in _KINDS:
-            figure = kind.draw(study, looks, asked)
-            missing = figure if isinstance(figure, str) else None
+            caption, missing = kind.caption, None
             svg, png = (folder / f"{kind.name}.{ending}" for ending in ("svg", "png"))
-            if isinstance(figure, str):
+            draw = kind.draw
+            if kind.name == "regret":
+                first, last = slope_range(study, asked)
+                caption = f"{caption} They are fitted over rounds {first:g} to {last:g}."
+                draw = partial(curves.regret, asked=asked)
+            try:
+                figure = draw(study, looks)
+            except drawing.NotDrawnError as reason:
+                missing = str(reason)
                 svg.unlink(missing_ok=True)
                 png.unlink(missing_ok=True)
             else:
                 style.save_svg(figure, svg)
                 style.save(figure, png)
-            caption = kind.caption
-            if kind.name == "regret":
-                first, last = slope_range(study, asked)
-                caption = f"{caption} They are fitted over rounds {first:g} to {last:g}."
             pictures.append(
                 Picture(name=kind.name, title=kind.title, caption=caption, missing=missing)
             )

@@ -1,7 +1,7 @@
-"""What a table or a figure shows of a group: intervals over seeds, paired differences, equal steps.
+"""Statistics of a group: intervals over seeds, paired differences, curves, slopes.
 
-Intervals are Student's 95 % over seeds; that of a slope resamples them, always with the same draws,
-so that one report of the same runs is the same report. Axes: S seeds, R rounds.
+Intervals are Student's 95 % over seeds. A slope's interval resamples seeds, always with the same
+draws, so that equal runs give equal reports. Axes: S seeds, R rounds.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knexa.report.aggregate import Group, Study
-from knexa.report.runs import Run
 from knexa.seeding import derive_rng
 from knexa.statistics import (
     Interval,
@@ -52,12 +51,12 @@ SCORES = (
     Measure(name="cumulative_regret", heading="cumulative regret", digits=2),
     Measure(name="random_regret", heading="random's regret there", digits=2),
 )
-HONESTY = (
+BYZANTINE = (
     Measure(name="honest_pass@1", heading="honest agents' pass@1 %", scale=100, digits=1),
     Measure(name="teaching_share", heading="liars' teaching over their fair share", digits=2),
     Measure(name="shunned_after", heading="rounds until under a third of it", digits=0),
 )
-"""Only runs with liars have these."""
+"""Only runs with Byzantine agents have these."""
 COSTS = (
     Measure(name="tokens_trained", heading="tokens trained"),
     Measure(name="tokens_generated", heading="tokens generated"),
@@ -211,10 +210,7 @@ def slope_range(study: Study, asked: tuple[float, float] | None) -> tuple[float,
     """Return the rounds that slopes are fitted over: as asked, else the last nine tenths."""
     if asked is not None:
         return asked
-    ends = [float(run.probes.rounds_R[-1]) for run in _runs(study) if run.probes is not None]
+    probes = [run.probes for group in study.groups for run in group.runs]
+    ends = [float(probe.rounds_R[-1]) for probe in probes if probe is not None]
     last = max(ends, default=1.0)
     return max(1.0, float(np.ceil(last / 10))), last
-
-
-def _runs(study: Study) -> list[Run]:
-    return [run for group in study.groups for run in group.runs]

@@ -1,7 +1,8 @@
 """Figures of who taught whom: a heat map and a graph, a panel per method and setting.
 
-Only exchanges of one teacher and one student count; plans of all to all have nobody to name. Counts
-are means over seeds, of agents by their place in the roster. Axes: N agents, K pairs.
+Only exchanges of one teacher and one student count. Counts are means over seeds; agents are
+compared by roster index. A function raises ``NotDrawnError`` where the runs lack what it needs.
+Axes: N agents, K pairs.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,28 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knexa.report import drawing
-from knexa.report.aggregate import Group, Study
+from knexa.report.aggregate import Group, Study, show_named
+from knexa.report.drawing import Looks, NotDrawnError
 from knexa.report.runs import num_agents
 from knexa.tracking import plot_style as style
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_CELLS, MAX_NODES, MAX_NAMED = 64, 24, 12
 
 
-def heat_map(study: Study, looks: "Mapping[str, drawing.Look]") -> "Figure | str":
+def heat_map(study: Study, looks: Looks) -> "Figure":
     """Draw how often each teacher (row) taught each student (column) in a run."""
     found = _counts(study, MAX_CELLS)
-    if isinstance(found, str):
-        return found
     figure, axes = _panels(study, looks, found, 2.7)
     top = max(1.0, *(float(np.nanmax(counts_NN)) for _, counts_NN in found))
     for panel, (group, counts_NN) in zip(axes, found, strict=True):
-        image = _cells(panel, counts_NN, top)
+        image = style.heat_map(panel, counts_NN, maximum=top)
+        panel.set_aspect("equal")
         names = _names(group, len(counts_NN))
         if len(counts_NN) <= MAX_NAMED:
             style.name_cells(panel, names, names)
@@ -49,11 +48,9 @@ def heat_map(study: Study, looks: "Mapping[str, drawing.Look]") -> "Figure | str
     return figure
 
 
-def graph(study: Study, looks: "Mapping[str, drawing.Look]") -> "Figure | str":
+def graph(study: Study, looks: Looks) -> "Figure":
     """Draw agents on a circle and an arrow from teacher to student, as wide as it was frequent."""
     found = _counts(study, MAX_NODES)
-    if isinstance(found, str):
-        return found
     figure, axes = _panels(study, looks, found, 2.9)
     top = max(1.0, *(float(np.nanmax(counts_NN)) for _, counts_NN in found))
     for panel, (group, counts_NN) in zip(axes, found, strict=True):
@@ -62,18 +59,16 @@ def graph(study: Study, looks: "Mapping[str, drawing.Look]") -> "Figure | str":
     return figure
 
 
-def _counts(study: Study, most: int) -> list[tuple[Group, NDArray[np.float64]]] | str:
-    """Return the groups that pair, with counts_NN (NaN on the diagonal), or why there are none."""
+def _counts(study: Study, most: int) -> list[tuple[Group, NDArray[np.float64]]]:
+    """Return the groups whose agents pair, with counts_NN (NaN on the diagonal)."""
     pairing = [group for group in study.groups if any(len(run.pairs_K3) for run in group.runs)]
     if not pairing:
-        return "no run has exchanges of one teacher and one student"
+        raise NotDrawnError("no run has exchanges of one teacher and one student")
     sizes = {id(group): max(num_agents(run) or 0 for run in group.runs) for group in pairing}
     kept = [group for group in pairing if sizes[id(group)] <= most]
     if not kept:
-        return f"the federations have more than {most} agents, too many to tell apart"
-    reason = drawing.too_many(len(kept))
-    if reason:
-        return reason
+        raise NotDrawnError(f"the federations have more than {most} agents, too many to tell apart")
+    drawing.check_panels(len(kept))
     found = []
     for group in kept:
         counts_NN = np.zeros((sizes[id(group)], sizes[id(group)]))
@@ -85,25 +80,16 @@ def _counts(study: Study, most: int) -> list[tuple[Group, NDArray[np.float64]]] 
 
 
 def _panels(
-    study: Study,
-    looks: "Mapping[str, drawing.Look]",
-    found: list[tuple[Group, NDArray[np.float64]]],
-    size: float,
+    study: Study, looks: Looks, found: list[tuple[Group, NDArray[np.float64]]], size: float
 ) -> "tuple[Figure, tuple[Axes, ...]]":
     rows = -(-len(found) // 3)
     columns = -(-len(found) // rows)
     width = size * columns + 0.8 if columns > 1 else 4.2
     figure, axes = style.panels(width, (size + 0.25) * rows, len(found), rows=rows)
     for panel, (group, _) in zip(axes, found, strict=True):
-        lines = [looks[group.label].name, drawing.title_of(group.setting)]
+        lines = [looks[group.label].name, show_named(group.setting)]
         panel.set_title("\n".join(drawing.wrapped(line, 34) for line in lines if line))
     return figure, axes
-
-
-def _cells(axes: "Axes", values: NDArray[np.float64], maximum: float) -> Any:
-    image = style.heat_map(axes, values, maximum=maximum)
-    axes.set_aspect("equal")
-    return image
 
 
 def _names(group: Group, count: int) -> list[str]:

@@ -17,6 +17,7 @@ from knexa.errors import UserError
 from knexa.tracking.metrics import PROBE_ARMS, agent_names
 from knexa.tracking.rows import ExchangeRow, RegretRow, RoundRow, Summary
 from knexa.tracking.run_directory import RunDirectory
+from knexa.wording import one_line
 
 Array = NDArray[np.float64]
 NO_EXCHANGE = "local_only"
@@ -59,18 +60,13 @@ class Run:
     """A finished run: what it was and what came out.
 
     Attributes:
-        path: Its directory.
-        matchmaker: The policy's name.
         exchange: The protocol's name; None where nobody exchanges.
-        seed: Its seed.
         config_hash: The run's identity.
         recipe: The version of what the code computed.
         config: Dotted keys to values; lists are values.
         needs: What the matchmaker sees beyond profiles and rewards.
         values: Numbers of the summary and the curve, e.g. ``pass@1``, ``greedy_peak``, ``steps``.
         names: Agents by index.
-        curve: The learning curve, where the run has one.
-        probes: Regret's rounds, where the run has any.
         pairs_K3: (round, teacher, student) of every exchange of one teacher and one student.
         data_shares: Per agent, the share of each category in its data.
     """
@@ -115,7 +111,7 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
             "no finished run there: a run that ended well has the files DONE and summary.json"
         )
     current = [path for path in found if not _is_outdated(path)]
-    runs = [read_run(path) for path in current or found]  # where there is none, the first says why
+    runs = [read_run(path) for path in current or found]  # if all are outdated, the first says why
     return sorted(runs, key=lambda run: (run.method, run.seed, run.path))
 
 
@@ -166,15 +162,15 @@ def read_run(path: Path) -> Run:
             data_shares=np.asarray(summary.scores.data_shares, dtype=np.float64),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise UserError(f"{path} is damaged ({reason}): run it again with rerun=true") from error
 
 
 def num_agents(run: Run) -> int | None:
-    """Return the size of the run's federation, None if no file says it."""
-    told = run.config.get("federation.num_agents") or len(run.names)
-    taught = int(run.pairs_K3[:, 1:].max()) + 1 if len(run.pairs_K3) else 0
-    return max(int(told), taught) or None
+    """Return the size of the run's federation, None if it is unknown."""
+    configured = run.config.get("federation.num_agents") or len(run.names)
+    paired = int(run.pairs_K3[:, 1:].max()) + 1 if len(run.pairs_K3) else 0
+    return max(int(configured), paired) or None
 
 
 def _flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -186,7 +182,7 @@ def _flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
 
 
 def _values(summary: Summary, curve: Curve | None) -> dict[str, float]:
-    regret, costs, lied = summary.regret, summary.costs, summary.byzantine
+    regret, costs, byzantine = summary.regret, summary.costs, summary.byzantine
     known: dict[str, float | None] = {
         name: score.mean for name, score in summary.scores.named().items()
     }
@@ -200,8 +196,9 @@ def _values(summary: Summary, curve: Curve | None) -> dict[str, float]:
         "kilobytes": costs.kilobytes,
         "exchanges": costs.exchanges,
     }
-    if lied is not None:
-        known["teaching_share"], known["shunned_after"] = lied.teaching_share, lied.shunned_after
+    if byzantine is not None:
+        known["teaching_share"] = byzantine.teaching_share
+        known["shunned_after"] = byzantine.shunned_after
     if curve is not None:
         mean_R = curve.means
         known["greedy_last"], known["greedy_peak"] = float(mean_R[-1]), float(mean_R.max())

@@ -1,6 +1,6 @@
-"""Figures of what came out: final Pass@1, its course over a setting, gains over random, by agent.
+"""Figures of final scores: Pass@1, Pass@1 over a setting, gains over random, gains by agent.
 
-Each function returns a figure, or why the runs do not hold what it needs.
+Each function returns a figure, or raises ``NotDrawnError`` where the runs lack what it needs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from knexa.report import drawing
 from knexa.report.aggregate import Group, Named, Study, show_named
-from knexa.report.drawing import Look
+from knexa.report.drawing import Look, Looks, NotDrawnError
 from knexa.report.measures import Array, over_seeds, paired
 from knexa.report.runs import num_agents
 from knexa.statistics import Interval
@@ -20,18 +20,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Looks = Mapping[str, Look]
 MAX_NAMED_AGENTS = 12
 
 
-def final(study: Study, looks: Looks) -> "Figure | str":
+def final(study: Study, looks: Looks) -> "Figure":
     """Draw each method's final Pass@1: a dot per seed, the mean with its interval."""
     settings = drawing.by_setting([g for g in study.groups if g.values("pass@1")])
     if not settings:
-        return "no run has a final Pass@1"
-    reason = drawing.too_many(len(settings))
-    if reason:
-        return reason
+        raise NotDrawnError("no run has a final Pass@1")
+    drawing.check_panels(len(settings))
     most = max(len(groups) for groups in settings.values())
     columns = min(len(settings), 2)
     rows = -(-len(settings) // columns)
@@ -47,19 +44,19 @@ def final(study: Study, looks: Looks) -> "Figure | str":
         panel.set_ylim(-0.6, len(ordered) - 0.4)
         panel.grid(axis="y", visible=False)
         panel.set_xlabel("Final Pass@1 (%)")
-        panel.set_title(drawing.wrapped(drawing.title_of(setting), 44))
+        panel.set_title(drawing.wrapped(show_named(setting), 44))
     drawing.tidy(axes, share="x")
     return figure
 
 
-def over_setting(study: Study, looks: Looks) -> "Figure | str":
+def over_setting(study: Study, looks: Looks) -> "Figure":
     """Draw final Pass@1 against a setting that is a number, e.g. ``partition.alpha``."""
     for index, key in enumerate(study.setting_keys):
         numbers = {_number(group.setting[index][1]) for group in study.groups}
         if None not in numbers and len(numbers) > 1 and key != "num_agents":
             break
     else:
-        return "no setting that is a number varies"
+        raise NotDrawnError("no setting that is a number varies")
     panels: dict[Named, list[Group]] = {}
     for group in study.groups:
         rest = group.setting[:index] + group.setting[index + 1 :]
@@ -71,11 +68,11 @@ def over_setting(study: Study, looks: Looks) -> "Figure | str":
     return _draw_lines(lines, looks, key, "Final Pass@1 (%)")
 
 
-def gain_by_size(study: Study, looks: Looks) -> "Figure | str":
+def gain_by_size(study: Study, looks: Looks) -> "Figure":
     """Draw the paired gain of final Pass@1 over random pairing against the federation's size."""
     sizes = {size for group in study.groups if (size := num_agents(group.runs[0])) is not None}
     if len(sizes) < 2:
-        return "all federations are of one size"
+        raise NotDrawnError("all federations are of one size")
     panels: dict[Named, list[Group]] = {}
     for group in study.groups:
         rest = tuple(pair for pair in group.setting if pair[0] not in ("num_agents", "agents"))
@@ -86,24 +83,22 @@ def gain_by_size(study: Study, looks: Looks) -> "Figure | str":
         for rest, groups in panels.items()
     }
     if not any(lines.values()):
-        return "no run pairs at random in the same setting"
+        raise NotDrawnError("no run pairs at random in the same setting")
     return _draw_lines(lines, looks, "Agents", "Gain over random (points of Pass@1)", zero=True)
 
 
-def agents(study: Study, looks: Looks) -> "Figure | str":
+def agents(study: Study, looks: Looks) -> "Figure":
     """Draw what each agent gained in greedy Pass@1 from the first to the last measured round."""
     gains = {
         id(group): rows_SA for group in study.groups if (rows_SA := _agent_gains(group)) is not None
     }
     settings = drawing.by_setting([g for g in study.groups if id(g) in gains])
     if not settings:
-        return "no run measured its agents in two rounds"
-    reason = drawing.too_many(len(settings))
-    if reason:
-        return reason
+        raise NotDrawnError("no run measured its agents in two rounds")
+    drawing.check_panels(len(settings))
     most = max(rows_SA.shape[1] for rows_SA in gains.values())
     named = most <= MAX_NAMED_AGENTS
-    figure, axes = drawing.grid_of([drawing.title_of(setting) for setting in settings])
+    figure, axes = drawing.grid_of([show_named(setting) for setting in settings])
     if len(axes) == 1:
         figure.set_size_inches(6.0, 1.1 + 0.5 * most if named else 3.2)
     for panel, groups in zip(axes, settings.values(), strict=True):
@@ -119,9 +114,7 @@ def agents(study: Study, looks: Looks) -> "Figure | str":
                 measured_SA = rows_SA[:, np.isfinite(rows_SA).all(axis=0)]
                 sorted_A = np.sort(100 * measured_SA, axis=1).mean(axis=0)
                 shares_A = (np.arange(len(sorted_A)) + 0.5) / len(sorted_A)
-                (line,) = panel.plot(sorted_A, 100 * shares_A, color=look.colour)
-                if look.dashes:
-                    line.set_dashes(look.dashes)
+                panel.plot(sorted_A, 100 * shares_A, color=look.colour, dashes=look.dashes)
         panel.set_xlabel("Gain since the first round (points)")
         if named:
             names = groups[0].runs[0].names
@@ -168,10 +161,8 @@ def _draw_lines(
     ylabel: str,
     *,
     zero: bool = False,
-) -> "Figure | str":
-    reason = drawing.too_many(len(lines))
-    if reason:
-        return reason
+) -> "Figure":
+    drawing.check_panels(len(lines))
     figure, axes = drawing.grid_of([show_named(rest) for rest in lines])
     ends: dict[int, list[tuple[float, float, str]]] = {}
     for index, (panel, found) in enumerate(zip(axes, lines.values(), strict=True)):
@@ -188,9 +179,8 @@ def _draw_lines(
             drawn = panel.errorbar(
                 x, y, yerr=bars, color=look.colour, marker=look.marker, markersize=3.5, elinewidth=1
             )
-            if look.dashes:
-                drawn.lines[0].set_dashes(look.dashes)
-            # Names of lines that reach the last x stand beyond all their intervals.
+            drawn.lines[0].set_dashes(look.dashes)
+            # Names of lines that reach the last x are written beyond all their intervals.
             end = xs[-1] * (1 + 0.01 * (len(found) - 1)) if points[-1][0] == xs[-1] else x[-1]
             ends.setdefault(index, []).append((end, y[-1], label))
         if xs and xs[0] > 0 and xs[-1] / xs[0] >= 4:

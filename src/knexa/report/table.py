@@ -7,12 +7,12 @@ programs.
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from knexa.report.aggregate import Study, resolve_method
 from knexa.report.measures import (
+    BYZANTINE,
     COSTS,
-    HONESTY,
     SCORES,
     Measure,
     at_steps,
@@ -52,14 +52,14 @@ class Table:
         title: Heading.
         headings: One per column.
         rows: Cells, as many as headings.
-        notes: Sentences to stand under it.
+        notes: Sentences shown under it.
     """
 
     name: str
     title: str
     headings: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 _Column = tuple[str, list[Cell]]
@@ -104,21 +104,20 @@ def _results(study: Study, against: str | None) -> Table:
         columns.append(_measured(study, measure, values))
         if against is not None and measure.name in _COMPARED:
             columns += _differences(study, against, measure, values, _COMPARED[measure.name])
-    columns += _honesty(study, notes)
+    columns += _byzantine_columns(study, notes)
     if absent:
         notes.append(f"Not measured in these runs: {', '.join(absent)}.")
-    if not any("probes" in need for group in study.groups for need in group.runs[0].needs):
-        return _table("results", "Results", columns, notes, study)
-    notes.append(
-        "A method that sees probes (counterfactual rewards) is no matchmaker that could be "
-        "deployed: it marks what there was to gain."
-    )
-    return _table("results", "Results", columns, notes, study)
+    if any("probes" in need for group in study.groups for need in group.runs[0].needs):
+        notes.append(
+            "A method that sees probes (counterfactual rewards) is no matchmaker that could be "
+            "deployed: it marks what there was to gain."
+        )
+    return _table("results", "Results", columns, [*notes, *study.notes])
 
 
-def _honesty(study: Study, notes: list[str]) -> list[_Column]:
-    """Return what liars did, where any run has them, and say what the columns mean."""
-    found = [(measure, [g.values(measure.name) for g in study.groups]) for measure in HONESTY]
+def _byzantine_columns(study: Study, notes: list[str]) -> list[_Column]:
+    """Return the columns on Byzantine agents where any run has them, and add a note on them."""
+    found = [(measure, [g.values(measure.name) for g in study.groups]) for measure in BYZANTINE]
     columns = [_measured(study, m, values) for m, values in found if any(values)]
     if columns:
         notes.append(
@@ -152,7 +151,7 @@ def _costs(study: Study, against: str | None) -> Table:
             "No comparison at equal optimizer steps: no two curves reach down to the fewest steps "
             "(evaluation.every=0 measures the last round alone)."
         )
-        return _table("costs", "Costs", columns, notes, study)
+        return _table("costs", "Costs", columns, notes)
     equal = Measure(name="", heading="greedy pass@1 % at equal steps", scale=100, digits=1)
     steps = [budgets[group.setting] for group in study.groups]
     columns.append(
@@ -165,18 +164,16 @@ def _costs(study: Study, against: str | None) -> Table:
         "Equal steps: every curve is read (between rounds by linear interpolation) at the "
         "optimizer steps that all runs of the setting have reached."
     )
-    return _table("costs", "Costs", columns, notes, study)
+    return _table("costs", "Costs", columns, notes)
 
 
-def _table(
-    name: str, title: str, columns: Sequence[_Column], notes: Sequence[str], study: Study
-) -> Table:
+def _table(name: str, title: str, columns: Sequence[_Column], notes: Sequence[str]) -> Table:
     return Table(
         name=name,
         title=title,
         headings=tuple(heading for heading, _ in columns),
         rows=tuple(zip(*(cells for _, cells in columns), strict=True)),
-        notes=(*notes, *(study.notes if name == "results" else ())),
+        notes=tuple(notes),
     )
 
 
@@ -217,12 +214,10 @@ def _differences(
     differences, smallest = [], []
     for group in study.groups:
         reference = study.reference(group, against)
-        if reference is group:
-            differences.append(Cell(text="0"))
-            smallest.append(Cell(text=MISSING))
-            continue
         found, text = None, "no reference here"
-        if reference is not None:
+        if reference is group:
+            text = "0"
+        elif reference is not None:
             mine, theirs = (by_row[g.label, g.setting] for g in (group, reference))
             found = paired(mine, theirs)
             text = "no common seed" if mine and theirs else MISSING
@@ -253,9 +248,7 @@ def _show(interval: Interval | None, digits: int, *, bounds: bool, sign: str = "
 
 def markdown(table: Table) -> str:
     """Return the table in Markdown, its notes below."""
-    lines = [" | ".join(table.headings), "|".join("---" for _ in table.headings)]
-    lines[0] = f"| {lines[0]} |"
-    lines[1] = f"|{lines[1]}|"
+    lines = [f"| {' | '.join(table.headings)} |", "|" + "---|" * len(table.headings)]
     lines += ["| " + " | ".join(cell.text for cell in row) + " |" for row in table.rows]
     return "\n".join([*lines, "", *(f"- {note}" for note in table.notes)]) + "\n"
 

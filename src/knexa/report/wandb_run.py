@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from knexa.errors import UserError
 from knexa.report.aggregate import Group, Study, show_named
-from knexa.report.measures import Curves, band, learning_curve, over_seeds, regret_curves
+from knexa.report.measures import band, learning_curve, over_seeds, regret_curves
 from knexa.report.table import Table, tidy_rows
 from knexa.tracking.wandb_mirror import quiet_settings
+from knexa.wording import one_line
 
 
 def push(
@@ -59,7 +60,7 @@ def push(
                     run.summary[f"final/{_name(group)}/pass@1_{bound}"] = value
         run.finish()
     except (wandb.Error, OSError) as error:
-        raise UserError(f"W&B: {' '.join(str(error).split())}") from error
+        raise UserError(f"W&B: {one_line(error)}") from error
     where = Path(str(run.dir)).parent
     return f"W&B: wandb sync {where}" if mode == "offline" else f"W&B: {run.url}"
 
@@ -92,7 +93,11 @@ def _rows_by_round(study: Study) -> dict[int, dict[str, float]]:
     """Return by round what is drawn there: mean and interval of every group's curves."""
     rows: dict[int, dict[str, float]] = {}
     for group in study.groups:
-        found = {"pass@1_greedy": learning_curve(group), "cumulative_regret": _regret(group)}
+        regret = regret_curves(group, "chosen")
+        found = {
+            "pass@1_greedy": learning_curve(group),
+            "cumulative_regret": None if regret is None else band(*regret),
+        }
         for measure, curves in found.items():
             if curves is None:
                 continue
@@ -102,11 +107,6 @@ def _rows_by_round(study: Study) -> dict[int, dict[str, float]]:
                 for bound, value in zip(("mean", "low", "high"), values, strict=True):
                     row[f"{measure}/{_name(group)}/{bound}"] = float(value)
     return rows
-
-
-def _regret(group: Group) -> Curves | None:
-    curve = regret_curves(group, "chosen")
-    return None if curve is None else band(*curve)
 
 
 def _name(group: Group) -> str:

@@ -11,10 +11,7 @@ from knexa.tracking.files import write_atomically
 
 
 def write_report(
-    study: Study,
-    tables: Sequence[Table],
-    folder: Path,
-    slope: tuple[float, float] | None = None,
+    study: Study, tables: Sequence[Table], folder: Path, slope: tuple[float, float] | None = None
 ) -> tuple[Picture, ...]:
     """Write everything into ``folder`` and return the figures, also those left out.
 

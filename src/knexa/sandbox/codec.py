@@ -181,15 +181,6 @@ def _fraction(content: Any) -> fractions.Fraction:
     return fractions.Fraction(int(content[0], 16), int(content[1], 16))
 
 
-def _default_dict(content: Any) -> collections.defaultdict[Any, Any]:
-    # The factory is code and does not cross; equality ignores it.
-    return collections.defaultdict(None, content)
-
-
-def _ordered(content: Any) -> collections.OrderedDict[Any, Any]:
-    return collections.OrderedDict(content)
-
-
 _TYPES = {name: kind for name, kind in vars(builtins).items() if isinstance(kind, type)}
 _NESTED = frozenset(
     (
@@ -206,8 +197,9 @@ _MAKERS: dict[str, Callable[[Any], Any]] = {
     "deque": collections.deque,
     "dict": dict,
     "Counter": lambda content: collections.Counter(dict(content)),
-    "OrderedDict": _ordered,
-    "defaultdict": _default_dict,
+    "OrderedDict": collections.OrderedDict,
+    # The factory is code and does not cross; equality ignores it.
+    "defaultdict": lambda content: collections.defaultdict(None, content),
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,
     "complex": lambda content: complex(float(content[0]), float(content[1])),

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from types import TracebackType
+from functools import partial
 from typing import Any, Self
 
 from knexa.errors import UserError
@@ -62,17 +62,13 @@ class Executor:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the settings alone: a worker on another machine starts its own processes."""
-        return _executor, (self.limits, self.num_workers, self.is_strict)
+        own = partial(Executor, limits=self.limits, num_workers=self.num_workers)
+        return partial(own, is_strict=self.is_strict), ()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -308,7 +304,3 @@ def _undecided(reply: Reply) -> bool:
 def _execution(reply: Reply) -> Execution:
     used = {name: float(reply.get(name, 0.0)) for name in ("cpu_s", "wall_s")}
     return Execution(Outcome(reply["outcome"]), str(reply.get("detail", "")), **used)
-
-
-def _executor(limits: Limits, num_workers: int, is_strict: bool) -> Executor:
-    return Executor(limits=limits, num_workers=num_workers, is_strict=is_strict)

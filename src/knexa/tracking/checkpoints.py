@@ -1,10 +1,9 @@
-"""The latest round's state on disk: complete and checked, or not there.
+"""Checkpoints of a run: written atomically, and verified by checksums when they are read.
 
-A checkpoint is a folder that its owner fills, plus ``manifest.json``: the round, size and SHA-256
-of every file in the folder, and size and SHA-256 of the rows that the run had written by then, so
-that a bit that flips later in either is noticed. It is written beside the current one and swapped
-in by renames. The one before it stays until the run ends, so that a damaged disk block costs a
-round and not the run.
+A checkpoint is a folder that the caller fills, plus ``manifest.json``: the round, and size and
+SHA-256 of every file in the folder and of the rows that the run had written by then, so that later
+damage to either is noticed. It is written beside the current one and renamed into place. The one
+before it is kept until the run ends, so that a damaged disk block costs a round and not the run.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ CURRENT, PREVIOUS, INCOMPLETE = "checkpoint", "checkpoint.previous", "checkpoint
 MANIFEST = "manifest.json"
 _CHECKSUM = "checksum"  # of the manifest itself, without this key
 _CHUNK = 1 << 20
-_FIRST_KEYS = {"round", "files"}  # keys of manifests written before rows were sealed
+_FIRST_KEYS = {"round", "files"}  # keys of older manifests, which say nothing of rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +34,12 @@ class Checkpoint:
     Attributes:
         round: The round that it was written after.
         folder: Where its files are.
-        num_bytes: By rows file, how long it was at that moment; empty where that was not recorded.
+        rows: By rows file, size and SHA-256 at that moment; empty where that was not recorded.
     """
 
     round: int
     folder: Path
-    num_bytes: dict[str, int]
+    rows: dict[str, dict[str, Any]]
 
 
 class Checkpoints:
@@ -83,7 +82,7 @@ class Checkpoints:
         return next(iter(self._intact()), None)
 
     def to_resume(self) -> Checkpoint | None:
-        """Return the newest checkpoint that is intact and whose rows still stand, or None.
+        """Return the newest checkpoint that is intact, as are the rows before it, or None.
 
         Raises:
             UserError: There is an intact checkpoint, but the rows before it are damaged.
@@ -114,29 +113,26 @@ class Checkpoints:
             folder = self._run_path / name
             if not folder.exists():
                 continue
-            problem = _damage(folder)
-            if problem is None:
-                if name == PREVIOUS:
-                    log.warning("going on from the checkpoint before the last one: %s", folder)
-                manifest = _read_manifest(folder)
-                rows = manifest.get("rows", {})
-                num_bytes = {name: int(entry["bytes"]) for name, entry in rows.items()}
-                yield Checkpoint(round=int(manifest["round"]), folder=folder, num_bytes=num_bytes)
-            else:
+            try:
+                checkpoint = _verified(folder)
+            except _DamagedError as problem:
                 self._damaged.add(name)
                 log.warning("checkpoint %s is damaged (%s)", folder, problem)
+                continue
+            if name == PREVIOUS:
+                log.warning("going on from the checkpoint before the last one: %s", folder)
+            yield checkpoint
 
     def _damaged_rows(self, checkpoint: Checkpoint) -> Path | None:
-        """Return the first rows file that does not begin with what the checkpoint sealed."""
-        sealed = _read_manifest(checkpoint.folder).get("rows", {})
-        for name, entry in sealed.items():
-            path = self._run_path / str(name)
+        """Return the first rows file that no longer begins with what the checkpoint recorded."""
+        for name, entry in checkpoint.rows.items():
+            path = self._run_path / name
             if _entry(path, entry["bytes"]) != entry:
                 return path
         return None
 
     def drop_spares(self) -> None:
-        """Remove what a finished run no longer needs: all but the current checkpoint."""
+        """Remove all but the current checkpoint."""
         if (self._run_path / CURRENT).exists():
             for name in (PREVIOUS, INCOMPLETE):
                 shutil.rmtree(self._run_path / name, ignore_errors=True)
@@ -157,28 +153,26 @@ class Checkpoints:
         write_atomically(folder / MANIFEST, encode_document(manifest))
 
 
-def _damage(folder: Path) -> str | None:
-    """Return what is wrong with a checkpoint, or None."""
+class _DamagedError(Exception):
+    """What is wrong with a checkpoint."""
+
+
+def _verified(folder: Path) -> Checkpoint:
+    """Return the checkpoint in a folder if all checksums match."""
     try:
-        manifest = _read_manifest(folder)
-        if set(manifest) != _FIRST_KEYS:
-            checksum = manifest.pop(_CHECKSUM)
-            if _checksum(manifest) != checksum:
-                return f"{MANIFEST} does not match its checksum"
-        int(manifest["round"])
+        manifest = dict(json.loads((folder / MANIFEST).read_bytes()))
+        if set(manifest) != _FIRST_KEYS and manifest.pop(_CHECKSUM) != _checksum(manifest):
+            raise _DamagedError(f"{MANIFEST} does not match its checksum")
         for name, entry in manifest["files"].items():
             path = folder / name
             if not path.is_file():
-                return f"{name} is missing"
+                raise _DamagedError(f"{name} is missing")
             if _entry(path) != entry:
-                return f"{name} does not match its checksum"
+                raise _DamagedError(f"{name} does not match its checksum")
+        rows = dict(manifest.get("rows", {}))
+        return Checkpoint(round=int(manifest["round"]), folder=folder, rows=rows)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{MANIFEST}: {type(error).__name__}: {error}"
-    return None
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / MANIFEST).read_bytes()))
+        raise _DamagedError(f"{MANIFEST}: {type(error).__name__}: {error}") from error
 
 
 def _checksum(manifest: dict[str, Any]) -> str:
@@ -186,7 +180,7 @@ def _checksum(manifest: dict[str, Any]) -> str:
 
 
 def _entry(path: Path, num_bytes: int | None = None) -> dict[str, Any]:
-    """Return size and SHA-256 (hex) of a file's first bytes, by default all; missing is empty."""
+    """Return size and SHA-256 (hex) of a file's first bytes, by default of all; 0 if missing."""
     digest, size = hashlib.sha256(), 0
     if path.exists():
         with path.open("rb") as file:

@@ -1,13 +1,12 @@
-"""Terminal output of a run: the start tree, progress with an ETA, the closing table.
+"""Terminal output of a run: the start tree, progress with an ETA, the closing tables.
 
-Where the output is no terminal (a log file, a sweep, CI) there is no progress bar: one plain line
-per round instead.
+Where the output is no terminal (a log file, a sweep, CI), plain lines replace the progress bar.
 """
 
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -25,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.tree import Tree
 
-from knexa.tracking.info import AgentInfo, ClosingInfo, RoundInfo, StartInfo
+from knexa.tracking.info import AgentInfo, ClosingInfo, StartInfo
 from knexa.tracking.metrics import agent_names
 from knexa.tracking.rows import RegretTotals, Score
 
@@ -34,12 +33,12 @@ MAX_LISTED_AGENTS = 16
 
 
 class Console:
-    """Writes to a terminal, or plain text where the output is none.
+    """Writes to a terminal, or plain text to a file.
 
     Args:
         file: Where to write; None is the standard output.
         quiet: No progress bar; None decides by whether ``file`` is a terminal.
-        brief: One line when the run starts and one when it ends, for runs beside others.
+        brief: Only one line when the run starts and one when it ends, for parallel runs.
     """
 
     def __init__(
@@ -96,25 +95,20 @@ class Console:
             before = self._progress.tasks[0].completed
             self._progress.update(self._task, completed=max(before, done))
 
-    def round_done(self, info: RoundInfo) -> None:
-        """Say that a round ended, with its metrics: in the bar, or as one plain line.
-
-        Without a bar, of hundreds of rounds some twenty are told.
-        """
+    def round_done(self, round: int, num_rounds: int, metrics: Mapping[str, float]) -> None:
+        """Show a finished round in the bar, or as a plain line (at most about twenty a run)."""
         if self._brief:
             return
         if self._progress is None:
-            if info.round % max(1, info.num_rounds // MAX_PLAIN_LINES) and (
-                info.round != info.num_rounds
-            ):
-                return
-            self._console.print(round_line(info), soft_wrap=True, markup=False)
+            step = max(1, num_rounds // MAX_PLAIN_LINES)
+            if round % step == 0 or round == num_rounds:
+                self._line(round_line(round, num_rounds, metrics))
             return
-        score = info.metrics.get("pass@1_greedy")
+        score = metrics.get("pass@1_greedy")
         self._progress.update(
             self._task,
-            completed=info.round - self._first_round,
-            what=f"round {info.round}/{info.num_rounds}",
+            completed=round - self._first_round,
+            what=f"round {round}/{num_rounds}",
             score="" if score is None else f"Pass@1 {score:.1%}",
         )
 
@@ -133,14 +127,14 @@ class Console:
             self._console.print(agents_table(info))
             self._console.print(totals_table(info))
             for note in info.notes:
-                self._console.print(note, soft_wrap=True, markup=False)
+                self._line(note)
 
     def _line(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, markup=False)
 
 
 def brief_result(info: ClosingInfo) -> str:
-    """Return a finished run's one line."""
+    """Return the line of a finished run."""
     parts = [f"{info.run_path.name} is done"]
     score = info.summary.scores.pass_at.get(1)
     if score is not None:
@@ -151,7 +145,7 @@ def brief_result(info: ClosingInfo) -> str:
 
 
 def start_tree(info: StartInfo) -> Tree:
-    """Return the tree of what the run consists of."""
+    """Return the tree that describes the run."""
     tree = Tree(f"[bold]{escape(info.run_name)}[/]  {info.num_rounds} rounds")
     agents = tree.add(f"[bold]{len(info.agents)} agents[/]")
     agents.add(_agents_table(info.agents[:MAX_LISTED_AGENTS]))
@@ -171,8 +165,8 @@ def start_tree(info: StartInfo) -> Tree:
         else "sees profiles and rewards only"
     )
     tree.add(f"[bold]exchange[/]  {escape(info.exchange)}")
-    for condition in info.run_notes:
-        first, *rest = textwrap.wrap(condition, 84)
+    for note in info.run_notes:
+        first, *rest = textwrap.wrap(note, 84)
         branch = tree.add(f"[yellow]{escape(first)}[/]")
         for line in rest:
             branch.add(f"[yellow]{escape(line)}[/]")
@@ -187,9 +181,9 @@ def start_tree(info: StartInfo) -> Tree:
     return tree
 
 
-def round_line(info: RoundInfo) -> str:
+def round_line(round: int, num_rounds: int, metrics: Mapping[str, float]) -> str:
     """Return the plain line of a finished round."""
-    parts = [f"round {info.round}/{info.num_rounds}"]
+    parts = [f"round {round}/{num_rounds}"]
     for key, label, form in (
         ("pass@1_greedy", "Pass@1", "{:.1%}"),
         ("validation_loss", "validation loss", "{:.3f}"),
@@ -197,8 +191,8 @@ def round_line(info: RoundInfo) -> str:
         ("cumulative_regret", "regret", "{:.4f}"),
         ("kilobytes_total", "sent", "{:,.1f} kB"),
     ):
-        if info.metrics.get(key) is not None:
-            parts.append(f"{label} {form.format(info.metrics[key])}")
+        if key in metrics:
+            parts.append(f"{label} {form.format(metrics[key])}")
     return "  ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""What environment.json says about the machine, the software and the command of a run."""
+"""Describes the machine, the software and the command of a run, for environment.json."""
 
 import os
 import platform
@@ -10,28 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-CORE_PACKAGES = (
-    "knexa",
-    "torch",
-    "lightning",
-    "transformers",
-    "tokenizers",
-    "peft",
-    "datasets",
-    "safetensors",
-    "numpy",
-    "scipy",
-    "rustworkx",
-    "hydra-core",
-    "omegaconf",
-    "pydantic",
-    "matplotlib",
-    "tree-sitter",
-    "tree-sitter-python",
-    "zstandard",
-    "wandb",
-    "tensorboard",
-)
+CORE_PACKAGES = """
+    knexa torch lightning transformers tokenizers peft datasets safetensors numpy scipy
+    rustworkx hydra-core omegaconf pydantic matplotlib tree-sitter tree-sitter-python
+    zstandard wandb tensorboard
+""".split()  # noqa: SIM905  (a list of names is easier to read as text)
 
 
 def now() -> str:
@@ -40,7 +23,7 @@ def now() -> str:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return versions, hardware, git state and command line; nothing of it enters another file."""
+    """Return versions, hardware, git state and command line."""
     return {
         "packages": _versions(),
         "python": platform.python_version(),
@@ -54,9 +37,9 @@ def describe_environment() -> dict[str, Any]:
 
 
 def git_state(checkout: Path) -> dict[str, Any] | None:
-    """Return commit and dirty flag of ``checkout``, or None where it is no repository's root.
+    """Return commit and dirty flag of ``checkout``, or None where it is not a repository's root.
 
-    An installed package inside somebody else's repository must not report that repository's commit.
+    A package that is installed inside another repository must not report that repository's commit.
     """
     if not (checkout / ".git").exists():
         return None
@@ -91,7 +74,7 @@ def _versions() -> dict[str, str]:
 
 
 def _gpu_name() -> str | None:
-    """Return the GPU's name where torch is loaded already; never load it for this."""
+    """Return the GPU's name if torch is loaded already."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None

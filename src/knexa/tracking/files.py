@@ -19,7 +19,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Return whether a write failed because the disk, a quota or a file size limit is full."""
+    """Return whether a write failed because the disk is full or a quota or limit is reached."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
@@ -78,7 +78,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def append_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Append lines in one write, so that a crash can tear at most the file's end."""
+    """Append lines in one write, so that a crash leaves at most the last lines incomplete."""
     content = b"".join(lines)
     if content:
         with path.open("ab") as file:
@@ -86,7 +86,7 @@ def append_lines(path: Path, lines: Iterable[bytes]) -> None:
 
 
 def read_rows(path: Path, parse: Callable[[bytes], R]) -> list[R]:
-    """Return what ``parse`` makes of the lines of a JSONL file; a torn last line is left out.
+    """Return the parsed lines of a JSONL file; an incomplete last line is left out.
 
     Raises:
         UserError: A line other than the last is damaged: ``parse`` raised ValueError or TypeError.
@@ -95,14 +95,14 @@ def read_rows(path: Path, parse: Callable[[bytes], R]) -> list[R]:
 
 
 def truncate_rows(path: Path, last_round: int, *, drop_damaged: bool = False) -> int:
-    """Drop rows of rounds after ``last_round``, and a torn end; return how many rows were dropped.
+    """Drop rows after ``last_round`` and an incomplete last line; return how many were dropped.
 
-    The kept lines keep their bytes. A row without a round stays unless ``last_round`` is negative.
+    A row without a round stays unless ``last_round`` is negative.
 
     Args:
         path: A JSONL file, which need not exist.
         last_round: The last round to keep.
-        drop_damaged: Drop damaged lines, too, with a warning, where nothing rests on them.
+        drop_damaged: Drop damaged lines, too, with a warning.
 
     Raises:
         UserError: A line other than the last is damaged and may not be dropped.
@@ -127,7 +127,7 @@ def _lines(path: Path, parse: Callable[[bytes], R], *, drop_damaged: bool) -> li
             found.append((line, parse(line)))
         except (ValueError, TypeError) as error:
             if index == len(lines) - 1:
-                break  # the torn end of a killed run
+                break  # the incomplete end of a killed run
             if not drop_damaged:
                 raise UserError(
                     f"{path}: line {index + 1} is damaged; run again with rerun=true to replace "

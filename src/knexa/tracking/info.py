@@ -1,4 +1,4 @@
-"""What a run passes to its trackers: its identity, its parts and how it ended."""
+"""What a run passes to loggers and console: its identity, its parts and its results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +13,11 @@ class RunInfo:
     """The identity of a run, as loggers see it.
 
     Attributes:
-        id: Stable id: a hash of the name of the study and the resolved config; the same for a
-            resumed run.
+        id: A hash of the study's name and the resolved config; the same for a resumed run.
         name: Readable name, e.g. ``linucb-s42-1f0c9a2b``.
         group: What runs are compared in: the config's ``name``.
         job_type: The matchmaker's name.
         tags: Short labels, e.g. roster and data.
-        config: The resolved config as plain data.
-        path: The run directory.
         resumed: Whether rows of an earlier, interrupted start are there.
         finished_rounds: (round, metrics) of every round of that start, in order.
     """
@@ -54,21 +51,16 @@ class StartInfo:
     """What the start-of-run tree shows.
 
     Attributes:
-        run_name: Readable name of the run.
-        run_path: Where its files go.
-        num_rounds: Rounds of the federation.
         agents: In roster order.
         data: One line on the benchmark, e.g. ``codelets: 348 train, 116 test, 128 transfer``.
         partition: One line, e.g. ``dirichlet, alpha 0.1``.
         mean_js: Mean pairwise Jensen-Shannon divergence of the agents' data histograms, in bits.
-        matchmaker: Name of the policy.
         needs: What the policy sees beyond profiles and rewards.
         policy_details: e.g. ``context interaction, matching exact``.
-        exchange: One line on the exchange protocol.
         workers: How many and why, e.g. ``2 workers: 2 cores, no GPU``.
-        sandbox: Layers that hold generated programs, e.g. ``("landlock", "seccomp")``.
+        sandbox: Layers that confine generated programs, e.g. ``("landlock", "seccomp")``.
         excluded: Problems that the benchmark check excluded.
-        conditions: What is out of the ordinary, a line each: liars, faults, privacy budgets.
+        run_notes: Byzantine agents, faults, privacy budgets and the like, a line each.
         resumed_after: The round whose checkpoint the run goes on from, None for a fresh run.
     """
 
@@ -88,15 +80,6 @@ class StartInfo:
     excluded: tuple[str, ...] = ()
     run_notes: tuple[str, ...] = ()
     resumed_after: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundInfo:
-    """What the console says when a round ends; ``metrics`` as ``tracking.metrics`` derives them."""
-
-    round: int
-    num_rounds: int
-    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""Derives run metrics from the rows of the JSONL files; nothing else does.
+"""Derives a run's metrics from the rows of its JSONL files.
 
 Names: a bare name (``pass@1_greedy``) is over all agents, ``agents/<index>/<name>`` is one agent's,
 ``exchange/...`` is over the round's directives. Losses and scores are means, counts are sums,
-``cumulative_*`` and ``*_total`` run from the first round on. What was not measured is absent.
+``cumulative_*`` and ``*_total`` sum from the first round on. What was not measured is absent.
 """
 
 from collections import defaultdict
@@ -38,7 +38,7 @@ MAX_NAMED_AGENTS = 64  # a federation of thousands reports means, not thousands 
 
 
 class RunMetrics:
-    """Derives each round's metrics and keeps what the running totals need, nothing more."""
+    """Derives each round's metrics, and keeps what running totals need."""
 
     def __init__(self) -> None:
         self._kilobytes = 0.0
@@ -76,7 +76,7 @@ def replay(
 ) -> list[tuple[int, dict[str, float]]]:
     """Return (round, metrics) of every round that the run directory holds, in order.
 
-    ``metrics``, where given, has taken these rounds afterwards and can go on from there.
+    ``metrics``, where given, is updated with these rounds, so that it can continue.
     """
     metrics = metrics or RunMetrics()
     rounds = _by_round(run_dir.read_rows(RoundRow))
@@ -92,9 +92,9 @@ def regret_totals(regret: Sequence[RegretRow]) -> RegretTotals:
     """Return cumulative and random regret, and the rounds that they sum.
 
     Regret is best minus chosen, and best minus the expectation of a uniformly random pairing, in
-    raw reward, unclamped. Plans that are not pairings have no chosen total (null): rounds of such
-    plans are left out of both sums, so that the two stay comparable; where no round has one,
-    ``cumulative_regret`` is None and ``random_regret`` sums all probed rounds.
+    raw reward. Rounds whose plan is no pairing have no chosen total and are left out of both sums,
+    so that these stay comparable; where no round has one, ``cumulative_regret`` is None and
+    ``random_regret`` sums all probed rounds.
     """
     chosen = [row.best - row.chosen for row in regret if row.chosen is not None]
     counted = [row for row in regret if row.chosen is not None] or list(regret)
@@ -107,10 +107,7 @@ def regret_totals(regret: Sequence[RegretRow]) -> RegretTotals:
 
 
 def pair_counts(exchanges: Iterable[ExchangeRow], num_agents: int) -> list[list[int]]:
-    """Return how often each teacher (row) taught each student (column), self left out.
-
-    Server agents, whose indices follow the agents', have no row and no column.
-    """
+    """Return how often each teacher (row) taught each student (column), without servers."""
     counts = [[0] * num_agents for _ in range(num_agents)]
     for row in exchanges:
         for teacher in row.teachers:

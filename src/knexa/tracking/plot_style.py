@@ -53,7 +53,7 @@ _RC: dict[str, Any] = {
 
 @contextlib.contextmanager
 def applied() -> Iterator[None]:
-    """Use the style within the block, whatever the user's matplotlibrc says."""
+    """Use the style within the block; the user's matplotlibrc is ignored."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -66,7 +66,7 @@ def applied() -> Iterator[None]:
 def panels(
     width: float, height: float, count: int, *, rows: int = 1, **grid: Any
 ) -> "tuple[Figure, tuple[Axes, ...]]":
-    """Return a figure of ``count`` panels in rows, sizes in inches, outside pyplot's state."""
+    """Return a figure of ``count`` panels in rows, sizes in inches; pyplot is not involved."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -81,12 +81,12 @@ def panels(
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write the PNG without the metadata that would change with time or version."""
+    """Write the PNG without metadata that depends on time or version."""
     figure.savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.05, metadata={"Software": None})
 
 
 def save_svg(figure: "Figure", path: Path) -> None:
-    """Write the SVG, text as outlines, so that it looks the same wherever it is opened."""
+    """Write the SVG with text as outlines, so that it looks the same everywhere."""
     figure.savefig(
         path, bbox_inches="tight", pad_inches=0.05, metadata={"Date": None, "Creator": None}
     )
@@ -105,7 +105,7 @@ def integer_locator() -> Any:
 
 
 def integer_rounds(axes: "Axes") -> None:
-    """Put ticks at whole rounds, and room about a single one."""
+    """Place ticks at whole rounds, and widen the axis of a single one."""
     low, high = axes.get_xlim()
     if high - low < 1:
         axes.set_xlim((low + high) / 2 - 1, (low + high) / 2 + 1)
@@ -153,10 +153,10 @@ def label_line_ends(axes: "Axes", x: float, ends: Sequence[tuple[float, str, str
 def spread(
     values: Sequence[float], gap: float, within: tuple[float, float] | None = None
 ) -> list[float]:
-    """Return ascending ``values`` moved as little as needed to stand at least ``gap`` apart.
+    """Return ascending ``values`` moved as little as needed to be at least ``gap`` apart.
 
-    Least squares: less ``gap`` per rank, it is isotonic regression, solved by pooling; ``within``
-    bounds it where so many values have room there.
+    Least squares: after subtracting ``gap`` times the rank it is isotonic regression, solved by
+    pooling adjacent violators. ``within`` bounds the result if the values fit there.
     """
     blocks: list[list[float]] = []  # [sum, count] of values that share one place
     for rank, value in enumerate(values):

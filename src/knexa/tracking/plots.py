@@ -1,11 +1,11 @@
-"""The figures of a run, drawn from its directory's files alone.
+"""Draws the figures of a run from its directory's files.
 
-Equal files give equal PNG bytes. Each figure needs certain rows; one whose rows are missing is not
-drawn, and the log says why. Axes: N agents, C categories.
+Equal files give equal PNG bytes. A figure whose rows are missing is not drawn, and the log says
+why. Axes: N agents, C categories.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ _LOSSES = (
     ("learn_loss", "distillation"),
 )
 MAX_MARKED_ROUNDS = 40  # more markers than this run into one another
-MAX_LABELLED_AGENTS = 12  # more lines than this cannot be told apart, more cells not be read
+MAX_LABELLED_AGENTS = 12  # more lines or cells than this cannot be read
 
 
 def draw_plots(run_dir: RunDirectory) -> list[Path]:
@@ -98,41 +98,39 @@ def regret(probes: Sequence[RegretRow]) -> "Figure | str":
         return "the run has no counterfactual probes (regret.every)"
     figure, (left, right) = style.panels(7.6, 3.1, 2)
     x = [row.round for row in probes]
-    left.axhline(0, color=style.GREY, linewidth=0.8)
-    ends = []
+    summed = {}
     for arm, label in (("random", "uniformly random"), ("chosen", "chosen")):
         totals = [PROBE_ARMS[arm](row) for row in probes]
         regrets = [
             row.best - total for row, total in zip(probes, totals, strict=True) if total is not None
         ]
         if len(regrets) == len(probes):
-            y = np.cumsum(regrets).tolist()
-            left.plot(x, y, color=style.ARMS[arm], marker="o", markersize=_dot(x))
-            ends.append((y[-1], label, style.ARMS[arm]))
+            summed[arm] = label, np.cumsum(regrets).tolist()
+    _draw_arms(left, x, summed)
     left.set(xlabel="Round", ylabel="Cumulative regret (raw reward)")
     left.set_title("Regret against the best pairing")
-    style.integer_rounds(left)
-    style.label_line_ends(left, x[-1], ends)
-    right.axhline(0, color=style.GREY, linewidth=0.8)
-    ends = []
-    for arm in ("best", "chosen", "random", "no teacher"):
-        values = [_arm_total(row, arm) for row in probes]
-        points = [(a, b) for a, b in zip(x, values, strict=True) if b is not None]
-        if points:
-            right.plot(
-                *zip(*points, strict=True), color=style.ARMS[arm], marker="o", markersize=_dot(x)
-            )
-            ends.append((points[-1][1], arm, style.ARMS[arm]))
+    arms = ("best", "chosen", "random", "no teacher")
+    _draw_arms(right, x, {arm: (arm, [_arm_total(row, arm) for row in probes]) for arm in arms})
     right.set(xlabel="Round", ylabel="Total raw reward of the round's pairs")
     right.set_title("What each choice would have earned")
-    style.integer_rounds(right)
-    style.label_line_ends(right, x[-1], ends)
     return figure
 
 
-def _dot(rounds: Sequence[int]) -> float:
-    """Return the size of a round's marker; 0 where there are too many to tell apart."""
-    return 3.5 if len(rounds) <= MAX_MARKED_ROUNDS else 0.0
+def _draw_arms(
+    axes: "Axes", x: Sequence[int], arms: Mapping[str, tuple[str, Sequence[float | None]]]
+) -> None:
+    """Draw a line per arm, given its label and values; rounds without a value are left out."""
+    axes.axhline(0, color=style.GREY, linewidth=0.8)
+    size = 3.5 if len(x) <= MAX_MARKED_ROUNDS else 0.0
+    ends = []
+    for arm, (label, values) in arms.items():
+        points = [(a, b) for a, b in zip(x, values, strict=True) if b is not None]
+        if points:
+            colour = style.ARMS[arm]
+            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=size)
+            ends.append((points[-1][1], label, colour))
+    style.integer_rounds(axes)
+    style.label_line_ends(axes, x[-1], ends)
 
 
 def pairing_matrix(exchanges: Sequence[ExchangeRow], names: Sequence[str]) -> "Figure | str":
@@ -223,7 +221,7 @@ def _curve(
 
 
 def _arm_total(row: RegretRow, arm: str) -> float | None:
-    """Return an arm's total; without teachers, as many average students as the best plan has."""
+    """Return an arm's total; of no teacher, the average student's times the best plan's pairs."""
     if arm != "no teacher":
         return PROBE_ARMS[arm](row)
     average = mean(row.no_teacher)

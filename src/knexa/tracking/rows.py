@@ -1,9 +1,8 @@
-"""What stands in the files of a run directory: a class for each row, and one for the summary.
+"""The contents of a run directory's files: a class for each kind of row, and one for the summary.
 
-Everybody who writes or reads ``rounds.jsonl``, ``exchanges.jsonl``, ``regret.jsonl``,
-``timings.jsonl``, ``samples.jsonl.zst`` or ``summary.json`` does so through these classes. Their
-fields are the columns, in the order in which they are written; the text beside a field is its line
-in docs/concepts.md (``python -m knexa.tracking.rows`` prints those tables).
+All files but config.yaml and environment.json are written and read through these classes. Their
+fields are the columns, in order; the text of a field is its meaning in docs/concepts.md
+(``python -m knexa.tracking.rows`` prints the tables there).
 """
 
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from knexa.statistics import Interval
 from knexa.tracking.schema import Only, Record, Spread, table
 
 SCHEMA_VERSION = 1
-"""Raised when a column comes, goes or changes its meaning."""
+"""Increased when a column is added, removed or changed in meaning."""
 
 RowsName = Literal["rounds", "exchanges", "regret", "timings"]
 
@@ -37,7 +36,7 @@ _Shares = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRow(Row):
-    """What a world measured of one agent in one round."""
+    """What was measured of one agent in one round."""
 
     FILE = "rounds"
 
@@ -78,7 +77,7 @@ class RoundRow(AgentRow):
     def of(
         cls, row: AgentRow, *, present: bool, busy: bool, copies_ignored: int, clock_s: float
     ) -> "RoundRow":
-        """Return a world's row with what the round loop knows of the agent."""
+        """Return the row with what the round loop knows of the agent."""
         measured = {field.name: getattr(row, field.name) for field in fields(AgentRow)}
         return cls(
             **measured, present=present, busy=busy, copies_ignored=copies_ignored, clock_s=clock_s
@@ -109,8 +108,8 @@ class OrganisationRow(Row):
         float, "Share of its validation split solved", Field(alias="validation_pass@1")
     ]
     validation_perplexity: Annotated[float, "Perplexity on its validation split"]
-    lessons_learned: Annotated[int, "Lessons that it has learned from so far"]
-    lessons_taught: Annotated[int, "Lessons that others have learned from it so far"]
+    lessons_learned: Annotated[int, "Packages that it has learned from so far"]
+    lessons_taught: Annotated[int, "Packages that others have learned from it so far"]
     privacy: Annotated[
         OrganisationPrivacy | None, "What its training has cost", Only("`training=dp` only")
     ] = None
@@ -128,7 +127,7 @@ class ServerCosts(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeRow(Row):
-    """A row of exchanges.jsonl: a directive and what became of it."""
+    """A row of exchanges.jsonl: a directive and its outcome."""
 
     FILE = "exchanges"
 
@@ -214,18 +213,12 @@ class Score(Record):
         cls, interval: Interval, per_agent: list[float], num_problems: int | None = None
     ) -> "Score":
         """Return a score from its interval and the agents' own."""
-        return cls(
-            mean=interval.mean,
-            low=interval.low,
-            high=interval.high,
-            per_agent=tuple(per_agent),
-            num_problems=num_problems,
-        )
+        return cls(**interval.as_dict(), per_agent=tuple(per_agent), num_problems=num_problems)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor(Record):
-    """CodeBLEU of an answer that says nothing."""
+    """CodeBLEU of an answer without content."""
 
     compat: Annotated[float, "CodeBLEU, compat"]
     fixed: Annotated[float, "CodeBLEU, fixed"]
@@ -233,7 +226,7 @@ class Floor(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floors(Record):
-    """What CodeBLEU gives for nothing."""
+    """CodeBLEU of answers without content."""
 
     empty: Annotated[Floor, "An empty answer"]
     prompt_copy: Annotated[Floor, "A copy of the prompt"]
@@ -298,7 +291,7 @@ class SkewSummary(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores(Record):
-    """What agents can do in the end, and what these numbers rest on."""
+    """The final scores, and what they are based on."""
 
     pass_at: Annotated[Mapping[int, Score], "Pass@k on the test set", Spread("pass@")]
     honest_pass_at: Annotated[
@@ -310,7 +303,7 @@ class Scores(Record):
     excluded: Annotated[
         tuple[str, ...] | None, "Problems that the benchmark's check excluded", _TEXT
     ] = None
-    floors: Annotated[Floors | None, "What CodeBLEU gives for nothing", _TEXT] = None
+    floors: Annotated[Floors | None, "CodeBLEU of answers without content", _TEXT] = None
     privacy: Annotated[Privacy, "What was spent of the privacy budgets"]
     skew: Annotated[SkewSummary | None, "How different the agents' data are", _TEXT] = None
     data_shares: Annotated[_Shares, "By agent: share of each category in its training data"]
@@ -334,7 +327,7 @@ class RegretTotals(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs(Record):
-    """What a run took, everybody and everything counted."""
+    """What a run cost in all."""
 
     kilobytes: Annotated[float, "kB sent, in exchanges and to choose peers"]
     exchanges: Annotated[int, "Directives that ended"]
@@ -351,22 +344,22 @@ class Costs(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust(Record):
-    """What the matchmaker's ledger says in the end."""
+    """Trust of the matchmaker's ledger at the end."""
 
-    liars: Annotated[float, "Mean trust in liars"]
+    liars: Annotated[float, "Mean trust in Byzantine agents"]
     honest: Annotated[float, "Mean trust in the others"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByzantineSummary(Record):
-    """Who lied, and how much they taught."""
+    """Byzantine agents, and how much they taught."""
 
-    liars: Annotated[tuple[int, ...], "Who lied"]
-    attacks: Annotated[tuple[str, ...], "How"]
+    liars: Annotated[tuple[int, ...], "Byzantine agents"]
+    attacks: Annotated[tuple[str, ...], "What they did"]
     teaching: Annotated[
-        tuple[float | None, ...], "By round: liars' share of lessons over the fair one"
+        tuple[float | None, ...], "By round: Byzantine agents' share of teaching over the fair one"
     ]
-    lessons_among_liars: Annotated[int, "Lessons that harmed nobody"]
+    lessons_among_liars: Annotated[int, "Exchanges in which both agents were Byzantine"]
     teaching_share: Annotated[float | None, "`teaching` over all rounds"]
     shunned_after: Annotated[int | None, "Round from which on it stays under a third"]
     trust: Annotated[Trust, "Trust of the matchmaker's ledger"]
@@ -387,7 +380,9 @@ class Summary(Record):
     costs: Annotated[Costs, "Costs", Spread()]
     scores: Annotated[Scores, "Scores", Spread()]
     byzantine: Annotated[
-        ByzantineSummary | None, "Who lied, and what came of it", Only("liars only")
+        ByzantineSummary | None,
+        "Byzantine agents and their effect",
+        Only("with Byzantine agents only"),
     ] = None
 
 

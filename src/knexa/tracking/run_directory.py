@@ -1,7 +1,7 @@
-"""The run directory: a contract that other tools read ("The run directory" in docs/concepts.md).
+"""Reads and writes the run directory, which docs/concepts.md documents for other tools.
 
-Equal runs write equal bytes in every file but ``timings.jsonl`` and ``environment.json`` (and the
-mirror in ``wandb/``), so no time, process id or path is written anywhere else.
+Equal runs write equal bytes in every file but ``timings.jsonl``, ``environment.json`` and the
+mirror in ``wandb/``, so times, process ids and paths are written nowhere else.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ from knexa.tracking.schema import ShapeError, as_document, decode, encode
 L = TypeVar("L", bound=Row)
 Status = Literal["running", "finished", "failed", "interrupted"]
 SEALED_ROWS: tuple[RowsName, ...] = ("rounds", "exchanges", "regret")
-"""Rows that checkpoints seal; timings differ between runs, and nothing depends on them."""
+"""Rows whose checksums are part of checkpoints; timings differ between runs."""
 ROW_FILES: tuple[RowsName, ...] = (*SEALED_ROWS, "timings")
 
-# POSIX locks are per process: two objects of one process would both get them, but for this set.
+# POSIX locks are per process: without this set two objects of one process could both lock a run.
 _held_here: set[Path] = set()
 
 
@@ -54,7 +54,7 @@ class RunDirectory:
     # Lock
 
     def acquire(self) -> Self:
-        """Create the directory and take it for this process; forked children do not share the lock.
+        """Create the directory and lock it for this process; forked children do not share the lock.
 
         Raises:
             UserError: Another process (named by its id) is using the run.
@@ -85,7 +85,7 @@ class RunDirectory:
                 os.ftruncate(handle, 0)
                 os.write(handle, f"{os.getpid()}\n".encode())
                 self._lock = handle
-            else:  # the previous holder removed the file between our open and our lock
+            else:  # the previous holder removed the file before it was locked here
                 os.close(handle)
         _held_here.add(key)
         return self
@@ -120,7 +120,7 @@ class RunDirectory:
     # Rows
 
     def append(self, rows: Iterable[L]) -> list[L]:
-        """Append rows of one kind to their file; return them as a reader finds them: NaN is None.
+        """Append rows of one kind to their file; return them as they are read back: NaN is None.
 
         Raises:
             ShapeError: A row does not hold what its class says; nothing has been written.
@@ -153,10 +153,7 @@ class RunDirectory:
         )
 
     def truncate_after(self, round: int) -> None:
-        """Drop every row of a later round and torn last lines, in all JSONL files.
-
-        ``truncate_after(-1)`` drops all rows: a start from the beginning.
-        """
+        """Drop rows of later rounds and incomplete last lines in all JSONL files; -1 drops all."""
         for name in ROW_FILES:
             self._truncate(name, round)
 
@@ -173,15 +170,11 @@ class RunDirectory:
     # Documents
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write config.yaml, keys in the given order.
-
-        Equal runs must write equal bytes, so leave out output paths and the number of workers.
-        """
+        """Write config.yaml, keys in the given order; output paths must not be among them."""
         from omegaconf import OmegaConf
 
-        files.write_atomically(
-            self.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))).encode()
-        )
+        text = OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+        files.write_atomically(self.config, text.encode())
 
     def read_config(self) -> dict[str, Any]:
         """Return config.yaml.
@@ -199,16 +192,13 @@ class RunDirectory:
         return self._config()
 
     def outdated(self) -> int | str | None:
-        """Return the recipe of a run from before recipe 6; None for later ones.
-
-        Their config.yaml names Python classes by where they were then.
-        """
+        """Return the recipe of a run older than recipe 6, which cannot be read; else None."""
         if b"\nrecipe:" in b"\n" + self.config.read_bytes():
             return None
         return self._recipe({})
 
     def other_recipe(self, config: Mapping[str, Any]) -> int | str | None:
-        """Return the recipe of this run if it is of the same settings and of another recipe."""
+        """Return the recipe of this run if it has these settings and another recipe."""
         try:
             own = self._config()
             recipe = self._recipe(own)
@@ -226,7 +216,7 @@ class RunDirectory:
         raise UserError(f"{self.config} is damaged: run it again with rerun=true")
 
     def _recipe(self, config: Mapping[str, Any]) -> int | str:
-        """Return the recipe of a config; before recipe 6, the summary of a finished run had it."""
+        """Return the recipe of a config, or of the summary in runs older than recipe 6."""
         known: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):  # an older summary has another shape
             known = json.loads(self.summary.read_bytes())
@@ -284,7 +274,7 @@ class RunDirectory:
             raise UserError(f"{self.summary} is damaged: run it again with rerun=true") from error
 
     def write_samples(self, samples: Iterable[SampleRow]) -> None:
-        """Write samples.jsonl.zst: one frame, fixed level, one thread, so its bytes are fixed."""
+        """Write samples.jsonl.zst with fixed compression settings, so that its bytes are fixed."""
         import zstandard
 
         content = b"".join(encode(sample) for sample in samples)
@@ -319,13 +309,13 @@ class RunDirectory:
         return (found.round, found.folder) if found else None
 
     def rewind(self) -> tuple[int, Path] | None:
-        """Put every file back to where a resume goes on; return that checkpoint as (round, folder).
+        """Restore all files to the newest usable checkpoint; return it as (round, folder).
 
-        Rows that came after the checkpoint are cut off, and so are a killed process's temporary
-        files. None means that there is no checkpoint and no row: a start from the beginning.
+        Later rows and temporary files are removed. Without a checkpoint all rows are removed and
+        the run starts from the beginning: None.
 
         Raises:
-            UserError: Rows that every checkpoint rests on are damaged.
+            UserError: Rows from before every checkpoint are damaged.
         """
         for leftover in self.path.glob(".*.tmp"):
             leftover.unlink()
@@ -335,14 +325,14 @@ class RunDirectory:
             return None
         for name in ROW_FILES:
             path = self.rows_path(name)
-            if path.name not in found.num_bytes:
+            if path.name not in found.rows:
                 self._truncate(name, found.round)
             elif path.exists():
-                os.truncate(path, found.num_bytes[path.name])
+                os.truncate(path, int(found.rows[path.name]["bytes"]))
         return found.round, found.folder
 
     def mark_done(self) -> None:
-        """Drop the spare checkpoint and write the DONE marker, the last file of a run."""
+        """Remove the previous checkpoint and write the DONE marker, the last file of a run."""
         self._checkpoints.drop_spares()
         files.write_atomically(self.done, b"")
 
@@ -363,7 +353,7 @@ class RunDirectory:
 
 
 def _values(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config without what identifies components and the recipe."""
+    """Return a config without the recipe and the names of components."""
     return {
         key: _values(value) if isinstance(value, Mapping) else value
         for key, value in config.items()

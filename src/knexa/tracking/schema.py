@@ -1,7 +1,7 @@
-"""Dataclasses as JSON objects: how fields are written and read, and their tables in the documents.
+"""Writes dataclasses as JSON objects, reads them back, and makes their tables in the documents.
 
-A field is ``Annotated[type, meaning]``, and the meaning is its line in docs/concepts.md. Reading is
-exact: a missing or unknown column, or a value of another type, is an error.
+A field is ``Annotated[type, meaning]``; the meaning is shown in docs/concepts.md. When an object is
+read, a missing or unknown column, or a value of another type, is an error.
 """
 
 import json
@@ -35,7 +35,7 @@ class Only:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Marks a field whose own keys stand among its parent's, each after ``prefix``."""
+    """Marks a field whose keys are written among its parent's, each with ``prefix``."""
 
     prefix: str = ""
 
@@ -62,21 +62,22 @@ class Column(NamedTuple):
 
 
 _columns: dict[type[Record], tuple[Column, ...]] = {}
-_readers: dict[type[Record], tuple[TypeAdapter[Any], bool]] = {}
+_adapters: dict[type[Record], TypeAdapter[Any]] = {}
 
 
 def columns(kind: type[Record]) -> tuple[Column, ...]:
     """Return the columns of a class, in the order of its fields."""
-    if kind not in _columns:
-        hints, found = get_type_hints(kind, include_extras=True), []
-        for field in fields(kind):  # type: ignore[arg-type]  # subclasses are dataclasses
-            declared, *marks = get_args(hints[field.name])
-            meaning = next(mark for mark in marks if isinstance(mark, str))
-            only = next((mark for mark in marks if isinstance(mark, Only)), None)
-            spread = next((mark for mark in marks if isinstance(mark, Spread)), None)
-            alias = next((mark.alias for mark in marks if isinstance(mark, FieldInfo)), None)
-            found.append(Column(field.name, alias or field.name, declared, meaning, only, spread))
-        _columns[kind] = tuple(found)
+    if kind in _columns:
+        return _columns[kind]
+    hints, found = get_type_hints(kind, include_extras=True), []
+    for field in fields(kind):  # type: ignore[arg-type]  # subclasses are dataclasses
+        declared, *marks = get_args(hints[field.name])
+        meaning = next(mark for mark in marks if isinstance(mark, str))
+        only = next((mark for mark in marks if isinstance(mark, Only)), None)
+        spread = next((mark for mark in marks if isinstance(mark, Spread)), None)
+        alias = next((mark.alias for mark in marks if isinstance(mark, FieldInfo)), None)
+        found.append(Column(field.name, alias or field.name, declared, meaning, only, spread))
+    _columns[kind] = tuple(found)
     return _columns[kind]
 
 
@@ -115,10 +116,10 @@ def decode(kind: type[R], content: bytes) -> R:
         ShapeError: It has a column too many or too few, or a value of another type.
         ValueError: It is no JSON object.
     """
-    if kind not in _readers:
-        _readers[kind] = TypeAdapter(kind), any(column.spread for column in columns(kind))
-    adapter, is_spread = _readers[kind]
-    if is_spread:
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    adapter = _adapters[kind]
+    if any(column.spread for column in columns(kind)):
         document = dict(json.loads(content))
         content = json.dumps(_nested(kind, document) | document).encode()
     try:
@@ -127,7 +128,7 @@ def decode(kind: type[R], content: bytes) -> R:
         except ValidationError as error:
             if error.errors()[0]["type"] != "json_invalid":
                 raise
-            # Python's parser takes the lone surrogates that the text of a program may have.
+            # A program's text may hold lone surrogates, which only Python's parser accepts.
             found = adapter.validate_python(json.loads(content))
     except ValidationError as error:
         raise _shape_error(error) from None
@@ -135,7 +136,7 @@ def decode(kind: type[R], content: bytes) -> R:
 
 
 def _nested(kind: type[Record], document: dict[str, Any]) -> dict[str, Any]:
-    """Take the class's keys out of the object, those that are spread in it as objects again."""
+    """Remove the class's keys from the object and return them, spread ones as objects again."""
     taken = {}
     for _, name, declared, _, _, spread in columns(kind):
         if spread is not None and not spread.prefix:
@@ -170,8 +171,8 @@ def table(kind: type[Record]) -> str:
 
 
 def _lines(kind: type[Record], prefix: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (column, type, meaning); what an object holds is told where it comes first."""
-    told: set[type[Record]] = set()
+    """Yield (column, type, meaning); a class's columns follow its first object only."""
+    shown: set[type[Record]] = set()
     for column in columns(kind):
         inner = _record_in(column.type)
         if column.spread is not None and not column.spread.prefix:
@@ -179,11 +180,12 @@ def _lines(kind: type[Record], prefix: str) -> Iterator[tuple[str, str, str]]:
             yield from _lines(inner, prefix)
             continue
         name = prefix + (f"{column.spread.prefix}K" if column.spread else column.name)
-        shown = _type_name(column.type, column.only is not None and column.only.beside is None)
+        is_never_null = column.only is not None and column.only.beside is None
+        type_name = "object" if column.spread else _type_name(column.type, is_never_null)
         only = f"; {column.only.when}" if column.only else ""
-        yield name, "object" if column.spread else shown, column.meaning + only
-        if inner is not None and inner not in told:
-            told.add(inner)
+        yield name, type_name, column.meaning + only
+        if inner is not None and inner not in shown:
+            shown.add(inner)
             is_list = get_origin(column.type) is tuple
             yield from _lines(inner, f"{name}[]." if is_list else f"{name}.")
 

@@ -1,4 +1,4 @@
-"""Records a run for the round loop: rows, loggers, console, plots and the end."""
+"""Records a run for the round loop: rows, loggers, console, plots and its end."""
 
 import contextlib
 import logging
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from knexa.tracking.console import Console
 from knexa.tracking.files import is_disk_full
-from knexa.tracking.info import ClosingInfo, RoundInfo, RunInfo, StartInfo
+from knexa.tracking.info import ClosingInfo, RunInfo, StartInfo
 from knexa.tracking.loggers import Logger
 from knexa.tracking.metrics import RunMetrics, replay
 from knexa.tracking.plots import draw_plots
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Records one run; the caller acquires ``run_dir`` before and releases it after.
+    """Records one run; the caller holds the lock of ``run_dir``.
 
-    A round is: ``log_*`` calls, ``end_round``, then the checkpoint, if one is due. A resume calls
-    ``run_dir.rewind()`` before ``start``.
+    A round is: ``log_*`` calls, ``end_round``, then the checkpoint, if one is due. A resumed run
+    calls ``run_dir.rewind()`` before ``start``.
     """
 
     def __init__(
@@ -75,10 +75,7 @@ class Tracker:
         self._regret += self.run_dir.append([row])
 
     def log_timing(self, phase: str, agent: int, seconds: float) -> None:
-        """Append a task of the round under way to timings.jsonl, the only file with clock time.
-
-        After the last round that is the final evaluation.
-        """
+        """Append a task of the current round (or the final evaluation) to timings.jsonl."""
         row = TimingRow(round=self.round, phase=phase, agent=agent, seconds=seconds)
         self.run_dir.append([row])
 
@@ -88,13 +85,11 @@ class Tracker:
         self._rounds, self._exchanges, self._regret = [], [], []
         self.round = round + 1
         self._tell("log a round", lambda logger: logger.log_round(round, metrics))
-        self.console.round_done(
-            RoundInfo(round=round, num_rounds=self._num_rounds, metrics=metrics)
-        )
+        self.console.round_done(round, self._num_rounds, metrics)
         return metrics
 
     def finish(self, summary: Summary, samples: Iterable[SampleRow]) -> None:
-        """Write samples, summary and plots, close the loggers, print the table; DONE comes last."""
+        """Write samples, summary and plots, close the loggers, write DONE, print the tables."""
         self.run_dir.write_samples(samples)
         self.run_dir.write_summary(summary)
         plots = self._draw_plots()
@@ -114,7 +109,7 @@ class Tracker:
         )
 
     def fail(self, status: Literal["failed", "interrupted"]) -> None:
-        """Record how an unfinished run ended; never raises, the first error stays the one."""
+        """Record how an unfinished run ended; never raises, which would hide the first error."""
         with contextlib.suppress(Exception):
             self.run_dir.end_environment(status)
         with contextlib.suppress(Exception):
@@ -133,10 +128,7 @@ class Tracker:
             return []
 
     def _tell(self, what: str, call: Callable[[Logger], object]) -> None:
-        """Call every logger; one that fails is dropped with a warning, and the run goes on.
-
-        On a full disk it does not: a resume gives the logger back what it missed.
-        """
+        """Call every logger; one that fails is dropped with a warning, unless the disk is full."""
         for logger in list(self._loggers):
             try:
                 call(logger)

@@ -1,7 +1,7 @@
-"""Nested plain values and arrays in one safetensors file: the only format that checkpoints use.
+"""Stores nested plain values and arrays in one safetensors file, the format of checkpoints.
 
-Arrays are stored bit for bit; everything else (numbers, strings, lists, None) travels as JSON in
-the file's metadata. Nothing is pickled, so a checkpoint can be read without trusting it.
+Arrays are stored bit for bit; everything else (numbers, strings, lists, None) is JSON in the file's
+metadata. Nothing is pickled, so reading an untrusted checkpoint runs no code.
 """
 
 import json
@@ -21,7 +21,7 @@ def save_tree(path: Path, tree: dict[str, Any]) -> None:
     Raises:
         TypeError: A leaf is neither plain (JSON) nor an array.
     """
-    # Torch takes seconds to import: where nothing has imported it, no node can be its tensor.
+    # Torch takes seconds to import; if nothing has imported it, no node can be its tensor.
     torch = sys.modules.get("torch")
     arrays: dict[str, Any] = {}
 

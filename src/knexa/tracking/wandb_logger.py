@@ -1,7 +1,7 @@
-"""The run's side of the W&B mirror: it starts a process, sends it short notes and never waits long.
+"""The W&B logger: starts a mirror process, sends it short notes and never waits long.
 
-W&B itself is used in that process alone (``knexa.tracking.wandb_mirror``), which reads the run
-directory's files. Whatever happens there, importing included, cannot slow, stop or fail the run.
+W&B is imported in that process only (``knexa.tracking.wandb_mirror``), which reads the run
+directory's files, so that nothing W&B does can slow, stop or fail the run.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from knexa.tracking.loggers import Logger
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.wandb_mirror import FOLDER, LOG_FILE, SETTINGS_FILE
 
-# Mirrors that go on by themselves: kept, so that no destructor complains about a running process.
+# Mirrors that outlive their run: kept, so that no destructor warns of a running process.
 _left_running: "list[subprocess.Popen[bytes]]" = []
 
 
@@ -35,10 +35,10 @@ class Wandb(Logger):
         mode: ``offline`` writes files that ``wandb sync`` uploads later; ``online`` uploads now.
         project: W&B project.
         entity: W&B user or team; None is the account's default.
-        group: What runs are compared in; None takes the run's ``name``.
+        group: W&B group; None takes the run's ``name``.
         tags: Further tags.
         finish_timeout_s: How long a finished run waits for its mirror, at most.
-        linger_s: How long the mirror may go on after that (a slow upload) before it ends itself.
+        linger_s: How long the mirror may go on after that, for a slow upload.
     """
 
     mode: Literal["offline", "online", "disabled"] = "offline"
@@ -56,7 +56,7 @@ class Wandb(Logger):
             return
         folder = run.path / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        settings = {
+        init = {
             "mode": self.mode,
             "project": self.project,
             "entity": self.entity,
@@ -65,10 +65,9 @@ class Wandb(Logger):
             "tags": [*run.tags, *self.tags],
             "name": run.name,
             "id": run.id,
-            "resumed": run.resumed,
             "config": run.config,
-            "linger_s": self.linger_s,
         }
+        settings = {"init": init, "resumed": run.resumed, "linger_s": self.linger_s}
         write_atomically(folder / SETTINGS_FILE, encode_document(settings))
         with (folder / LOG_FILE).open("wb") as log:
             self._process = subprocess.Popen(
@@ -77,7 +76,7 @@ class Wandb(Logger):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=_environment(),
-                start_new_session=True,  # Ctrl-C is for the run, which then tells the mirror
+                start_new_session=True,  # Ctrl-C reaches the run only, which notifies the mirror
             )
         assert self._process.stdin is not None
         os.set_blocking(self._process.stdin.fileno(), False)
@@ -92,7 +91,7 @@ class Wandb(Logger):
             return None
         log_file = run_dir.path / FOLDER / LOG_FILE
         self._send({"end": "finished"})
-        self._hang_up()
+        self._close_pipe()
         try:
             code = self._process.wait(timeout=self.finish_timeout_s)
         except subprocess.TimeoutExpired:
@@ -111,24 +110,24 @@ class Wandb(Logger):
     def abort(self) -> None:
         """Tell the mirror to close what it has; do not wait."""
         self._send({"end": "stopped"})
-        self._hang_up()
+        self._close_pipe()
         if self._process is not None:
             _left_running.append(self._process)
 
     def _send(self, note: Mapping[str, object]) -> None:
-        """Write one short line; a mirror that is gone, or hangs with a full pipe, misses it."""
+        """Write one short line, unless the mirror has ended or its pipe is full."""
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(OSError, ValueError):
                 os.write(self._process.stdin.fileno(), (json.dumps(note) + "\n").encode())
 
-    def _hang_up(self) -> None:
+    def _close_pipe(self) -> None:
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
 
 
 def _environment() -> dict[str, str]:
-    """Return an environment in which this very package is importable and W&B stays quiet."""
+    """Return an environment in which this package is importable and W&B prints nothing."""
     package_root = str(Path(knexa.__file__).resolve().parents[1])
     search_path = [path for path in [os.environ.get("PYTHONPATH"), package_root] if path]
     return os.environ | {"PYTHONPATH": os.pathsep.join(search_path), "WANDB_SILENT": "true"}

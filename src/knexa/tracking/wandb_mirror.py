@@ -1,9 +1,9 @@
 """The W&B mirror process: ``python -m knexa.tracking.wandb_mirror RUN_DIR``.
 
 Follows a run by short notes on stdin ({"round": 3}, {"end": "finished"}) and pushes what the run
-directory's files say. Without notes (started by hand, stdin at its end) it pushes the whole run.
-Everything that W&B shows comes from the files, so a mirror can be thrown away and made again; a
-resumed run does that with its offline run, which W&B cannot resume.
+directory's files hold. Without notes (started by hand, stdin at its end) it pushes the whole run.
+All that W&B shows comes from these files, so a mirror can be deleted and made again; a resumed run
+does so with its offline run, which W&B cannot resume.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ FOLDER = "wandb"
 SETTINGS_FILE, LOG_FILE, LOCK_FILE = "mirror.json", "mirror.log", ".mirror.lock"
 End = Literal["finished", "stopped"]
 
-# What a sweep's table shows without clicking; the rest keeps W&B's default, the last value.
+# What W&B's tables of runs show of a metric; the default is its last value.
 SUMMARIES = {
     "pass@1_greedy": "max,last",
     "codebleu_compat": "max,last",
@@ -49,11 +49,12 @@ def main(run_path: str) -> int:
     notes: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(notes, settings["linger_s"]), daemon=True).start()
     _take_over(run_dir)
-    if settings["mode"] == "offline":
+    mode = settings["init"]["mode"]
+    if mode == "offline":
         _remove_old_runs(run_dir)
-    # Otherwise W&B drops what it has of this id: it may be from before rerun=true.
-    resumes = settings["mode"] == "online" and bool(settings.get("resumed"))
-    run = _start_run(run_dir, settings, resumes=resumes)
+    # Otherwise W&B drops its data of this id, which may be from before rerun=true.
+    resumes = mode == "online" and bool(settings["resumed"])
+    run = _start_run(run_dir, settings["init"], resumes=resumes)
     end = _push_rounds(run, run_dir, notes, resumed=resumes)
     if end == "finished":
         _push_end(run, run_dir)
@@ -77,14 +78,14 @@ def _listen(notes: "queue.Queue[dict[str, Any]]", linger_s: float) -> None:
 
 
 def _take_over(run_dir: RunDirectory) -> None:
-    """Make sure that no mirror of an earlier start of this run still writes; end it if so."""
+    """End the mirror of an earlier start of this run if it is still running."""
     handle = os.open(run_dir.path / FOLDER / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     for attempt in range(100):
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except OSError:
-            # The lock is held, so this id is the earlier mirror's and no stranger's.
+            # The lock is held, so this id cannot have passed to another process.
             with contextlib.suppress(ValueError, ProcessLookupError):
                 holder = int(os.pread(handle, 32, 0))
                 os.kill(holder, signal.SIGTERM if attempt < 50 else signal.SIGKILL)
@@ -101,7 +102,7 @@ def _remove_old_runs(run_dir: RunDirectory) -> None:
 
 
 def quiet_settings() -> Any:
-    """Return W&B settings that print nothing and collect nothing but what is logged."""
+    """Return W&B settings that print nothing and collect only what is logged."""
     import wandb
 
     return wandb.Settings(
@@ -114,19 +115,11 @@ def quiet_settings() -> Any:
     )
 
 
-def _start_run(run_dir: RunDirectory, settings: dict[str, Any], *, resumes: bool) -> Any:
+def _start_run(run_dir: RunDirectory, init: dict[str, Any], *, resumes: bool) -> Any:
     import wandb
 
     run = wandb.init(
-        mode=settings["mode"],
-        project=settings["project"],
-        entity=settings["entity"],
-        group=settings["group"],
-        job_type=settings["job_type"],
-        tags=settings["tags"],
-        name=settings["name"],
-        id=settings["id"],
-        config=settings["config"],
+        **init,
         dir=str(run_dir.path),
         resume="allow" if resumes else None,
         settings=quiet_settings(),
@@ -143,7 +136,7 @@ def _push_rounds(
 ) -> End:
     """Push every finished round once; return how the run ended."""
     pushed = -1
-    if resumed:  # W&B knows the last step
+    if resumed:  # W&B has the last round
         with contextlib.suppress(KeyError, TypeError, ValueError):
             pushed = int(run.summary["round"])
     for note in _notes(notes):
@@ -159,7 +152,7 @@ def _push_rounds(
 
 
 def _notes(notes: "queue.Queue[dict[str, Any]]") -> Iterator[dict[str, Any]]:
-    """Yield notes as they come; of several that wait, the last says all that matters."""
+    """Yield notes as they come; of several that wait, only the last."""
     while True:
         note = notes.get()
         while "end" not in note and not notes.empty():

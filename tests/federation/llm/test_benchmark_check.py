@@ -1,8 +1,4 @@
-<<<<<<<< HEAD:tests/federation/llm/test_benchmark_check.py
 """The benchmark check that runs beside the start of a run."""
-========
-"""The benchmark check, which runs beside the start of a run."""
->>>>>>>> p1:tests/federation/test_benchmark_check.py
 
 import threading
 from types import SimpleNamespace

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knexa.cli.commands import run_command_line
-from knexa.cli.endings import EXIT_USER_ERROR
+from knexa.cli.exit_codes import EXIT_USER_ERROR
 from knexa.exchange.package import KnowledgePackage, PackageError, TextItem, decode, encode
 from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.simulated_network.envelope import seal, unseal

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from knexa.cli.commands import run_command_line
-from knexa.cli.endings import EXIT_USER_ERROR
+from knexa.cli.exit_codes import EXIT_USER_ERROR
 from knexa.recipe import RECIPE
 from knexa.tracking.wandb_logger import Wandb
 

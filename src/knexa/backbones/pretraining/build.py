@@ -52,7 +52,8 @@ def build(config: PretrainingConfig, folder: Path) -> dict[str, Any]:
             curve.append((step, round(loss, 4)))
         elif (step + 1) % _CURVE_EVERY == 0:
             curve.append((step, round(sum(window) / len(window), 4)))
-            log.info("%s step %d loss %.4f %.0f s", config.name, step, curve[-1][1], _since(began))
+            seconds = time.perf_counter() - began
+            log.info("%s step %d loss %.4f %.0f s", config.name, step, curve[-1][1], seconds)
             window.clear()
     card = {
         "name": config.name,
@@ -70,10 +71,6 @@ def build(config: PretrainingConfig, folder: Path) -> dict[str, Any]:
     (folder / "card.json").write_text(_compact(card))
     (folder / "README.md").write_text(_readme(card))
     return card
-
-
-def _since(began: float) -> float:
-    return time.perf_counter() - began
 
 
 def _write_model(model: "PreTrainedModel", folder: Path) -> None:

@@ -54,8 +54,8 @@ class PretrainingConfig:
     family: Literal["qwen2", "gpt2", "bloom", "gpt_neox"]
     vocab_size: int
     hidden: int
-    layers: int
-    heads: int
+    layers: int = 3
+    heads: int = 4
     inner: int
     context: int = 256
     steps: int = 1400
@@ -76,22 +76,12 @@ class PretrainingConfig:
 PRETRAINING_CONFIGS: dict[str, PretrainingConfig] = {
     config.name: config
     for config in (
-        PretrainingConfig(
-            name="tiny-qwen2",
-            family="qwen2",
-            vocab_size=512,
-            hidden=128,
-            layers=3,
-            heads=4,
-            inner=256,
-        ),
+        PretrainingConfig(name="tiny-qwen2", family="qwen2", vocab_size=512, hidden=128, inner=256),
         PretrainingConfig(
             name="tiny-gpt2",
             family="gpt2",
             vocab_size=640,
             hidden=112,
-            layers=3,
-            heads=4,
             inner=448,
             steps=3000,  # learns to copy late (learned positions): at 1,400 1.7 times Qwen2's loss
         ),
@@ -100,8 +90,6 @@ PRETRAINING_CONFIGS: dict[str, PretrainingConfig] = {
             family="bloom",
             vocab_size=768,
             hidden=112,
-            layers=3,
-            heads=4,
             inner=448,  # in BLOOM always four times the width
         ),
         PretrainingConfig(
@@ -109,8 +97,6 @@ PRETRAINING_CONFIGS: dict[str, PretrainingConfig] = {
             family="gpt_neox",
             vocab_size=1024,
             hidden=128,
-            layers=3,
-            heads=4,
             inner=320,
             steps=2600,  # rotates a quarter of each head, so learns to copy later than Qwen2
         ),

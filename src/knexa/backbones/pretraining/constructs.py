@@ -68,20 +68,17 @@ def _branch(rng: random.Random) -> Draft:
 def _comprehension(rng: random.Random) -> Draft:
     x = rng.choice(LISTS)
     one, test, before = change_of("v", rng), test_of("v", rng), list_change(x, rng)
+    only = f"only {test.says}"
     fold, folded = rng.choice(FOLDS[:6])
     match rng.randrange(6):
         case 0:
-            says, code = (
-                [f"only {test.says}", one.says],
-                f"[{one.code} for v in {x} if {test.code}]",
-            )
+            says, code = [only, one.says], f"[{one.code} for v in {x} if {test.code}]"
         case 1:
             says, code = [before.says, one.says], f"[{one.code} for v in {before.code}]"
         case 2:
-            says = [before.says, f"only {test.says}"]
-            code = f"[v for v in {before.code} if {test.code}]"
+            says, code = [before.says, only], f"[v for v in {before.code} if {test.code}]"
         case 3:
-            says = [one.says, f"only {test.says}", folded]
+            says = [one.says, only, folded]
             code = f"{fold}({one.code} for v in {x} if {test.code})"
         case 4:
             says, code = [one.says, folded], f"{fold}({one.code} for v in {x})"
@@ -91,10 +88,8 @@ def _comprehension(rng: random.Random) -> Draft:
             says, code = [folded, f"then lift {k}"], f"{fold}({before.code}) + {k}"
             if fold in {"sorted", "list", "set"}:
                 fold, folded = rng.choice((("any", "some"), ("all", "each")))
-                says, code = (
-                    [f"{folded} {test.says} via {one.says}"],
-                    (f"{fold}({test.code.replace('v', '(' + one.code + ')', 1)} for v in {x})"),
-                )
+                says = [f"{folded} {test.says} via {one.says}"]
+                code = f"{fold}({test.code.replace('v', '(' + one.code + ')', 1)} for v in {x})"
     return (x,), said(x, says, rng), f"return {code}"
 
 
@@ -103,26 +98,22 @@ def _ordering(rng: random.Random) -> Draft:
     first = list_change(x, rng)
     k = rng.randint(1, 9)
     source = first.code if "+" not in first.code else f"({first.code})"
-    suffix, says = rng.choice(
-        (
-            (f"[:{k}]", f"front {k}"),
-            (f"[-{k}:]", f"rear {k}"),
-            (f"[{k}:]", f"skipping {k}"),
-            (f"[::{k}]", f"stride {k}"),
-            (f"[{k}]", f"slot {k}"),
-            (f"[-{k}]", f"rear slot {k}"),
-            ("[::-1]", "backwards"),
-            (f".count({k})", f"hits {k}"),
-            (f" + [{k}]", f"tail {k}"),
-        )
+    endings = (
+        (f"[:{k}]", f"front {k}"),
+        (f"[-{k}:]", f"rear {k}"),
+        (f"[{k}:]", f"skipping {k}"),
+        (f"[::{k}]", f"stride {k}"),
+        (f"[{k}]", f"slot {k}"),
+        (f"[-{k}]", f"rear slot {k}"),
+        ("[::-1]", "backwards"),
+        (f".count({k})", f"hits {k}"),
+        (f" + [{k}]", f"tail {k}"),
     )
+    suffix, says = rng.choice(endings)
     if rng.random() < 0.3:
         second = list_change(x, rng)
-        return (
-            (x,),
-            said(x, [first.says, f"beside {second.says}"], rng),
-            (f"return {first.code} + {second.code}"),
-        )
+        both = [first.says, f"beside {second.says}"]
+        return (x,), said(x, both, rng), f"return {first.code} + {second.code}"
     return (x,), said(x, [first.says, says], rng), f"return {source}{suffix}"
 
 
@@ -133,33 +124,21 @@ def _two_lists(rng: random.Random) -> Draft:
     match rng.randrange(4):
         case 0:
             op, word = rng.choice((("+", "joined by"), ("-", "against"), ("*", "crossed by")))
-            return (
-                (x, y),
-                f"{head}: {one.says} {word} {two.says}",
-                (f"return [({one.code}) {op} ({two.code}) for a, b in zip({x}, {y})]"),
-            )
+            says = f"{one.says} {word} {two.says}"
+            code = f"[({one.code}) {op} ({two.code}) for a, b in zip({x}, {y})]"
         case 1:
-            return (
-                (x, y),
-                f"{head}: couples of {one.says} beside {two.says}",
-                (f"return [({one.code}, {two.code}) for a, b in zip({x}, {y})]"),
-            )
+            says = f"couples of {one.says} beside {two.says}"
+            code = f"[({one.code}, {two.code}) for a, b in zip({x}, {y})]"
         case 2:
             op, word = rng.choice((("&", "meet"), ("|", "union"), ("-", "except"), ("^", "xor")))
             k = rng.randint(0, 20)
-            return (
-                (x, y),
-                f"{head}: uniques {word} tail {k}",
-                (f"return (set({x}) {op} set({y})) | {{{k}}}"),
-            )
+            says, code = f"uniques {word} tail {k}", f"(set({x}) {op} set({y})) | {{{k}}}"
         case _:
             inside, word = rng.choice((("in", "shared"), ("not in", "unshared")))
             op, link = rng.choice((("and", "together with"), ("or", "alternatively")))
-            return (
-                (x, y),
-                f"{head}: {word} {link} {test.says}",
-                (f"return [v for v in {x} if v {inside} {y} {op} {test.code}]"),
-            )
+            says = f"{word} {link} {test.says}"
+            code = f"[v for v in {x} if v {inside} {y} {op} {test.code}]"
+    return (x, y), f"{head}: {says}", f"return {code}"
 
 
 def _text(rng: random.Random) -> Draft:
@@ -168,28 +147,27 @@ def _text(rng: random.Random) -> Draft:
     test, other, c = text_test(s, rng), text_test(s, rng), rng.choice(LETTERS)
     measure, k = text_measure(s, rng), rng.randint(0, 9)
     op, link = rng.choice((("and", "together with"), ("or", "alternatively")))
-    says, code = rng.choice(
+    drafts = (
+        ([one.says, f"beside {two.says}"], f"{one.code} + {two.code}"),
+        ([one.says, f"glue '{sign}'", two.says], f'{one.code} + "{sign}" + {two.code}'),
+        ([f"{k} copies", one.says, f"glue '{sign}'"], f'"{sign}".join([{one.code}] * {k})'),
+        ([f"{test.says} {link} {other.says}"], f"{test.code} {op} {other.code}"),
+        ([f"{test.says} => {one.says}", "rest as is"], f"{one.code} if {test.code} else {s}"),
+        ([measure.says, f"beyond {k}"], f"{measure.code} > {k}"),
+        ([measure.says, f"stretch {k}"], f"({measure.code}) * {k}"),
         (
-            ([one.says, f"beside {two.says}"], f"{one.code} + {two.code}"),
-            ([one.says, f"glue '{sign}'", two.says], f'{one.code} + "{sign}" + {two.code}'),
-            ([f"{k} copies", one.says, f"glue '{sign}'"], f'"{sign}".join([{one.code}] * {k})'),
-            ([f"{test.says} {link} {other.says}"], f"{test.code} {op} {other.code}"),
-            ([f"{test.says} => {one.says}", "rest as is"], f"{one.code} if {test.code} else {s}"),
-            ([measure.says, f"beyond {k}"], f"{measure.code} > {k}"),
-            ([measure.says, f"stretch {k}"], f"({measure.code}) * {k}"),
-            (
-                [f"chars unlike '{c}'", f"tail '{sign}'"],
-                f'"".join(ch for ch in {s} if ch != "{c}") + "{sign}"',
-            ),
-            (
-                [f"chars amid '{c}{sign}'", f"stretch {k}"],
-                f'sum({k} for ch in {s} if ch in "{c}{sign}") * {k}',
-            ),
-            ([f"chars glue '{sign}'", "shout"], f'"{sign}".join({s}).upper()'),
-            ([f"slot {k}", f"tail '{sign}'"], f'{s}[{k}] + "{sign}"'),
-            ([f"'{sign}' fence {k}", one.says], f'"{sign}" * {k} + {one.code}'),
-        )
+            [f"chars unlike '{c}'", f"tail '{sign}'"],
+            f'"".join(ch for ch in {s} if ch != "{c}") + "{sign}"',
+        ),
+        (
+            [f"chars amid '{c}{sign}'", f"stretch {k}"],
+            f'sum({k} for ch in {s} if ch in "{c}{sign}") * {k}',
+        ),
+        ([f"chars glue '{sign}'", "shout"], f'"{sign}".join({s}).upper()'),
+        ([f"slot {k}", f"tail '{sign}'"], f'{s}[{k}] + "{sign}"'),
+        ([f"'{sign}' fence {k}", one.says], f'"{sign}" * {k} + {one.code}'),
     )
+    says, code = rng.choice(drafts)
     return (s,), said(s, says, rng), f"return {code}"
 
 
@@ -198,34 +176,25 @@ def _word_lists(rng: random.Random) -> Draft:
     source = x if x in WORD_LISTS else f"{x}.split()"
     one, test, measure = text_change("w", rng), text_test("w", rng), text_measure("w", rng)
     sign, k = rng.choice(SIGNS), rng.randint(0, 9)
-    only = f"only {test.says}"
-    says, code = rng.choice(
+    only, items = f"only {test.says}", f"for w in {source}"
+    some = f"{items} if {test.code}"
+    drafts = (
+        ([one.says, only], f"[{one.code} {some}]"),
+        ([measure.says, only], f"[{measure.code} {some}]"),
+        ([measure.says, "added up"], f"sum({measure.code} {items})"),
+        ([measure.says, only, "added up"], f"sum({measure.code} {some})"),
+        ([one.says, f"glue '{sign}'"], f'"{sign}".join({one.code} {items})'),
+        ([only, f"glue '{sign}'"], f'"{sign}".join(w {some})'),
+        ([only, f"arranged front {k}"], f"sorted(w {some})[:{k}]"),
+        ([f"lookup {measure.says}", only], f"{{w: {measure.code} {some}}}"),
+        ([f"lookup {one.says}"], f"{{w: {one.code} {items}}}"),
         (
-            ([one.says, only], f"[{one.code} for w in {source} if {test.code}]"),
-            ([measure.says, only], f"[{measure.code} for w in {source} if {test.code}]"),
-            ([measure.says, "added up"], f"sum({measure.code} for w in {source})"),
-            (
-                [measure.says, only, "added up"],
-                f"sum({measure.code} for w in {source} if {test.code})",
-            ),
-            ([one.says, f"glue '{sign}'"], f'"{sign}".join({one.code} for w in {source})'),
-            ([only, f"glue '{sign}'"], f'"{sign}".join(w for w in {source} if {test.code})'),
-            ([only, f"arranged front {k}"], f"sorted(w for w in {source} if {test.code})[:{k}]"),
-            (
-                [f"lookup {measure.says}", only],
-                f"{{w: {measure.code} for w in {source} if {test.code}}}",
-            ),
-            ([f"lookup {one.says}"], f"{{w: {one.code} for w in {source}}}"),
-            (
-                [f"lookup slots up {k}", only],
-                f"{{w: i + {k} for i, w in enumerate({source}) if {test.code}}}",
-            ),
-            (
-                [f"couples up {k}", one.says],
-                f"[(i, {one.code}) for i, w in enumerate({source}, {k})]",
-            ),
-        )
+            [f"lookup slots up {k}", only],
+            f"{{w: i + {k} for i, w in enumerate({source}) if {test.code}}}",
+        ),
+        ([f"couples up {k}", one.says], f"[(i, {one.code}) for i, w in enumerate({source}, {k})]"),
     )
+    says, code = rng.choice(drafts)
     return (x,), said(x, says, rng), f"return {code}"
 
 
@@ -237,39 +206,22 @@ def _tables(rng: random.Random) -> Draft:
     items = f"for a, b in {d}.items()"
     match rng.randrange(8):
         case 0:
-            return (
-                (d, q),
-                f"{d} at {q}, absent {k}, {one.says}",
-                (f"b = {d}.get({q}, {k})\nreturn {one.code}"),
-            )
+            body = f"b = {d}.get({q}, {k})\nreturn {one.code}"
+            return (d, q), f"{d} at {q}, absent {k}, {one.says}", body
         case 1:
-            return (
-                (x,),
-                said(x, [f"bins via {key.says}"], rng),
-                (
-                    f"out = {{}}\nfor v in {x}:\n"
-                    f"    out.setdefault({key.code}, []).append(v + {k})\nreturn out"
-                ),
-            )
+            body = f"    out.setdefault({key.code}, []).append(v + {k})"
+            body = f"out = {{}}\nfor v in {x}:\n{body}\nreturn out"
+            return (x,), said(x, [f"bins via {key.says}"], rng), body
         case 2:
-            return (
-                (x,),
-                said(x, [f"ledger via {key.says} up {k}"], rng),
-                (
-                    f"out = {{}}\nfor v in {x}:\n"
-                    f"    out[{key.code}] = out.get({key.code}, 0) + {k}\nreturn out"
-                ),
-            )
+            body = f"    out[{key.code}] = out.get({key.code}, 0) + {k}"
+            body = f"out = {{}}\nfor v in {x}:\n{body}\nreturn out"
+            return (x,), said(x, [f"ledger via {key.says} up {k}"], rng), body
         case 3:
-            says, code = (
-                [one.says, f"only {test.says}"],
-                f"{{a: {one.code} {items} if {test.code}}}",
-            )
+            says = [one.says, f"only {test.says}"]
+            code = f"{{a: {one.code} {items} if {test.code}}}"
         case 4:
-            says, code = (
-                [f"only {name.says}", one.says],
-                f"{{a: {one.code} {items} if {name.code}}}",
-            )
+            says = [f"only {name.says}", one.says]
+            code = f"{{a: {one.code} {items} if {name.code}}}"
         case 5:
             says = [one.says, f"only {name.says}", folded]
             code = f"{fold}({one.code} {items} if {name.code})"
@@ -292,16 +244,11 @@ def _tuples(rng: random.Random) -> Draft:
     op, word = rng.choice((("|", "union"), ("-", "except"), ("&", "meet")))
     match rng.randrange(6):
         case 0:
-            return (
-                (n,),
-                said(n, [f"couple {a.says} beside {b.says}"], rng),
-                (f"return ({a.code}, {b.code})"),
-            )
+            says = [f"couple {a.says} beside {b.says}"]
+            return (n,), said(n, says, rng), f"return ({a.code}, {b.code})"
         case 1:
-            says, code = (
-                [f"couple {first.says} beside {second.says}"],
-                f"({first.code}, {second.code})",
-            )
+            says = [f"couple {first.says} beside {second.says}"]
+            code = f"({first.code}, {second.code})"
         case 2:
             says = [f"couples {one.says} beside {two.says}"]
             code = f"[({one.code}, {two.code}) for v in {x}]"
@@ -321,65 +268,39 @@ def _loops(rng: random.Random) -> Draft:
     x, n = rng.choice(LISTS), rng.choice(NUMBERS)
     step, k, m = change_of("out", rng), number(rng), rng.randint(2, 9)
     one, test, down = change_of("v", rng), test_of("v", rng), change_of(n, rng)
-    match rng.randrange(9):
+    case = rng.randrange(9)
+    match case:
         case 0:
             op, word = rng.choice((("+", "gathers"), ("*", "piles"), ("-", "sheds")))
-            return (
-                (x,),
-                said(x, [f"from {k} {word} {one.says}"], rng),
-                (f"out = {k}\nfor v in {x}:\n    out {op}= {one.code}\nreturn out"),
-            )
+            says = [f"from {k} {word} {one.says}"]
+            body = f"out = {k}\nfor v in {x}:\n    out {op}= {one.code}\nreturn out"
         case 1:
-            return (
-                (x,),
-                said(x, [f"from {k} gathers {one.says}", f"only {test.says}"], rng),
-                (
-                    f"out = {k}\nfor v in {x}:\n    if {test.code}:\n"
-                    f"        out += {one.code}\nreturn out"
-                ),
-            )
+            says = [f"from {k} gathers {one.says}", f"only {test.says}"]
+            body = f"    if {test.code}:\n        out += {one.code}"
+            body = f"out = {k}\nfor v in {x}:\n{body}\nreturn out"
         case 2:
-            return (
-                (x,),
-                said(x, [f"trail from {k} gathers {one.says}"], rng),
-                (f"out = [{k}]\nfor v in {x}:\n    out.append(out[-1] + {one.code})\nreturn out"),
-            )
+            says = [f"trail from {k} gathers {one.says}"]
+            body = f"out = [{k}]\nfor v in {x}:\n    out.append(out[-1] + {one.code})\nreturn out"
         case 3:
-            return (
-                (n,),
-                said(n, [f"from {k} rounds {step.says}"], rng),
-                (f"out = {k}\nfor _ in range({n}):\n    out = {step.code}\nreturn out"),
-            )
+            says = [f"from {k} rounds {step.says}"]
+            body = f"out = {k}\nfor _ in range({n}):\n    out = {step.code}\nreturn out"
         case 4:
-            return (
-                (n,),
-                said(n, [f"twins {k} {m} rounds with {m}"], rng),
-                (f"a, b = {k}, {m}\nfor _ in range({n}):\n    a, b = b, a + {m} * b\nreturn a"),
-            )
+            says = [f"twins {k} {m} rounds with {m}"]
+            body = f"a, b = {k}, {m}\nfor _ in range({n}):\n    a, b = b, a + {m} * b\nreturn a"
         case 5:
-            return (
-                (n,),
-                said(n, [f"ticks while beyond {k}", f"shrink {m}", f"by {k}"], rng),
-                (f"out = {k}\nwhile {n} > {k}:\n    {n} //= {m}\n    out += 1\nreturn out"),
-            )
+            says = [f"ticks while beyond {k}", f"shrink {m}", f"by {k}"]
+            body = f"out = {k}\nwhile {n} > {k}:\n    {n} //= {m}\n    out += 1\nreturn out"
         case 6:
-            return (
-                (n,),
-                said(n, [f"while fitting {m} shrink {m}", f"then {down.says}"], rng),
-                (f"while {n} % {m} == 0:\n    {n} //= {m}\nreturn {down.code}"),
-            )
+            says = [f"while fitting {m} shrink {m}", f"then {down.says}"]
+            body = f"while {n} % {m} == 0:\n    {n} //= {m}\nreturn {down.code}"
         case 7:
-            return (
-                (n,),
-                said(n, [f"calls itself, base {k}, {down.says}, back {m}"], rng),
-                (f"return {k} if {n} <= {m} else {down.code} + THIS({n} - {m})"),
-            )
+            says = [f"calls itself, base {k}, {down.says}, back {m}"]
+            body = f"return {k} if {n} <= {m} else {down.code} + THIS({n} - {m})"
         case _:
-            return (
-                (n,),
-                said(n, [f"trail while positive residue {m} shrink {m}"], rng),
-                (f"out = []\nwhile {n}:\n    out.append({n} % {m})\n    {n} //= {m}\nreturn out"),
-            )
+            says = [f"trail while positive residue {m} shrink {m}"]
+            body = f"out = []\nwhile {n}:\n    out.append({n} % {m})\n    {n} //= {m}\nreturn out"
+    argument = x if case < 3 else n
+    return (argument,), said(argument, says, rng), body
 
 
 def _numbers(rng: random.Random) -> Draft:
@@ -389,10 +310,8 @@ def _numbers(rng: random.Random) -> Draft:
     fold, folded = rng.choice(FOLDS[:4])
     match rng.randrange(7):
         case 0:
-            says, code = (
-                [f"digits {one.says}", folded],
-                (f"{fold}({one.code.replace('d', 'int(d)', 1)} for d in str({n}))"),
-            )
+            says = [f"digits {one.says}", folded]
+            code = f"{fold}({one.code.replace('d', 'int(d)', 1)} for d in str({n}))"
         case 1:
             says, code = [f"digits hits {k}", f"lift {m}"], f'str({n}).count("{k}") + {m}'
         case 2:
@@ -403,18 +322,13 @@ def _numbers(rng: random.Random) -> Draft:
             code = f"{fold}([{one.code} for d in range({k}, {n} + {m}) if {test.code}])"
             says.append(folded)
         case 4:
-            says, code = (
-                [f"{shift.says} span {k} unfitting each"],
-                (f"all(({shift.code}) % d for d in range({k}, {n}))"),
-            )
+            says = [f"{shift.says} span {k} unfitting each"]
+            code = f"all(({shift.code}) % d for d in range({k}, {n}))"
         case 5:
             says, code = [f"span {k} stride {m}", folded], f"{fold}(range({k}, {n}, {m}))"
         case _:
-            return (
-                (n, o),
-                f"euclid {n} {o}, {shift.says}",
-                (f"while {o}:\n    {n}, {o} = {o}, {n} % {o}\nreturn {shift.code}"),
-            )
+            body = f"while {o}:\n    {n}, {o} = {o}, {n} % {o}\nreturn {shift.code}"
+            return (n, o), f"euclid {n} {o}, {shift.says}", body
     return (n,), said(n, says, rng), f"return {code}"
 
 
@@ -423,23 +337,22 @@ def _grids(rng: random.Random) -> Draft:
     one, test, k = change_of("v", rng), test_of("v", rng), rng.randint(0, 9)
     cell, m = change_of(f"row[{k}]", rng), rng.randint(0, 9)
     fold, folded = rng.choice(FOLDS[:3])
-    says, code = rng.choice(
+    drafts = (
         (
-            (
-                ["cells " + one.says, f"only {test.says}"],
-                f"[[{one.code} for v in row if {test.code}] for row in {g}]",
-            ),
-            (
-                ["cells " + one.says, f"rows {folded}"],
-                f"[{fold}({one.code} for v in row) for row in {g}]",
-            ),
-            ([f"slot {k} {cell.says}", folded], f"{fold}({cell.code} for row in {g})"),
-            ([f"slot {k} beside slot {m}"], f"[(row[{k}], row[{m}]) for row in {g}]"),
-            (["cells flattened", one.says], f"[{one.code} for row in {g} for v in row]"),
-            ([f"rows stretch {k} tail {m}"], f"[row * {k} + [{m}] for row in {g}]"),
-            (["slots by " + one.says], f"[i * ({one.code}) for i, v in enumerate({g}[{k}])]"),
-        )
+            ["cells " + one.says, f"only {test.says}"],
+            f"[[{one.code} for v in row if {test.code}] for row in {g}]",
+        ),
+        (
+            ["cells " + one.says, f"rows {folded}"],
+            f"[{fold}({one.code} for v in row) for row in {g}]",
+        ),
+        ([f"slot {k} {cell.says}", folded], f"{fold}({cell.code} for row in {g})"),
+        ([f"slot {k} beside slot {m}"], f"[(row[{k}], row[{m}]) for row in {g}]"),
+        (["cells flattened", one.says], f"[{one.code} for row in {g} for v in row]"),
+        ([f"rows stretch {k} tail {m}"], f"[row * {k} + [{m}] for row in {g}]"),
+        (["slots by " + one.says], f"[i * ({one.code}) for i, v in enumerate({g}[{k}])]"),
     )
+    says, code = rng.choice(drafts)
     return (g,), said(g, says, rng), f"return {code}"
 
 

@@ -41,117 +41,111 @@ def test_of(v: str, rng: random.Random) -> Piece:
     """A condition on the number ``v``."""
     k, m = number(rng), number(rng)
     base, rest = rng.randint(2, 12), rng.randint(1, 6)
-    return rng.choice(
-        (
-            Piece(f"{v} > {k}", f"beyond {k}"),
-            Piece(f"{v} < {k}", f"short of {k}"),
-            Piece(f"{v} >= {k}", f"{k} or beyond"),
-            Piece(f"{v} <= {k}", f"{k} or short of it"),
-            Piece(f"{v} == {k}", f"same as {k}"),
-            Piece(f"{v} != {k}", f"unlike {k}"),
-            Piece(f"{v} % {base} == 0", f"fitting {base}"),
-            Piece(f"{v} % {base} != 0", f"unfitting {base}"),
-            Piece(f"{v} % {base} == {rest}", f"off {base} by {rest}"),
-            Piece(f"{k} <= {v} <= {m}", f"inside {k} .. {m}"),
-            Piece(f"{k} <= {v} < {m}", f"inside {k} .. {m} open"),
-        )
+    options = (
+        Piece(f"{v} > {k}", f"beyond {k}"),
+        Piece(f"{v} < {k}", f"short of {k}"),
+        Piece(f"{v} >= {k}", f"{k} or beyond"),
+        Piece(f"{v} <= {k}", f"{k} or short of it"),
+        Piece(f"{v} == {k}", f"same as {k}"),
+        Piece(f"{v} != {k}", f"unlike {k}"),
+        Piece(f"{v} % {base} == 0", f"fitting {base}"),
+        Piece(f"{v} % {base} != 0", f"unfitting {base}"),
+        Piece(f"{v} % {base} == {rest}", f"off {base} by {rest}"),
+        Piece(f"{k} <= {v} <= {m}", f"inside {k} .. {m}"),
+        Piece(f"{k} <= {v} < {m}", f"inside {k} .. {m} open"),
     )
+    return rng.choice(options)
 
 
 def change_of(v: str, rng: random.Random) -> Piece:
     """A new number made from ``v``."""
     k, m, base = number(rng), number(rng), rng.randint(2, 12)
-    return rng.choice(
-        (
-            Piece(f"{v} * {k}", f"stretch {k}"),
-            Piece(f"{v} + {k}", f"lift {k}"),
-            Piece(f"{v} - {k}", f"sink {k}"),
-            Piece(f"{v} // {base}", f"shrink {base}"),
-            Piece(f"{v} % {base}", f"residue {base}"),
-            Piece(f"{v} ** {base}", f"exponent {base}"),
-            Piece(f"min({v}, {k})", f"ceiling {k}"),
-            Piece(f"max({v}, {k})", f"floor {k}"),
-            Piece(f"abs({v} - {k})", f"away {k}"),
-            Piece(f"({v} + {k}) * {m}", f"lift {k} stretch {m}"),
-            Piece(f"({v} - {k}) // {base}", f"sink {k} shrink {base}"),
-            Piece(f"{k} * {v} + {m}", f"stretch {k} lift {m}"),
-            Piece(f"{k} if {v} == {m} else {v}", f"swap {m} => {k}"),
-        )
+    options = (
+        Piece(f"{v} * {k}", f"stretch {k}"),
+        Piece(f"{v} + {k}", f"lift {k}"),
+        Piece(f"{v} - {k}", f"sink {k}"),
+        Piece(f"{v} // {base}", f"shrink {base}"),
+        Piece(f"{v} % {base}", f"residue {base}"),
+        Piece(f"{v} ** {base}", f"exponent {base}"),
+        Piece(f"min({v}, {k})", f"ceiling {k}"),
+        Piece(f"max({v}, {k})", f"floor {k}"),
+        Piece(f"abs({v} - {k})", f"away {k}"),
+        Piece(f"({v} + {k}) * {m}", f"lift {k} stretch {m}"),
+        Piece(f"({v} - {k}) // {base}", f"sink {k} shrink {base}"),
+        Piece(f"{k} * {v} + {m}", f"stretch {k} lift {m}"),
+        Piece(f"{k} if {v} == {m} else {v}", f"swap {m} => {k}"),
     )
+    return rng.choice(options)
 
 
 def text_change(w: str, rng: random.Random) -> Piece:
     """A new text made from ``w``."""
     c, d, s, k = rng.choice(LETTERS), rng.choice(LETTERS), rng.choice(SIGNS), rng.randint(1, 9)
-    return rng.choice(
-        (
-            Piece(f"{w}.upper()", "shout"),
-            Piece(f"{w}.lower()", "whisper"),
-            Piece(f"{w}.title()", "headline"),
-            Piece(f"{w}[:{k}]", f"front {k}"),
-            Piece(f"{w}[-{k}:]", f"rear {k}"),
-            Piece(f"{w}[::-1]", "backwards"),
-            Piece(f"{w} * {k}", f"stutter {k}"),
-            Piece(f'{w} + "{s}"', f"tail '{s}'"),
-            Piece(f'"{s}" + {w}', f"head '{s}'"),
-            Piece(f'{w}.replace("{c}", "{d}")', f"swap '{c}' => '{d}'"),
-            Piece(f'{w}.rjust({k}, "{s}")', f"pack '{s}' {k} west"),
-            Piece(f'{w}.ljust({k}, "{s}")', f"pack '{s}' {k} east"),
-            Piece(f'{w}.strip("{s}")', f"peel '{s}'"),
-        )
+    options = (
+        Piece(f"{w}.upper()", "shout"),
+        Piece(f"{w}.lower()", "whisper"),
+        Piece(f"{w}.title()", "headline"),
+        Piece(f"{w}[:{k}]", f"front {k}"),
+        Piece(f"{w}[-{k}:]", f"rear {k}"),
+        Piece(f"{w}[::-1]", "backwards"),
+        Piece(f"{w} * {k}", f"stutter {k}"),
+        Piece(f'{w} + "{s}"', f"tail '{s}'"),
+        Piece(f'"{s}" + {w}', f"head '{s}'"),
+        Piece(f'{w}.replace("{c}", "{d}")', f"swap '{c}' => '{d}'"),
+        Piece(f'{w}.rjust({k}, "{s}")', f"pack '{s}' {k} west"),
+        Piece(f'{w}.ljust({k}, "{s}")', f"pack '{s}' {k} east"),
+        Piece(f'{w}.strip("{s}")', f"peel '{s}'"),
     )
+    return rng.choice(options)
 
 
 def text_test(w: str, rng: random.Random) -> Piece:
     """A condition on the text ``w``."""
     c, k = rng.choice(LETTERS), number(rng)
-    return rng.choice(
-        (
-            Piece(f'{w}.startswith("{c}")', f"opening '{c}'"),
-            Piece(f'{w}.endswith("{c}")', f"closing '{c}'"),
-            Piece(f'"{c}" in {w}', f"holding '{c}'"),
-            Piece(f'"{c}" not in {w}', f"lacking '{c}'"),
-            Piece(f"len({w}) > {k}", f"size beyond {k}"),
-            Piece(f"len({w}) < {k}", f"size short of {k}"),
-            Piece(f"len({w}) == {k}", f"size same as {k}"),
-        )
+    options = (
+        Piece(f'{w}.startswith("{c}")', f"opening '{c}'"),
+        Piece(f'{w}.endswith("{c}")', f"closing '{c}'"),
+        Piece(f'"{c}" in {w}', f"holding '{c}'"),
+        Piece(f'"{c}" not in {w}', f"lacking '{c}'"),
+        Piece(f"len({w}) > {k}", f"size beyond {k}"),
+        Piece(f"len({w}) < {k}", f"size short of {k}"),
+        Piece(f"len({w}) == {k}", f"size same as {k}"),
     )
+    return rng.choice(options)
 
 
 def text_measure(w: str, rng: random.Random) -> Piece:
     """A number that the text ``w`` has."""
     c, d, k = rng.choice(LETTERS), rng.choice(LETTERS), rng.randint(0, 9)
-    return rng.choice(
-        (
-            Piece(f'{w}.count("{c}")', f"hits '{c}'"),
-            Piece(f'{w}.find("{c}")', f"spot '{c}'"),
-            Piece(f'{w}.rfind("{c}")', f"rear spot '{c}'"),
-            Piece(f"len({w}) + {k}", f"size lift {k}"),
-            Piece(f"len({w}) * {k}", f"size stretch {k}"),
-            Piece(f'{w}.count("{c}") - {w}.count("{d}")', f"hits '{c}' against '{d}'"),
-        )
+    options = (
+        Piece(f'{w}.count("{c}")', f"hits '{c}'"),
+        Piece(f'{w}.find("{c}")', f"spot '{c}'"),
+        Piece(f'{w}.rfind("{c}")', f"rear spot '{c}'"),
+        Piece(f"len({w}) + {k}", f"size lift {k}"),
+        Piece(f"len({w}) * {k}", f"size stretch {k}"),
+        Piece(f'{w}.count("{c}") - {w}.count("{d}")', f"hits '{c}' against '{d}'"),
     )
+    return rng.choice(options)
 
 
 def list_change(x: str, rng: random.Random) -> Piece:
     """A new list made from ``x``."""
     k, m = rng.randint(0, 9), rng.randint(1, 9)
-    return rng.choice(
-        (
-            Piece(f"sorted({x})", "arranged"),
-            Piece(f"sorted({x}, reverse=True)", "arranged down"),
-            Piece(f"{x}[::-1]", "backwards"),
-            Piece(f"{x}[:{k}]", f"front {k}"),
-            Piece(f"{x}[-{m}:]", f"rear {m}"),
-            Piece(f"{x}[{k}:]", f"skipping {k}"),
-            Piece(f"{x}[{k}::{m}]", f"skipping {k} stride {m}"),
-            Piece(f"{x}[{m}:] + {x}[:{m}]", f"revolved {m}"),
-            Piece(f"{x}[-{m}:] + {x}[:-{m}]", f"revolved back {m}"),
-            Piece(f"sorted({x}, key=lambda v: v % {m})", f"arranged via residue {m}"),
-            Piece(f"sorted({x}, key=lambda v: abs(v - {k}))", f"arranged via away {k}"),
-            Piece(f"sorted(set({x}))", "arranged uniquely"),
-        )
+    options = (
+        Piece(f"sorted({x})", "arranged"),
+        Piece(f"sorted({x}, reverse=True)", "arranged down"),
+        Piece(f"{x}[::-1]", "backwards"),
+        Piece(f"{x}[:{k}]", f"front {k}"),
+        Piece(f"{x}[-{m}:]", f"rear {m}"),
+        Piece(f"{x}[{k}:]", f"skipping {k}"),
+        Piece(f"{x}[{k}::{m}]", f"skipping {k} stride {m}"),
+        Piece(f"{x}[{m}:] + {x}[:{m}]", f"revolved {m}"),
+        Piece(f"{x}[-{m}:] + {x}[:-{m}]", f"revolved back {m}"),
+        Piece(f"sorted({x}, key=lambda v: v % {m})", f"arranged via residue {m}"),
+        Piece(f"sorted({x}, key=lambda v: abs(v - {k}))", f"arranged via away {k}"),
+        Piece(f"sorted(set({x}))", "arranged uniquely"),
     )
+    return rng.choice(options)
 
 
 FOLDS = (

@@ -139,9 +139,7 @@ SKETCHES: tuple[Sketch, ...] = (
     Sketch("W", "lookup hits of '$c'", 'return {w: w.count("$c") for w in $x}'),
     Sketch("DQ", "seek, absent $k", "return $x.get($y, $k)"),
     Sketch(
-        "D",
-        "pooled worth $edge '$c'",
-        'return sum(b for a, b in $x.items() if a.$edge_("$c"))',
+        "D", "pooled worth $edge '$c'", 'return sum(b for a, b in $x.items() if a.$edge_("$c"))'
     ),
     Sketch(
         "L",
@@ -159,15 +157,9 @@ SKETCHES: tuple[Sketch, ...] = (
     Sketch("L", "couple cleft $side $i", "return ($x[:$side_$i], $x[$side_$i:])"),
     Sketch("L", "trough peak slack $k", "return (min($x) - $k, max($x) + $k)"),
     Sketch(
-        "L",
-        "trail from $k",
-        "out = [$k]\nfor v in $x:\n    out.append(out[-1] + v)\nreturn out",
+        "L", "trail from $k", "out = [$k]\nfor v in $x:\n    out.append(out[-1] + v)\nreturn out"
     ),
-    Sketch(
-        "N",
-        "twins $k $m",
-        "a, b = $k, $m\nfor _ in range($x):\n    a, b = b, a + b\nreturn a",
-    ),
+    Sketch("N", "twins $k $m", "a, b = $k, $m\nfor _ in range($x):\n    a, b = b, a + b\nreturn a"),
     Sketch(
         "N",
         "rounds from $k stretch $m lift 1",

@@ -1,6 +1,6 @@
 """``python -m knexa.agent``: the command ``knexa join``."""
 
-from knexa import run_command
+from knexa.cli.commands import main
 
 if __name__ == "__main__":
-    run_command("join")
+    main("join")

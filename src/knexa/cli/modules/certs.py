@@ -1,6 +1,6 @@
 """``python -m knexa.certs``: the command ``knexa certs``."""
 
-from knexa import run_command
+from knexa.cli.commands import main
 
 if __name__ == "__main__":
-    run_command("certs")
+    main("certs")

@@ -1,6 +1,6 @@
 """``python -m knexa.cpm``: the command ``knexa serve``."""
 
-from knexa import run_command
+from knexa.cli.commands import main
 
 if __name__ == "__main__":
-    run_command("serve")
+    main("serve")

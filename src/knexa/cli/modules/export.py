@@ -1,6 +1,6 @@
 """``python -m knexa.export``: the command ``knexa export``."""
 
-from knexa import run_command
+from knexa.cli.commands import main
 
 if __name__ == "__main__":
-    run_command("export")
+    main("export")

@@ -1,6 +1,6 @@
 """``python -m knexa.membership_inference``: the command ``knexa audit``."""
 
-from knexa import run_command
+from knexa.cli.commands import main
 
 if __name__ == "__main__":
-    run_command("audit")
+    main("audit")

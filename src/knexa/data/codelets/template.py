@@ -95,12 +95,13 @@ class Template:
 
 
 def template(
-    name: str, names: str, args: str, slots: dict[str, tuple[object, ...]], body: str, *phrases: str
+    signature: str, names: str, slots: dict[str, tuple[object, ...]], body: str, *phrases: str
 ) -> Template:
-    """Build a ``Template`` from compact text: ``args`` is "x:ints y:int", ``names`` "one two"."""
-    pairs = tuple((a, k) for a, k in (part.split(":") for part in args.split()))
+    """Build a ``Template`` from compact text, e.g. "combine(x:ints k:int)" and "merge add"."""
+    name, _, arguments = signature.rstrip(")").partition("(")
+    args = tuple((a, k) for a, k in (part.split(":") for part in arguments.split()))
     return Template(
-        name=name, names=tuple(names.split()), args=pairs, slots=slots, phrases=phrases, body=body
+        name=name, names=tuple(names.split()), args=args, slots=slots, phrases=phrases, body=body
     )
 
 

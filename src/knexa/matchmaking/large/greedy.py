@@ -1,4 +1,4 @@
-"""Greedy matching of many agents: passes over the best pairs instead of a sort of them all.
+"""Greedy matching of many agents without sorting all pairs.
 
 Axes: N agents, T teachers, S students, b a block of teachers, p candidate pairs; scores are
 ``[teacher, student]``.
@@ -10,10 +10,10 @@ from knexa.matchmaking.arrays import Array, Indices, Mask
 from knexa.matchmaking.weights import INADMISSIBLE, Weights, integer_weights, largest_magnitude
 
 _BLOCK = 1 << 18
-"""Scores that are turned to weights at once: 2 MB, inside the cache."""
+"""Scores that are converted to weights at once: 2 MB, which fit into the cache."""
 
 _CANDIDATE_SHARE = 32
-"""A greedy pass sorts about one in so many of the pairs that are left."""
+"""A greedy pass sorts about 1 / 32 of the remaining pairs."""
 
 _SAMPLE = 1 << 16
 """Weights that the threshold of a greedy pass is estimated from."""
@@ -28,10 +28,9 @@ def greedy_pairs(
 ) -> list[tuple[int, int]]:
     """Return disjoint pairs of the given agents in descending score, best pair first.
 
-    Sorting every pair is what costs. Each pass sorts only those above a threshold, takes the
-    disjoint ones among them, and drops the agents that are taken; what lies below the threshold
-    waits. A pair shares an agent with fewer than 2 (T + S) others, so a pass that sorts 1 / 32 of
-    the pairs takes at least 1 / 128 of the agents, and about a quarter of them in practice.
+    Each pass sorts the pairs above a threshold, takes the disjoint ones in order, and removes their
+    agents. A pair shares an agent with fewer than 2 (T + S) others, so a pass that sorts 1 / 32 of
+    the pairs takes at least 1 / 128 of the agents, and about a quarter in practice.
 
     Args:
         scores_TS: Scores; ``-inf`` is inadmissible, and so is an agent with itself.
@@ -42,7 +41,7 @@ def greedy_pairs(
     """
     weights_TS = _weights(scores_TS, teachers_T, students_S, rng)
     num_agents = 1 + int(max(teachers_T.max(initial=0), students_S.max(initial=0)))
-    # One memory, two views: arrays are filtered by one, single agents looked up in the other.
+    # Two views of the same memory: one filters arrays, the other looks up single agents.
     free = bytearray(b"\1") * num_agents
     free_N = np.frombuffer(free, dtype=np.bool_)
     pairs: list[tuple[int, int]] = []
@@ -61,7 +60,7 @@ def greedy_pairs(
 
 
 def _descending(weights_p: Weights) -> Indices:
-    """Return the order of descending weight, equal ones in their own order."""
+    """Return the stable order of descending weight."""
     order_p = np.argsort(weights_p)[::-1]  # several times faster than a stable sort
     sorted_p = weights_p[order_p]
     if (sorted_p[1:] == sorted_p[:-1]).any():
@@ -70,13 +69,10 @@ def _descending(weights_p: Weights) -> Indices:
 
 
 def _threshold(weights_TS: Weights) -> int:
-    """Return a weight that about 1 / 32 of all reach, at least the lowest admissible one.
-
-    Read off an evenly spaced sample; a poor estimate costs time, not correctness.
-    """
+    """Return a weight that about 1 / 32 of all exceed, estimated from an evenly spaced sample."""
     weights_n = weights_TS.reshape(-1)
     stride = max(1, len(weights_n) // _SAMPLE)
-    # Coprime with the row length, so that the sample does not walk down a few columns.
+    # Coprime with the row length, so that the sample covers all columns.
     while stride > 1 and np.gcd(stride, weights_TS.shape[1]) > 1:
         stride += 1
     sample_n = weights_n[::stride]
@@ -98,13 +94,11 @@ def _take(
     begin, size = 0, 128
     while begin < len(teachers_p) and len(pairs) < num_pairs:
         chunk = slice(begin, begin + size)
-        # Most candidates of a late chunk are dead already; arrays drop them faster than a loop.
-        alive_p = free_N[teachers_p[chunk]] & free_N[students_p[chunk]]
-        teachers, students = (
-            teachers_p[chunk][alive_p].tolist(),
-            students_p[chunk][alive_p].tolist(),
-        )
-        for teacher, student in zip(teachers, students, strict=True):
+        # Most candidates of a late chunk are taken; arrays drop them faster than a loop.
+        chunk_teachers, chunk_students = teachers_p[chunk], students_p[chunk]
+        free_p = free_N[chunk_teachers] & free_N[chunk_students]
+        left = zip(chunk_teachers[free_p].tolist(), chunk_students[free_p].tolist(), strict=True)
+        for teacher, student in left:
             if free[teacher] and free[student]:
                 free[teacher] = free[student] = 0
                 pairs.append((teacher, student))

@@ -1,10 +1,10 @@
-"""Scores of the interaction context in blocks; the terms that factor become matrix products.
+"""Scores of the interaction context in blocks, by matrix products where terms factor.
 
 Scoring a pair from its row of d = 3F + 5 features takes d^2 steps. Here the features are split:
 u = [1, mean, teacher solves, student solves] is affine in the student s and in the teacher t, the
 product p = t * s is bilinear, and y = [absolute difference, divergence, lead] does not factor.
 Squares of u and p are polynomials in t and s, hence one product of N x (F^2 / 2 + 5F / 2 + 2)
-matrices; y meets the rest in one product per teacher, since u and p are affine in s for a given t.
+matrices. Terms with y take one product per teacher, since u and p are affine in s for a given t.
 
 Axes: N agents, T teachers, S students, b a block of teachers, F profile features, u, y features of
 those parts, g columns of the factored term.
@@ -18,7 +18,7 @@ from knexa.matchmaking.large.pair_scores import Span
 from knexa.profiles import layout
 
 _BLOCK = 1 << 11
-"""Ordered pairs whose y is held at once: their features, about 70 a pair, stay in the cache."""
+"""Ordered pairs in a block; their features, about 70 a pair, fit into the cache."""
 
 
 class InteractionScorer:

@@ -1,4 +1,4 @@
-"""Scores of all ordered pairs, computed only where they are asked for.
+"""Scores of all ordered pairs, computed on demand.
 
 Axes: N agents, K pairs, T teachers, S students. Matrices are indexed ``[teacher, student]``.
 """

@@ -1,4 +1,4 @@
-"""Greedy matching for federations whose N^2 scores would fit no memory: 10^10 at 100,000 agents.
+"""Greedy matching for federations whose N^2 scores do not fit into memory.
 
 Axes: N agents, R reference agents, K pairs; scores are ``[teacher, student]``.
 """
@@ -18,11 +18,11 @@ _NUM_REFERENCES = 128
 """Agents against which the main effects are measured."""
 
 _LEVEL_BITS = 36
-"""Levels are equal where they differ by less than 2^-36 of the largest, as scores are."""
+"""Main effects are equal where they differ by less than 2^-36 of the largest, as scores are."""
 
 
 class LazyMatching(Matching):
-    """A matching that asks for the scores of few pairs, so that N^2 of them are never in memory."""
+    """A matching that needs the scores of few pairs, so that not all N^2 are computed."""
 
     is_lazy: ClassVar[bool] = True
 
@@ -39,15 +39,15 @@ class LazyMatching(Matching):
 
 @dataclass(frozen=True, kw_only=True)
 class Prefiltered(LazyMatching):
-    """Greedy over windows of the likely next pairs, found by the low rank of the score matrix.
+    """Greedy over windows of agents that are likely to be in the next pairs.
 
-    The largest part of a score is of rank two: what the teacher brings to any student plus what
-    the student gains from any teacher. These two main effects are means over a few reference
-    agents. Greedy takes pairs in descending score, so its next pairs are among the free agents
-    highest as teachers and those highest as students: only these are scored exactly, the better
-    half of their pairs is taken greedily, and the window moves on. About 2 N w scores are computed
-    instead of N^2. Exact greedy where the window holds every agent; approximate beyond, and
-    the worse the more of the score is who fits whom (docs/performance.md has the share it keeps).
+    Most of a score is a main effect of the teacher plus one of the student, which are estimated as
+    means over a few reference agents. Greedy takes pairs in descending score, so its next pairs are
+    likely to be among the free agents of the largest effects: only these are scored exactly, the
+    better half of their pairs is taken greedily, and the window moves on. About 2 N w scores are
+    computed instead of N^2. It equals greedy where the window holds every agent, and is an
+    approximation otherwise, the worse the larger the interaction of teacher and student
+    (docs/performance.md).
 
     Attributes:
         window: w, how many teachers and how many students are scored against each other.
@@ -81,10 +81,10 @@ class Prefiltered(LazyMatching):
         pairs: list[tuple[int, int]] = []
         values: list[float] = []
         while len(pairs) < num_pairs and len(teachers_N) > 1:
-            all_in_sight = window >= len(teachers_N)
+            holds_all = window >= len(teachers_N)
             teachers_w, students_w = np.sort(teachers_N[:window]), np.sort(students_N[:window])
             wanted = num_pairs - len(pairs)
-            if not all_in_sight:
+            if not holds_all:
                 wanted = min(wanted, window // 2)
             block_ww = scores.block(teachers_w, students_w)
             found = greedy_pairs(block_ww, teachers_w, students_w, wanted, rng)
@@ -96,14 +96,12 @@ class Prefiltered(LazyMatching):
                 values += block_ww[rows_K, columns_K].tolist()
                 free_N = np.ones(num_agents, dtype=bool)
                 free_N[taken_K2] = False
-                teachers_N, students_N = (
-                    teachers_N[free_N[teachers_N]],
-                    students_N[free_N[students_N]],
-                )
-            if all_in_sight:
+                teachers_N = teachers_N[free_N[teachers_N]]
+                students_N = students_N[free_N[students_N]]
+            if holds_all:
                 break
             if len(found) < wanted:
-                window *= 2  # too few pairs in sight are admissible
+                window *= 2  # too few pairs in the window are admissible
         best_first = np.argsort(-np.array(values), kind="stable").tolist()
         return [pairs[index] for index in best_first]
 

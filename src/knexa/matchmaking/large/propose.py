@@ -25,7 +25,7 @@ def propose_linear(
 ) -> Plan:
     """Return the plan by theta^T x + beta sqrt(x^T A^-1 x), as ``LinearMatchmaker.propose`` does.
 
-    A lazy matching asks for the scores of few pairs; N^2 scores are then never in memory.
+    With a lazy matching only the scores that it needs are computed.
     """
     scores = linear_pair_scores(
         view.context, view.profiles_NF, view.ledger, theta_d, inverse_dd, beta

@@ -1,8 +1,9 @@
-"""How a command ends: its exit code, and what it says of an error."""
+"""Exit codes, and the one line that reports an error."""
 
 import sys
 
 from knexa.errors import MachineError, UserError
+from knexa.wording import one_line
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -11,12 +12,10 @@ EXIT_INTERRUPTED = 130
 
 
 def say_error(error: UserError | OSError) -> int:
-    """Print what the user can mend as one line; return the exit code."""
-    from knexa.config.components import one_line
-
-    told = _explained(error) if isinstance(error, OSError) else error
-    print(f"error: {one_line(told)}", file=sys.stderr)
-    return EXIT_FAILED if isinstance(told, MachineError) else EXIT_USER_ERROR
+    """Print an error that the user can fix as one line; return the exit code."""
+    known = _explained(error) if isinstance(error, OSError) else error
+    print(f"error: {one_line(known)}", file=sys.stderr)
+    return EXIT_FAILED if isinstance(known, MachineError) else EXIT_USER_ERROR
 
 
 def _explained(error: OSError) -> UserError:
