@@ -31,7 +31,7 @@ ROOMS = (
 """From top to bottom; a room imports itself and what stands below it."""
 
 CLI_FILES = {"__init__", "__main__", "run_command"}
-BASE_FILES = {"errors", "recipe", "seeding", "statistics", "wording"}
+BASE_FILES = {"errors", "recipe", "seeding", "statistics"}
 
 HEAVY = {
     "torch",

@@ -23,8 +23,7 @@ from urllib.request import getproxies
 
 from knexa.backbones import lora as _lora
 from knexa.backbones.roster import EMBEDDED_PREFIX, Backbone, Family, Roster
-from knexa.errors import UserError
-from knexa.wording import first_line
+from knexa.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import torch

@@ -2,8 +2,7 @@
 
 import sys
 
-from knexa.errors import MachineError, UserError
-from knexa.wording import one_line
+from knexa.errors import MachineError, UserError, one_line
 
 EXIT_OK = 0
 EXIT_FAILED = 1

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 from knexa.cli.exit_codes import EXIT_FAILED, EXIT_OK, say_error
 from knexa.config.components import is_inside
-from knexa.errors import MachineError, UserError
-from knexa.wording import first_line, one_line
+from knexa.errors import MachineError, UserError, first_line, one_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -10,11 +10,10 @@ from knexa.agents.byzantine import TEXT_ATTACKS
 from knexa.config.components import canonical, construct, instantiate
 from knexa.config.compose import Job
 from knexa.config.folders import options_of
-from knexa.errors import UserError
+from knexa.errors import UserError, one_line, unknown_key
 from knexa.federation.settings import Components, Federation, LLMSettings, Settings
 from knexa.matchmaking.policy_check import check_matchmaker
 from knexa.recipe import RECIPE
-from knexa.wording import one_line, unknown_key
 
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _RUNTIME_KEYS = ("name", "rerun", "dry_run", "trusted_modules", "engine", "logger")

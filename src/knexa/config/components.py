@@ -20,9 +20,8 @@ import annotated_types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from knexa.errors import UserError
+from knexa.errors import UserError, did_you_mean, first_line, one_line, show, unknown_key
 from knexa.recipe import NAME
-from knexa.wording import did_you_mean, first_line, one_line, show, unknown_key
 
 TARGET = "_target_"
 

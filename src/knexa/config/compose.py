@@ -37,8 +37,7 @@ from omegaconf.errors import (
 
 from knexa.config import folders as config_folders
 from knexa.config import sweeps as multirun
-from knexa.errors import UserError
-from knexa.wording import did_you_mean, first_line, one_line, show, unknown_key
+from knexa.errors import UserError, did_you_mean, first_line, one_line, show, unknown_key
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"

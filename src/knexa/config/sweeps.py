@@ -8,8 +8,7 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
-from knexa.errors import UserError
-from knexa.wording import show
+from knexa.errors import UserError, show
 
 Parse = Callable[[Sequence[str]], list[Override]]
 """Reads overrides as typed."""

@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from knexa.errors import UserError
-from knexa.wording import one_line
+from knexa.errors import UserError, one_line
 
 _LOG = logging.getLogger(__name__)
 

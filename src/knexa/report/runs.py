@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knexa.errors import UserError
+from knexa.errors import UserError, one_line
 from knexa.tracking.metrics import PROBE_ARMS, agent_names
 from knexa.tracking.rows import ExchangeRow, RegretRow, RoundRow, Summary
 from knexa.tracking.run_directory import RunDirectory
-from knexa.wording import one_line
 
 Array = NDArray[np.float64]
 NO_EXCHANGE = "local_only"

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from knexa.errors import UserError
+from knexa.errors import UserError, one_line
 from knexa.report.aggregate import Group, Study, show_named
 from knexa.report.measures import band, learning_curve, over_seeds, regret_curves
 from knexa.report.table import Table, tidy_rows
 from knexa.tracking.wandb_mirror import quiet_settings
-from knexa.wording import one_line
 
 
 def push(

@@ -247,7 +247,7 @@ def test_exchanges_among_byzantine_agents_are_counted_apart():
     said = teaching_of(byzantine("wrong", members=(0, 1)), rows, num_agents=4, num_rounds=2)
     assert said.lessons_among_liars == 1
     assert said.teaching == (pytest.approx((2 / 3) / (2 / 3)), None)
-    assert said.trust == Trust(byzantine=0.5, honest=pytest.approx((0.5 + 2 / 3) / 2))
+    assert said.trust == Trust(liars=0.5, honest=pytest.approx((0.5 + 2 / 3) / 2))
 
 
 def test_honest_scores_leave_the_byzantine_agents_out():
