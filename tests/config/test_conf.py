@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from knexa.cli.organisation import organisation_settings
-from knexa.config import compose as composition
+from knexa.config import compose
 from knexa.config import sweeps as multirun
 from knexa.config.build import COMPONENT_GROUPS, build_components
 from knexa.config.folders import config_folder, options_of, sweep_folder
@@ -26,9 +26,9 @@ OPTIONS += [("federation/faults", option) for option in options_of("federation/f
 OPTIONS += [(group, option) for group in COMPONENT_GROUPS for option in options_of(group)]
 
 
-def jobs(*arguments: str) -> tuple[composition.Job, ...]:
-    composition.register_sweeps()
-    return composition.compose(composition.parse_arguments(arguments)).jobs
+def jobs(*arguments: str) -> tuple[compose.Job, ...]:
+    compose.register_sweeps()
+    return compose.compose(compose.parse_arguments(arguments)).jobs
 
 
 @pytest.mark.parametrize(("group", "option"), WHOLE_RUNS)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from knexa.cli.experiments import objective
-from knexa.config import compose as composition
+from knexa.config import compose
 from knexa.config.build import build_components
 from knexa.errors import UserError
 from tests.row_examples import costs, score, scores, summary
@@ -77,12 +77,12 @@ def test_a_search_goes_by_rewards_and_never_by_the_test_set() -> None:
 
 def test_both_ends_of_what_a_search_may_try_are_checked_first() -> None:
     wrong = "hydra.sweeper.params={matchmaker.exploration: 'interval(-1.0,1.0)'}"
-    plan = composition.compose(composition.parse_arguments(["hparams_search=linucb", wrong]))
+    plan = compose.compose(compose.parse_arguments(["hparams_search=linucb", wrong]))
     with pytest.raises(UserError, match=r"matchmaker.exploration=-1.0"):
         build_components(plan.jobs[0])
 
 
 def test_no_study_reports_on_the_seed_of_a_search() -> None:
-    (first, *_) = composition.compose(composition.parse_arguments(["hparams_search=linucb"])).jobs
+    (first, *_) = compose.compose(compose.parse_arguments(["hparams_search=linucb"])).jobs
     assert first.config["seed"] == 9000
     assert first.choices["federation"] == "synthetic"

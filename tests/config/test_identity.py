@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from knexa.cli.organisation import organisation_settings
-from knexa.config import compose as composition
+from knexa.config import compose
 from knexa.config.build import COMPONENT_GROUPS, build_settings
 from knexa.config.components import TARGET, component_name, load_class
 from knexa.config.folders import config_folder
@@ -75,7 +75,7 @@ def test_an_option_of_the_users_own_is_identified_by_its_class_and_values(tmp_pa
     target = f"{TARGET}: knexa.matchmaking.round_robin.RoundRobin"
     (tmp_path / "matchmaker" / "mine.yaml").write_text(target)
     arguments = ["-cd", str(tmp_path), "matchmaker=mine"]
-    (job,) = composition.compose(composition.parse_arguments(arguments)).jobs
+    (job,) = compose.compose(compose.parse_arguments(arguments)).jobs
     mine = build_settings(job)
     assert mine.config_hash == settings_of("matchmaker=round_robin").config_hash
     assert mine.run_path.name.startswith("mine-s0-")

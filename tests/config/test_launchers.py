@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 
-from knexa.config import compose as composition
+from knexa.config import compose
 from knexa.config.folders import config_folder
 from knexa.errors import UserError
 
@@ -99,9 +99,9 @@ def test_slurm_queues_a_run_again_that_ran_out_of_time() -> None:
 
 
 def test_a_plugin_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = composition.parse_arguments(["-m", "hydra/launcher=submitit_local", "seed=1,2"])
-    composition.compose(plan)  # lets Hydra register its plugins
+    plan = compose.parse_arguments(["-m", "hydra/launcher=submitit_local", "seed=1,2"])
+    compose.compose(plan)  # lets Hydra register its plugins
     launchers = ConfigStore.instance().repo["hydra"]["launcher"]
     monkeypatch.delitem(launchers, "submitit_local.yaml")
     with pytest.raises(UserError, match=r"pip install 'knexa\[cluster\]'"):
-        composition.compose(plan)
+        compose.compose(plan)

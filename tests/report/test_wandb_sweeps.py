@@ -7,7 +7,7 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from knexa.config import compose as composition
+from knexa.config import compose
 from knexa.config.build import build_components
 from knexa.config.folders import options_of, sweep_folder
 
@@ -49,7 +49,7 @@ def test_every_point_is_a_command_that_composes(path: Path) -> None:
             chosen.add(tuple(next(command for command in commands if word in command)))
     for command in sorted(chosen):
         assert command[:4] == ("/usr/bin/env", "python", "-m", "knexa")
-        (job,) = composition.compose(composition.parse_arguments(command[4:])).jobs
+        (job,) = compose.compose(compose.parse_arguments(command[4:])).jobs
         build_components(job)
         assert job.config["logger"]["mode"] == "online"
         assert job.config["name"] == path.stem.replace("_", "-")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from knexa.cli.parser import Parser
-from knexa.config import compose as composition
+from knexa.config import compose
 from knexa.config.build import build_settings
 from knexa.statistics import student_mean
 
@@ -38,9 +38,9 @@ def main(arguments: Sequence[str]) -> int:
 def _measure(given: list[str]) -> None:
     groups = {override.partition("=")[0] for override in given}
     swept = [override for override in _SWEPT if override.partition("=")[0] not in groups]
-    composition.register_sweeps()
-    plan = composition.compose(
-        composition.parse_arguments(["-m", *swept, "logger=none", "regret=none", *given])
+    compose.register_sweeps()
+    plan = compose.compose(
+        compose.parse_arguments(["-m", *swept, "logger=none", "regret=none", *given])
     )
     settings = [build_settings(job) for job in plan.jobs]
     from knexa.membership_inference.experiment import attack_run
@@ -64,7 +64,7 @@ def _measure(given: list[str]) -> None:
     print(f"wrote {path}")
 
 
-def _label(job: composition.Job, jobs: Sequence[composition.Job]) -> str:
+def _label(job: compose.Job, jobs: Sequence[compose.Job]) -> str:
     """Return the overrides that not all points share, their seeds left out."""
     shared = set(jobs[0].overrides).intersection(*(other.overrides for other in jobs))
     own = [override for override in job.overrides if override not in shared]

@@ -31,14 +31,14 @@ _BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 def main(arguments: Sequence[str]) -> int:
     """Run the jobs that overrides and Hydra's options name; return the exit code."""
-    from knexa.config import compose as composition
+    from knexa.config import compose
     from knexa.config.build import build_components
 
-    parsed = composition.parse_arguments(arguments)
-    composition.register_sweeps()
+    parsed = compose.parse_arguments(arguments)
+    compose.register_sweeps()
     is_multirun = False
     if not (parsed.shell_completion or parsed.hydra_help):
-        plan = composition.compose(parsed)
+        plan = compose.compose(parsed)
         is_multirun = plan.is_multirun
         if parsed.cfg is None and parsed.info is None:
             for job in plan.jobs:
@@ -64,11 +64,11 @@ def _run_hydra(task: "_Task", arguments: Sequence[str]) -> int:
     import hydra
     from hydra.errors import HydraException
 
-    from knexa.config import folders as config_folders
+    from knexa.config import folders
     from knexa.config.compose import CONFIG_NAME, VERSION_BASE
 
     decorate = hydra.main(
-        config_path=str(config_folders.config_folder()),
+        config_path=str(folders.config_folder()),
         config_name=CONFIG_NAME,
         version_base=VERSION_BASE,
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from knexa.config import compose as composition
+from knexa.config import compose
 from knexa.config.build import build_settings
 from knexa.errors import UserError
 from knexa.federation.settings import Settings
@@ -43,7 +43,7 @@ def organisation_settings(overrides: Sequence[str]) -> Settings:
     for override in overrides:
         if override.startswith("-"):
             raise UserError(f"{override} is no option of this command; --help lists them")
-    plan = composition.compose(composition.parse_arguments(list(overrides)))
+    plan = compose.compose(compose.parse_arguments(list(overrides)))
     (job,) = plan.jobs
     return build_settings(job)
 

@@ -114,13 +114,13 @@ def _problems(options: argparse.Namespace) -> Iterable[Problem]:
 
     if options.data in PUBLISHED:
         return PUBLISHED[options.data](options.path)
-    from knexa.config import compose as composition
+    from knexa.config import compose
     from knexa.config.components import instantiate
 
     place = [] if options.path is None else [f"data.path={options.path}"]
     folder = [] if options.config_dir is None else ["-cd", options.config_dir]
     arguments = [*folder, f"data={options.data}", *place, *options.overrides]
-    (job,) = composition.compose(composition.parse_arguments(arguments)).jobs
+    (job,) = compose.compose(compose.parse_arguments(arguments)).jobs
     dataset: Dataset = instantiate(
         job.config["data"], key="data", trusted_modules=job.config["trusted_modules"]
     )

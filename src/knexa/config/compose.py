@@ -35,7 +35,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from knexa.config import folders as config_folders
+from knexa.config import folders
 from knexa.config import sweeps as multirun
 from knexa.errors import UserError, did_you_mean, first_line, one_line, show, unknown_key
 
@@ -110,8 +110,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 def register_sweeps() -> None:
     """Make every file of ``sweeps/``, except W&B's, an option of the group ``sweep``."""
     store = ConfigStore.instance()
-    for name in config_folders.options_of("sweep"):
-        node = OmegaConf.load(config_folders.sweep_folder() / f"{name}.yaml")
+    for name in folders.options_of("sweep"):
+        node = OmegaConf.load(folders.sweep_folder() / f"{name}.yaml")
         store.store(group="sweep", name=name, node=node, package="_global_")
 
 
@@ -194,9 +194,7 @@ def _loader(arguments: argparse.Namespace) -> Iterator[Any]:
     from hydra._internal.hydra import Hydra
 
     version.setbase(VERSION_BASE)
-    search_path = create_config_search_path(
-        arguments.config_path or str(config_folders.config_folder())
-    )
+    search_path = create_config_search_path(arguments.config_path or str(folders.config_folder()))
     if arguments.config_dir is not None:
         folder = Path(arguments.config_dir).absolute()
         if not folder.is_dir():

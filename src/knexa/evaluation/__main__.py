@@ -1,6 +1,8 @@
 """``python -m knexa.evaluation``: the command ``knexa score``."""
 
-from knexa import run_command
+import runpy
+import sys
 
 if __name__ == "__main__":
-    run_command("score")
+    sys.argv.insert(1, "score")
+    runpy.run_module("knexa", run_name="__main__")

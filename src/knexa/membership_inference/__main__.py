@@ -1,6 +1,8 @@
 """``python -m knexa.membership_inference``: the command ``knexa audit``."""
 
-from knexa import run_command
+import runpy
+import sys
 
 if __name__ == "__main__":
-    run_command("audit")
+    sys.argv.insert(1, "audit")
+    runpy.run_module("knexa", run_name="__main__")

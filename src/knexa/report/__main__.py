@@ -1,6 +1,8 @@
 """``python -m knexa.report``: the command ``knexa report``."""
 
-from knexa import run_command
+import runpy
+import sys
 
 if __name__ == "__main__":
-    run_command("report")
+    sys.argv.insert(1, "report")
+    runpy.run_module("knexa", run_name="__main__")
