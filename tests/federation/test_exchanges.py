@@ -10,6 +10,7 @@ from carrying_out import carry_out
 
 from knexa.agents import learning
 from knexa.agents.phases import receive, teach
+from knexa.agents.scoring import mean_loss
 from knexa.agents.solve import Answer
 from knexa.agents.training import FitReport
 from knexa.errors import UserError
@@ -392,7 +393,12 @@ def test_fedid_trains_on_its_published_losses(monkeypatch):
 
     losses = iter([2.0, 1.5])  # the server's, on the query split
     monkeypatch.setattr(learning, "fit", record)
-    monkeypatch.setattr("knexa.agents.scoring.mean_loss", lambda *_: next(losses))
+    monkeypatch.setattr(
+        "knexa.agents.scoring.mean_loss",
+        lambda runtime, state, examples: (
+            next(losses) if state.index == 3 else mean_loss(runtime, state, examples)
+        ),
+    )
     (exchange,) = small.one_round(fedid.FedID(), world)
     assert exchange.server.delta == 0.5
     taught = world.taught(1, EVERYONE)
