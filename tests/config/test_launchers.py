@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hydra
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 
@@ -81,7 +82,7 @@ def test_a_killed_sweep_of_processes_goes_on_by_the_same_command(tmp_path: Path)
 
 def test_slurm_queues_a_run_again_that_ran_out_of_time() -> None:
     with initialize_config_dir(version_base="1.3", config_dir=str(config_folder())):
-        config = compose(
+        config = hydra.compose(
             "config",
             overrides=["hydra/launcher=slurm", "hydra.launcher.partition=gpu", "name=study"],
             return_hydra_config=True,

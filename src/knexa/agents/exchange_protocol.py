@@ -266,4 +266,4 @@ class ExchangeProtocol:
 
 def summed(reports: Sequence[Mapping[str, int]]) -> dict[str, int]:
     """Return guardrail counts summed by kind."""
-    return {kind: sum(report[kind] for report in reports) for kind in reports[0]}
+    return {kind: sum(report.get(kind, 0) for report in reports) for kind in reports[0]}
