@@ -1,7 +1,7 @@
 """Kill one run again and again, resume it by the same command, and compare all it wrote.
 
 ``make torture`` runs this file; tests/test_torture.py asks it for fewer kills. One process imports
-everything and loads the benchmark's gate, then forks each attempt, so that an attempt costs what
+everything and loads the benchmark check, then forks each attempt, so that an attempt costs what
 the run costs and not what starting Python costs. An attempt runs the whole command line and gets
 its kill -9 at a moment that is named beforehand: a task of a phase, a file operation, the middle of
 a row, or, at ``anywhere``, after some CPU time, wherever that is (the timer's signal ends a process

@@ -5,7 +5,7 @@ before anything runs; those that pass are then built as ``dry_run=true`` builds 
 works, or it is a ``UserError`` of one line that names a key of the command line.
 
 All in one process, so what is read is shared: every config file and backbone once. Left out of dry
-runs is the metrics' gate, which executes every program of the data. Left to validation alone is
+runs is the benchmark check, which executes every program of the data. Left to validation alone is
 what a machine has no room or no files for (``TOO_MUCH``), and where asked every other valid one.
 """
 

@@ -18,7 +18,7 @@ def test_gate_lets_the_whole_benchmark_through(
     assert len(problems) == num_problems
     with Executor(limits=Limits(cpu_s=4.0, wall_s=40.0), num_workers=2) as executor:
         report = check_problems(executor, problems)
-        # Kept by the gate: nothing runs again.
+        # Kept by the check: nothing runs again.
         costs = executor.run([(problem, problem.canonical_solution) for problem in problems])
     assert set(report.excluded) == {name for name in KNOWN_BAD if name in report.excluded}
     assert report.num_none_passed == 0

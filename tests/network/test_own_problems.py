@@ -1,4 +1,4 @@
-"""An organisation's own problems pass the gate that the configured ones pass."""
+"""An organisation's own problems pass the check that the configured ones pass."""
 
 import json
 import logging

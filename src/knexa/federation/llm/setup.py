@@ -277,7 +277,7 @@ def _without(benchmark: Benchmark, excluded: set[str]) -> Benchmark:
     }
     empty = [role for role, problems in kept.items() if not problems]
     if empty:
-        raise UserError(f"no problem of the {empty[0]} set passes the gate: check the data")
+        raise UserError(f"no problem of the {empty[0]} set passes the benchmark check: look at the data")
     return replace(benchmark, **kept)
 
 
