@@ -149,9 +149,9 @@ def arm(moment: Moment, act: Callable[[], object] = _die) -> None:
                 act()
             left[0] -= 1
 
-    def at_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    def at_rows(path: Path, lines: Sequence[bytes]) -> None:
         if path.name == moment.detail and due():
-            content = b"".join(run_files.encode_row(row) for row in rows)
+            content = b"".join(lines)
             with path.open("ab") as file:
                 file.write(content[: len(content) * 2 // 3])
             act()
@@ -165,7 +165,7 @@ def arm(moment: Moment, act: Callable[[], object] = _die) -> None:
         before(Progress, "begin", at_task)
         before(Progress, "done", at_task)
     elif moment.kind == "row":
-        before(run_files, "append_rows", at_rows)
+        before(run_files, "append_lines", at_rows)
     elif moment.kind == "file":
         sys.addaudithook(at_file)
     else:

@@ -182,7 +182,7 @@ def test_a_run_that_cannot_be_read_is_one_line(
     message: str,
 ) -> None:
     RunDirectory(run).write_config(config)
-    assert export.main([str(run), "--agent", "0", "--to", str(tmp_path / "out")]) == 2
+    assert export_to(tmp_path / "out", run, "0") == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

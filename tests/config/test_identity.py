@@ -1,6 +1,7 @@
 """What identifies a run: names of components and their values, never where Python keeps them."""
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def test_the_same_run_by_an_older_recipe_is_told_of_in_one_line(
         with RunDirectory(folder) as run:
             run.write_config(older | change)
             if summary is not None:
-                run.write_summary(summary)
+                run.summary.write_text(json.dumps(summary))
     capfd.readouterr()
     assert run_app("seed=3") == 0
     assert experiments[-1].run_path.exists()

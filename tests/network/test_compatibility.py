@@ -40,7 +40,7 @@ def test_organisations_agree_on_what_must_be_alike_and_on_nothing_else() -> None
         ("exchange=logits", "same tokenizer"),
         ("exchange=adapter", "same backbone"),
         ("federation/faults=lossy", "real"),
-        ("roster.byzantine.num=1", "liars"),
+        ("roster.byzantine.num=1", "Byzantine agents"),
         ("federation=synthetic", "federation=llm"),
     ],
 )

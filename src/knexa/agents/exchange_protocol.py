@@ -189,6 +189,7 @@ class ExchangeProtocol:
         common: What a teacher and its student must have in common.
         carries: What a teacher sends, in a word.
         has_text: Whether packages hold text, which peers may score and Byzantine agents forge.
+        by_topic: Whether a teacher can be asked about some categories of problems alone.
         rehearses: Whether students keep text and rehearse it in local updates.
         shares_start: Whether agents with equal backbones begin with equal adapters.
     """
@@ -198,6 +199,7 @@ class ExchangeProtocol:
     common: ClassVar[Common] = "nothing"
     carries: ClassVar[str] = "text"
     has_text: ClassVar[bool] = True
+    by_topic: ClassVar[bool] = True
     rehearses: ClassVar[bool] = False
     shares_start: ClassVar[bool] = False
 
@@ -251,7 +253,14 @@ class ExchangeProtocol:
         )
 
     def combine(self, received: Sequence[ReceivedKnowledge]) -> ReceivedKnowledge:
-        """Return the union of what several directives bring one student: it learns once a round."""
+        """Return the union of what several directives bring one student: it learns once a round.
+
+        A protocol whose students keep more than text overrides this.
+        """
+        if type(received[0]) is not ReceivedKnowledge:
+            raise NotImplementedError(
+                f"{type(self).__name__}.combine is missing: several directives teach one student"
+            )
         return replace(
             received[0],
             guardrail=summed([each.guardrail for each in received]),

@@ -31,16 +31,20 @@ def main(arguments: Sequence[str]) -> int:
         metavar="key=value",
         help=f"settings of the federations (default: {' '.join(_SWEPT)})",
     )
-    _measure(parser.parse_args(arguments).overrides)
+    folder = "folder with options of your own"
+    parser.option("--config-dir", "DIR", folder, otherwise="the package's alone")
+    options = parser.parse_intermixed_args(arguments)
+    own = [] if options.config_dir is None else ["-cd", options.config_dir]
+    _measure(options.overrides, own)
     return 0
 
 
-def _measure(given: list[str]) -> None:
+def _measure(given: list[str], own: list[str]) -> None:
     groups = {override.partition("=")[0] for override in given}
     swept = [override for override in _SWEPT if override.partition("=")[0] not in groups]
     compose.register_sweeps()
     plan = compose.compose(
-        compose.parse_arguments(["-m", *swept, "logger=none", "regret=none", *given])
+        compose.parse_arguments([*own, "-m", *swept, "logger=none", "regret=none", *given])
     )
     settings = [build_settings(job) for job in plan.jobs]
     from knexa.membership_inference.experiment import attack_run

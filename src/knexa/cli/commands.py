@@ -43,7 +43,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader, e.g. `head`, has closed the pipe
         # Python flushes once more at exit, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+        return EXIT_OK if arguments[:1] == ["report"] else EXIT_FAILED
     except (UserError, OSError) as error:
         return say_error(error)
     except KeyboardInterrupt:

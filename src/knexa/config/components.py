@@ -351,7 +351,7 @@ def _canonical(annotation: Any, value: Any, trusted: Sequence[str]) -> Any:
     origin, args = get_origin(base), get_args(base)
     if isinstance(value, Mapping) and TARGET in value:
         cls = load_class(value[TARGET], key=TARGET, trusted_modules=trusted)
-        if cls in _arms(base):
+        if [arm for arm in _arms(base) if arm is not type(None)] == [cls]:
             return _canonical_fields(cls, value, trusted)
         return canonical(value, trusted_modules=trusted)
     if _is_union(base):

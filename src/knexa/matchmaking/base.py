@@ -215,7 +215,7 @@ class RoundView:
             students=tuple(students),
             protocol=self.protocol,
             score=score,
-            topics=None if topics is None else tuple(topics),
+            topics=None if topics is None else tuple(map(int, topics)),
         )
 
 

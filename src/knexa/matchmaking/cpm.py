@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from knexa.data.problem import CATEGORIES
 from knexa.errors import UserError
 from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Feedback, Matching, Matchmaker, Plan, Probe, RoundView
@@ -19,6 +20,7 @@ from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.rewards import Reward
 from knexa.matchmaking.weights import ScoresError
 
+_CATEGORY_INDICES = frozenset(range(len(CATEGORIES)))
 MAX_FEATURE = 10.0
 """Largest magnitude of a profile feature; most are in [0, 1]. From about 100 on, products of
 features cost the ridge regression its precision."""
@@ -309,6 +311,12 @@ class CPM:
                     raise UserError(
                         f"{name}.propose names agent {agent}: agents are 0 to {known - 1}"
                     )
+            topics = directive.topics
+            if topics is not None and not (topics and _CATEGORY_INDICES.issuperset(topics)):
+                raise UserError(
+                    f"{name}.propose asks for the topics {topics}: name categories, "
+                    f"0 to {len(CATEGORIES) - 1}, or None for all"
+                )
             if directive.pair is not None and len(set(directive.pair)) == 1:
                 raise UserError(f"{name}.propose lets agent {directive.pair[0]} teach itself")
 

@@ -44,6 +44,7 @@ class AdapterExchange(ExchangeProtocol):
     common: ClassVar[Common] = "backbone"
     carries: ClassVar[str] = "adapter"
     has_text: ClassVar[bool] = False
+    by_topic: ClassVar[bool] = False
 
     @property
     def share(self) -> float:

@@ -37,6 +37,7 @@ class Ensemble(TextDistillation):
 
     name: ClassVar[str] = "ensemble"
     pairs: ClassVar[bool] = False
+    by_topic: ClassVar[bool] = False
 
     temperature: Temperature = 0.6
     score_temperature: Positive = 0.1

@@ -63,6 +63,7 @@ class CentralStudent(TextDistillation):
 
     name: ClassVar[str] = "fedid"
     pairs: ClassVar[bool] = False
+    by_topic: ClassVar[bool] = False
 
     temperature: Temperature = 0.6
     query_share: Annotated[float, Field(gt=0, lt=1)] = 0.25

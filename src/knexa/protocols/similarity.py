@@ -60,6 +60,7 @@ class Similarity(Distillation):
     name: ClassVar[str] = "similarity"
     carries: ClassVar[str] = "similarity"
     has_text: ClassVar[bool] = False
+    by_topic: ClassVar[bool] = False
 
     def teach(self, context: ExchangeContext, state: AgentState, sender: int) -> OutgoingPackage:
         """Return the similarities above the diagonal, row by row, as a package of numbers."""

@@ -277,7 +277,9 @@ def _without(benchmark: Benchmark, excluded: set[str]) -> Benchmark:
     }
     empty = [role for role, problems in kept.items() if not problems]
     if empty:
-        raise UserError(f"no problem of the {empty[0]} set passes the benchmark check: look at the data")
+        raise UserError(
+            f"no problem of the {empty[0]} set passes the benchmark check"
+        )
     return replace(benchmark, **kept)
 
 

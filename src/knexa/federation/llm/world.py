@@ -21,6 +21,7 @@ from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import FitReport
 from knexa.engine.local import Pool
 from knexa.engine.object_refs import bytes_or_digest, fetched
+from knexa.errors import UserError
 from knexa.federation.llm.round_cache import Arm, Asked, RoundCache, Source, in_order
 from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.arrays import Array, Mask
@@ -70,7 +71,7 @@ class LLMWorld:
         self._updates: list[FitReport | None] = [None] * self.num_agents
         self._learned: dict[int, Learned] = {}
         self._received, self._scouted = list(nothing), list(nothing)
-        self._generated = [0] * self.num_agents
+        self._generated: dict[Asked, int] = {}
         self._sier: list[float | None] = [None] * self.num_agents
 
     # The round, step by step
@@ -141,7 +142,7 @@ class LLMWorld:
             losses_NN[teacher, student] = loss
             self._scouted[student] += taught[teacher][0].kilobytes
         for teacher, (package, _) in taught.items():
-            self._generated[teacher] = package.tokens_generated
+            self._generated[teacher, None] = package.tokens_generated
             self._sier[teacher] = package.sier
         return losses_NN
 
@@ -153,11 +154,8 @@ class LLMWorld:
         """Return the packages of the plan's teachers, and count the tokens generated for them."""
         asked = sorted({(j, each.topics) for each in plan for j in each.teachers}, key=in_order)
         self._cache.make_packages(round_number, asked)
-        generated = dict.fromkeys((teacher for teacher, _ in asked), 0)
-        for each in asked:
-            generated[each[0]] += self._cache.packages[each].tokens_generated
-        for teacher, tokens in generated.items():
-            self._generated[teacher] = tokens
+        made = self._cache.packages
+        self._generated.update({each: made[each].tokens_generated for each in asked})
         return {
             directive.id: {
                 teacher: _as_sent(self._cache.packages[teacher, directive.topics])
@@ -204,6 +202,11 @@ class LLMWorld:
         for directive in plan:
             if directive.pair is None and self.runtime.protocol.pairs:
                 raise ValueError(f"{self.protocol_name} teaches in pairs only")
+            if directive.topics is not None and not self.runtime.protocol.by_topic:
+                raise UserError(
+                    f"exchange={self.protocol_name} teaches about everything at once, and the "
+                    "matchmaker asks for topics: choose an exchange of text in pairs, such as akd"
+                )
             for teacher in directive.teachers:
                 for student in directive.students:
                     if teacher != student and not self._admits(teacher, student):
@@ -218,8 +221,9 @@ class LLMWorld:
         sources, student = arm
         kilobytes = self._cache.kilobytes(sources)
         self._received[student] += kilobytes
-        if self._scouted[student]:
-            self._scouted[student] -= kilobytes  # the package is not sent a second time
+        if self._scouted[student]:  # what was sent on all topics is not sent a second time
+            scouted = [source for source in sources if source[1] is None]
+            self._scouted[student] -= self._cache.kilobytes(scouted)
 
     def _exchange(self, directive: Directive, arms: dict[int, Arm]) -> Exchange:
         """Return the record of a directive whose students have learned."""
@@ -300,7 +304,7 @@ class LLMWorld:
             codebleu_compat=score.codebleu_compat if score else None,
             codebleu_fixed=score.codebleu_fixed if score else None,
             tokens_trained=sum(fit.tokens for fit in fits),
-            tokens_generated=self._generated[index],
+            tokens_generated=sum(n for (j, _), n in self._generated.items() if j == index),
             optimizer_steps=sum(fit.optimizer_steps for fit in fits),
             kilobytes_received=self._received[index],
             kilobytes_scouted=self._scouted[index],
@@ -373,12 +377,13 @@ def _as_sent(package: OutgoingPackage) -> Package:
 def _to_plain(asked: Asked, package: OutgoingPackage) -> dict[str, Any]:
     """Return a package of text, and its topics, as plain values."""
     fields = {field.name: getattr(package, field.name) for field in dataclasses.fields(package)}
-    del fields["payload"]
-    return {"topics": asked[1], "fields": fields | {"text": package.text.decode()}}
+    fields |= {"text": package.text.decode(), "payload": np.frombuffer(package.payload, np.uint8)}
+    return {"topics": asked[1], "fields": fields | {"guardrail": dict(package.guardrail)}}
 
 
 def _from_plain(plain: dict[str, Any]) -> tuple[Asked, OutgoingPackage]:
     """Return what ``_to_plain`` was given."""
     fields, topics = plain["fields"], plain["topics"]
-    package = OutgoingPackage(**fields | {"text": fields["text"].encode()})
+    sent = {"text": fields["text"].encode(), "payload": fields["payload"].tobytes()}
+    package = OutgoingPackage(**fields | sent)
     return (package.teacher, None if topics is None else tuple(topics)), package

@@ -196,7 +196,11 @@ class FormulaWorld:
 
     def _commit(self, round_number: int, plan: Sequence[Directive]) -> list[Exchange]:
         pairs = [directive.pair for directive in plan]
-        assert None not in pairs
+        if None in pairs or any(directive.topics is not None for directive in plan):
+            raise UserError(
+                "formulas teach in pairs, about everything at once: choose another matchmaker, or "
+                "federation=llm"
+            )
         teachers_K, students_K = np.array(pairs, dtype=np.int64).T
         rewards_K = self.mean_rewards(teachers_K, students_K)
         rewards_K = rewards_K + self._noise(round_number, teachers_K, students_K)
