@@ -263,3 +263,30 @@ def test_values_are_shown_as_they_are_typed() -> None:
 
 def test_distant_words_are_not_suggested() -> None:
     assert did_you_mean("zzz", ["alpha", "beta"]) == ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneSide:
+    x: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherSide:
+    x: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Either:
+    inner: OneSide | OtherSide
+
+
+def test_components_of_two_classes_are_never_one_identity():
+    nodes = [
+        {
+            "_target_": f"{__name__}.Either",
+            "inner": {"_target_": f"{__name__}.{name}", "x": 1},
+        }
+        for name in ("OneSide", "OtherSide")
+    ]
+    one, other = (canonical(node, trusted_modules=(__name__,)) for node in nodes)
+    assert one != other

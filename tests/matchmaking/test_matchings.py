@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import chisquare
 
+from knexa.errors import UserError
+from knexa.matchmaking.base import Matching, RoundView
+from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.large.greedy import greedy_pairs
 from knexa.matchmaking.matchings import Auto, Exact, Greedy, max_weight_pairs
 from tests.matchmaking.matchmaking_worlds import directed_matchings
@@ -257,3 +260,24 @@ def test_auto_is_exact_up_to_its_limit_and_greedy_above():
         scores_NN[teacher, student] = score
     assert sorted(Auto(exact_up_to=4).match(scores_NN, 2, rng)) == [(0, 1), (2, 3)]
     assert Auto(exact_up_to=3).match(scores_NN, 2, rng) == [(1, 2), (3, 0)]
+
+
+@pytest.mark.parametrize(
+    "pairs", [None, [(0, 1, 2)], [(0.0, 1.0)], [(0, 99)], [(0, 1), (0, 2)], [(0, 0)]], ids=str
+)
+def test_a_matching_of_ones_own_that_breaks_its_promise_is_named(pairs):
+    class Broken(Matching):
+        def match(self, scores_NN, num_pairs, rng):
+            return pairs
+
+    view = RoundView(
+        round=1,
+        profiles_NF=np.zeros((4, 32)),
+        context=Interaction(),
+        matching=Broken(),
+        num_pairs=2,
+        protocol="akd",
+        rng=np.random.default_rng(0),
+    )
+    with pytest.raises(UserError, match=r"Broken.match must return disjoint \(teacher, student\)"):
+        view.match(np.zeros((4, 4)))

@@ -7,12 +7,14 @@ from typing import Annotated, Any, get_args, get_type_hints
 from pydantic import Field
 
 from knexa.agents.byzantine import TEXT_ATTACKS
+from knexa.agents.exchange_protocol import ExchangeProtocol
 from knexa.config.components import canonical, construct, instantiate
 from knexa.config.compose import Job
 from knexa.config.folders import options_of
 from knexa.errors import UserError, one_line, unknown_key
 from knexa.federation.settings import Components, Federation, LLMSettings, Settings
 from knexa.matchmaking.policy_check import check_matchmaker
+from knexa.matchmaking.rewards import Measure, Reward
 from knexa.recipe import RECIPE
 
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -81,6 +83,7 @@ def build_components(job: Job) -> tuple[RootKeys, Components]:
     _check_protocol(job, components)
     _check_byzantine(job, components)
     _check_context(components)
+    _check_reward(job, components.reward)
     _check_private_training(job, components)
     return root, components
 
@@ -175,6 +178,15 @@ def _check_context(components: Components) -> None:
         raise UserError(one_line(error)) from error
 
 
+def _check_reward(job: Job, reward: Reward) -> None:
+    """Refuse a reward of something that nobody measures."""
+    if reward.measure not in get_args(Measure):
+        raise UserError(
+            f"reward={job.choices['reward']}: {type(reward).__name__}.measure is "
+            f"{reward.measure!r}; it is one of {', '.join(get_args(Measure))}"
+        )
+
+
 def _check_private_training(job: Job, components: Components) -> None:
     """Refuse a matchmaker that probes private data where training has a privacy budget."""
     training = components.training
@@ -197,8 +209,12 @@ def _check_protocol(job: Job, components: Components) -> None:
                 f"federation={job.choices['federation']} does not have; choose another matchmaker"
             )
         return
+    kind = type(exchange)
     if not exchange.name:
-        raise UserError(f"exchange={chosen}: {type(exchange).__name__} declares no name")
+        raise UserError(f"exchange={chosen}: {kind.__name__} declares no name")
+    for method in ("teach", "receive", "learn", *(() if exchange.pairs else ("deliver",))):
+        if getattr(kind, method) is getattr(ExchangeProtocol, method):
+            raise UserError(f"exchange={chosen}: {kind.__name__} lacks {method}")
     if dictated is not None and exchange.name != dictated:
         raise UserError(
             f"exchange={chosen}: matchmaker={name} dictates its own protocol, "

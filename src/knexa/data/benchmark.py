@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from knexa.data.problem import Problem
+from knexa.errors import UserError
 
 _NUM_NAMED = 5
 
@@ -25,7 +26,7 @@ class Benchmark:
         transfer: The public transfer set X_u that teachers answer.
 
     Raises:
-        ValueError: An id occurs twice, or a prompt is in two sets; names the ids.
+        UserError: A set is no tuple, an id occurs twice, or a prompt is in two sets: names them.
     """
 
     name: str
@@ -34,9 +35,12 @@ class Benchmark:
     transfer: tuple[Problem, ...]
 
     def __post_init__(self) -> None:
+        for role, problems in self.roles().items():
+            if not isinstance(problems, tuple):
+                raise UserError(f"{self.name}: {role} is a {type(problems).__name__}, not a tuple")
         ids = Counter(problem.task_id for problem in self)
         if repeated := [task_id for task_id, count in ids.items() if count > 1]:
-            raise ValueError(f"a task id may occur once only; repeated: {_some(repeated)}")
+            raise UserError(f"a task id may occur once only; repeated: {_some(repeated)}")
         owners: dict[str, tuple[str, str]] = {}
         leaks: list[str] = []
         for role, problems in self.roles().items():
@@ -45,7 +49,7 @@ class Benchmark:
                 if first_role != role:
                     leaks.append(f"{problem.task_id} ({role}) = {first_id} ({first_role})")
         if leaks:
-            raise ValueError(f"a prompt may stand in one set only; repeated: {_some(leaks)}")
+            raise UserError(f"a prompt may stand in one set only; repeated: {_some(leaks)}")
 
     def __iter__(self) -> Iterator[Problem]:
         """Iterate over all problems: train, test, transfer."""

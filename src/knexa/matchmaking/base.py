@@ -5,6 +5,7 @@ Axes: N agents, K pairs or feedbacks, F profile features, d context features. Ma
 pairs are indexed ``[teacher, student]``.
 """
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from knexa.errors import UserError
 from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.contexts import Context
 from knexa.matchmaking.large import LARGE
@@ -176,7 +178,21 @@ class RoundView:
         self._check_scores(scores_NN)
         weights_NN = scores_NN + scores_NN.T if self.mutual else scores_NN
         weights_NN = matchable(weights_NN, self.admissible_NN, abstain=abstain)
-        return self.plan(self.matching.match(weights_NN, self.num_pairs, self.rng), scores_NN)
+        pairs = self.matching.match(weights_NN, self.num_pairs, self.rng)
+        self._check_pairs(pairs)
+        return self.plan(pairs, scores_NN)
+
+    def _check_pairs(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Raise a ``UserError`` where a matching broke its promise."""
+        said = f"{type(self.matching).__name__}.match must return disjoint (teacher, student) pairs"
+        try:
+            agents = [
+                operator.index(agent) for teacher, student in pairs for agent in (teacher, student)
+            ]
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{said} of agents' numbers: {error}") from error
+        if len(set(agents)) < len(agents) or not set(agents) <= set(range(self.num_agents)):
+            raise UserError(f"{said} of the agents 0 to {self.num_agents - 1}, not {list(pairs)}")
 
     def _check_scores(self, scores: object) -> None:
         shape = (self.num_agents, self.num_agents)

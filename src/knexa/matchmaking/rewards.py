@@ -40,7 +40,7 @@ class Reward:
         normalization: What the CPM does before it learns: ``zscore`` (the paper's) or ``none``.
     """
 
-    measure: ClassVar[Measure]
+    measure: ClassVar[Measure] = "validation_loss"
     rises: ClassVar[bool] = False
 
     gamma: Annotated[float, Field(ge=0)] = 1.0

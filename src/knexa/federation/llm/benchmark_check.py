@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from knexa.data.benchmark import Benchmark
 from knexa.engine.local import num_cores
+from knexa.errors import UserError
 from knexa.evaluation import Executor, Limits
 from knexa.evaluation.metrics import BenchmarkReport, check_problems
 from knexa.federation.settings import LLMSettings
@@ -60,8 +61,12 @@ def limits_of(settings: LLMSettings) -> Limits:
 
 def benchmark_check(settings: LLMSettings) -> BenchmarkCheck:
     """Begin the check of the settings' benchmark, once per process: runs of a sweep share it."""
+    benchmark = settings.data.load()
+    if not isinstance(benchmark, Benchmark):
+        kind = type(settings.data).__name__
+        raise UserError(f"{kind}.load returned a {type(benchmark).__name__}, not a Benchmark")
     return _begun(
-        settings.data.load(),
+        benchmark,
         limits_of(settings),
         # One core is left to the imports, which take longer.
         1 if settings.beside_others else max(1, num_cores() - 1),

@@ -277,9 +277,7 @@ def _without(benchmark: Benchmark, excluded: set[str]) -> Benchmark:
     }
     empty = [role for role, problems in kept.items() if not problems]
     if empty:
-        raise UserError(
-            f"no problem of the {empty[0]} set passes the benchmark check"
-        )
+        raise UserError(f"no problem of the {empty[0]} set passes the benchmark check")
     return replace(benchmark, **kept)
 
 
