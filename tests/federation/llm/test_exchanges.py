@@ -185,8 +185,9 @@ def directives(protocol, *triples):
 def test_a_student_of_several_directives_learns_once_from_all_of_them(protocol, teachers):
     world = small.world(protocol)
     world.begin_round(1)
-    # Two directives of one teacher are two arms: the whole of it, and all twelve topics by name.
-    first, second = directives(protocol, (teachers[0], 0, None), (teachers[1], 0, tuple(range(12))))
+    # Asked by name about all twelve topics, where it can be, a teacher is another arm.
+    topics = tuple(range(12)) if protocol.by_topic else None
+    first, second = directives(protocol, (teachers[0], 0, None), (teachers[1], 0, topics))
     steps = world.states[0].optimizer_steps
     both = carry_out(world, 1, (first, second))
     assert both[0].reward == both[1].reward
@@ -215,6 +216,16 @@ def test_a_directive_with_topics_asks_for_these_alone():
     (one,) = carry_out(world, 1, plan)
     assert one.items_sent == len(answered)
     assert one.kilobytes < world.taught(1, [1])[0][0].kilobytes
+
+
+@pytest.mark.parametrize(
+    "protocol", [Similarity(num_steps=1), Adapter()], ids=lambda protocol: protocol.name
+)
+def test_topics_are_refused_where_everything_is_taught_at_once(protocol):
+    world = small.world(protocol)
+    world.begin_round(1)
+    with pytest.raises(UserError, match=f"exchange={protocol.name} teaches about everything"):
+        carry_out(world, 1, directives(protocol, (2, 0, (3,))))
 
 
 def test_trying_to_learn_changes_no_state():
