@@ -19,9 +19,10 @@ import sys
 import time
 import types
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from . import codec, kernel, layers, mounts, scratch, seccomp
+from . import cgroup, codec, kernel, layers, mounts, scratch, seccomp
 
 # Modules that small programs import; imported here, so that forks have them at no cost.
 WARM = (
@@ -44,33 +45,40 @@ def main(control_fd: int, folder: str) -> NoReturn:
     for name in WARM:
         __import__(name)
     own_uid = _FIRST_UID + os.getpid()
-    mapped = layers.mapped_bytes()  # read before /proc may be gone
+    mapped = layers.mapped_bytes()  # read before /proc is gone
+    group = cgroup.MemoryGroup.make()
     names = list(layers.enter_namespaces())
-    load = None
-    if "pid-namespace" in names:
+    if "pid-namespace" in names or group is not None:
         child = os.fork()
         if child:
             control.close()
             os.waitpid(child, 0)
+            if group is not None:
+                group.remove()
             os._exit(0)
+    held = _Held(group=group)
+    if "pid-namespace" in names:
         with contextlib.suppress(OSError):
-            load = os.open("/proc/loadavg", os.O_RDONLY)  # not available below the new root
+            held.load = os.open("/proc/loadavg", os.O_RDONLY)
     if "mount-namespace" in names:
-        more = mounts.enter_private_root()
+        more, held.proc = mounts.enter_private_root()
         folder = mounts.SCRATCH if more else folder
         names += more
-    names += layers.restrict_files(folder)
+    if group is not None and group.join():
+        names.append(cgroup.NAME)
+    names += layers.restrict_files(folder, held.proc)
     is_own_namespace = "user-namespace" in names
     names += layers.drop_privileges(own_uid, is_own_namespace=is_own_namespace)
     os.umask(0o077)
     os.chdir(folder)
-    server = _ForkServer(control, folder, mapped, names, load)
+    server = _ForkServer(control, folder, mapped, names, held)
     names += server.probe()
     _warm_up()
     gc.collect()
     gc.freeze()
     refused = {name: why for name, why in kernel.refused.items() if name not in names}
-    control.send(json.dumps({"layers": names, "refused": refused}).encode())
+    hello = {"layers": names, "refused": refused, "group": group and group.path}
+    control.send(json.dumps(hello).encode())
     with contextlib.suppress(EOFError):
         while True:
             server.serve_one()
@@ -97,6 +105,24 @@ def _refuse(value: Any, depth: int) -> Any:
     raise codec.CodecError(f"{value!r} has no form as data")
 
 
+@dataclass
+class _Held:
+    """What the server holds open, and a program must not inherit."""
+
+    load: int | None = None
+    """Descriptor of /proc/loadavg, which tells the last process number used."""
+    proc: int | None = None
+    """Descriptor of the folder /proc, which is not in the tree."""
+    group: cgroup.MemoryGroup | None = None
+
+    def close(self) -> None:
+        for descriptor in (self.load, self.proc):
+            if descriptor is not None:
+                os.close(descriptor)
+        if self.group is not None:
+            self.group.close()
+
+
 class _ForkServer:
     def __init__(
         self,
@@ -104,12 +130,11 @@ class _ForkServer:
         root: str,
         mapped: int,
         layers_in_force: Sequence[str],
-        load: int | None,
+        held: _Held,
     ) -> None:
         self._control = control
         self._root = root
-        self._load = load
-        self._has_own_proc = "own-proc" in layers_in_force
+        self._held = held
         self._has_own_scratch = "own-scratch" in layers_in_force
         self._has_own_user = "own-user" in layers_in_force
         self._filters = {allowed: seccomp.Filter(children=allowed) for allowed in (False, True)}
@@ -150,6 +175,10 @@ class _ForkServer:
             raise EOFError
         limits = json.loads(data)
         channel = socket.socket(fileno=descriptors[0])
+        if self._held.group is not None:
+            # Beside the program: the scratch folder, and as much for the server and the kernel.
+            more = 2 * mounts.SCRATCH_MB
+            self._held.group.limit((limits["memory_mb"] + more) << 20)
         pid = os.fork()
         if pid == 0:
             self._run(channel, limits)
@@ -176,7 +205,7 @@ class _ForkServer:
                 reason = "cpu"
                 break
             if wall_left <= 0:
-                reason, starved = "wall", _was_starved(pid, limits["wall_s"])
+                reason, starved = "wall", self._was_starved(pid, limits["wall_s"])
                 break
             # Threads on all cores use CPU time faster by the number of cores.
             ready = poll.poll(1000 * min(cpu_left / _NUM_CORES, wall_left) + 1)
@@ -201,6 +230,17 @@ class _ForkServer:
         code = os.waitstatus_to_exitcode(status)
         report = {"reason": reason, "starved": starved, "died": died, "code": code}
         return report | {"cpu_s": cpu, "elapsed_s": elapsed}
+
+    def _was_starved(self, pid: int, wall_s: float) -> bool:
+        """Whether the process spent its wall time waiting for a core; unknown counts as yes."""
+        if self._held.proc is None:
+            return True
+        try:
+            file = os.open(f"{pid}/schedstat", os.O_RDONLY, dir_fd=self._held.proc)
+            with open(file) as opened:  # noqa: PTH123
+                return int(opened.read().split()[1]) / 1e9 > 0.05 * wall_s
+        except (OSError, ValueError, IndexError):
+            return True
 
     def _make_folder(self) -> bool:
         """Make the next program's folder; return whether its inode number is the next one."""
@@ -228,7 +268,8 @@ class _ForkServer:
 
     def _is_last(self, pid: int) -> bool:
         """Return whether ``pid`` is the last process or thread id used in this namespace."""
-        return self._load is None or int(os.pread(self._load, 99, 0).split()[-1]) == pid
+        load = self._held.load
+        return load is None or int(os.pread(load, 99, 0).split()[-1]) == pid
 
     def _root_state(self) -> tuple[Any, ...]:
         """Return the state of the root folder that a program could change."""
@@ -244,10 +285,7 @@ class _ForkServer:
         """Run the program in the fork; never returns."""
         try:
             self._control.close()
-            if self._load is not None:
-                os.close(self._load)
-            if self._has_own_proc:  # the server's own /proc needs it
-                kernel.show_memory()
+            self._held.close()
             os.setsid()
             os.chdir(self._folder)
             # Opened anew: flags of a shared open file would persist to the next program.
@@ -266,15 +304,6 @@ class _ForkServer:
                 program.serve_one()
         finally:
             os._exit(70)
-
-
-def _was_starved(pid: int, wall_s: float) -> bool:
-    """Whether the process spent its wall time waiting for a core; unknown counts as yes."""
-    try:
-        with open(f"/proc/{pid}/schedstat") as file:  # noqa: PTH123
-            return int(file.read().split()[1]) / 1e9 > 0.05 * wall_s
-    except (OSError, ValueError, IndexError):
-        return True
 
 
 class _Program:

@@ -69,8 +69,3 @@ def trial(action: Callable[[], object]) -> int:
 def hide_memory() -> None:
     """Deny other processes of the same user access to this one's memory and environment."""
     prctl(_PR_SET_DUMPABLE, 0)
-
-
-def show_memory() -> None:
-    """Undo ``hide_memory``, which also hides parts of this process's /proc entry."""
-    prctl(_PR_SET_DUMPABLE, 1)

@@ -8,10 +8,14 @@ and the executor warns or, when strict, refuses to run. Linux on x86-64 and aarc
 resource limits remain.
 """
 
+import contextlib
+import ctypes
 import errno
 import functools
 import os
 import resource
+import socket
+import stat
 import struct
 
 from . import kernel, mounts
@@ -21,6 +25,7 @@ _CLONE |= {"pid": 0x20000000, "network": 0x40000000}
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _SYS_LANDLOCK_CREATE, _SYS_LANDLOCK_ADD, _SYS_LANDLOCK_RESTRICT = 444, 445, 446
 _NOBODY = 65534
+_HOST_NAME = "sandbox"
 
 
 def enter_namespaces() -> tuple[str, ...]:
@@ -54,10 +59,16 @@ def _enter(names: tuple[str, ...], uid: int, gid: int) -> None:
         ):
             with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
                 file.write(text)
+    if "uts" in names:
+        socket.sethostname(_HOST_NAME)
+        kernel.check(kernel.libc.setdomainname(b"", ctypes.c_size_t(0)), "setdomainname")
 
 
-def restrict_files(scratch: str) -> tuple[str, ...]:
-    """Restrict reads to the interpreter and system libraries, writes to ``scratch`` (Landlock)."""
+def restrict_files(scratch: str, proc: int | None) -> tuple[str, ...]:
+    """Restrict reads to the interpreter and system libraries, writes to ``scratch`` (Landlock).
+
+    ``proc`` is a folder that this process reads through its descriptor.
+    """
     abi = kernel.syscall(_SYS_LANDLOCK_CREATE, None, 0, 1)
     if abi < 1:
         kernel.refused["landlock"] = f"landlock_create_ruleset: {kernel.reason()}"
@@ -72,11 +83,20 @@ def restrict_files(scratch: str) -> tuple[str, ...]:
     if ruleset < 0:
         kernel.refused["landlock"] = f"landlock_create_ruleset: {kernel.reason()}"
         return ()
-    read = 1 << 0 | 1 << 2 | 1 << 3
-    rules = [(path, read) for path in (*mounts.readable(), "/proc")]
-    rules += [(scratch, handled), ("/dev/null", 1 << 1 | 1 << 2)]
+    run, write, read, list_names = (1 << bit for bit in range(4))
+    everything = run | read | list_names
+    rules = [
+        (path, everything if is_whole else list_names)
+        for path, is_whole in mounts.readable_entries()
+    ]
+    rules += [(scratch, handled), ("/dev/null", write | read)]
     for path, rights in rules:
-        _allow(ruleset, path, rights & handled)
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            _allow(ruleset, descriptor, rights & handled)
+            os.close(descriptor)
+    if proc is not None:
+        _allow(ruleset, proc, read | list_names)
     kernel.prctl(_PR_SET_NO_NEW_PRIVS, 1)
     done = kernel.syscall(_SYS_LANDLOCK_RESTRICT, ruleset, 0) == 0
     if not done:
@@ -85,15 +105,10 @@ def restrict_files(scratch: str) -> tuple[str, ...]:
     return (f"landlock-{abi}",) if done else ()
 
 
-def _allow(ruleset: int, path: str, rights: int) -> None:
-    try:
-        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return
-    if not os.path.isdir(path):  # noqa: PTH112
+def _allow(ruleset: int, descriptor: int, rights: int) -> None:
+    if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
         rights &= 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
     kernel.syscall(_SYS_LANDLOCK_ADD, ruleset, 1, struct.pack("=Qi", rights, descriptor), 0)
-    os.close(descriptor)
 
 
 def drop_privileges(own_uid: int, *, is_own_namespace: bool) -> tuple[str, ...]:

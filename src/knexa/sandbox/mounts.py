@@ -7,10 +7,13 @@ lets the unprivileged user read an interpreter that lies in a closed home direct
 
 import contextlib
 import ctypes
+import functools
+import glob
 import os
 import struct
 import sys
 import sysconfig
+from collections.abc import Iterator
 
 from . import kernel
 
@@ -21,43 +24,74 @@ _MNT_DETACH = 2
 _CLONE_NEWNS = 0x00020000
 _SYS_PIVOT_ROOT = (155, 41)
 _SYS_MOUNT_SETATTR, _AT_RECURSIVE, _ATTR_READ_ONLY = 442, 0x8000, 1
-_SCRATCH_MB = 64
+SCRATCH_MB = 64
+"""Size of the scratch directory in MiB."""
 _HOST = "/tmp"  # where the new root is assembled; covered in this namespace only
 SCRATCH = "/tmp"
 """The scratch directory inside the private tree."""
 
-SYSTEM = (
-    *("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache"),
-    *("/etc/localtime", "/dev/urandom", "/dev/random", "/dev/zero"),
-)
-"""Paths that a program may read besides the interpreter's own library."""
+_PACKAGES = ("site-packages", "dist-packages")
 
 
 def readable() -> tuple[str, ...]:
-    """Return the paths that a program may read: the interpreter's library and the system's."""
-    library, stdlib = sys.base_prefix + "/lib", sysconfig.get_path("stdlib")
-    inside = os.path.commonpath((library, stdlib)) == library
-    return (*((library,) if inside else (stdlib, library)), *SYSTEM)
+    """Return the paths that a program may read: the interpreter's library and the system's.
+
+    What lies in ``package_folders`` is not among it.
+    """
+    library = sys.base_prefix + "/lib"
+    paths = [sysconfig.get_path("stdlib"), *_system()]
+    # A library folder of the whole system holds other programs too; the loader's part is enough.
+    if library not in ("/usr/lib", "/lib"):
+        paths.append(library)
+    inside = {one for one in paths for other in paths if one.startswith(other + "/")}
+    return tuple(path for path in dict.fromkeys(paths) if path not in inside)
 
 
-def enter_private_root() -> tuple[str, ...]:
+def _system() -> Iterator[str]:
+    """Yield the folders of shared libraries, the time zones and the devices."""
+    for folder in ("/usr/lib", "/lib"):
+        own = glob.glob(f"{folder}/*-linux-*")  # noqa: PTH207
+        yield from own or [folder]
+    yield from ("/usr/lib64", "/lib64", "/usr/lib/locale", "/usr/share/zoneinfo")
+    yield from ("/etc/ld.so.cache", "/etc/localtime", "/dev/urandom", "/dev/random", "/dev/zero")
+
+
+@functools.cache
+def package_folders() -> tuple[str, ...]:
+    """Return the folders of installed packages below readable ones: nobody's code but Python's."""
+    found = []
+    for root in readable():
+        for folder, names, _ in os.walk(root):
+            found += [f"{folder}/{name}" for name in names if name in _PACKAGES]
+            names[:] = [name for name in names if name not in _PACKAGES]
+    return tuple(found)
+
+
+def readable_entries() -> Iterator[tuple[str, bool]]:
+    """Yield paths that cover ``readable`` without ``package_folders``; False: its names alone."""
+    pending = list(readable())
+    for path in pending:
+        if path in package_folders():
+            continue
+        is_whole = not any(hidden.startswith(path + "/") for hidden in package_folders())
+        pending += [] if is_whole else [f"{path}/{name}" for name in os.listdir(path)]  # noqa: PTH208
+        yield path, is_whole
+
+
+def enter_private_root() -> tuple[tuple[str, ...], int | None]:
     """Replace the root with a private one; needs a mount namespace.
 
     Returns:
-        The names of the layers in force. /proc shows a program's own process only, and is absent
-        if the kernel denies such a mount.
+        The names of the layers in force, and a descriptor of this namespace's /proc, which is
+        nowhere in the tree; None if the kernel denies such a mount.
     """
+    package_folders()  # found once, not again in the trial
     number = kernel.trial(_try_private_root)
     if number:
         text = f"building a private file tree: {os.strerror(number)}"
-        kernel.refused.update({"own-root": text, "own-scratch": text, "own-proc": text})
-        return ()
-    names = ["own-root", "own-scratch"]
-    if _build_root():
-        names.append("own-proc")
-    else:
-        kernel.refused["own-proc"] = "mounting /proc is denied; there is none in the sandbox"
-    return tuple(names)
+        kernel.refused.update({"own-root": text, "own-scratch": text})
+        return (), None
+    return ("own-root", "own-scratch"), _build_root()
 
 
 def _try_private_root() -> None:
@@ -73,8 +107,8 @@ def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -
     kernel.check(done, f"mount {target}")
 
 
-def _build_root() -> bool:
-    """Build the tree and make it the root; return whether it has a /proc of its own."""
+def _build_root() -> int | None:
+    """Build the tree and make it the root; return a descriptor of its hidden /proc."""
     assert kernel.libc is not None
     assert kernel.MACHINE is not None
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
@@ -84,27 +118,38 @@ def _build_root() -> bool:
     for path, descriptor in wanted:
         if descriptor is not None:
             _bind(path, descriptor)
-    for path in ("/proc", SCRATCH):
-        os.makedirs(_HOST + path, exist_ok=True)  # noqa: PTH103
-    has_proc = True
-    try:
-        # Hides the server, whose counters outlive a program, and the machine.
-        _mount("proc", f"{_HOST}/proc", "proc", _RESTRICTED, "hidepid=2,subset=pid")
-    except OSError:
-        has_proc = False
+    for path in package_folders():
+        _mount("tmpfs", _HOST + path, "tmpfs", _RESTRICTED, "size=4k,mode=0555")
+    os.makedirs(_HOST + SCRATCH, exist_ok=True)  # noqa: PTH103
+    proc = _open_proc()
     read_only = struct.pack("QQQQ", _ATTR_READ_ONLY, 0, 0, 0)
     done = kernel.syscall(
         _SYS_MOUNT_SETATTR, -100, _HOST.encode(), _AT_RECURSIVE, read_only, len(read_only)
     )
     kernel.check(done, "mount_setattr")
-    options = f"size={_SCRATCH_MB}m,mode=0777,nr_inodes=4096"
+    options = f"size={SCRATCH_MB}m,mode=0777,nr_inodes=4096"
     _mount("tmpfs", _HOST + SCRATCH, "tmpfs", _RESTRICTED, options)
     os.chdir(_HOST)
     done = kernel.syscall(_SYS_PIVOT_ROOT[kernel.MACHINE], b".", b".")
     kernel.check(done, "pivot_root")
     kernel.check(kernel.libc.umount2(b".", _MNT_DETACH), "umount2")
     os.chdir("/")
-    return has_proc
+    return proc
+
+
+def _open_proc() -> int | None:
+    """Mount /proc, open it and take it out of the tree again: what it shows is for the server.
+
+    A program would learn there which pages of a library others use too, the server's counters,
+    and where the machine keeps what.
+    """
+    with contextlib.suppress(OSError):
+        _mount("proc", f"{_HOST}{SCRATCH}", "proc", _RESTRICTED)
+        proc = _open(_HOST + SCRATCH)
+        assert kernel.libc is not None
+        kernel.check(kernel.libc.umount2((_HOST + SCRATCH).encode(), _MNT_DETACH), "umount2")
+        return proc
+    return None
 
 
 def _open(path: str) -> int | None:

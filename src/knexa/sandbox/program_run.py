@@ -70,6 +70,7 @@ class SandboxProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._folder = folder
+        self._group: str | None = None
         self.layers: list[str] = []
         self.refused: dict[str, str] = {}
 
@@ -86,6 +87,7 @@ class SandboxProcess:
             try:
                 hello = json.loads(ours.recv(1 << 16))
                 self.layers, self.refused = hello["layers"], hello["refused"]
+                self._group = hello["group"]
             except (OSError, ValueError) as error:
                 self.close()
                 raise SandboxLostError(f"the sandbox server did not start: {error!r}") from None
@@ -104,7 +106,10 @@ class SandboxProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        self._process, self._control = None, None
+        if self._group is not None:  # who made it has been killed
+            with contextlib.suppress(OSError):
+                os.rmdir(self._group)  # noqa: PTH106
+        self._process, self._control, self._group = None, None, None
 
 
 class ProgramRun:

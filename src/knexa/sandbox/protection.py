@@ -17,6 +17,8 @@ class Layer:
     name: str
     keeps_from: str
     needs: str
+    is_extra: bool = False
+    """Whether the others hold without it: a run neither warns nor refuses where it is missing."""
 
 
 LAYERS: tuple[Layer, ...] = (
@@ -27,27 +29,28 @@ LAYERS: tuple[Layer, ...] = (
     Layer("uts-namespace", "the machine's name", _USER_NAMESPACES),
     Layer("own-root", "every file but the interpreter's and the system's libraries", _KERNEL),
     Layer("own-scratch", "filling a disk: 64 MiB of memory, gone with the server", _KERNEL),
-    Layer(
-        "own-proc",
-        "reading about other processes and the machine",
-        "a container that does not mask /proc",
-    ),
     Layer("landlock", "files outside its scratch, once more, and TCP from ABI 4", _KERNEL),
     Layer("own-user", "starting tasks without number: the kernel counts them", _USER_NAMESPACES),
     Layer("not-root", "what the kernel lets root alone do", "an interpreter that nobody can read"),
     Layer("no-capabilities", "mounting, tracing, raw devices, other users' files", _KERNEL),
     Layer("no-new-privileges", "gaining rights through setuid files", _KERNEL),
-    Layer("seccomp", "processes, sockets, signals, tracing, execve, io_uring, bpf", _KERNEL),
+    Layer("seccomp", "every system call but the 130 that computing and files take", _KERNEL),
     Layer("resource-limits", "CPU, memory, file sizes and open files without bound", "POSIX"),
+    Layer(
+        "memory-cgroup",
+        "memory that is counted for no process: files in its scratch, the kernel's own",
+        "a cgroup of this process that controls memory and that it may divide (systemd: Delegate)",
+        is_extra=True,
+    ),
 )
 """All layers, outermost first."""
 
 
 def missing(in_force: Iterable[str]) -> tuple[Layer, ...]:
-    """Return the layers that are not among the names (``landlock-7`` is landlock)."""
+    """Return the layers that are not among the names (``landlock-7`` is landlock); no extras."""
     names = set(in_force)
     names |= {"landlock" for name in names if name.startswith("landlock-")}
-    return tuple(layer for layer in LAYERS if layer.name not in names)
+    return tuple(layer for layer in LAYERS if not layer.is_extra and layer.name not in names)
 
 
 def complaint(layers: Iterable[Layer], refused: Mapping[str, str]) -> str:
