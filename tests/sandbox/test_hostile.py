@@ -297,7 +297,7 @@ def test_program_commands_no_descriptor_but_for_itself(executor: Executor) -> No
     # Owners, signals, leases and hints; FIOSETOWN, SIOCSPGRP and the flags of a file.
     body = (
         "    import ctypes, fcntl\n    a, b = os.pipe()\n    done = []\n"
-        "    for name, commands in (('fcntl', (5, 6, 7, 8, 10, 15, 36, 37, 38, 1024, 1026, 1036)),\n"
+        "    for name, commands in (('fcntl', (*range(5, 9), 10, 15, *range(36, 39), 1024)),\n"
         "                           ('ioctl', (0x8901, 0x8902, 0x40086602))):\n"
         "        call = getattr(ctypes.CDLL(None, use_errno=True), name)\n"
         "        done += [n for n in commands if call(a, n, bytes(8)) >= 0]\n"

@@ -2,9 +2,10 @@
 
     knexa doctor
 
-Starts the sandbox as a run does and lists the layers in force around a generated program. Exits
-with 1 if one is missing: such a machine runs experiments with a warning, unless
-evaluation.sandbox=strict.
+Starts the sandbox as a run does, lists the layers in force around a generated program, and runs a
+program that looks around from inside. Exits with 1 if a layer is missing or the program sees what
+it must not: such a machine runs experiments with a warning, unless evaluation.sandbox=strict. An
+extra layer may be missing.
 """
 
 import os
@@ -19,7 +20,8 @@ from rich.text import Text
 
 from knexa.cli.parser import Parser
 from knexa.evaluation import Executor
-from knexa.sandbox.protection import LAYERS, missing
+from knexa.sandbox import inside
+from knexa.sandbox.protection import LAYERS, missing, required
 from knexa.tracking.environment import describe_environment
 
 _GIB = 1 << 30
@@ -31,19 +33,27 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(highlight=False)
     with Executor() as executor:
         layers, refused = executor.layers, executor.refused
+        seen = inside.look(executor)
     console.print(layer_table(layers, refused))
     console.print(machine_table())
-    lacking = missing(layers)
-    if not lacking:
-        console.print(f"All {len(LAYERS)} layers hold: evaluation.sandbox=strict runs here.")
-        return 0
-    needs = "; ".join(dict.fromkeys(layer.needs for layer in lacking))
-    console.print(
-        f"{len(lacking)} of {len(LAYERS)} layers are missing ({', '.join(x.name for x in lacking)})"
-        f": runs warn, and evaluation.sandbox=strict refuses to start. To have them: {needs}.",
-        style="yellow",
-    )
-    return 1
+    total, lacking = len(required(LAYERS)), required(missing(layers))
+    if lacking:
+        needs = "; ".join(dict.fromkeys(layer.needs for layer in lacking))
+        console.print(
+            f"{len(lacking)} of {total} layers are missing ({', '.join(x.name for x in lacking)})"
+            f": runs warn, and evaluation.sandbox=strict refuses to start. To have them: {needs}.",
+            style="yellow",
+        )
+    else:
+        console.print(f"All {total} layers hold: evaluation.sandbox=strict runs here.")
+    if seen:
+        console.print(f"A program in the sandbox sees {seen}.", style="bold red")
+    else:
+        console.print(
+            "A program in the sandbox sees no installed package, no knexa, no /proc, and not this "
+            "machine's name."
+        )
+    return 1 if lacking or seen else 0
 
 
 def layer_table(layers: Sequence[str], refused: Mapping[str, str]) -> Table:
@@ -55,7 +65,7 @@ def layer_table(layers: Sequence[str], refused: Mapping[str, str]) -> Table:
     for layer in LAYERS:
         if layer in lacking:
             why = refused.get(layer.name, f"needs {layer.needs}")
-            here = Text(f"missing: {why}", style="bold red")
+            here = Text(f"missing: {why}", style="yellow" if layer.is_extra else "bold red")
         else:
             version = "".join(n for n in layers if n.startswith(f"{layer.name}-"))
             here = Text("in force" + version.replace(layer.name, " ").replace(" -", ", ABI "))

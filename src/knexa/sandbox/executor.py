@@ -267,7 +267,7 @@ class Executor:
         is_first = self._layers is None
         self._layers = tuple(reply["layers"])
         self._refused = dict(reply.get("refused") or {})
-        lacking = protection.missing(self._layers)
+        lacking = protection.required(protection.missing(self._layers))
         if not lacking:
             return
         text = protection.complaint(lacking, self._refused)

@@ -47,10 +47,15 @@ LAYERS: tuple[Layer, ...] = (
 
 
 def missing(in_force: Iterable[str]) -> tuple[Layer, ...]:
-    """Return the layers that are not among the names (``landlock-7`` is landlock); no extras."""
+    """Return the layers that are not among the names (``landlock-7`` is landlock)."""
     names = set(in_force)
     names |= {"landlock" for name in names if name.startswith("landlock-")}
-    return tuple(layer for layer in LAYERS if not layer.is_extra and layer.name not in names)
+    return tuple(layer for layer in LAYERS if layer.name not in names)
+
+
+def required(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """Return those layers that a run warns of or refuses to run without."""
+    return tuple(layer for layer in layers if not layer.is_extra)
 
 
 def complaint(layers: Iterable[Layer], refused: Mapping[str, str]) -> str:

@@ -93,10 +93,10 @@ class Verifier:
 
     def kill(self) -> None:
         """Kill it and its sandbox server."""
-        self.channel.close()
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self.channel.close()
         with suppress(OSError):
             scratch.remove(self._folder)
 

@@ -1,0 +1,419 @@
+"""What programs that run at the same time share: they must not meet, nor learn of the machine."""
+
+import ast
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from knexa.data.problem import Problem
+from knexa.evaluation import Executor, Limits, Outcome
+from knexa.sandbox import cgroup, inside, mounts
+from knexa.sandbox.protection import LAYERS, missing
+from tests.sandbox.conftest import make_problem
+from tests.sandbox.test_hostile import ask, children, needs, servers
+
+# Two sides of meeting places: ``hold`` leaves a mark at each for a while, ``find`` looks for them.
+MEETING = """
+import ctypes, fcntl, mmap, os, socket, struct, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+FOLDER = os.path.dirname(os.__file__)
+PATH = FOLDER + "/pydoc.py"
+CALLS = {"x86_64": (202, 29, 31), "aarch64": (98, 194, 195)}[os.uname().machine]
+LOCK = "hhqqi4x"
+KEY = 0x6B6E6578
+
+def mapped(flags, path=PATH):
+    address = libc.mmap(None, ctypes.c_size_t(4096), 1, flags, os.open(path, os.O_RDONLY), 0)
+    return ctypes.c_void_p(address)
+
+def call(number, *arguments):
+    done = libc.syscall(number, *arguments)
+    if done < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+    return done
+
+def futex_value(address):
+    return ctypes.c_uint32.from_address(address.value).value
+
+def wait(address, until):
+    pause = struct.pack("qq", 0, 50_000_000)
+    while time.monotonic() < until:
+        libc.syscall(CALLS[0], address, 0, futex_value(address), pause, None, 0)
+
+def hold(seconds):
+    until = time.monotonic() + seconds
+    kept = []
+    def by_thread(flags):
+        address = mapped(flags)
+        kept.append(threading.Thread(target=wait, args=(address, until)))
+        kept[-1].start()
+    def named():
+        kept.append(socket.socket(socket.AF_UNIX))
+        kept[-1].bind("\\0knexa-mark")
+        kept[-1].listen()
+    for act in (
+        lambda: fcntl.flock(os.open(PATH, os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB),
+        lambda: fcntl.flock(os.open("/dev/null", os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB),
+        lambda: fcntl.fcntl(os.open(PATH, os.O_RDONLY), fcntl.F_SETLK,
+                            struct.pack(LOCK, fcntl.F_RDLCK, 0, 5, 1, 0)),
+        lambda: fcntl.fcntl(os.open(PATH, os.O_RDONLY), 37,
+                            struct.pack(LOCK, fcntl.F_RDLCK, 0, 7, 1, 0)),
+        lambda: by_thread(mmap.MAP_SHARED),
+        lambda: by_thread(mmap.MAP_PRIVATE),
+        lambda: futex_value(mapped(mmap.MAP_PRIVATE, FOLDER + "/cgitb.py")),
+        named,
+        lambda: call(CALLS[1], KEY, ctypes.c_size_t(4096), 0o1666),
+    ):
+        try: act()
+        except OSError: pass
+    while time.monotonic() < until:
+        with open(FOLDER + "/turtle.py") as file: file.read(1)
+        time.sleep(0.005)
+    try: libc.syscall(CALLS[2], libc.syscall(CALLS[1], KEY, 0, 0), 0, 0)
+    except OSError: pass
+
+def locked(command, start):
+    answer = fcntl.fcntl(os.open(PATH, os.O_RDONLY), command,
+                         struct.pack(LOCK, fcntl.F_WRLCK, 0, start, 1, 0))
+    return struct.unpack(LOCK, answer)[0] != fcntl.F_UNLCK
+
+def flocked(path, mode):
+    file = os.open(path, mode)
+    try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError: return True
+    finally: os.close(file)
+
+def woken(flags):
+    return call(CALLS[0], mapped(flags), 1, 100, None, None, 0) > 0
+
+def opened():
+    watch = libc.inotify_init1(os.O_NONBLOCK)
+    if libc.inotify_add_watch(watch, FOLDER.encode(), 0x20) < 0: return False
+    time.sleep(0.05)
+    return b"turtle" in os.read(watch, 1 << 16)
+
+def mapped_by_others():
+    address = mapped(mmap.MAP_PRIVATE, FOLDER + "/cgitb.py")
+    futex_value(address)
+    with open("/proc/self/smaps") as file:
+        entry = file.read().split(f"{address.value:x}-", 1)[1]
+    return "Shared_Clean:          4 kB" in entry.split("VmFlags")[0]
+
+def connected():
+    socket.socket(socket.AF_UNIX).connect("\\0knexa-mark")
+    return True
+
+def find(seconds):
+    until = time.monotonic() + seconds
+    found = set()
+    while time.monotonic() < until:
+        for name, look in {
+            "flock of a library": lambda: flocked(PATH, os.O_RDONLY),
+            "flock of a device": lambda: flocked("/dev/null", os.O_RDWR),
+            "lock of a library": lambda: locked(fcntl.F_GETLK, 5),
+            "lock of an open file": lambda: locked(36, 7),
+            "futex, shared": lambda: woken(mmap.MAP_SHARED),
+            "futex, private": lambda: woken(mmap.MAP_PRIVATE),
+            "watched folder": opened,
+            "mapped by others": mapped_by_others,
+            "abstract name": connected,
+            "shared memory": lambda: call(CALLS[1], KEY, 0, 0) >= 0,
+        }.items():
+            try:
+                if look(): found.add(name)
+            except (OSError, ValueError, IndexError): pass
+        time.sleep(0.02)
+    return sorted(found)
+"""
+MEETING_PLACES = 10
+LONG = Limits(cpu_s=3.0, wall_s=8.0, memory_mb=128)
+
+
+def test_programs_that_run_at_the_same_time_do_not_meet() -> None:
+    command = [sys.executable, "-c"]
+    holder = subprocess.Popen([*command, MEETING + "hold(3)"])
+    found = subprocess.run(
+        [*command, MEETING + "print(find(1.5))"], capture_output=True, text=True, check=True
+    )
+    holder.wait()
+    # The control: outside of a sandbox these programs do meet, nearly everywhere.
+    assert len(ast.literal_eval(found.stdout)) >= MEETING_PLACES - 2, found.stdout
+    problem = make_problem("raise ValueError(repr(candidate(1.5)))\n")
+    holds, finds = (f"{MEETING}def solve(x):\n    return {act}(x)\n" for act in ("hold", "find"))
+    with Executor(limits=LONG) as one, Executor(limits=LONG) as other:
+        needs(one, "seccomp", "own-root", "network-namespace", "ipc-namespace")
+        one.begin(make_problem("candidate(4)\n"), holds)
+        (seen,) = other.run([(problem, finds)])
+        (held,) = one.run([(make_problem("candidate(4)\n"), holds)])
+    assert (held.outcome, held.wall_s > 3) == (Outcome.PASSED, True)  # it held all the while
+    assert (seen.outcome, seen.detail) == (Outcome.FAILED, "ValueError: []")
+
+
+def test_lock_of_a_program_blocks_no_process_outside(executor: Executor) -> None:
+    needs(executor, "seccomp")
+    body = (
+        "    import fcntl\n    held = []\n"
+        "    for path in (os.__file__, '/dev/null', '/dev/zero', sys.executable):\n"
+        "        for mode in (os.O_RDONLY, os.O_RDWR):\n"
+        "            for kind in (fcntl.LOCK_EX, fcntl.LOCK_SH):\n"
+        "                for act in (fcntl.flock, fcntl.lockf):\n"
+        "                    try: held.append(act(os.open(path, mode), kind | fcntl.LOCK_NB))\n"
+        "                    except OSError: pass\n    return held\n"
+    )
+    assert ask(executor, body) == "ValueError: []"
+
+
+# Each is an expression that should fail in the sandbox.
+FACTS = {
+    "its server's clock": "time.clock_gettime((~1 << 3) | 2)",
+    "its parent's clock": "time.clock_gettime((~os.getppid() << 3) | 2)",
+    "a wait on its server's clock": "libc_call(libc.clock_nanosleep((~1 << 3) | 2, 0, bytes(16)))",
+    "free memory and load": "libc_call(libc.sysinfo(bytes(512)))",
+    "free disk of a library's file system": "os.statvfs(os.__file__)",
+    "its faults": "resource.getrusage(resource.RUSAGE_SELF)",
+    "the page cache": "libc_call(libc.posix_fadvise(os.open(os.__file__, 0), 0, 0, 4))",
+    "load averages": "os.getloadavg()",
+    "the list of mounts": "open('/proc/self/mountinfo')",
+    "its own maps": "open('/proc/self/smaps')",
+    "the machine's memory": "open('/proc/meminfo')",
+    "the machine's processors": "open('/sys/devices/system/cpu/online')",
+}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_program_does_not_learn(executor: Executor, name: str) -> None:
+    needs(executor, "seccomp", "own-root")
+    body = (
+        "    import ctypes, resource, time\n    libc = ctypes.CDLL(None)\n"
+        "    def libc_call(done):\n        if done: raise OSError(done)\n"
+        f"    try: return {FACTS[name]}\n"
+        "    except (OSError, ZeroDivisionError): return 'refused'\n"
+    )
+    assert ask(executor, body) == "ValueError: 'refused'"
+
+
+def test_program_does_not_learn_the_machine_s_name(executor: Executor) -> None:
+    needs(executor, "uts-namespace")
+    body = "    import socket, platform\n    return [socket.gethostname(), platform.node()]\n"
+    assert socket.gethostname() != "sandbox"
+    assert ask(executor, body) == "ValueError: ['sandbox', 'sandbox']"
+
+
+def test_program_finds_no_installed_package(executor: Executor) -> None:
+    needs(executor, "own-root")
+    prefixes = {sys.base_prefix, "/usr", "/usr/local"}
+    folders = {sysconfig.get_path("purelib", vars={"base": prefix}) for prefix in prefixes}
+    folders |= {"/usr/lib/python3/dist-packages", sysconfig.get_path("purelib")}
+    present = [folder for folder in folders if Path(folder).is_dir() and [*Path(folder).iterdir()]]
+    assert present  # there is something to hide
+    body = (
+        f"    found = []\n    for folder in {sorted(folders)!r}:\n"
+        "        try: found += os.listdir(folder)\n        except OSError: pass\n"
+        "        sys.path.append(folder)\n"
+        "    for name in ('knexa', 'pip', 'setuptools', 'numpy', 'hydra'):\n"
+        "        try: found.append(__import__(name))\n        except ImportError: pass\n"
+        "    return found\n"
+    )
+    assert ask(executor, body) == "ValueError: []"
+
+
+def test_look_from_inside_finds_what_is_there(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs(executor, "own-root", "uts-namespace")
+    assert inside.look(executor) == ""
+    monkeypatch.setattr(socket, "gethostname", lambda: "sandbox")
+    monkeypatch.setattr(inside, "__file__", os.__file__)
+    assert inside.look(executor) == f"{os.__file__}; this machine's name"
+
+
+def test_packages_are_found_at_any_depth_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "lib"
+    for name in ("python3/dist-packages/knexa", "deep/er/lib/python3/site-packages", "python3/os"):
+        (library / name).mkdir(parents=True)
+    monkeypatch.setattr(mounts, "readable", lambda: (str(library),))
+    mounts.package_folders.cache_clear()
+    try:
+        hidden, entries = mounts.package_folders(), dict(mounts.readable_entries())
+    finally:
+        mounts.package_folders.cache_clear()
+    packages = {"python3/dist-packages", "deep/er/lib/python3/site-packages"}
+    assert set(hidden) == {f"{library}/{name}" for name in packages}
+    assert not set(hidden) & set(entries)
+    assert [path for path, is_whole in entries.items() if is_whole] == [f"{library}/python3/os"]
+
+
+def group_of(executor: Executor) -> Path:
+    """Return the folder of the memory cgroup of an executor's server."""
+    (verifier,) = executor._verifiers
+    (server,) = servers(verifier.process.pid)
+    own = dict(
+        line.split(":", 2)[1:] for line in Path(f"/proc/{server}/cgroup").read_text().splitlines()
+    )
+    folders = [Path(parent).parent for parent, _ in cgroup._parents()]
+    name = Path(own.get("memory") or own[""]).name
+    return next(path for folder in folders for path in folder.rglob(name))
+
+
+@pytest.fixture
+def grouped() -> Iterator[Executor]:
+    with Executor(limits=Limits(cpu_s=3.0, wall_s=8.0, memory_mb=64, processes=8)) as executor:
+        if "memory-cgroup" not in executor.layers:
+            pytest.skip(f"no memory cgroup here: {executor.refused['memory-cgroup']}")
+        yield executor
+
+
+def test_memory_of_a_program_s_processes_is_bounded_together(grouped: Executor) -> None:
+    # Six processes hold 48 MiB each at once, where 64 and 128 more are allowed for all.
+    body = (
+        "    ours, theirs = os.pipe()\n    pids = []\n"
+        "    for _ in range(6):\n        pids.append(os.fork())\n        if pids[-1] == 0:\n"
+        "            held = bytearray(48 << 20)\n"
+        "            for at in range(0, len(held), 4096): held[at] = 1\n"
+        "            os.write(theirs, b'x'); os.close(theirs)\n"
+        "            while True: signal.pause()\n"
+        "    os.close(theirs)\n    ended = 0\n    held = 0\n"
+        "    while held + ended < 6:\n"
+        "        if select.select([ours], [], [], 0.05)[0]: held += len(os.read(ours, 1))\n"
+        "        ended = sum(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)\n"
+        "                    is not None for pid in pids)\n"
+        "    return ended\n"
+    )
+    problem = make_problem("raise ValueError(repr(candidate(0)))\n")
+    (result,) = grouped.run([(problem, f"def solve(x):\n    import os, select, signal\n{body}")])
+    if result.outcome is not Outcome.OUT_OF_MEMORY:  # the kernel chose another of its processes
+        assert int(result.detail.removeprefix("ValueError: ")) >= 2, result
+
+
+def test_memory_cgroup_goes_with_its_server(double: Problem) -> None:
+    with Executor() as executor:
+        if "memory-cgroup" not in executor.layers:
+            pytest.skip(f"no memory cgroup here: {executor.refused['memory-cgroup']}")
+        assert executor.run([(double, "    return x * 2\n")])[0].passed
+        closed = group_of(executor)
+        limit = next(closed.glob("memory.limit_in_bytes"), closed / "memory.max")
+        assert int(limit.read_text()) == (512 + 128) << 20
+    assert not closed.exists()
+    with Executor() as executor:
+        assert executor.run([(double, "    return x * 2\n")])[0].passed
+        killed = group_of(executor)
+        assert killed.exists()
+        (verifier,) = executor._verifiers
+        outer = children(verifier.process.pid)
+        verifier.kill()
+        for pid in outer:  # the server ends by itself when its verifier is gone
+            with contextlib.suppress(FileNotFoundError):
+                while Path(f"/proc/{pid}").exists():
+                    os.sched_yield()
+    assert not killed.exists()
+
+
+def test_group_of_a_killed_server_is_swept_by_the_next() -> None:
+    parents = [parent for parent, _ in cgroup._parents() if os.access(parent, os.W_OK)]
+    group = cgroup.MemoryGroup.make()
+    if group is None:
+        pytest.skip("no memory cgroup here")
+    left = Path(parents[0]) / "knexa-999999999"
+    left.mkdir()
+    other = Path(parents[0]) / "knexa-keep"
+    other.mkdir()
+    group.remove()
+    again = cgroup.MemoryGroup.make()
+    assert again is not None
+    again.remove()
+    assert not left.exists()
+    assert other.exists()
+    other.rmdir()
+
+
+def test_extra_layers_are_named_but_not_asked_for() -> None:
+    assert [layer.name for layer in LAYERS if layer.is_extra] == ["memory-cgroup"]
+    assert "memory-cgroup" in {layer.name for layer in missing(())}
+
+
+HONEST = {
+    "threads": (
+        "    import threading\n    got = []\n"
+        "    def work(n): got.append(n * x)\n"
+        "    many = [threading.Thread(target=work, args=(n,)) for n in range(20)]\n"
+        "    [each.start() for each in many], [each.join() for each in many]\n"
+        "    return sum(got) * 2 // 190\n"
+    ),
+    "thread pool": (
+        "    from concurrent.futures import ThreadPoolExecutor\n"
+        "    with ThreadPoolExecutor(4) as pool: return sum(pool.map(int, [x] * 2))\n"
+    ),
+    "asyncio": (
+        "    import asyncio\n"
+        "    async def half():\n        await asyncio.sleep(0.001)\n        return x\n"
+        "    async def both(): return sum(await asyncio.gather(half(), half()))\n"
+        "    return asyncio.run(both())\n"
+    ),
+    "files": (
+        "    import os, shutil, tempfile\n"
+        "    with tempfile.TemporaryDirectory() as folder:\n"
+        "        path = os.path.join(folder, 'a')\n"
+        "        with open(path, 'w') as file:\n"
+        "            print(x, file=file); file.flush(); os.fsync(file.fileno())\n"
+        "        shutil.copy2(path, path + 'b'); shutil.copytree(folder, folder + '2')\n"
+        "        os.replace(path, path + 'c'); shutil.rmtree(folder + '2')\n"
+        "        with open(path + 'b') as file: return int(file.read()) * 2\n"
+    ),
+    "mapped file": (
+        "    import mmap\n"
+        "    with open('m', 'w+b') as file:\n        file.truncate(4096)\n"
+        "        with mmap.mmap(file.fileno(), 0) as held:\n"
+        "            held[0] = x; held.flush(); return held[0] * 2\n"
+    ),
+    "database in memory": (
+        "    import sqlite3\n    base = sqlite3.connect(':memory:')\n"
+        "    base.execute('create table t (n)')\n"
+        "    base.executemany('insert into t values (?)', [(x,), (x,)])\n"
+        "    return base.execute('select sum(n) from t').fetchone()[0]\n"
+    ),
+    "clocks and alarms": (
+        "    import signal, time\n    got = []\n"
+        "    signal.signal(signal.SIGALRM, lambda *_: got.append(x))\n"
+        "    signal.setitimer(signal.ITIMER_REAL, 0.01)\n"
+        "    while not got: time.sleep(0.001)\n"
+        "    time.perf_counter(), time.process_time(), time.thread_time(), time.time_ns()\n"
+        "    return got[0] * 2\n"
+    ),
+    "subsystems": (
+        "    import datetime, gzip, hashlib, locale, logging, lzma, os, pickle, platform, queue\n"
+        "    import secrets, uuid, zlib, zoneinfo\n"
+        "    logging.getLogger('a').warning('b'); secrets.token_hex(); uuid.uuid4()\n"
+        "    os.urandom(9), platform.platform(), os.cpu_count()\n"
+        "    locale.setlocale(locale.LC_ALL, '')\n"
+        "    zlib.decompress(zlib.compress(b'a')); lzma.compress(b'a'); gzip.compress(b'a')\n"
+        "    datetime.datetime.now(zoneinfo.ZoneInfo('UTC'))\n"
+        "    return pickle.loads(pickle.dumps(x)) * 2\n"
+    ),
+    "pipes and polls": (
+        "    import os, select, selectors\n    a, b = os.pipe()\n    os.write(b, bytes([x]))\n"
+        "    select.select([a], [], [], 1); poll = select.poll(); poll.register(a); poll.poll(1)\n"
+        "    with selectors.DefaultSelector() as all_: all_.register(a, 1); all_.select(1)\n"
+        "    return os.read(a, 1)[0] * 2\n"
+    ),
+    "large memory given back": (
+        "    for _ in range(5):\n        held = [bytearray(1 << 20) for _ in range(40)]\n"
+        "        del held\n    return x * 2\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_program_has_the_calls_that_it_needs(executor: Executor, name: str) -> None:
+    problem = make_problem("assert candidate(21) == 42\n")
+    (result,) = executor.run([(problem, HONEST[name])])
+    assert result.passed, result
