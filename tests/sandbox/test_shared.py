@@ -345,9 +345,9 @@ HONEST = {
     "threads": (
         "    import threading\n    got = []\n"
         "    def work(n): got.append(n * x)\n"
-        "    many = [threading.Thread(target=work, args=(n,)) for n in range(20)]\n"
+        "    many = [threading.Thread(target=work, args=(n,)) for n in range(8)]\n"
         "    [each.start() for each in many], [each.join() for each in many]\n"
-        "    return sum(got) * 2 // 190\n"
+        "    return sum(got) * 2 // 28\n"
     ),
     "thread pool": (
         "    from concurrent.futures import ThreadPoolExecutor\n"
