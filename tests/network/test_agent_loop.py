@@ -110,7 +110,7 @@ def away() -> None:
 
 def test_a_matchmaker_that_is_revoked_is_left_at_the_next_call(alone: Alone) -> None:
     alone.at(1, lambda: authority.revoke(alone.folder, [MATCHMAKER]))
-    with pytest.raises(UserError, match="certificate is refused: revoked"):
+    with pytest.raises(UserError, match="matchmaker is refused: revoked"):
         alone.loop().run(alone.stop)
     assert "SubmitProfile" not in alone.wire.asked
 

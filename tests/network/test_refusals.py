@@ -12,8 +12,7 @@ import pytest
 
 from knexa.network import authority, messages
 from knexa.network.authority import MATCHMAKER
-from knexa.network.identity import Identity
-from knexa.network.matchmaker import MatchmakerService, check_welcome
+from knexa.network.matchmaker import check_welcome
 from knexa.network.packages import (
     MAX_PACKAGE_BYTES,
     NamedDirective,
@@ -23,7 +22,7 @@ from knexa.network.packages import (
     introduction,
 )
 from knexa.network.refusals import Refusals, RefusedError
-from knexa.network.sealing import CHUNK_BYTES, SealingContext, SealingKey, seal
+from knexa.network.sealing import CHUNK_BYTES, SealingContext, SealingKey
 from knexa.network.timing import MonotonicClock
 from knexa.network.transport import (
     NotYetError,
@@ -32,37 +31,19 @@ from knexa.network.transport import (
     RpcServer,
     is_transient,
 )
-from tests.network.rounds import Harness, profile
+from tests.network.rounds import profile
+from tests.network.servers import (
+    CALL_S,
+    DATA,
+    INCARNATION,
+    Receiving,
+    Served,
+    credentials_of,
+    open_channel,
+    registration,
+)
 from tests.network.small_network import QUICK
 from tests.network.trial import copy_of_certificates, days_ago, identity
-
-CALL_S = 10.0
-INCARNATION = b"1"
-
-
-class Served:
-    """A matchmaker on loopback, its certificates in a folder that the test may change."""
-
-    def __init__(self, folder: Path) -> None:
-        self.me, self.harness, self.clock = (
-            identity(MATCHMAKER, folder),
-            Harness(),
-            MonotonicClock(),
-        )
-        self.service = MatchmakerService(self.harness.coordinator, self.me, self.clock)
-        self.server = RpcServer(
-            self.me,
-            "127.0.0.1:0",
-            "Matchmaker",
-            self.service.handlers(),
-            num_threads=6,
-            refusals=Refusals(),
-        )
-        self.server.start()
-
-    def call(self, who: Identity, method: str, request: Any, name: str = MATCHMAKER) -> Any:
-        with RpcClient(who, f"127.0.0.1:{self.server.port}", name, "Matchmaker") as client:
-            return client.call(method, request, CALL_S)
 
 
 @pytest.fixture
@@ -70,19 +51,6 @@ def served(tmp_path: Path) -> Iterator[Served]:
     here = Served(copy_of_certificates(tmp_path))
     yield here
     here.server.stop()
-
-
-def registration(name: str, **changes: Any) -> Any:
-    values = {
-        "protocol_version": messages.PROTOCOL_VERSION,
-        "name": name,
-        "address": "127.0.0.1:1",
-        "incarnation": INCARNATION,
-        "agreement": "alike",
-        "nonce": b"nonce",
-        "profile": profile(name, 0),
-    }
-    return messages.Registration(**(values | changes))
 
 
 def test_a_member_is_let_in_and_knows_the_matchmaker(served: Served) -> None:
@@ -95,17 +63,17 @@ def test_a_member_is_let_in_and_knows_the_matchmaker(served: Served) -> None:
 
 
 def plain(served: Served, tmp_path: Path) -> Any:
-    return grpc.insecure_channel(f"127.0.0.1:{served.server.port}")
+    return grpc.insecure_channel(f"127.0.0.1:{served.port}")
 
 
 def without_certificate(served: Served, tmp_path: Path) -> Any:
-    return _channel(served, grpc.ssl_channel_credentials(identity("a0").ca_pem))
+    return open_channel(served.port, grpc.ssl_channel_credentials(identity("a0").ca_pem))
 
 
 def of_another_authority(served: Served, tmp_path: Path) -> Any:
     authority.create(tmp_path / "other")
     authority.issue(tmp_path / "other", "a0")
-    return _channel(served, _credentials(identity("a0", tmp_path / "other")))
+    return open_channel(served.port, credentials_of(identity("a0", tmp_path / "other")))
 
 
 def expired(served: Served, tmp_path: Path) -> Any:
@@ -115,17 +83,7 @@ def expired(served: Served, tmp_path: Path) -> Any:
     ca = (folder / "ca.pem").read_bytes()
     key, pem = ((folder / f"old.{kind}").read_bytes() for kind in ("key", "pem"))
     assert old.ca_pem == ca
-    return _channel(served, grpc.ssl_channel_credentials(ca, key, pem))
-
-
-def _credentials(who: Identity) -> Any:
-    key = authority.pem_of(who.key)
-    return grpc.ssl_channel_credentials(identity("a0").ca_pem, key, who.certificate_pem)
-
-
-def _channel(served: Served, credentials: Any) -> Any:
-    options = [("grpc.ssl_target_name_override", MATCHMAKER)]
-    return grpc.secure_channel(f"127.0.0.1:{served.server.port}", credentials, options=options)
+    return open_channel(served.port, grpc.ssl_channel_credentials(ca, key, pem))
 
 
 @pytest.mark.parametrize("stranger", [plain, without_certificate, of_another_authority, expired])
@@ -212,7 +170,7 @@ def test_messages_that_are_too_long_are_refused(served: Served) -> None:
 
 
 def test_a_call_without_a_deadline_is_refused(served: Served) -> None:
-    with _channel(served, _credentials(identity("a0"))) as channel:
+    with open_channel(served.port, credentials_of(identity("a0"))) as channel:
         call = channel.unary_unary(
             "/knexa.v1.Matchmaker/Register",
             request_serializer=messages.Registration.SerializeToString,
@@ -228,7 +186,7 @@ def test_one_member_cannot_keep_everybody_else_waiting(served: Served) -> None:
         served.call(identity(name), "Register", registration(name))
     status = messages.Status(incarnation=INCARNATION, wait_s=20.0, prepared_round=1)
     served.harness.coordinator.members["a0"].prepared_round = 1
-    address = f"127.0.0.1:{served.server.port}"
+    address = f"127.0.0.1:{served.port}"
     with RpcClient(identity("a0"), address, MATCHMAKER, "Matchmaker") as greedy:
         asked = [
             threading.Thread(target=_ask, args=(greedy, status), daemon=True) for _ in range(12)
@@ -261,7 +219,7 @@ def test_calls_that_say_nothing_are_asked_who_they_are(served: Served) -> None:
         over.wait()
         yield from ()
 
-    with _channel(served, _credentials(a1)) as channel:
+    with open_channel(served.port, credentials_of(a1)) as channel:
         call = channel.stream_unary(
             "/knexa.v1.Matchmaker/Beat", request_serializer=messages.Heartbeat.SerializeToString
         )
@@ -324,63 +282,6 @@ def test_a_revoked_matchmaker_is_found_out(served: Served, tmp_path: Path) -> No
 
 
 # Packages
-
-DIRECTIVE = NamedDirective(id="r1-0", teacher="a0", student="a1", address="", round=1)
-CONTEXT = SealingContext(sender="a0", receiver="a1", round=1, directive="r1-0", counter=0)
-DATA = b"lesson" * 30_000
-
-
-class Receiving:
-    """The agent a1 on loopback, waiting for a package of a0."""
-
-    def __init__(self) -> None:
-        me, self.key, self.inbox = identity("a1"), SealingKey(), PackageInbox()
-        self.inbox.expect(DIRECTIVE)
-        handlers = PackageServer(me, self.key, self.inbox).handlers()
-        self.server = RpcServer(
-            me, "127.0.0.1:0", "Peer", handlers, num_threads=4, refusals=Refusals()
-        )
-        self.server.start()
-        self.sender_key = SealingKey()
-
-    def chunks(
-        self,
-        context: SealingContext = CONTEXT,
-        data: bytes = DATA,
-        *,
-        vouched_by: str = "a0",
-        **envelope: Any,
-    ) -> list[Any]:
-        """Return a package of a0's, with what the envelope says changed."""
-        ephemeral, sealed = seal(data, context, self.sender_key, self.key.public)
-        fields = {
-            "sender": introduction(identity(vouched_by), self.sender_key),
-            "sender_name": context.sender,
-            "receiver_name": context.receiver,
-            "round": context.round,
-            "directive_id": context.directive,
-            "counter": context.counter,
-            "ephemeral_key": ephemeral,
-        }
-        head = messages.Envelope(**(fields | envelope))
-        made = [messages.Chunk(index=c.index, last=c.last, sealed=c.data) for c in sealed]
-        made[0].envelope.CopyFrom(head)
-        return made
-
-    def send(self, chunks: list[Any], who: str = "a0") -> None:
-        address = f"127.0.0.1:{self.server.port}"
-        with RpcClient(identity(who), address, "a1", "Peer") as client:
-            client.call("Deliver", iter(chunks), CALL_S)
-
-    def refusal(self, chunks: list[Any], who: str = "a0") -> str:
-        """Return the one reason that was counted for a package that must not arrive."""
-        before = self.server.counts()
-        with pytest.raises(RemoteRefusalError):
-            self.send(chunks, who)
-        after = self.server.counts()
-        (reason,) = [kind for kind in after if after[kind] != before.get(kind, 0)]
-        assert after[reason] == before.get(reason, 0) + 1
-        return reason
 
 
 @pytest.fixture

@@ -196,7 +196,7 @@ def _take_part(
     from knexa.network.timing import MonotonicClock
     from knexa.network.transport import RpcClient, RpcServer
 
-    key, inbox, refusals = SealingKey(), PackageInbox(), Refusals()
+    key, inbox, refusals = SealingKey(), PackageInbox(), Refusals(given.state)
     timeouts, clock = AgentTimeouts(package_s=given.package_s), MonotonicClock()
     rng = np.random.default_rng()
     clock.stop = stop
@@ -226,4 +226,4 @@ def _take_part(
             over.set()
             beats.join()
             server.stop()
-            log.info("refused: %s", server.counts() or "nothing")
+            log.info("refused: %s", refusals.counts() or "nothing")

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import math
+import os
 import signal
 import sys
 import threading
@@ -82,6 +83,8 @@ def run_organisation(main: Callable[[threading.Event], None]) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
+    # gRPC's own library prints a line for each connection without TLS; refusals are logged here.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     stop = threading.Event()
 
     def end(number: int, frame: Any) -> None:

@@ -58,13 +58,13 @@ def _serve(given: argparse.Namespace, overrides: list[str], stop: threading.Even
     from knexa.network.refusals import Refusals
     from knexa.network.timing import MonotonicClock
     from knexa.network.transport import RpcServer
-    from knexa.tracking.files import encode_document, write_atomically
     from knexa.tracking.run_directory import RunDirectory
 
     identity = load_identity(given.certificates, MATCHMAKER)
     settings = check_servable(organisation_settings(overrides))
     clock = MonotonicClock()
     with RunDirectory(given.state) as folder:
+        refusals = Refusals(folder.path)
         coordinator = _coordinator(given, settings, folder, clock)
         service = MatchmakerService(coordinator, identity, clock)
         server = RpcServer(
@@ -73,7 +73,7 @@ def _serve(given: argparse.Namespace, overrides: list[str], stop: threading.Even
             "Matchmaker",
             service.handlers(),
             num_threads=2 * settings.roster.num_agents + 8,
-            refusals=Refusals(),
+            refusals=refusals,
         )
         server.start()
         log.info("serving %d agents on port %d", settings.roster.num_agents, server.port)
@@ -85,10 +85,8 @@ def _serve(given: argparse.Namespace, overrides: list[str], stop: threading.Even
         finally:
             service.stop()
             server.stop(1.0)
-            path = folder.path / "refusals.json"
-            write_atomically(path, encode_document(server.counts()))
         done = coordinator.phase == "finished"
-        log.info("%s; refused: %s", "done" if done else "stopped", server.counts() or "nothing")
+        log.info("%s; refused: %s", "done" if done else "stopped", refusals.counts() or "nothing")
 
 
 def _coordinator(

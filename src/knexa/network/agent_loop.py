@@ -22,7 +22,7 @@ from knexa.network.authority import MATCHMAKER
 from knexa.network.identity import Identity
 from knexa.network.matchmaker import OUTCOMES, check_welcome
 from knexa.network.packages import NamedDirective, PackageInbox, PackageSender
-from knexa.network.refusals import Refusals, RefusedError
+from knexa.network.refusals import Refusals, RefusedError, printable
 from knexa.network.timing import Backoff, Clock
 from knexa.network.transport import RemoteRefusalError, RpcClient, is_transient
 
@@ -116,13 +116,13 @@ class AgentLoop:
         except RemoteRefusalError as error:
             raise UserError(f"the matchmaker refuses {self._identity.name}: {error}") from None
         except RefusedError as error:
-            raise UserError(f"the matchmaker's certificate is refused: {error}") from None
+            raise UserError(f"the matchmaker is refused: {error}") from None
         except grpc.RpcError as error:
             if stop is not None and stop.is_set():
                 return
             raise UserError(
                 f"the matchmaker cannot be reached, or has no valid certificate: "
-                f"{str(error.details())[:200]}"
+                f"{printable(error.details())}"
             ) from None
 
     def beat(self, stop: threading.Event) -> None:
@@ -239,7 +239,7 @@ class AgentLoop:
             log.warning("%s refuses a package: %s", directive.student, error)
         except grpc.RpcError as error:
             # Not marked as sent: the next order says whether the directive is still open.
-            log.warning("%s is not reached: %s", directive.student, str(error.details())[:200])
+            log.warning("%s is not reached: %s", directive.student, printable(error.details()))
             return
         self._sent.add((directive.id, directive.attempt))
 
@@ -300,10 +300,25 @@ class AgentLoop:
             raise
 
     def _retry(self, call: Callable[[], T]) -> T:
-        return self._timeouts.matchmaker_retries.retry(
-            call, is_transient=_is_temporary, clock=self._clock, rng=self._rng
-        )
+        """Retry a call to the matchmaker; the first failure is logged."""
+        retries, has_failed = self._timeouts.matchmaker_retries, False
 
+        def is_temporary(error: Exception) -> bool:
+            nonlocal has_failed
+            if is_transient(error):
+                what = error.details() if isinstance(error, grpc.RpcError) else error
+            elif isinstance(error, RefusedError) and error.reason in _TEMPORARY:
+                what = error
+            else:
+                return False
+            if not has_failed:
+                has_failed = True
+                log.warning(
+                    "%s does not answer (%s): trying again for %g s",
+                    MATCHMAKER,
+                    printable(what, 120),
+                    retries.give_up_s,
+                )
+            return True
 
-def _is_temporary(error: Exception) -> bool:
-    return is_transient(error) or (isinstance(error, RefusedError) and error.reason in _TEMPORARY)
+        return retries.retry(call, is_transient=is_temporary, clock=self._clock, rng=self._rng)

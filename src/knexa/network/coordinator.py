@@ -7,6 +7,7 @@ round ends, in the order of its plan, as in a local run, so the results are equa
 """
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from math import ceil, isfinite
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 
 Phase = Literal["gather", "exchange", "finished"]
 _MAX_ITEMS: Final = 1 << 20
+_MAX_INCARNATION: Final = 64  # of hex
+_ADDRESS: Final = re.compile(r"(?=.{1,255}\Z)([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+"""A host and a port: gRPC would take names of other kinds, such as a teacher's own sockets."""
 
 
 class Coordinator:
@@ -76,8 +80,10 @@ class Coordinator:
         self._check_known(name)
         if agreement != self.config.agreement:
             raise RefusedError("disagreement", f"{name} runs another configuration than the cpm")
-        if not 0 < len(address) <= 255:
-            raise RefusedError("malformed", "an address has 1 to 255 characters")
+        if _ADDRESS.fullmatch(address) is None:
+            raise RefusedError("malformed", "an address is HOST:PORT, of at most 255 characters")
+        if len(incarnation) > _MAX_INCARNATION:
+            raise RefusedError("malformed", "an incarnation has at most 32 bytes")
         checked, known = self._checked(profile), self.members.get(name)
         self._liveness.arrive(name, self._now())
         if known is None:

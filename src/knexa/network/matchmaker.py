@@ -36,7 +36,8 @@ class MatchmakerService:
     """The service ``Matchmaker``, called by agents.
 
     Attributes:
-        failed: The error that ended the service, such as a full disk; later calls raise it again.
+        failed: The error that ended the service, such as a full disk; ``tick`` raises it, and
+            callers are told to try again.
     """
 
     def __init__(self, coordinator: Coordinator, identity: Identity, clock: Clock) -> None:
@@ -58,10 +59,13 @@ class MatchmakerService:
 
     def tick(self) -> bool:
         """Advance the rounds as far as time allows; return whether the federation is done."""
-        with self._changed, self._running():
-            if self._coordinator.tick():
-                self._changed.notify_all()
-            return self._coordinator.is_over
+        with self._changed:
+            if self.failed is not None:
+                raise self.failed
+            with self._running():
+                if self._coordinator.tick():
+                    self._changed.notify_all()
+                return self._coordinator.is_over
 
     def stop(self) -> None:
         """Answer no more calls: present and later callers are told to try again."""
@@ -71,7 +75,7 @@ class MatchmakerService:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Guard a call that changes the rounds; an unexpected error ends the service."""
+        """Guard what changes the rounds; an unexpected error ends the service."""
         self._check_running()
         try:
             yield
@@ -83,9 +87,7 @@ class MatchmakerService:
             raise
 
     def _check_running(self) -> None:
-        if self.failed is not None:
-            raise self.failed
-        if self._is_stopped:
+        if self._is_stopped or self.failed is not None:
             raise NotYetError("the matchmaker stops")
 
     def _locked(self, call: Handler) -> Handler:
@@ -94,6 +96,10 @@ class MatchmakerService:
                 try:
                     with self._running():
                         return call(name, request)
+                except BaseException as error:
+                    if error is not self.failed:
+                        raise
+                    raise NotYetError("the matchmaker stops") from error  # tick() raises it
                 finally:
                     self._changed.notify_all()
 

@@ -29,7 +29,6 @@ from knexa.network.transport import (
     RemoteRefusalError,
     RpcClient,
     is_transient,
-    received,
 )
 
 MAX_PACKAGE_BYTES: Final = DEFAULT_LIMITS.max_bytes + 64 * 1024
@@ -152,13 +151,12 @@ class PackageServer:
             RefusedError: It is incomplete, for another agent, not from the caller, not expected, or
                 a replay.
         """
-        chunks = received(stream)
-        first = next(chunks, None)
+        first = next(stream, None)
         if first is None or not first.HasField("envelope"):
             raise RefusedError("truncated", "the stream has no envelope")
         envelope = first.envelope
         context, opener = self._open(name, envelope)
-        for chunk in itertools.chain((first,), chunks):
+        for chunk in itertools.chain((first,), stream):
             opener.feed(SealedChunk(chunk.index, chunk.last, chunk.sealed))
         data = opener.finish()
         with self._lock:

@@ -1,31 +1,34 @@
 """gRPC servers and clients with mutual TLS; there is no unauthenticated mode.
 
 A handler gets the caller's name from its certificate, never from a message. A refusal is counted
-and answered with a status code that the client raises as ``RemoteRefusalError``.
+and answered with a status code that the client raises as ``RemoteRefusalError``. Messages are
+parsed here and not by gRPC, which would print a traceback for each that is none.
 """
 
-import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, Final
 
 import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from google.protobuf.message import DecodeError
 
 from knexa.errors import UserError
 from knexa.network.authority import pem_of
 from knexa.network.identity import Identity
 from knexa.network.messages import PACKAGE, method
-from knexa.network.refusals import Reason, Refusals, RefusedError
-
-log = logging.getLogger(__name__)
+from knexa.network.refusals import Reason, Refusals, RefusedError, printable
 
 Handler = Callable[[str, Any], Any]
 MAX_MESSAGE_BYTES: Final = 256 * 1024
+HANDSHAKE_S: Final = 10.0
+IDLE_S: Final = 120.0
+"""A connection without a call is closed after so long to twice that; agents beat once a minute."""
 _STREAMED: Final = {("Peer", "Deliver")}
 _MAX_PEERS: Final = 4096
 _MAX_CONCURRENT_CALLS: Final = 4
@@ -71,6 +74,9 @@ class RpcServer:
         handlers: By method, the function that answers.
         num_threads: Calls answered at a time.
         refusals: Counts refusals.
+        handshake_s: Connections that take longer for TLS and the first frame of HTTP/2 are closed.
+        idle_s: See ``IDLE_S``.
+        now: A monotonic clock, in seconds.
 
     Raises:
         UserError: The address is in use or not this machine's.
@@ -85,9 +91,13 @@ class RpcServer:
         *,
         num_threads: int,
         refusals: Refusals,
+        handshake_s: float = HANDSHAKE_S,
+        idle_s: float = IDLE_S,
+        now: Callable[[], float] = monotonic,
     ) -> None:
         self._identity, self._refusals = identity, refusals
-        self._handshakes, self._limit = Handshakes(), _ConcurrencyLimit()
+        self._handshakes = Handshakes(refusals, handshake_s, now)
+        self._limit = _ConcurrencyLimit()
         self._server = grpc.server(
             futures.ThreadPoolExecutor(num_threads, thread_name_prefix="serve"),
             maximum_concurrent_rpcs=2 * num_threads,
@@ -95,11 +105,16 @@ class RpcServer:
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.so_reuseport", 0),  # else a second server could share the port
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+                ("grpc.server_handshake_timeout_ms", round(1000 * handshake_s)),
+                ("grpc.max_connection_idle_ms", round(1000 * idle_s)),
+                ("grpc.compression_enabled_algorithms_bitset", 1),  # none but "identity"
             ],
         )
-        methods = {name: self._method(service, name, call) for name, call in handlers.items()}
-        handler = grpc.method_handlers_generic_handler(f"{PACKAGE}.{service}", methods)
-        self._server.add_generic_rpc_handlers((handler,))
+        methods = {
+            f"/{PACKAGE}.{service}/{name}": self._method(service, name, call)
+            for name, call in handlers.items()
+        }
+        self._server.add_generic_rpc_handlers((_Methods(methods, self._unknown_method()),))
         try:
             self.port: int = self._server.add_secure_port(address, self._credentials())
         except RuntimeError:
@@ -119,31 +134,36 @@ class RpcServer:
         # before the handler can check who the caller is.
         take = call if (service, name) in _STREAMED else _of_one(call)
         return grpc.stream_unary_rpc_method_handler(
-            self._guarded(name, take),
-            request_deserializer=request.FromString,
+            self._guarded(name, lambda who, stream: take(who, _parsed(stream, request))),
             response_serializer=response.SerializeToString,
         )
 
+    def _unknown_method(self) -> Any:
+        def refuse(name: str, stream: Any) -> Any:
+            raise RefusedError("malformed", "there is no such method")
+
+        return grpc.stream_unary_rpc_method_handler(self._guarded("an unknown method", refuse))
+
     def _guarded(self, method_name: str, call: Handler) -> Callable[[Any, Any], Any]:
-        def answer(request: Any, context: Any) -> Any:
-            who = str(context.peer())
+        def answer(stream: Any, context: Any) -> Any:
+            address = str(context.peer())
+            peer = address.rpartition(":")[0]  # its host, until it has shown a certificate
             try:
-                name = self._caller(context)
-                who = f"{name} ({who})"
+                peer = self._caller(context)
                 remaining = context.time_remaining()
                 if remaining is None or remaining > _MAX_DEADLINE_S:
                     raise RefusedError(
                         "malformed", f"a call has a deadline within {_MAX_DEADLINE_S:g} s"
                     )
-                with self._limit.of(name):
-                    return call(name, request)
+                with self._limit.of(peer):
+                    return call(peer, stream)
             except RefusedError as refused:
-                self._refusals.count(refused, who)
+                self._refusals.count(refused, peer, address)
                 code, text = _status(refused), str(refused)
             except NotYetError as error:
                 code, text = grpc.StatusCode.UNAVAILABLE, str(error)
             except Exception:
-                log.exception("%s failed for %s", method_name, who)
+                self._refusals.warn(peer, "%s failed for %s", method_name, peer, exc_info=True)
                 code, text = grpc.StatusCode.INTERNAL, "this call failed here"
             context.abort(code, text)
 
@@ -166,29 +186,49 @@ class RpcServer:
     def stop(self, grace_s: float = 0.0) -> None:
         """Accept no more calls; running ones have ``grace_s`` seconds to finish."""
         self._server.stop(grace_s).wait()
+        self._handshakes.end_all()
 
     def counts(self) -> dict[str, int]:
         """Return the number of refusals by reason, failed handshakes included."""
-        counts, failed = self._refusals.counts(), self._handshakes.failed()
-        return counts | ({"handshake": failed} if failed else {})
+        self._handshakes.end_all()
+        return self._refusals.counts()
+
+
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Handlers by path; one for all other paths."""
+
+    def __init__(self, methods: Mapping[str, Any], otherwise: Any) -> None:
+        self._methods, self._otherwise = methods, otherwise
+
+    def service(self, handler_call_details: Any) -> Any:
+        """Return the handler of a call; gRPC asks for it."""
+        return self._methods.get(handler_call_details.method, self._otherwise)
 
 
 class Handshakes:
     """Counts failed TLS handshakes.
 
     gRPC rejects unknown certificates without a callback and only reports that a handshake begins;
-    one that no call follows is counted as failed.
+    one that no call has followed ``handshake_s`` later is counted as failed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, refusals: Refusals, handshake_s: float, now: Callable[[], float]) -> None:
+        self._refusals, self._handshake_s, self._now = refusals, handshake_s, now
         self._begun, self._called = 0, 0
+        self._earlier, self._earlier_s = 0, now()
         self._peers: dict[str, None] = {}
         self._lock = threading.Lock()
 
     def begin(self) -> None:
         """Count a handshake; gRPC calls this, and reads None as "keep the certificate"."""
+        failed = None
         with self._lock:
+            if self._now() - self._earlier_s >= self._handshake_s:
+                failed = max(0, self._earlier - self._called)
+                self._earlier, self._earlier_s = self._begun, self._now()
             self._begun += 1
+        if failed is not None:
+            self._refusals.count_handshakes(failed)
 
     def end(self, peer: str) -> None:
         """Count a connection at its first call."""
@@ -199,10 +239,11 @@ class Handshakes:
                 if len(self._peers) > _MAX_PEERS:
                     del self._peers[next(iter(self._peers))]
 
-    def failed(self) -> int:
-        """Return how many handshakes no call has followed so far."""
+    def end_all(self) -> None:
+        """Count all handshakes that no call has followed so far."""
         with self._lock:
-            return max(0, self._begun - self._called)
+            failed = max(0, self._begun - self._called)
+        self._refusals.count_handshakes(failed)
 
 
 class _ConcurrencyLimit:
@@ -241,7 +282,7 @@ class RpcClient:
     """
 
     def __init__(self, identity: Identity, address: str, name: str, service: str) -> None:
-        self._service = service
+        self._name, self._service = name, service
         credentials = grpc.ssl_channel_credentials(
             identity.ca_pem, pem_of(identity.key), identity.certificate_pem
         )
@@ -257,6 +298,7 @@ class RpcClient:
                 ("grpc.initial_reconnect_backoff_ms", 200),
                 ("grpc.max_reconnect_backoff_ms", 5_000),
                 ("grpc.enable_http_proxy", 0),
+                ("grpc.compression_enabled_algorithms_bitset", 1),
             ],
         )
 
@@ -275,33 +317,39 @@ class RpcClient:
 
         Raises:
             RemoteRefusalError: The member refuses.
+            RefusedError: It answers with something that is no message.
             grpc.RpcError: The call failed; ``is_transient`` says whether to repeat it.
         """
         asked, answered = method(self._service, name)
         streamed = (self._service, name) in _STREAMED
         make = self._channel.stream_unary if streamed else self._channel.unary_unary
         invoke = make(
-            f"/{PACKAGE}.{self._service}/{name}",
-            request_serializer=asked.SerializeToString,
-            response_deserializer=answered.FromString,
+            f"/{PACKAGE}.{self._service}/{name}", request_serializer=asked.SerializeToString
         )
         try:
-            return invoke(request, timeout=timeout_s)
+            return answered.FromString(invoke(request, timeout=timeout_s))
+        except DecodeError:
+            raise RefusedError(
+                "malformed", f"{self._name} answers {name} with no message"
+            ) from None
         except grpc.RpcError as error:
             if error.code() not in _REFUSAL_CODES:
                 raise
             already = error.code() is grpc.StatusCode.ALREADY_EXISTS
-            raise RemoteRefusalError(str(error.details())[:300], already=already) from None
+            raise RemoteRefusalError(printable(error.details()), already=already) from None
 
 
-def received(stream: Iterator[Any]) -> Iterator[Any]:
+def _parsed(stream: Iterable[bytes], message: Any) -> Iterator[Any]:
     """Yield the messages of a caller's stream.
 
     Raises:
-        RefusedError: The stream broke off.
+        RefusedError: The stream broke off, or holds something else.
     """
     try:
-        yield from stream
+        for data in stream:
+            yield message.FromString(data)
+    except DecodeError:
+        raise RefusedError("malformed", f"no {message.DESCRIPTOR.name}") from None
     except grpc.RpcError:
         raise RefusedError("truncated", "the stream broke off") from None
 
@@ -310,7 +358,7 @@ def _of_one(call: Handler) -> Handler:
     """Adapt a handler of one message to a stream that holds one."""
 
     def answer(name: str, stream: Iterator[Any]) -> Any:
-        for request in received(stream):
+        for request in stream:
             return call(name, request)
         raise RefusedError("malformed", "a call without a message")
 
