@@ -1,5 +1,7 @@
 """Servers on loopback with real TLS: a matchmaker, and an agent that waits for a package."""
 
+import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,24 @@ def open_channel(port: int, credentials: Any, name: str = MATCHMAKER) -> Any:
     """Return a connection that checks nothing which gRPC does not."""
     options = [("grpc.ssl_target_name_override", name)]
     return grpc.secure_channel(f"127.0.0.1:{port}", credentials, options=options)
+
+
+def tls(port: int, *, with_certificate: bool, http2: bool = True) -> socket.socket:
+    me = identity("a0")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=me.ca_pem.decode())
+    context.check_hostname = False
+    if with_certificate:
+        context.load_cert_chain(me.folder / "a0.pem", me.folder / "a0.key")
+    if http2:
+        context.set_alpn_protocols(["h2"])
+    return context.wrap_socket(tcp(port))
+
+
+def tcp(port: int) -> socket.socket:
+    plain = socket.create_connection(("127.0.0.1", port))
+    plain.settimeout(CALL_S)
+    return plain
 
 
 DIRECTIVE = NamedDirective(id="r1-0", teacher="a0", student="a1", address="", round=1)

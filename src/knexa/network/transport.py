@@ -28,7 +28,7 @@ Handler = Callable[[str, Any], Any]
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 HANDSHAKE_S: Final = 10.0
 IDLE_S: Final = 120.0
-"""A connection without a call is closed after so long to twice that; agents beat once a minute."""
+"""A connection without a call is closed after so long; agents beat at least once a minute."""
 _STREAMED: Final = {("Peer", "Deliver")}
 _MAX_PEERS: Final = 4096
 _MAX_CONCURRENT_CALLS: Final = 4
