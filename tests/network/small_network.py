@@ -188,11 +188,12 @@ class Agent:
 
     def __init__(
         self,
-        network: Network,
+        network: "Network | Any",
         name: str,
         backend: ToyBackend | None = None,
         *,
         forwarded: bool = False,
+        agreement: str = "alike",
     ) -> None:
         self.name, self.backend = name, backend or ToyBackend(name)
         me, key, inbox = identity(name), SealingKey(), PackageInbox()
@@ -219,7 +220,7 @@ class Agent:
             PackageSender(me, key, backoff=TIMEOUTS.student_retries, clock=self.clock, rng=rng),
             inbox,
             address=f"127.0.0.1:{self.port}",
-            agreement="alike",
+            agreement=agreement,
             timeouts=TIMEOUTS,
             clock=self.clock,
             rng=rng,

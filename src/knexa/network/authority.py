@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -27,6 +27,11 @@ _ISSUED: Final = "issued"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SKEW = timedelta(minutes=5)  # between the clocks of two hosts
 LIST_DAYS: Final = 30
+MALFORMED: Final = (
+    *(ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion),
+    *(x509.DuplicateExtension, x509.ExtensionNotFound, x509.UnsupportedGeneralNameType),
+)
+"""What ``cryptography`` raises for bytes that are no certificate, request or list, or odd ones."""
 
 Now = Callable[[], datetime]
 
@@ -118,7 +123,7 @@ def sign(folder: Path, name: str, wanted: bytes, *, days: int = 90, now: Now = u
         key = parsed.public_key()
         if not parsed.is_signature_valid:
             raise ValueError("its signature does not hold")
-    except (ValueError, InvalidSignature) as error:
+    except MALFORMED as error:
         raise UserError(f"this is no certificate request: {str(error)[:80]}") from None
     if asked != [name]:
         raise UserError(f"the request is for {asked!r:.80}, not for {name}: sign what was asked")
@@ -210,7 +215,7 @@ def read_certificate(path: Path) -> x509.Certificate:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except OSError as error:
         raise unreadable(path, error) from None
-    except ValueError:
+    except MALFORMED:
         raise UserError(f"{path} is no certificate: make it with knexa certs") from None
 
 
@@ -228,17 +233,20 @@ def read_list(path: Path, ca: x509.Certificate) -> x509.CertificateRevocationLis
         UserError: It cannot be read, or is not signed by this authority.
     """
     try:
-        found = x509.load_pem_x509_crl(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}): copy the authority's list of revoked "
             "members"
         ) from None
-    except ValueError:
+    try:
+        found = x509.load_pem_x509_crl(content)
+        key = ca.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        is_own = found.is_signature_valid(key)
+    except MALFORMED:
         raise UserError(f"{path} is no list of revoked members: copy the authority's") from None
-    key = ca.public_key()
-    assert isinstance(key, ec.EllipticCurvePublicKey)
-    if not found.is_signature_valid(key):
+    if not is_own:
         raise UserError(f"{path} is not signed by this federation's authority: copy its own list")
     return found
 
@@ -249,7 +257,7 @@ def _authority(folder: Path, now: Now) -> tuple[x509.Certificate, ec.EllipticCur
         key = serialization.load_pem_private_key(
             (folder / f"{AUTHORITY}.key").read_bytes(), password=None
         )
-    except (OSError, TypeError, ValueError):
+    except (OSError, *MALFORMED):
         raise UserError(
             f"{folder} holds no authority (ca.pem and ca.key): make one with knexa certs init DIR"
         ) from None
