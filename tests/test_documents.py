@@ -39,3 +39,14 @@ def test_modules_and_files_that_are_named_exist(path: Path) -> None:
         assert found or (owner.is_file() and place.name in owner.read_text("utf-8")), name
     for name in re.findall(r"\b(?:src/knexa|benchmarks|tests)/[\w/]+\.py\b", text):
         assert (ROOT / name).is_file(), name
+
+
+def test_tests_that_docs_security_names_exist() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    path = ROOT
+    named = re.findall(r"`((?:[\w/]+\.py)?)::(\w+)`", text)
+    assert named
+    for file, test in named:
+        if file:  # else the file of the test before
+            path = ROOT / (file if file.startswith("tests/") else f"tests/network/{file}")
+        assert f"def {test}(" in path.read_text(encoding="utf-8"), f"{path.name}::{test}"

@@ -188,5 +188,11 @@ def test_the_command_attacks_real_clients(tmp_path, monkeypatch, capsys):
     report = json.loads(path.read_text())
     assert len(report["rows"]) == 2 * 3 * len(ATTACKS)
     assert {row["point"] for row in report["rows"]} == {"guardrail=none", "guardrail=standard"}
+    # The guardrail looks for secrets, and codelets hold none: it hides no membership.
+    none, standard = (
+        [row | {"point": ""} for row in report["rows"] if row["point"] == f"guardrail={name}"]
+        for name in ("none", "standard")
+    )
+    assert none == standard
     found = [row for row in report["rows"] if row["evidence"] == "regurgitated"]
     assert min(row["auc"]["mean"] for row in found) > 0.6

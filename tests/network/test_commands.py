@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from knexa.cli import join
 from knexa.cli.commands import run_command_line
+from knexa.cli.organisation import organisation_settings
 from tests.network.trial import copy_of_certificates
 
 JOIN = ["join", "--name", "alice", "--certificates", "c", "--cpm", "h:1", "--listen", "h:2"]
@@ -86,3 +88,11 @@ def test_an_address_that_no_peer_can_reach_is_refused(
 @pytest.mark.parametrize("address", ["127.0.0.1:7451", "alice.example.org:1", "[2001:db8::1]:7451"])
 def test_an_address_that_peers_can_reach_is_not(address: str) -> None:
     assert join._reachable(address) == address
+
+
+def test_the_noise_of_a_network_agents_profile_is_its_own() -> None:
+    """Whoever knows the run's seed, as every member does, cannot subtract it."""
+    settings = organisation_settings(["privacy=gaussian", "privacy.min_family=1", "seed=3"])
+    zeros_NF = np.zeros((settings.roster.num_agents, len(settings.profile.feature_names)))
+    one, two = (join._release(settings)(zeros_NF, 1) for _ in range(2))
+    assert not np.array_equal(one, two)

@@ -1,6 +1,7 @@
 """One agent's process does what the federation in one process does, restarted after every step."""
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ def private_world(world: Any) -> Any:
 
 @pytest.mark.parametrize("is_secret", [False, True])
 def test_what_hides_private_data_is_known_to_the_agent_alone(
-    private_world: Any, tmp_path: Path, is_secret: bool
+    private_world: Any, tmp_path: Path, is_secret: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     private_world.runtime.secret_noise = is_secret
     members = [Member(private_world, 0, tmp_path / name) for name in "ab"]
@@ -152,6 +153,9 @@ def test_what_hides_private_data_is_known_to_the_agent_alone(
     privacy = json.loads(rows[0])["privacy"]
     assert 0 < privacy["epsilon"] < 8
     assert privacy["steps"] == members[0].state.optimizer_steps
+    with caplog.at_level(logging.INFO):
+        members[0].finish({})
+    assert f"training has spent epsilon {privacy['epsilon']:.2f}" in caplog.text
 
 
 def test_lessons_beyond_the_budget_are_refused(private_world: Any, tmp_path: Path) -> None:

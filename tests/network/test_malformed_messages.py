@@ -195,6 +195,14 @@ def test_compressed_messages_are_not_read(
     assert len(lines.take()) <= 1
 
 
+def test_headers_without_end_are_cut_off(served: Served, lines: Lines) -> None:
+    with open_channel(served.port, credentials_of(identity("a0"))) as channel:
+        path, headers = "/knexa.v1.Matchmaker/Beat", [("x", "y" * 100_000)]
+        assert send(channel, path, b"", metadata=headers) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert len(lines.take()) <= 1
+    served.call(identity("a0"), "Register", registration("a0"))
+
+
 def test_messages_over_the_limit_are_cut_off_and_one_line(served: Served, lines: Lines) -> None:
     with open_channel(served.port, credentials_of(identity("a0"))) as channel:
         for _ in range(4):
@@ -245,7 +253,7 @@ GARBAGE: dict[str, tuple[Callable[[int], socket.socket], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
-def test_garbage_on_the_port_ends_itstcpion_and_is_one_line(
+def test_garbage_on_the_port_ends_its_connection_and_is_one_line(
     served: Served, clock: Moved, lines: Lines, kind: str
 ) -> None:
     connect, data = GARBAGE[kind]

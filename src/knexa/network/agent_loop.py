@@ -236,10 +236,12 @@ class AgentLoop:
             if refused.reason in _TEMPORARY:
                 return
         except RemoteRefusalError as error:
-            log.warning("%s refuses a package: %s", directive.student, error)
+            student = directive.student
+            self._refusals.warn(student, "%s refuses a package: %s", student, error)
         except grpc.RpcError as error:
             # Not marked as sent: the next order says whether the directive is still open.
-            log.warning("%s is not reached: %s", directive.student, printable(error.details()))
+            student, told = directive.student, error.details()
+            self._refusals.warn(student, "%s is not reached: %s", student, told)
             return
         self._sent.add((directive.id, directive.attempt))
 
