@@ -64,8 +64,8 @@ def _serve(given: argparse.Namespace, overrides: list[str], stop: threading.Even
     settings = check_servable(organisation_settings(overrides))
     clock = MonotonicClock()
     with RunDirectory(given.state) as folder:
-        refusals = Refusals(folder.path)
         coordinator = _coordinator(given, settings, folder, clock)
+        refusals = Refusals(folder.path)
         service = MatchmakerService(coordinator, identity, clock)
         server = RpcServer(
             identity,

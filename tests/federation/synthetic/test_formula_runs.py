@@ -113,3 +113,25 @@ def test_a_state_that_no_checkpoint_can_hold_is_one_line(capfd, tmp_path, monkey
     assert run_command_line(["federation=synthetic", *SHORT, *mine]) == EXIT_USER_ERROR
     last = capfd.readouterr().err.splitlines()[-1]
     assert last.startswith("error: Setlike.state_dict: /matchmaker/pairs: cannot store a set")
+
+
+@pytest.mark.slow
+def test_private_profiles_cost_what_the_summary_says_and_leave_the_matchmaker_nothing():
+    """The table of docs/security.md at its ends, for one seed."""
+    common = ["federation=synthetic", "logger=none", "seed=0"]
+    gaussian = ["privacy=gaussian", "privacy.min_family=1", "privacy.epsilon=8"]
+    for overrides in (common, [*common, *gaussian]):
+        assert run_command_line(overrides) == 0
+    open_run, private = sorted(
+        (json.loads((done.parent / "summary.json").read_text()) for done in Path().rglob("DONE")),
+        key=lambda summary: summary["privacy"]["profiles"] is not None,
+    )
+    share = {
+        name: summary["cumulative_regret"] / summary["random_regret"]
+        for name, summary in (("open", open_run), ("private", private))
+    }
+    assert share["open"] < 0.75
+    assert 0.9 < share["private"] < 1.2
+    spent = private["privacy"]["profiles"]
+    assert spent["releases"] == 100
+    assert 0.95 * 8 < spent["epsilon"] <= 8
