@@ -1,6 +1,7 @@
 """The exceptions that mean "the user can mend this", and the wording of their lines."""
 
 import difflib
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,18 @@ class MachineError(UserError):
     One line as well, but nothing about the command is wrong: the same one goes on when the machine
     can. Exit code 1.
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal other than Ctrl-C's told the process to end.
+
+    Attributes:
+        number: The signal.
+    """
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.number = number
 
 
 def unknown_key(key: str, known: Sequence[str]) -> UserError:

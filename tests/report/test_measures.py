@@ -13,7 +13,7 @@ from knexa.report.measures import (
     steps_curve,
 )
 from knexa.report.runs import read_runs
-from tests.report.report_examples import STEPS_A_ROUND, write_run
+from tests.report.report_examples import STEPS_A_ROUND, rewrite, write_run
 
 SPENT = ("delta", "tokens_generated", "tokens_trained", "optimizer_steps")
 
@@ -54,7 +54,7 @@ def test_regret_is_cumulative_and_never_clamped(tmp_path):
 def test_plans_that_are_no_pairings_have_no_regret(tmp_path):
     path = write_run(tmp_path, "central_kd", 0, regret_power=0.5)
     text = (path / "regret.jsonl").read_text()
-    (path / "regret.jsonl").write_text(text.replace('"chosen": 1.0', '"chosen": null', 1))
+    rewrite(path / "regret.jsonl", text.replace('"chosen": 1.0', '"chosen": null', 1))
     assert regret_curves(only_group(tmp_path), "chosen") is None
 
 
@@ -62,7 +62,7 @@ def test_regret_sums_the_rounds_that_all_seeds_probed(tmp_path):
     for seed, lost in ((0, 2), (1, 3)):
         path = write_run(tmp_path, "linucb", seed, regret_power=1.0) / "regret.jsonl"
         rows = path.read_text().splitlines(keepends=True)
-        path.write_text("".join(row for row in rows if f'"round": {lost},' not in row))
+        rewrite(path, "".join(row for row in rows if f'"round": {lost},' not in row))
     rounds_R, cumulative_SR = regret_curves(only_group(tmp_path), "chosen")
     assert rounds_R.tolist() == [1, 4]
     assert cumulative_SR.tolist() == [[1, 2], [1, 2]]
@@ -80,7 +80,7 @@ def test_a_curve_that_begins_later_says_nothing_of_fewer_steps(tmp_path):
     rows = [json.loads(line) for line in (path / "rounds.jsonl").read_text().splitlines()]
     for row in rows:
         row["pass@1_greedy"] = 0.2 if row["round"] == 4 else None
-    (path / "rounds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rewrite(path / "rounds.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     group = only_group(tmp_path)
     assert at_steps(group, 2 * STEPS_A_ROUND * 3.0) == {}
     assert at_steps(group, 2 * STEPS_A_ROUND * 4.0) == {0: pytest.approx(0.2)}
@@ -99,7 +99,7 @@ def test_a_servers_steps_are_steps_too(tmp_path):
     path = write_run(tmp_path, "fedid", 0, passed=0.4, rounds=4, num_agents=2)
     rows = [json.loads(line) for line in (path / "exchanges.jsonl").read_text().splitlines()]
     rows[0]["server"], rows[1]["server"] = dict.fromkeys(SPENT, 7), None
-    (path / "exchanges.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rewrite(path / "exchanges.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     (run,) = read_runs([tmp_path])
     assert run.curve.steps_R.tolist() == [0, 27, 47, 67, 87]
 
@@ -109,7 +109,7 @@ def test_learning_curve_has_the_rounds_that_all_seeds_have(tmp_path):
         write_run(tmp_path, "linucb", seed, passed=passed, rounds=4)
     path = next(tmp_path.glob("*-s1-*")) / "rounds.jsonl"
     rows = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(row for row in rows if '"round": 2' not in row))
+    rewrite(path, "".join(row for row in rows if '"round": 2' not in row))
     curves = learning_curve(only_group(tmp_path))
     assert curves.x_R.tolist() == [0, 1, 3, 4]
     assert curves.mean_R == pytest.approx([0, 0.075, 0.225, 0.3])

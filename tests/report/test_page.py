@@ -14,7 +14,7 @@ from knexa.report.drawing import looks
 from knexa.report.figures import draw_all
 from knexa.report.runs import read_runs
 from knexa.tracking import plot_style as style
-from tests.report.report_examples import write_run, write_study
+from tests.report.report_examples import rewrite, write_run, write_study
 
 ALWAYS = {"final", "learning_curves", "learning_by_steps", "regret", "divergence"}
 ALWAYS |= {"gain_by_size", "pairing", "graph", "agents"}
@@ -135,7 +135,7 @@ def test_page_says_what_is_left_out_and_who_sees_probes(outline):
 
 def test_bare_runs_make_a_page_that_says_why_there_are_no_figures(tmp_path, capsys):
     path = write_run(tmp_path / "runs", "linucb", 0, curve=False)
-    (path / "exchanges.jsonl").unlink()
+    rewrite(path / "exchanges.jsonl", "")
     command = ["report", str(tmp_path / "runs"), "--to", str(tmp_path / "report")]
     assert run_command_line(command) == 0
     assert [path.stem for path in sorted((tmp_path / "report" / "figures").glob("*.svg"))] == [
@@ -181,7 +181,7 @@ def test_pairs_of_seeds_that_rested_in_different_rounds_are_not_mixed_up(tmp_pat
     for seed, rested in ((0, 2), (1, 3)):
         path = write_run(tmp_path, "linucb", seed) / "exchanges.jsonl"
         rows = path.read_text().splitlines(keepends=True)
-        path.write_text("".join(row for row in rows if f'"round": {rested},' not in row))
+        rewrite(path, "".join(row for row in rows if f'"round": {rested},' not in row))
     figure, _ = draw(curves.divergence, tmp_path)
     assert figure.axes[0].lines[0].get_xdata().tolist() == [1, 4]
 

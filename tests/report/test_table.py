@@ -11,7 +11,7 @@ from knexa.report.runs import read_runs
 from knexa.report.table import latex, markdown, tables, tidy_csv
 from knexa.tracking.rows import ByzantineSummary, Trust
 from knexa.tracking.schema import as_document
-from tests.report.report_examples import write_run
+from tests.report.report_examples import rewrite, write_run
 from tests.row_examples import score
 
 
@@ -59,7 +59,7 @@ def test_one_seed_has_no_interval(tmp_path):
 
 def test_unfinished_runs_are_left_out(tmp_path):
     write_run(tmp_path, "random", 0)
-    write_run(tmp_path, "random", 1, done=False)
+    write_run(tmp_path, "random", 1, finished=False)
     assert [run.seed for run in read_runs([tmp_path])] == [0]
 
 
@@ -94,7 +94,7 @@ def test_peak_shows_a_collapse(tmp_path):
     rows = [json.loads(line) for line in (path / "rounds.jsonl").read_text().splitlines()]
     for row in rows:
         row["pass@1_greedy"] = {3: 0.9, 4: 0.1}.get(row["round"], 0.2)
-    (path / "rounds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rewrite(path / "rounds.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     table = results(tmp_path)
     assert column(table, "greedy pass@1 %, peak") == {"linucb/akd": "90.0"}
     assert column(table, "greedy pass@1 %, last round") == {"linucb/akd": "10.0"}
@@ -182,14 +182,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, ar
 
 def test_runs_that_did_not_finish_are_left_out_by_name(tmp_path, capsys):
     write_run(tmp_path, "linucb", 0)
-    unmarked = write_run(tmp_path, "linucb", 1, done=False)
-    unsummed = write_run(tmp_path, "linucb", 2)
-    (unsummed / "summary.json").unlink()
+    unmarked = write_run(tmp_path, "linucb", 1, finished=False)
+    ended = write_run(tmp_path, "linucb", 2, finished=False)
+    (ended / "summary.json").unlink()
     for path in tmp_path.iterdir():
         (path / "environment.json").touch()
     assert run_command_line(["report", str(tmp_path)]) == 0
     told = capsys.readouterr().out
-    assert f"left out, not finished (2): {unmarked.name}, {unsummed.name}\n" in told
+    assert f"left out, not finished (2): {unmarked.name}, {ended.name}\n" in told
     assert "| linucb/akd | nothing | 1 |" in told
 
 
@@ -229,6 +229,7 @@ def test_a_run_of_a_recipe_that_cannot_be_read_is_left_out_in_one_line(tmp_path,
     older = write_run(tmp_path, "linucb", 0, summary={"recipe": 5})
     config = (older / "config.yaml").read_text().replace(f"recipe: {RECIPE}\n", "")
     (older / "config.yaml").write_text(config)
+    (older / "DONE").write_bytes(b"")  # as recipe 5 left it
     assert run_command_line(["report", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert f"{older} was made by recipe 5, and this version reads recipe 6 and later" in told

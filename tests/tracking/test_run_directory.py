@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ from knexa.errors import UserError
 from knexa.tracking.rows import ExchangeRow, RegretRow, RoundRow, TimingRow
 from knexa.tracking.run_directory import ROW_FILES, RunDirectory
 from knexa.tracking.schema import ShapeError
-from tests.row_examples import exchange_row, regret_row, round_row, sample_row, summary
+from tests.row_examples import costs, exchange_row, regret_row, round_row, sample_row, summary
 from tests.tracking.tracking_examples import append_rounds
 
 
@@ -131,7 +132,25 @@ def test_environment_tells_versions_status_and_resumes(run_dir):
     run_dir.start_environment()
     again = run_dir.read_environment()
     assert again["start"] == first["start"]
-    assert len(again["resumed"]) == 1
+    assert [session["status"] for session in again["sessions"]] == ["interrupted", "running"]
+
+
+def test_environment_keeps_how_every_session_ended(run_dir):
+    run_dir.start_environment()
+    run_dir.end_environment("interrupted", "SIGTERM")
+    run_dir.start_environment()  # and is killed: nothing is written
+    run_dir.start_environment()
+    run_dir.end_environment("failed", "RuntimeError: no luck")
+    run_dir.start_environment()
+    run_dir.end_environment("finished")
+    sessions = run_dir.read_environment()["sessions"]
+    assert [(session["status"], session["because"]) for session in sessions] == [
+        ("interrupted", "SIGTERM"),
+        ("killed", None),
+        ("failed", "RuntimeError: no luck"),
+        ("finished", None),
+    ]
+    assert [session["end"] is None for session in sessions] == [False, True, False, False]
 
 
 def test_summary_is_sorted_and_a_missing_one_is_explained(run_dir):
@@ -164,12 +183,10 @@ def test_samples_come_back_and_equal_ones_have_equal_bytes(run_dir):
     assert run_dir.read_samples() == samples
 
 
-def test_a_run_is_finished_only_with_its_marker_and_its_summary(run_dir):
-    assert not run_dir.is_finished()
-    run_dir.mark_done()
-    assert not run_dir.is_finished()
-    run_dir.write_summary(summary())
-    assert run_dir.is_finished()
+def test_a_summary_that_could_not_be_read_back_is_not_written(run_dir):
+    with pytest.raises(ShapeError, match=r"costs|kilobytes"):
+        run_dir.write_summary(summary(costs=costs(kilobytes=float("nan"))))
+    assert not run_dir.summary.exists()
 
 
 def test_clearing_leaves_nothing_but_the_lock(run_dir):
@@ -178,3 +195,105 @@ def test_clearing_leaves_nothing_but_the_lock(run_dir):
     run_dir.write_checkpoint(1, lambda folder: (folder / "state").write_text("x"))
     run_dir.clear()
     assert [path.name for path in run_dir.path.iterdir()] == [".lock"]
+
+
+def remove_last_row(path):
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def replace_by_a_copy(path):
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+
+
+MEDDLING = {
+    "a row removed": (remove_last_row, r"has \d+ bytes and should have \d+"),
+    "a row added": (lambda path: path.write_bytes(path.read_bytes() + b"{}\n"), "should have"),
+    "emptied": (lambda path: path.write_bytes(b""), "has 0 bytes"),
+    "deleted": (lambda path: path.unlink(), "has been removed"),
+    "replaced by its copy": (replace_by_a_copy, "has been replaced"),
+}
+
+
+@pytest.mark.parametrize("meddling", MEDDLING)
+def test_rows_that_something_else_changes_stop_the_run_at_the_next_row(run_dir, meddling):
+    run_dir.append(rows(1, 2))
+    path = run_dir.rows_path("rounds")
+    change, told = MEDDLING[meddling]
+    change(path)
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(UserError, match=rf"rounds\.jsonl .*{told}.*type the same command again"):
+        run_dir.append(rows(3))
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_rows_that_change_before_a_sessions_first_row_stop_the_run(run_dir, resumed):
+    path = run_dir.rows_path("rounds")
+    if resumed:
+        run_dir.append(rows(1))
+        run_dir.write_checkpoint(1, lambda folder: (folder / "cpm").write_text("A"))
+    run_dir.rewind()
+    if resumed:
+        path.unlink()
+    else:
+        path.write_bytes(b"{}\n")
+    with pytest.raises(UserError, match=r"rounds\.jsonl has"):
+        run_dir.append(rows(2))
+
+
+@pytest.mark.parametrize("name", ["rounds", "timings"])
+def test_rows_edited_in_place_are_noticed_before_the_run_counts_as_finished(run_dir, name):
+    append_rounds(run_dir, name, 1, 2)
+    path = run_dir.rows_path(name)
+    content = path.read_bytes()
+    with path.open("rb+") as file:
+        file.write(content.replace(b'"round": 1', b'"round": 3'))
+    run_dir.append(rows(5))
+    with pytest.raises(UserError, match=rf"{name}\.jsonl has been replaced or changed"):
+        run_dir.mark_done()
+    assert not run_dir.done.exists()
+
+
+def test_a_checkpoint_seals_what_was_written_and_not_what_became_of_it(run_dir):
+    run_dir.append(rows(1))
+    run_dir.write_checkpoint(1, lambda folder: (folder / "cpm").write_text("A"))
+    run_dir.append(rows(2))
+    with run_dir.rows_path("rounds").open("rb+") as file:
+        file.write(b'{"round": 7')
+    run_dir.write_checkpoint(2, lambda folder: (folder / "cpm").write_text("B"))
+    with pytest.raises(UserError, match=r"rounds\.jsonl is damaged.*rerun=true"):
+        run_dir.rewind()
+
+
+WRITES = {
+    "rows": lambda run_dir: run_dir.append(rows(2)),
+    "a first row": lambda run_dir: run_dir.append([exchange_row()]),
+    "a checkpoint": lambda run_dir: run_dir.write_checkpoint(2, lambda folder: None),
+    "samples": lambda run_dir: run_dir.write_samples([sample_row()]),
+    "the summary": lambda run_dir: run_dir.write_summary(summary()),
+    "the config": lambda run_dir: run_dir.write_config({"seed": 1}),
+    "the environment": lambda run_dir: run_dir.end_environment("finished"),
+    "the end": lambda run_dir: run_dir.mark_done(),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("gone", ["removed", "moved", "its lock removed", "made anew"])
+def test_a_run_that_vanishes_is_one_line_and_is_not_made_again(run_dir, tmp_path, write, gone):
+    run_dir.append(rows(1))
+    run_dir.start_environment()
+    if gone == "removed":
+        shutil.rmtree(run_dir.path)
+    elif gone == "its lock removed":
+        (run_dir.path / ".lock").unlink()
+    else:
+        run_dir.path.rename(tmp_path / "elsewhere")
+    if gone == "made anew":
+        run_dir.path.mkdir()
+    left = sorted(tmp_path.rglob("*"))
+    told = "vanished" if gone in ("removed", "moved") else "lock has been removed"
+    with pytest.raises(UserError, match=rf"{told}.*type the same command again"):
+        WRITES[write](run_dir)
+    assert sorted(tmp_path.rglob("*")) == left

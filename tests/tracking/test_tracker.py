@@ -1,8 +1,10 @@
 import errno
 import io
+import shutil
 
 import pytest
 
+from knexa.errors import UserError
 from knexa.tracking.console import Console
 from knexa.tracking.loggers import Csv, Logger
 from knexa.tracking.rows import TimingRow
@@ -181,3 +183,18 @@ def test_metrics_of_a_round_come_back(tmp_path):
     with RunDirectory(tmp_path / "run") as run_dir:
         metrics = log_round(begin(run_dir), 1)
     assert metrics["cumulative_regret"] == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize("where", ["plots", "start", "log_round", "finish"])
+def test_a_run_that_vanishes_is_no_mere_warning(tmp_path, monkeypatch, where):
+    def vanish(*arguments):
+        shutil.rmtree(tmp_path / "run")
+        raise FileNotFoundError("gone")
+
+    if where == "plots":
+        monkeypatch.setattr("knexa.tracking.tracker.draw_plots", vanish)
+    else:
+        monkeypatch.setattr(Csv, where, vanish)
+    with pytest.raises(UserError, match="has vanished while the run was going on"):
+        whole_run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from knexa.data.problem import CATEGORIES
-from knexa.tracking.files import append_lines, encode_row
+from knexa.tracking.files import encode_row
 from knexa.tracking.info import AgentInfo, RunInfo, StartInfo
 from knexa.tracking.rows import RegretTotals
 from tests import row_examples
@@ -139,7 +139,7 @@ def start_info(path: Path):
 def append_rounds(run_dir, name, *rounds):
     """Append to any file what is a row for all that truncating and sealing know."""
     lines = [encode_row({"round": round, "value": (round or 0) / 3}) for round in rounds]
-    append_lines(run_dir.rows_path(name), lines)
+    run_dir._rows_file(name).append(lines)
 
 
 def log_round(tracker, round):

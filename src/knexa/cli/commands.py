@@ -2,7 +2,7 @@
 
 A command is a module of this package with its name and a ``main(arguments)`` that returns the exit
 code. It is imported only when it is called, so that ``knexa --help`` answers at once. A
-``UserError``, an ``OSError`` and Ctrl-C are reported in one line, for all commands alike.
+``UserError``, an ``OSError``, Ctrl-C and SIGTERM are reported in one line, for all commands alike.
 """
 
 import importlib
@@ -12,11 +12,12 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from knexa.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, say_error
+from knexa.cli.exit_codes import EXIT_FAILED, EXIT_OK, say_error, say_interrupted
 from knexa.cli.help import COMMANDS, help_page
 from knexa.cli.interrupts import listen
 from knexa.errors import UserError
 
+_SIGNALLED = 128  # an exit code above it says that a signal ended the command
 _SIMILAR = 0.7  # similarity, at most 1: "repotr" means "report", "seed" does not mean "serve"
 
 
@@ -25,9 +26,10 @@ def main(command: str | None = None) -> None:
     listen()
     given = [] if command is None else [command]
     exit_code = run_command_line([*given, *sys.argv[1:]])
-    if exit_code == EXIT_INTERRUPTED:
-        # Nothing is printed after that line, by libraries at exit or on another Ctrl-C.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if exit_code > _SIGNALLED:
+        # Nothing is printed after that line, by libraries at exit or on another signal.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         logging.disable()
     sys.exit(exit_code)
 
@@ -35,7 +37,7 @@ def main(command: str | None = None) -> None:
 def run_command_line(arguments: Sequence[str]) -> int:
     """Run what a command line asks for and return the exit code.
 
-    0: done; 1: it failed; 2: the user's mistake; 130: interrupted.
+    0: done; 1: it failed; 2: the user's mistake; 130: Ctrl-C; 129 and 143: SIGHUP and SIGTERM.
     """
     try:
         exit_code = _run(arguments)
@@ -46,9 +48,8 @@ def run_command_line(arguments: Sequence[str]) -> int:
         return EXIT_OK if arguments[:1] == ["report"] else EXIT_FAILED
     except (UserError, OSError) as error:
         return say_error(error)
-    except KeyboardInterrupt:
-        print("interrupted: type the same command again to resume", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as error:
+        return say_interrupted(error)
     return exit_code
 
 

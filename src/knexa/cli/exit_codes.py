@@ -2,12 +2,19 @@
 
 import sys
 
-from knexa.errors import MachineError, UserError, one_line
+from knexa.errors import Interrupted, MachineError, UserError, one_line
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+
+def say_interrupted(error: KeyboardInterrupt) -> int:
+    """Print that a signal ended the command; return 128 and its number."""
+    by = f" by {error.number.name}" if isinstance(error, Interrupted) else ""
+    print(f"interrupted{by}: type the same command again to resume", file=sys.stderr)
+    return 128 + error.number if isinstance(error, Interrupted) else EXIT_INTERRUPTED
 
 
 def say_error(error: UserError | OSError) -> int:

@@ -149,6 +149,7 @@ def run_job(settings: "Settings", *, rerun: bool) -> "Summary | None":
 
     run_directory = RunDirectory(settings.run_path)
     if run_directory.is_finished() and not rerun and not settings.dry_run:
+        run_directory.verify()
         print(f"{shown_path(run_directory.path)} is finished (rerun=true runs it again)")
         return _show_finished(run_directory, brief=settings.beside_others)
     if not (run_directory.path.exists() or settings.dry_run):
@@ -164,8 +165,13 @@ def run_job(settings: "Settings", *, rerun: bool) -> "Summary | None":
                 run_directory.clear()
             try:
                 return run_experiment(settings, run_directory)
-            except (OSError, MemoryError) as error:
-                raise _explained(error, run_directory) from error
+            except UserError:
+                raise
+            except Exception as error:
+                run_directory.check_held()  # a directory that is gone explains any error
+                if (explained := _explained(error, run_directory)) is not None:
+                    raise explained from error
+                raise
     finally:
         if _remove_while_empty(run_directory.path):
             print(f"results: {shown_path(run_directory.path)}")
@@ -185,21 +191,31 @@ def _say_older(settings: "Settings") -> None:
             )
 
 
-def _explained(error: OSError | MemoryError, run_directory: "RunDirectory") -> Exception:
-    """Return a one-line error for a full disk or memory; any other error as it is."""
+def _explained(error: Exception, run_directory: "RunDirectory") -> UserError | None:
+    """Return a one-line error for a full disk or memory, or a file of the run that fails."""
     from knexa.tracking.files import is_disk_full
 
     if isinstance(error, MemoryError):
         what = (
             f"this machine has too little memory ({one_line(error) or 'out of memory'}): free some"
         )
+    elif not isinstance(error, OSError):
+        return None
     elif is_disk_full(error):
         what = f"{error.filename or run_directory.path}: {error.strerror}: make room there"
+    elif _is_in(run_directory.path, error.filename):
+        return UserError(
+            f"{error.filename}: {error.strerror}: mend that, then type the same command again"
+        )
     else:
-        return error
+        return None
     checkpoint = run_directory.latest_checkpoint()
     where = "the beginning" if checkpoint is None else f"round {checkpoint[0] + 1}"
     return MachineError(f"{what}, then type the same command again; it goes on from {where}")
+
+
+def _is_in(folder: Path, name: object) -> bool:
+    return isinstance(name, str | Path) and folder in Path(name).absolute().parents
 
 
 def _show_finished(run_directory: "RunDirectory", *, brief: bool) -> "Summary":

@@ -32,11 +32,14 @@ def export_adapter(run: Path, agent: str, to: Path) -> Path:
         to: The folder to make; it may exist if it is empty.
 
     Raises:
-        UserError: There is no such run, checkpoint or agent, or ``to`` already holds something.
+        UserError: There is no such run, checkpoint or agent, a file of a finished run is not what
+            it wrote, or ``to`` already holds something.
     """
+    run_directory = RunDirectory(run)
+    if run_directory.is_finished():
+        run_directory.verify()
     roster = read_roster(run)
     index = agent_index(roster, agent)
-    run_directory = RunDirectory(run)
     checkpoint = run_directory.latest_checkpoint()
     if checkpoint is None:
         raise UserError(f"{run} has no checkpoint: the run ended before its first round did")

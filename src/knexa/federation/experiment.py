@@ -6,6 +6,7 @@ from copy import deepcopy
 from functools import partial
 from typing import Any, Protocol
 
+from knexa.errors import first_line
 from knexa.federation.byzantine_metrics import teaching_of
 from knexa.federation.progress import Progress
 from knexa.federation.rounds import restore, run_rounds
@@ -69,7 +70,10 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> Summary | None:
             summary = _summary(settings, setup, run_dir, samples)
             tracker.finish(summary, samples)
         except BaseException as error:
-            tracker.fail("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            if isinstance(error, KeyboardInterrupt):
+                tracker.fail("interrupted", str(error) or "SIGINT")
+            else:
+                tracker.fail("failed", f"{type(error).__name__}: {first_line(error)}")
             raise
     return summary
 

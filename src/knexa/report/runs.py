@@ -96,19 +96,15 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
 
     Raises:
         UserError: A folder does not exist, none holds a finished run of a recipe that can be read,
-            or a file is damaged.
+            or a file is not what its run wrote.
     """
     found: dict[Path, None] = {}
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder: name run directories, or folders of them")
-        for marker in sorted(folder.rglob("DONE")):
-            if RunDirectory(marker.parent).is_finished():
-                found[marker.parent.resolve()] = None
+        found |= dict.fromkeys(_finished(folder))
     if not found:
-        raise UserError(
-            "no finished run there: a run that ended well has the files DONE and summary.json"
-        )
+        raise UserError("no finished run there: a run that ended well has the file DONE")
     current = [path for path in found if not _is_outdated(path)]
     runs = [read_run(path) for path in current or found]  # if all are outdated, the first says why
     return sorted(runs, key=lambda run: (run.method, run.seed, run.path))
@@ -122,22 +118,32 @@ def unfinished_runs(folders: Iterable[Path]) -> list[Path]:
 
 def outdated_runs(folders: Iterable[Path]) -> dict[Path, int | str]:
     """Return the finished runs at or below the folders that only older versions read: recipes."""
-    found = (marker.parent.resolve() for folder in folders for marker in folder.rglob("DONE"))
+    found = (path for folder in folders for path in _finished(folder))
     return {path: RunDirectory(path).outdated() or "" for path in found if _is_outdated(path)}
+
+
+def _finished(folder: Path) -> list[Path]:
+    """Return the finished runs at or below a folder; a study may be called DONE, too."""
+    return [
+        marker.parent.resolve()
+        for marker in sorted(folder.rglob("DONE"))
+        if not marker.is_dir() or (marker.parent / ENVIRONMENT).exists()
+    ]
 
 
 def _is_outdated(path: Path) -> bool:
     run = RunDirectory(path)
-    return run.is_finished() and run.config.is_file() and run.outdated() is not None
+    return run.config.is_file() and run.outdated() is not None
 
 
 def read_run(path: Path) -> Run:
     """Return the run of one directory.
 
     Raises:
-        UserError: A file of the contract is missing or damaged.
+        UserError: A file of the contract is missing, or not what the run wrote.
     """
     run_dir = RunDirectory(path)
+    run_dir.verify()
     try:
         config = {k: v for k, v in run_dir.read_config().items() if k != "recipe"}
         summary = run_dir.read_summary()

@@ -6,24 +6,22 @@ damage to either is noticed. It is written beside the current one and renamed in
 before it is kept until the run ends, so that a damaged disk block costs a round and not the run.
 """
 
-import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from knexa.errors import UserError
+from knexa.tracking.checksums import entry, seal
 from knexa.tracking.files import encode_document, sync_file, sync_folder, write_atomically
 
 log = logging.getLogger(__name__)
 
 CURRENT, PREVIOUS, INCOMPLETE = "checkpoint", "checkpoint.previous", "checkpoint.tmp"
 MANIFEST = "manifest.json"
-_CHECKSUM = "checksum"  # of the manifest itself, without this key
-_CHUNK = 1 << 20
 _FIRST_KEYS = {"round", "files"}  # keys of older manifests, which say nothing of rows
 
 
@@ -47,17 +45,19 @@ class Checkpoints:
 
     Args:
         run_path: The run directory.
-        rows: Names of the files in it that only grow and that each checkpoint seals.
     """
 
-    def __init__(self, run_path: Path, rows: Sequence[str] = ()) -> None:
-        self._run_path, self._rows = run_path, tuple(rows)
+    def __init__(self, run_path: Path) -> None:
+        self._run_path = run_path
         self._damaged: set[str] = set()
 
-    def write(self, round: int, write: Callable[[Path], None]) -> Path:
+    def write(
+        self, round: int, write: Callable[[Path], None], rows: Mapping[str, Mapping[str, Any]]
+    ) -> Path:
         """Let ``write`` fill an empty folder and make it the current checkpoint; return its path.
 
-        Equal runs must write equal bytes: nothing of time, process or place may enter.
+        Equal runs must write equal bytes: nothing of time, process or place may enter. ``rows``
+        holds size and SHA-256 of every rows file by name.
         """
         incomplete, current, previous = (
             self._run_path / name for name in (INCOMPLETE, CURRENT, PREVIOUS)
@@ -65,7 +65,7 @@ class Checkpoints:
         shutil.rmtree(incomplete, ignore_errors=True)
         incomplete.mkdir(parents=True)
         write(incomplete)
-        self._seal(incomplete, round)
+        _seal(incomplete, round, rows)
         if current.exists():
             if CURRENT in self._damaged:  # a damaged one must not replace a good one
                 shutil.rmtree(current)
@@ -125,9 +125,9 @@ class Checkpoints:
 
     def _damaged_rows(self, checkpoint: Checkpoint) -> Path | None:
         """Return the first rows file that no longer begins with what the checkpoint recorded."""
-        for name, entry in checkpoint.rows.items():
+        for name, recorded in checkpoint.rows.items():
             path = self._run_path / name
-            if _entry(path, entry["bytes"]) != entry:
+            if entry(path, recorded["bytes"]) != recorded:
                 return path
         return None
 
@@ -137,20 +137,20 @@ class Checkpoints:
             for name in (PREVIOUS, INCOMPLETE):
                 shutil.rmtree(self._run_path / name, ignore_errors=True)
 
-    def _seal(self, folder: Path, round: int) -> None:
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        for path in files:
-            sync_file(path)
-        manifest = {
-            "round": round,
-            "files": {path.relative_to(folder).as_posix(): _entry(path) for path in files},
-            "rows": {name: _entry(self._run_path / name) for name in self._rows},
-        }
-        for path in folder.rglob("*"):
-            if path.is_dir():
-                sync_folder(path)
-        manifest[_CHECKSUM] = _checksum(manifest)
-        write_atomically(folder / MANIFEST, encode_document(manifest))
+
+def _seal(folder: Path, round: int, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        sync_file(path)
+    manifest = {
+        "round": round,
+        "files": {path.relative_to(folder).as_posix(): entry(path) for path in files},
+        "rows": rows,
+    }
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+    write_atomically(folder / MANIFEST, encode_document(seal(manifest)))
 
 
 class _DamagedError(Exception):
@@ -161,32 +161,15 @@ def _verified(folder: Path) -> Checkpoint:
     """Return the checkpoint in a folder if all checksums match."""
     try:
         manifest = dict(json.loads((folder / MANIFEST).read_bytes()))
-        if set(manifest) != _FIRST_KEYS and manifest.pop(_CHECKSUM) != _checksum(manifest):
+        if set(manifest) != _FIRST_KEYS and manifest != seal(manifest):
             raise _DamagedError(f"{MANIFEST} does not match its checksum")
-        for name, entry in manifest["files"].items():
+        for name, recorded in manifest["files"].items():
             path = folder / name
             if not path.is_file():
                 raise _DamagedError(f"{name} is missing")
-            if _entry(path) != entry:
+            if entry(path) != recorded:
                 raise _DamagedError(f"{name} does not match its checksum")
         rows = dict(manifest.get("rows", {}))
         return Checkpoint(round=int(manifest["round"]), folder=folder, rows=rows)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _DamagedError(f"{MANIFEST}: {type(error).__name__}: {error}") from error
-
-
-def _checksum(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(encode_document(manifest)).hexdigest()
-
-
-def _entry(path: Path, num_bytes: int | None = None) -> dict[str, Any]:
-    """Return size and SHA-256 (hex) of a file's first bytes, by default of all; 0 if missing."""
-    digest, size = hashlib.sha256(), 0
-    if path.exists():
-        with path.open("rb") as file:
-            while chunk := file.read(
-                _CHUNK if num_bytes is None else min(_CHUNK, num_bytes - size)
-            ):
-                digest.update(chunk)
-                size += len(chunk)
-    return {"bytes": size, "sha256": digest.hexdigest()}

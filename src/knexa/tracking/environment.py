@@ -1,8 +1,7 @@
-"""Describes the machine, the software and the command of a run, for environment.json."""
+"""Describes the machine and the software of a run, for environment.json."""
 
 import os
 import platform
-import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ def now() -> str:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return versions, hardware, git state and command line."""
+    """Return versions, hardware and git state."""
     return {
         "packages": _versions(),
         "python": platform.python_version(),
@@ -32,7 +31,6 @@ def describe_environment() -> dict[str, Any]:
         "cpu_count": len(os.sched_getaffinity(0)),
         "gpu": _gpu_name(),
         "git": git_state(Path(__file__).resolve().parents[3]),
-        "command": shlex.join(sys.orig_argv),
     }
 
 

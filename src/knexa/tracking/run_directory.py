@@ -1,7 +1,8 @@
 """Reads and writes the run directory, which docs/concepts.md documents for other tools.
 
 Equal runs write equal bytes in every file but ``timings.jsonl``, ``environment.json`` and the
-mirror in ``wandb/``, so times, process ids and paths are written nowhere else.
+mirror in ``wandb/``, so times, process ids and paths are written nowhere else. While a run goes on,
+every write checks that the directory is still the one that was locked.
 """
 
 import contextlib
@@ -16,14 +17,16 @@ from typing import Any, Literal, Self, TypeVar
 
 from knexa.errors import UserError
 from knexa.recipe import NAME
-from knexa.tracking import files
+from knexa.tracking import done, files
 from knexa.tracking.checkpoints import Checkpoints
+from knexa.tracking.checksums import entry, seal
 from knexa.tracking.environment import describe_environment, now
 from knexa.tracking.rows import SCHEMA_VERSION, Row, RowsName, SampleRow, Summary
+from knexa.tracking.rows_file import RowsFile
 from knexa.tracking.schema import ShapeError, as_document, decode, encode
 
 L = TypeVar("L", bound=Row)
-Status = Literal["running", "finished", "failed", "interrupted"]
+Status = Literal["running", "finished", "failed", "interrupted", "killed"]
 SEALED_ROWS: tuple[RowsName, ...] = ("rounds", "exchanges", "regret")
 """Rows whose checksums are part of checkpoints; timings differ between runs."""
 ROW_FILES: tuple[RowsName, ...] = (*SEALED_ROWS, "timings")
@@ -45,7 +48,8 @@ class RunDirectory:
         self.done = self.path / "DONE"
         self._lock_path = self.path / ".lock"
         self._lock: int | None = None
-        self._checkpoints = Checkpoints(self.path, [self.rows_path(n).name for n in SEALED_ROWS])
+        self._checkpoints = Checkpoints(self.path)
+        self._rows_files: dict[RowsName, RowsFile] = {}
 
     def rows_path(self, name: RowsName) -> Path:
         """Return the path of the JSONL file of that name."""
@@ -105,10 +109,28 @@ class RunDirectory:
     def __exit__(self, *exception: object) -> None:
         self.release()
 
+    def check_held(self) -> None:
+        """Check that the directory is still there, and still locked by this process.
+
+        Raises:
+            UserError: It has been removed, moved or unmounted since ``acquire``, or its lock has.
+        """
+        if self._lock is None or self._is_lock_file(self._lock):
+            return
+        if self.path.exists():
+            raise UserError(
+                f"{self._lock_path} has been removed or replaced while the run was going on, so "
+                "that another process may use the run: type the same command again to go on"
+            )
+        raise UserError(
+            f"{self.path} has vanished while the run was going on (removed, moved or unmounted): "
+            "bring it back and type the same command again, or it runs from the beginning"
+        )
+
     def _is_lock_file(self, handle: int) -> bool:
         try:
             return os.path.samestat(os.fstat(handle), os.stat(self._lock_path))  # noqa: PTH116
-        except FileNotFoundError:
+        except OSError:
             return False
 
     def _busy(self, holder: int | str) -> UserError:
@@ -124,14 +146,21 @@ class RunDirectory:
 
         Raises:
             ShapeError: A row does not hold what its class says; nothing has been written.
+            UserError: Something else changed the file, or the directory is gone.
         """
         given = list(rows)
         if not given:
             return []
         kind, lines = type(given[0]), [encode(row) for row in given]
         read = [decode(kind, line) for line in lines]
-        files.append_lines(self.rows_path(kind.FILE), lines)
+        self.check_held()
+        self._rows_file(kind.FILE).append(lines)
         return read
+
+    def _rows_file(self, name: RowsName) -> RowsFile:
+        if name not in self._rows_files:
+            self._rows_files[name] = RowsFile(self.rows_path(name))
+        return self._rows_files[name]
 
     def read_rows(self, kind: type[L]) -> list[L]:
         """Return all complete rows of a JSONL file, none if it does not exist.
@@ -158,6 +187,7 @@ class RunDirectory:
             self._truncate(name, round)
 
     def _truncate(self, name: RowsName, round: int) -> None:
+        self._rows_files.pop(name, None)
         drop_damaged = round < 0 or name not in SEALED_ROWS
         files.truncate_rows(self.rows_path(name), round, drop_damaged=drop_damaged)
 
@@ -169,12 +199,16 @@ class RunDirectory:
 
     # Documents
 
+    def _write(self, path: Path, content: bytes) -> None:
+        self.check_held()
+        files.write_atomically(path, content)
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.yaml, keys in the given order; output paths must not be among them."""
         from omegaconf import OmegaConf
 
         text = OmegaConf.to_yaml(OmegaConf.create(dict(config)))
-        files.write_atomically(self.config, text.encode())
+        self._write(self.config, text.encode())
 
     def read_config(self) -> dict[str, Any]:
         """Return config.yaml.
@@ -184,15 +218,20 @@ class RunDirectory:
         """
         if not self.config.is_file():
             raise UserError(f"{self.path} is no run directory: it has no config.yaml")
+        self._refuse_outdated()
+        return self._config()
+
+    def _refuse_outdated(self) -> None:
         if (recipe := self.outdated()) is not None:
             raise UserError(
                 f"{self.path} was made by recipe {recipe}, and this version reads recipe 6 and "
                 "later: run it again, or use the version of knexa that made it"
             )
-        return self._config()
 
     def outdated(self) -> int | str | None:
         """Return the recipe of a run older than recipe 6, which cannot be read; else None."""
+        if self.done.is_file() and self.done.stat().st_size:
+            return None  # since recipe 6 it holds checksums
         if b"\nrecipe:" in b"\n" + self.config.read_bytes():
             return None
         return self._recipe({})
@@ -224,21 +263,38 @@ class RunDirectory:
         return recipe
 
     def start_environment(self, extra: Mapping[str, Any] | None = None) -> None:
-        """Write environment.json with status ``running``; a resume keeps the first start.
+        """Write environment.json with status ``running``; a resume keeps the earlier sessions.
 
         ``extra`` is for what differs between equal runs, e.g. the engine's settings.
         """
         before = self.read_environment()
+        sessions = list(before.get("sessions", []))
+        if sessions and sessions[-1]["status"] == "running":  # it could not say how it ended
+            sessions[-1] |= {"status": "killed"}
+        session = {"start": now(), "end": None, "status": "running", "because": None}
         document = describe_environment() | dict(extra or {})
-        document |= {"start": before.get("start", now()), "end": None, "status": "running"}
-        if before:
-            document["resumed"] = [*before.get("resumed", []), now()]
-        files.write_atomically(self.environment, files.encode_document(document))
+        document |= {"start": before.get("start", session["start"]), "end": None}
+        document |= {"status": "running", "sessions": [*sessions, session]}
+        self._write_environment(document)
 
-    def end_environment(self, status: Status) -> None:
-        """Write the end and how the run ended into environment.json."""
-        document = self.read_environment() | {"end": now(), "status": status}
-        files.write_atomically(self.environment, files.encode_document(document))
+    def end_environment(self, status: Status, because: str | None = None) -> None:
+        """Write the end and how the run ended into environment.json.
+
+        Args:
+            status: How it ended.
+            because: The signal or the error that ended it.
+        """
+        document = self.read_environment()
+        end = {"end": now(), "status": status}
+        sessions = list(document.get("sessions", [{}]))
+        sessions[-1] |= end | {"because": because}
+        self._write_environment(document | end | {"sessions": sessions})
+
+    def _write_environment(self, document: Mapping[str, Any]) -> None:
+        """Write environment.json with the checksums of timings.jsonl and of itself."""
+        timings = self.rows_path("timings")
+        known = dict(document) | {"timings": entry(timings) if timings.exists() else None}
+        self._write(self.environment, files.encode_document(seal(known)))
 
     def read_environment(self) -> dict[str, Any]:
         """Return environment.json, or nothing where it is missing or torn."""
@@ -247,9 +303,14 @@ class RunDirectory:
         return {}
 
     def write_summary(self, summary: Summary) -> None:
-        """Write summary.json, keys sorted, as a whole."""
-        document = as_document(summary)
-        files.write_atomically(self.summary, files.encode_document(document))
+        """Write summary.json, keys sorted, as a whole.
+
+        Raises:
+            ShapeError: It does not hold what its class says; nothing has been written.
+        """
+        content = files.encode_document(as_document(summary))
+        decode(Summary, content)
+        self._write(self.summary, content)
 
     def read_summary(self) -> Summary:
         """Return summary.json.
@@ -279,7 +340,7 @@ class RunDirectory:
 
         content = b"".join(encode(sample) for sample in samples)
         compressed = zstandard.ZstdCompressor(level=10, write_checksum=True).compress(content)
-        files.write_atomically(self.samples, compressed)
+        self._write(self.samples, compressed)
 
     def read_samples(self) -> list[SampleRow]:
         """Return the final completions with their outcomes, none if the file does not exist.
@@ -301,7 +362,9 @@ class RunDirectory:
 
     def write_checkpoint(self, round: int, write: Callable[[Path], None]) -> Path:
         """Let ``write`` fill a folder, then make it ``checkpoint/``; call after ``sync``."""
-        return self._checkpoints.write(round, write)
+        self.check_held()
+        rows = {self.rows_path(name).name: self._rows_file(name).entry for name in SEALED_ROWS}
+        return self._checkpoints.write(round, write, rows)
 
     def latest_checkpoint(self) -> tuple[int, Path] | None:
         """Return (round, folder) of the newest undamaged checkpoint, or None; warns of damage."""
@@ -322,28 +385,50 @@ class RunDirectory:
         found = self._checkpoints.to_resume()
         if found is None:
             self.truncate_after(-1)
-            return None
-        for name in ROW_FILES:
-            path = self.rows_path(name)
-            if path.name not in found.rows:
-                self._truncate(name, found.round)
-            elif path.exists():
-                os.truncate(path, int(found.rows[path.name]["bytes"]))
-        return found.round, found.folder
+        else:
+            for name in ROW_FILES:
+                path = self.rows_path(name)
+                if path.name not in found.rows:
+                    self._truncate(name, found.round)
+                elif path.exists():
+                    os.truncate(path, int(found.rows[path.name]["bytes"]))
+        self._rows_files = {name: RowsFile(self.rows_path(name)) for name in ROW_FILES}
+        return None if found is None else (found.round, found.folder)
 
     def mark_done(self) -> None:
-        """Remove the previous checkpoint and write the DONE marker, the last file of a run."""
+        """Remove the previous checkpoint and write the DONE marker, the last file of a run.
+
+        Raises:
+            UserError: Something else changed the rows while the run wrote them.
+        """
+        self.check_held()
+        for rows_file in self._rows_files.values():
+            rows_file.check_content()
         self._checkpoints.drop_spares()
-        files.write_atomically(self.done, b"")
+        self.sync()
+        self._write(self.done, done.contents(self.path))
 
     def is_finished(self) -> bool:
-        """Return whether the run ended well: the DONE marker and its summary are there."""
-        return self.done.exists() and self.summary.exists()
+        """Return whether the run ended well: the DONE marker is there. ``verify`` checks it."""
+        return os.path.lexists(self.done)
+
+    def verify(self) -> None:
+        """Check all files of a finished run by the checksums in DONE.
+
+        Raises:
+            UserError: One line for the first file that is not what the run wrote, or the run is
+                outdated.
+        """
+        if self.config.is_file():
+            self._refuse_outdated()
+        done.verify(self.path)
 
     def clear(self) -> None:
         """Remove everything but the lock (for ``rerun=true``); the DONE marker goes first."""
-        self.done.unlink(missing_ok=True)
-        for path in self.path.iterdir() if self.path.exists() else ():
+        self._rows_files.clear()
+        if not os.path.lexists(self.path):
+            return
+        for path in sorted(self.path.iterdir(), key=lambda path: path != self.done):
             if path == self._lock_path:
                 continue
             if path.is_dir() and not path.is_symlink():

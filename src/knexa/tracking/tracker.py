@@ -108,33 +108,39 @@ class Tracker:
             )
         )
 
-    def fail(self, status: Literal["failed", "interrupted"]) -> None:
+    def fail(self, status: Literal["failed", "interrupted"], because: str | None = None) -> None:
         """Record how an unfinished run ended; never raises, which would hide the first error."""
         with contextlib.suppress(Exception):
-            self.run_dir.end_environment(status)
+            self.run_dir.end_environment(status, because)
         with contextlib.suppress(Exception):
             self._tell("abort", lambda logger: logger.abort())
         with contextlib.suppress(Exception):
             self.console.close()
 
     def _draw_plots(self) -> list[Path]:
-        """Draw the plots; an error is a warning, unless the disk is full."""
+        """Draw the plots; an error is a warning, unless the disk is full or the run is gone."""
+        self.run_dir.check_held()
         try:
             return draw_plots(self.run_dir)
         except Exception as error:
             if is_disk_full(error):
                 raise
+            self.run_dir.check_held()
             log.warning("the plots could not be drawn: %s: %s", type(error).__name__, error)
             return []
 
     def _tell(self, what: str, call: Callable[[Logger], object]) -> None:
-        """Call every logger; one that fails is dropped with a warning, unless the disk is full."""
+        """Call every logger; one that fails is dropped with a warning.
+
+        Unless the disk is full or the run directory is gone, which ends the run.
+        """
         for logger in list(self._loggers):
             try:
                 call(logger)
             except Exception as error:
                 if is_disk_full(error):
                     raise
+                self.run_dir.check_held()
                 self._loggers.remove(logger)
                 log.warning(
                     "logger %s could not %s and is left out from here on: %s: %s",

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from knexa.errors import UserError
 from knexa.tracking.metrics import agent_names, pair_counts, replay
 from knexa.tracking.rows import ExchangeRow, RoundRow, Scores, Summary
 from knexa.tracking.run_directory import RunDirectory
@@ -45,6 +46,12 @@ def main(run_path: str) -> int:
     """Mirror one run until its end; return the exit code."""
     os.nice(10)  # the run comes first on a small machine
     run_dir = RunDirectory(run_path)
+    if run_dir.is_finished():
+        try:
+            run_dir.verify()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     settings = json.loads((run_dir.path / FOLDER / SETTINGS_FILE).read_text())
     notes: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(notes, settings["linger_s"]), daemon=True).start()
