@@ -1,4 +1,4 @@
-"""What befalls a run beside kill -9: Ctrl-C, killed workers, flipped bits, two processes, no room.
+"""What befalls a run beside kill -9: signals, killed workers, flipped bits, meddlers, no room.
 
 tests/test_torture.py runs this file as a command, since it forks its attempts from one warm process
 (see ``torture``). All but the full disk happen to one run, one after the other; in the end its
@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import resource
+import shutil
 import signal
 import tempfile
 import traceback
@@ -63,6 +64,97 @@ def one_run(folder: Path, expected: dict[str, bytes]) -> dict[str, str]:
     _flip(run / "checkpoint" / "agents" / "0.safetensors", 5000)
     told["two processes"] = _second_process(folder, learn)
     told["a bit flipped in a checkpoint"] = _take_log(folder)
+    assert contract(folder) == expected
+    return told
+
+
+def signalled(folder: Path, expected: dict[str, bytes]) -> dict[str, Any]:
+    """Let a run be told to end by one signal after another; return its sessions.
+
+    Raises:
+        AssertionError: It did not end as it should, or not in the expected bytes.
+    """
+    folder.mkdir()
+    moments = {
+        signal.SIGTERM: Moment(group="", kind="phase", detail="teach", round=1),
+        signal.SIGHUP: Moment(group="", kind="row", detail="rounds.jsonl", round=1),
+        signal.SIGINT: Moment(group="", kind="phase", detail="learn", round=2),
+    }
+    told = {}
+    for number, moment in moments.items():
+        code = attempt(folder, 2, partial(_arm_listening, moment, number))
+        told[number.name] = _take_log(folder)
+        assert code == 128 + number, f"{number.name}: exit code {code}: {told[number.name]}"
+    assert attempt(folder, 2) == 0, _take_log(folder)
+    assert contract(folder) == expected
+    (run,) = folder.glob("outputs/smoke/*")
+    return {
+        "told": told,
+        "sessions": json.loads((run / "environment.json").read_text())["sessions"],
+    }
+
+
+def _arm_listening(moment: Moment, number: signal.Signals) -> None:
+    from knexa.cli.interrupts import listen
+
+    listen()
+    arm(moment, lambda: os.kill(os.getpid(), number))
+
+
+GONE = {
+    "before its config": Moment(group="", kind="file", detail=".config.yaml.tmp", event="open"),
+    "in a phase": Moment(group="", kind="phase", detail="update_locally", round=1),
+    "in a checkpoint": Moment(group="", kind="file", detail="1.safetensors", event="open", round=2),
+    "before a row": Moment(group="", kind="row", detail="exchanges.jsonl", round=1),
+    "in the last answers": Moment(group="", kind="phase", detail="answer_finally", round=3),
+    "before its samples": Moment(
+        group="", kind="file", detail=".samples.jsonl.zst.tmp", event="open"
+    ),
+    "in its plots": Moment(group="", kind="file", detail="learning_curve.png", event="open"),
+    "before its end": Moment(group="", kind="file", detail=".DONE.tmp", event="open"),
+}
+"""When the run directory is removed."""
+
+
+def vanished(folder: Path, expected: dict[str, bytes]) -> dict[str, str]:
+    """Remove the run directory while the run goes on, at one moment after another.
+
+    Raises:
+        AssertionError: It did not end as it should, or made the directory again.
+    """
+    folder.mkdir()
+    told = {}
+    for name, moment in GONE.items():
+        code = attempt(folder, 1, partial(arm, moment, partial(_remove, folder)))
+        told[name] = _take_log(folder)
+        assert code == 2, f"{name}: exit code {code}: {told[name]}"
+        assert not list(folder.glob("outputs/smoke/*")), name
+    return told
+
+
+def _remove(folder: Path) -> None:
+    for run in folder.glob("outputs/smoke/*"):
+        shutil.rmtree(run)
+
+
+def meddled(folder: Path, expected: dict[str, bytes]) -> dict[str, str]:
+    """Remove rows while the run goes on, then go on: the files are an undisturbed run's.
+
+    Raises:
+        AssertionError: It did not end as it should, or not in the expected bytes.
+    """
+    folder.mkdir()
+
+    def remove_rows() -> None:
+        (path,) = folder.glob("outputs/smoke/*/rounds.jsonl")
+        rows = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(rows[:-2]))
+
+    last = Moment(group="", kind="phase", detail="learn", round=2)
+    code = attempt(folder, 1, partial(arm, last, remove_rows))
+    told = {"rows removed": _take_log(folder)}
+    assert code == 2, told
+    assert attempt(folder, 1) == 0, _take_log(folder)
     assert contract(folder) == expected
     return told
 
@@ -195,6 +287,9 @@ def main() -> None:
         "kills": partial(torture, num_kills=NUM_KILLS, seed=0),
         "one run": one_run,
         "full disk": full_disk,
+        "signalled": signalled,
+        "vanished": vanished,
+        "meddled": meddled,
     }
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -87,3 +87,38 @@ def test_a_flipped_bit_costs_a_round_and_a_warning(told: dict[str, str]) -> None
 def test_a_second_process_is_told_who_has_the_run(told: dict[str, str]) -> None:
     (line,) = [line for line in told["two processes"].splitlines() if line.startswith("error:")]
     assert re.search(r"is in use by process \d+; wait for it, stop it", line)
+
+
+def test_a_signal_that_ends_a_run_is_in_its_environment(results: dict[str, Any]) -> None:
+    found = results["signalled"]
+    assert "failed" not in found, found.get("failed")
+    assert [(session["status"], session["because"]) for session in found["sessions"]] == [
+        ("interrupted", "SIGTERM"),
+        ("interrupted", "SIGHUP"),
+        ("interrupted", "SIGINT"),
+        ("finished", None),
+    ]
+    for name, printed in found["told"].items():
+        by = "" if name == "SIGINT" else f" by {name}"
+        last = printed.splitlines()[-1]
+        assert last == f"interrupted{by}: type the same command again to resume"
+
+
+def test_a_run_directory_that_vanishes_is_one_line(results: dict[str, Any]) -> None:
+    found = results["vanished"]
+    assert "failed" not in found, found.get("failed")
+    assert len(found) == 8
+    for when, printed in found.items():
+        (line,) = [line for line in printed.splitlines() if line.startswith("error:")]
+        assert "has vanished while the run was going on" in line, when
+        assert "WARNING" not in printed, printed
+
+
+def test_rows_removed_while_the_run_goes_on_stop_it_at_the_next_row(
+    results: dict[str, Any],
+) -> None:
+    found = results["meddled"]
+    assert "failed" not in found, found.get("failed")
+    error = found["rows removed"].splitlines()[-1]
+    assert "rounds.jsonl has" in error
+    assert GONE_ON in error
