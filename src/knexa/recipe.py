@@ -1,8 +1,38 @@
 """What runs are identified by, beside the values of their configs."""
 
+import functools
+import hashlib
+import json
+from typing import Any
+
 RECIPE = 6
 """Bumped with every change that moves a golden result, or what identifies a run, so that an old run
 is never mistaken for one that today's code would make. 6: identities name no Python modules."""
 
 NAME = "_name_"
 """Stands for ``_target_`` where a component is identified."""
+
+
+class Secret:
+    """Marks a setting, in its annotation, that only the run itself may know.
+
+    config.yaml, all that is made from it, and the run's identity hold ``secret_digest`` instead.
+    """
+
+
+def secret_digest(value: Any) -> str:
+    """Return what stands for a secret: the same on every machine, and slow to guess from.
+
+    Scrypt, at 16 MiB and some 50 ms a guess. Its salt is fixed, because the digest is part of what
+    identifies a run; a secret that is one of a few likely words can therefore be found by trying
+    them.
+    """
+    return _scrypt(json.dumps(value, sort_keys=True))
+
+
+@functools.lru_cache(maxsize=1024)
+def _scrypt(text: str) -> str:
+    digest = hashlib.scrypt(
+        text.encode("utf-8", "surrogatepass"), salt=b"knexa secret", n=2**14, r=8, p=1, dklen=16
+    )
+    return f"scrypt:{digest.hex()}"

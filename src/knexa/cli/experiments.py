@@ -6,10 +6,12 @@ one line and writes nothing. Torch is imported by the first run that is not fini
 
 import contextlib
 import os
+import re
+import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
                 except Exception as error:
                     _say_crash(error, job.config["trusted_modules"])
                     return EXIT_FAILED
-    task = _Task(is_multirun=is_multirun)
+    task = _Task(arguments, is_multirun=is_multirun)
     exit_code = _run_hydra(task, arguments)
     if task.failed:
         count = len(task.failed)
@@ -105,7 +107,8 @@ class _JobFailedError(Exception):
 class _Task:
     """Called by Hydra for each job; a failed job of a multirun does not stop the others."""
 
-    def __init__(self, *, is_multirun: bool) -> None:
+    def __init__(self, arguments: Sequence[str], *, is_multirun: bool) -> None:
+        self._arguments = list(arguments)
         self._is_multirun = is_multirun
         self.exit_code = EXIT_OK
         self.failed: list[str] = []
@@ -113,14 +116,26 @@ class _Task:
     def __call__(self, config: "DictConfig") -> float | None:
         from hydra.core.hydra_config import HydraConfig
 
-        from knexa.config.build import build_settings
+        from knexa.cli.interrupts import listen
+        from knexa.config.build import build_settings, secret_settings
         from knexa.config.compose import job_of
 
         hydra_config = HydraConfig.get()
         elsewhere = self._is_multirun and hydra_config.launcher._target_ != _BASIC_LAUNCHER
         try:
+            if elsewhere:
+                listen()
             job = job_of(config, hydra_config)
-            settings = replace(build_settings(job), beside_others=elsewhere)
+            secrets = secret_settings(job)
+            settings = replace(
+                build_settings(job),
+                command=_command(self._arguments, secrets),
+                beside_others=elsewhere,
+            )
+            if self._is_multirun and any(secrets.values()):
+                # Hydra's record of the sweep: it holds the whole config as it was typed.
+                folder = Path(hydra_config.runtime.cwd, hydra_config.sweep.dir)
+                (folder / "multirun.yaml").unlink(missing_ok=True)
             summary = run_job(settings, rerun=bool(config.rerun))
         except Exception as error:
             if isinstance(error, UserError):
@@ -136,6 +151,25 @@ class _Task:
                 self.failed.append(" ".join(hydra_config.overrides.task))
             return None
         return objective(summary)
+
+
+def _command(arguments: Sequence[str], secrets: Iterable[str]) -> str:
+    """Return the command line, with digests in place of the values that secret settings get.
+
+    An argument that names such a setting, with or without its group, is taken to set it.
+    """
+    from knexa.recipe import secret_digest
+
+    names = "|".join(re.escape(key.rpartition(".")[2]) for key in secrets)
+    private = re.compile(rf"\b({names})\b") if names else None
+    shown = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and private is not None and private.search(argument):
+            shown.append(f"{key}={secret_digest(value)}")
+        else:
+            shown.append(argument)
+    return shlex.join(["knexa", *shown])
 
 
 def run_job(settings: "Settings", *, rerun: bool) -> "Summary | None":

@@ -8,7 +8,15 @@ from pydantic import Field
 
 from knexa.agents.byzantine import TEXT_ATTACKS
 from knexa.agents.exchange_protocol import ExchangeProtocol
-from knexa.config.components import canonical, construct, instantiate
+from knexa.config.components import (
+    TARGET,
+    canonical,
+    construct,
+    instantiate,
+    load_class,
+    secret_parameters,
+    without_secrets,
+)
 from knexa.config.compose import Job
 from knexa.config.folders import options_of
 from knexa.errors import UserError, one_line, unknown_key
@@ -133,10 +141,27 @@ def build_settings(job: Job) -> Settings:
         matchmaker_name=str(job.choices["matchmaker"]),
         choices={group: str(job.choices.get(group)) for group in COMPONENT_GROUPS},
         config=config,
-        session={key: job.config[key] for key in _RUNTIME_KEYS},
+        session={
+            key: without_secrets(job.config[key], trusted_modules=root.trusted_modules)
+            if key in COMPONENT_GROUPS
+            else job.config[key]
+            for key in _RUNTIME_KEYS
+        },
         dry_run=root.dry_run,
         **vars(components),
     )
+
+
+def secret_settings(job: Job) -> dict[str, Any]:
+    """Return the settings of a valid job that are, or contain, secrets: values by dotted key."""
+    found: dict[str, Any] = {}
+    for group in COMPONENT_GROUPS:
+        node = job.config.get(group)
+        if isinstance(node, Mapping):
+            trusted = job.config["trusted_modules"]
+            cls = load_class(node[TARGET], key=f"{group}.{TARGET}", trusted_modules=trusted)
+            found |= {f"{group}.{name}": node.get(name) for name in secret_parameters(cls)}
+    return found
 
 
 def _check_matchmaker(job: Job, components: Components) -> None:

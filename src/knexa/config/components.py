@@ -21,7 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from knexa.errors import UserError, did_you_mean, first_line, one_line, show, unknown_key
-from knexa.recipe import NAME
+from knexa.recipe import NAME, Secret, secret_digest
 
 TARGET = "_target_"
 
@@ -82,10 +82,37 @@ def canonical(node: Mapping[str, Any], *, trusted_modules: Sequence[str] = ()) -
 
     ``_name_`` replaces ``_target_`` (see ``component_name``), and integers become floats where the
     parameter is a float, so that ``alpha: 1`` and ``alpha: 1.0`` are equal. A nested node of
-    exactly the annotated class has no name.
+    exactly the annotated class has no name. Digests replace secrets (``knexa.recipe.Secret``), but
+    for empty ones.
     """
     cls = load_class(node[TARGET], key=TARGET, trusted_modules=trusted_modules)
     return {NAME: component_name(cls), **_canonical_fields(cls, node, trusted_modules)}
+
+
+def without_secrets(
+    node: Mapping[str, Any], *, trusted_modules: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a valid config node with digests in place of its secrets."""
+    cls = load_class(node[TARGET], key=TARGET, trusted_modules=trusted_modules)
+    return {TARGET: node[TARGET], **_canonical_fields(cls, node, trusted_modules)}
+
+
+def secret_parameters(cls: type) -> list[str]:
+    """Return the parameters of a component's class that are, or contain, secrets."""
+    return [name for name, (annotation, _) in _schema(cls).items() if _holds_secret(annotation)]
+
+
+def _holds_secret(annotation: Any) -> bool:
+    base, metadata = _split(annotation)
+    if _is_secret(metadata):
+        return True
+    if is_dataclass(base) and isinstance(base, type):
+        return bool(secret_parameters(base))
+    return any(_holds_secret(inner) for inner in get_args(base))
+
+
+def _is_secret(metadata: Sequence[Any]) -> bool:
+    return any(item is Secret or isinstance(item, Secret) for item in metadata)
 
 
 def component_name(cls: type) -> str:
@@ -347,7 +374,9 @@ def _canonical_fields(cls: type, node: Mapping[str, Any], trusted: Sequence[str]
 
 
 def _canonical(annotation: Any, value: Any, trusted: Sequence[str]) -> Any:
-    base, _ = _split(annotation)
+    base, metadata = _split(annotation)
+    if _is_secret(metadata) and value:
+        return secret_digest(_canonical(base, value, trusted))
     origin, args = get_origin(base), get_args(base)
     if isinstance(value, Mapping) and TARGET in value:
         cls = load_class(value[TARGET], key=TARGET, trusted_modules=trusted)

@@ -129,6 +129,7 @@ def _run_info(settings: Settings, run_dir: RunDirectory, last_round: int | None)
 
 def _environment(settings: Settings, setup: Setup) -> dict[str, Any]:
     return {
+        "command": settings.command,
         "config_hash": settings.config_hash,
         "session": settings.session,
         "num_workers": setup.workers.num_workers,

@@ -120,8 +120,10 @@ class Settings(Components):
             name (``_name_``) and its parameters. ``config.yaml`` holds it, equal byte for byte when
             the same config runs again.
         session: The rest of the resolved config (name, rerun, dry_run, trusted_modules, engine,
-            logger), which may differ between equal runs and belongs into ``environment.json``.
+            logger), which may differ between equal runs and belongs into ``environment.json``;
+            digests stand for secrets here as in ``config``.
         dry_run: Build everything and train nothing.
+        command: What the user typed, with digests in place of secrets.
         beside_others: Other runs print to the same terminal: say little.
     """
 
@@ -132,6 +134,7 @@ class Settings(Components):
     config: dict[str, Any]
     session: dict[str, Any]
     dry_run: bool
+    command: str = ""
     beside_others: bool = False
 
     @cached_property

@@ -109,15 +109,24 @@ def _remove_old_runs(run_dir: RunDirectory) -> None:
 
 
 def quiet_settings() -> Any:
-    """Return W&B settings that print nothing and collect only what is logged."""
+    """Return W&B settings that print nothing, and collect and send only what is logged.
+
+    W&B would send the machine's name, working directory, interpreter, program and hardware.
+    """
     import wandb
 
     return wandb.Settings(
         console="off",
         disable_code=True,
         disable_git=True,
+        disable_job_creation=True,
+        host="",
+        program="knexa",
         silent=True,
+        x_disable_machine_info=True,
+        x_disable_meta=True,
         x_disable_stats=True,
+        x_executable="python",
         x_save_requirements=False,
     )
 
@@ -125,8 +134,10 @@ def quiet_settings() -> Any:
 def _start_run(run_dir: RunDirectory, init: dict[str, Any], *, resumes: bool) -> Any:
     import wandb
 
+    environment = run_dir.read_environment()
+    told = {key: environment.get(key) for key in ("command", "git")}
     run = wandb.init(
-        **init,
+        **init | {"config": {**init["config"], **told}},
         dir=str(run_dir.path),
         resume="allow" if resumes else None,
         settings=quiet_settings(),

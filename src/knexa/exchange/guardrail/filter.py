@@ -22,6 +22,7 @@ from knexa.exchange.guardrail.findings import (
     find,
 )
 from knexa.exchange.package import TextItem, unsendable
+from knexa.recipe import Secret
 
 Action = Literal["block", "redact", "count"]
 
@@ -73,7 +74,7 @@ class SiteRule:
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    pattern: str
+    pattern: Annotated[str, Secret]
     severity: Severity = "high"
 
     def __post_init__(self) -> None:
@@ -123,9 +124,9 @@ class Guardrail:
     high: Action = "block"
     medium: Action = "redact"
     low: Action = "count"
-    canaries: tuple[Annotated[str, Field(min_length=6)], ...] = ()
+    canaries: Annotated[tuple[Annotated[str, Field(min_length=6)], ...], Secret] = ()
     site_rules: tuple[SiteRule, ...] = ()
-    allow: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    allow: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Secret] = ()
 
     def __post_init__(self) -> None:
         names = [rule.name for rule in self.site_rules]
