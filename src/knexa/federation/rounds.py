@@ -7,9 +7,11 @@ sends and times; learning; rewards back to the ``cpm``; rows and a checkpoint (`
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from knexa.errors import UserError
+from knexa.federation.exchange_rows import exchange_row
 from knexa.federation.simulated_network.in_flight import InFlight, arriving
 from knexa.federation.simulated_network.scheduler import Arrivals, Attendance, EventScheduler
 from knexa.federation.world import Exchange, World
@@ -121,7 +123,7 @@ def _take_effect(
         exchange, reward = results.get(id_, (None, None))
         if exchange is None:
             cpm.expire(id_, flight.outcome)
-        rows.append(_exchange_row(round_number, flight, exchange, reward))
+        rows.append(_row_of_flight(round_number, flight, exchange, reward))
     return exchanges, rows
 
 
@@ -174,31 +176,34 @@ def _round_rows(
     ]
 
 
-def _exchange_row(
+def _row_of_flight(
     round_number: int, flight: InFlight, exchange: Exchange | None, normalised: float | None
 ) -> ExchangeRow:
     """Return the row of a directive that ended in this round.
 
     Without an ``exchange`` nobody learned from it: the row has the cost but no reward.
     """
-    directive = flight.directive
-    is_late = flight.outcome == "delivered" and flight.issued_round < round_number
-    return ExchangeRow(
-        id=directive.id,
-        round=round_number,
-        teachers=directive.teachers,
-        students=directive.students,
-        protocol=directive.protocol,
-        score=directive.score,
-        reward_raw=exchange.reward if exchange else None,
-        reward_normalised=normalised,
-        kilobytes=(exchange.kilobytes + flight.kilobytes_missed if exchange else flight.kilobytes),
-        items_sent=exchange.items_sent if exchange else flight.items_sent,
-        items_kept=exchange.items_kept if exchange else 0,
-        guardrail=exchange.guardrail if exchange else flight.guardrail,
-        server=exchange.server if exchange else None,
-        outcome="late" if is_late else flight.outcome,
+    if exchange is None:
+        spent = Exchange(
+            directive=flight.directive,
+            reward=0.0,
+            kilobytes=flight.kilobytes,
+            items_sent=flight.items_sent,
+            items_kept=0,
+            guardrail=flight.guardrail,
+        )
+    else:
+        kilobytes = exchange.kilobytes + flight.kilobytes_missed
+        spent = replace(exchange, directive=flight.directive, kilobytes=kilobytes)
+    row = exchange_row(
+        round_number,
+        spent,
         issued_round=flight.issued_round,
+        outcome=flight.outcome,
+        normalised=normalised,
+    )
+    return replace(
+        row,
         issued_s=flight.issued_s,
         arrived_s=flight.arrived_s,
         finished_s=flight.finished_s,

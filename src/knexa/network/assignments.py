@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from knexa.federation.exchange_rows import exchange_row
 from knexa.federation.simulated_network.scheduler import Sync
+from knexa.federation.world import Exchange
 from knexa.matchmaking.base import Directive
 from knexa.network.timing import HeartbeatPolicy
 from knexa.tracking.rows import ExchangeRow
@@ -105,26 +107,22 @@ class CoordinatorConfig:
     agreement: str
 
 
-def exchange_row(
+def row_of_assignment(
     round_number: int, assignment: Assignment, report: StudentReport, normalised: float | None
 ) -> ExchangeRow:
-    """Return the directive's row of exchanges.jsonl, without the columns of virtual time."""
-    directive, learned = assignment.directive, normalised is not None
-    late = learned and assignment.round < round_number
-    return ExchangeRow(
-        id=directive.id,
-        round=round_number,
-        teachers=directive.teachers,
-        students=directive.students,
-        protocol=directive.protocol,
-        score=directive.score,
-        reward_raw=report.reward if learned else None,
-        reward_normalised=normalised,
+    """Return the directive's row of exchanges.jsonl."""
+    reported = Exchange(
+        directive=assignment.directive,
+        reward=report.reward,
         kilobytes=report.kilobytes,
         items_sent=report.items_sent,
         items_kept=report.items_kept,
         guardrail={kind: report.guardrail.get(kind, 0) for kind in GUARDRAIL_KINDS},
-        server=None,
-        outcome="late" if late else "delivered" if learned else report.outcome,
+    )
+    return exchange_row(
+        round_number,
+        reported,
         issued_round=assignment.round,
+        outcome=report.outcome if normalised is None else "delivered",
+        normalised=normalised,
     )

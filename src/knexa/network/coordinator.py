@@ -25,7 +25,7 @@ from knexa.network.assignments import (
     Member,
     Order,
     StudentReport,
-    exchange_row,
+    row_of_assignment,
 )
 from knexa.network.refusals import RefusedError
 from knexa.network.timing import Liveness
@@ -304,7 +304,7 @@ class Coordinator:
                     "reward": report.reward,
                     "items_kept": report.items_kept,
                 }
-            rows.append(exchange_row(self.round, assignment, report, normalised.get(id_)))
+            rows.append(row_of_assignment(self.round, assignment, report, normalised.get(id_)))
             del self.assignments[id_]
         if self.round == self.config.num_rounds:
             self.phase = "finished"
