@@ -6,7 +6,6 @@ every write checks that the directory is still the one that was locked.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from knexa.tracking.checksums import entry, seal
 from knexa.tracking.environment import describe_environment, now
 from knexa.tracking.rows import SCHEMA_VERSION, Row, RowsName, SampleRow, Summary
 from knexa.tracking.rows_file import RowsFile
+from knexa.tracking.run_lock import RunLock
 from knexa.tracking.schema import ShapeError, as_document, decode, encode
 
 L = TypeVar("L", bound=Row)
@@ -30,9 +30,6 @@ Status = Literal["running", "finished", "failed", "interrupted", "killed"]
 SEALED_ROWS: tuple[RowsName, ...] = ("rounds", "exchanges", "regret")
 """Rows whose checksums are part of checkpoints; timings differ between runs."""
 ROW_FILES: tuple[RowsName, ...] = (*SEALED_ROWS, "timings")
-
-# POSIX locks are per process: without this set two objects of one process could both lock a run.
-_held_here: set[Path] = set()
 
 
 class RunDirectory:
@@ -46,8 +43,7 @@ class RunDirectory:
         self.samples = self.path / "samples.jsonl.zst"
         self.plots = self.path / "plots"
         self.done = self.path / "DONE"
-        self._lock_path = self.path / ".lock"
-        self._lock: int | None = None
+        self._lock = RunLock(self.path)
         self._checkpoints = Checkpoints(self.path)
         self._rows_files: dict[RowsName, RowsFile] = {}
 
@@ -63,45 +59,12 @@ class RunDirectory:
         Raises:
             UserError: Another process (named by its id) is using the run.
         """
-        if self._lock is not None:
-            return self
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            if files.is_disk_full(error):
-                raise
-            raise UserError(
-                f"cannot make {self.path}: {error.strerror}; change into a folder that you may "
-                "write to"
-            ) from error
-        key = self.path.resolve()
-        if key in _held_here:
-            raise self._busy(os.getpid())
-        while self._lock is None:
-            handle = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                holder = os.read(handle, 32).decode(errors="replace").strip()
-                os.close(handle)
-                raise self._busy(holder or "unknown") from None
-            if self._is_lock_file(handle):
-                os.ftruncate(handle, 0)
-                os.write(handle, f"{os.getpid()}\n".encode())
-                self._lock = handle
-            else:  # the previous holder removed the file before it was locked here
-                os.close(handle)
-        _held_here.add(key)
+        self._lock.acquire()
         return self
 
     def release(self) -> None:
         """Release the lock; the kernel does so when the process ends."""
-        if self._lock is None:
-            return
-        self._lock_path.unlink(missing_ok=True)
-        os.close(self._lock)
-        self._lock = None
-        _held_here.discard(self.path.resolve())
+        self._lock.release()
 
     def __enter__(self) -> Self:
         return self.acquire()
@@ -115,29 +78,7 @@ class RunDirectory:
         Raises:
             UserError: It has been removed, moved or unmounted since ``acquire``, or its lock has.
         """
-        if self._lock is None or self._is_lock_file(self._lock):
-            return
-        if self.path.exists():
-            raise UserError(
-                f"{self._lock_path} has been removed or replaced while the run was going on, so "
-                "that another process may use the run: type the same command again to go on"
-            )
-        raise UserError(
-            f"{self.path} has vanished while the run was going on (removed, moved or unmounted): "
-            "bring it back and type the same command again, or it runs from the beginning"
-        )
-
-    def _is_lock_file(self, handle: int) -> bool:
-        try:
-            return os.path.samestat(os.fstat(handle), os.stat(self._lock_path))  # noqa: PTH116
-        except OSError:
-            return False
-
-    def _busy(self, holder: int | str) -> UserError:
-        return UserError(
-            f"{self.path} is in use by process {holder}; "
-            "wait for it, stop it, or change name= or seed="
-        )
+        self._lock.check_held()
 
     # Rows
 
@@ -429,7 +370,7 @@ class RunDirectory:
         if not os.path.lexists(self.path):
             return
         for path in sorted(self.path.iterdir(), key=lambda path: path != self.done):
-            if path == self._lock_path:
+            if path == self._lock.path:
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
