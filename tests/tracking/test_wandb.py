@@ -204,6 +204,20 @@ def test_an_online_run_has_every_round_once(run_dir, tmp_path, monkeypatch, resu
     assert printed == [*logged, "exit 1"]
 
 
+def test_the_mirror_of_a_damaged_run_says_so_in_one_line_and_pushes_nothing(run_dir):
+    tracker = begin(run_dir, Wandb(mode="disabled"))
+    log_round(tracker, 0)
+    log_round(tracker, 1)
+    tracker.finish(SUMMARY, sample_rows())
+    run_dir.summary.write_text(run_dir.summary.read_text().replace("0.4", "0.5"))
+    command = [sys.executable, "-m", "knexa.tracking.wandb_mirror", str(run_dir.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {run_dir.summary} is not what the run wrote")
+    assert done.stderr.count("\n") == 1
+    assert not (run_dir.path / "wandb").exists()
+
+
 def test_disabled_starts_nothing(run_dir):
     logger = Wandb(mode="disabled")
     logger.start(run_info(run_dir.path))
