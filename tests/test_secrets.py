@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 import pytest
 
-from knexa.cli.experiments import _command
+from knexa.cli.commands import run_command_line
 from knexa.config import compose
-from knexa.config.build import build_settings, secret_settings
+from knexa.config.build import build_settings, secret_settings, without_secret_values
 from knexa.config.components import canonical, without_secrets
 from knexa.exchange.guardrail.filter import Guardrail
 from knexa.recipe import Secret, secret_digest
@@ -150,6 +150,30 @@ def test_a_sweep_leaves_no_record_that_holds_a_secret(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("multirun.yaml"))  # where nothing is secret, Hydra's record stays
 
 
+def test_an_audit_is_recorded_without_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = {"auc": 0.5, "tpr": 0.05, "advantage": 0.0}
+    monkeypatch.setattr(
+        "knexa.membership_inference.experiment.attack_run",
+        lambda settings: {"packages": {"attack": measured}},
+    )
+    monkeypatch.chdir(tmp_path)
+    swept = ",".join(f"[{secret}]" for secret in SWEPT)
+    given = [
+        "audit",
+        "debug=smoke",
+        "guardrail=standard",
+        f"guardrail.canaries={swept}",
+        "seed=0,1",
+    ]
+    assert run_command_line([*given, "training=default", f"guardrail.allow=[{ALLOWED}]"]) == 0
+    (record,) = tmp_path.rglob("membership.json")
+    assert found_in(tmp_path) == []
+    assert len(json.loads(record.read_text())["powers"]) == len(SWEPT)
+    assert not any(secret in capsys.readouterr().err for secret in SECRETS)
+
+
 def test_the_secret_settings_of_the_default_config_are_these() -> None:
     (job,) = compose.compose(compose.parse_arguments([])).jobs
     assert set(secret_settings(job)) == {
@@ -244,8 +268,7 @@ def test_a_loggers_key_stays_out_of_environment_json() -> None:
 )
 def test_the_command_is_told_without_secrets_however_they_are_typed(argument: str) -> None:
     secrets = ["guardrail.canaries", "guardrail.allow"]
-    told = _command(["seed=1", argument, "guardrail=standard"], secrets)
-    assert "QXSECRET" not in told
-    assert told.startswith("knexa seed=1 ")
-    assert told.endswith(" guardrail=standard")
-    assert "scrypt:" in told
+    told = without_secret_values(["seed=1", argument, "guardrail=standard"], secrets)
+    assert (told[0], told[2]) == ("seed=1", "guardrail=standard")
+    assert "QXSECRET" not in told[1]
+    assert told[1].partition("=scrypt:")[0] == argument.partition("=")[0]

@@ -16,7 +16,7 @@ from typing import Any
 
 from knexa.cli.parser import Parser
 from knexa.config import compose
-from knexa.config.build import build_settings
+from knexa.config.build import build_settings, secret_settings, without_secret_values
 from knexa.statistics import student_mean
 
 _SWEPT = ("guardrail=standard,none", "training=default,dp")
@@ -56,7 +56,7 @@ def _measure(given: list[str], own: list[str]) -> None:
         powers.setdefault(label, {})[point.seed] = attack_run(point)
     rows = [row for label, seeds in powers.items() for row in _rows(label, seeds)]
     report = {
-        "overrides": [*swept, *given],
+        "overrides": without_secret_values([*swept, *given], secret_settings(plan.jobs[0])),
         "rows": rows,
         "powers": {label: {str(s): p for s, p in seeds.items()} for label, seeds in powers.items()},
     }
@@ -72,6 +72,7 @@ def _label(job: compose.Job, jobs: Sequence[compose.Job]) -> str:
     """Return the overrides that not all points share, their seeds left out."""
     shared = set(jobs[0].overrides).intersection(*(other.overrides for other in jobs))
     own = [override for override in job.overrides if override not in shared]
+    own = without_secret_values(own, secret_settings(job))
     return " ".join(override for override in own if not override.startswith("seed="))
 
 

@@ -6,12 +6,11 @@ one line and writes nothing. Torch is imported by the first run that is not fini
 
 import contextlib
 import os
-import re
 import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,7 +116,7 @@ class _Task:
         from hydra.core.hydra_config import HydraConfig
 
         from knexa.cli.interrupts import listen
-        from knexa.config.build import build_settings, secret_settings
+        from knexa.config.build import build_settings, secret_settings, without_secret_values
         from knexa.config.compose import job_of
 
         hydra_config = HydraConfig.get()
@@ -129,7 +128,7 @@ class _Task:
             secrets = secret_settings(job)
             settings = replace(
                 build_settings(job),
-                command=_command(self._arguments, secrets),
+                command=shlex.join(["knexa", *without_secret_values(self._arguments, secrets)]),
                 beside_others=elsewhere,
             )
             if self._is_multirun and any(secrets.values()):
@@ -151,25 +150,6 @@ class _Task:
                 self.failed.append(" ".join(hydra_config.overrides.task))
             return None
         return objective(summary)
-
-
-def _command(arguments: Sequence[str], secrets: Iterable[str]) -> str:
-    """Return the command line, with digests in place of the values that secret settings get.
-
-    An argument that names such a setting, with or without its group, is taken to set it.
-    """
-    from knexa.recipe import secret_digest
-
-    names = "|".join(re.escape(key.rpartition(".")[2]) for key in secrets)
-    private = re.compile(rf"\b({names})\b") if names else None
-    shown = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if equals and private is not None and private.search(argument):
-            shown.append(f"{key}={secret_digest(value)}")
-        else:
-            shown.append(argument)
-    return shlex.join(["knexa", *shown])
 
 
 def run_job(settings: "Settings", *, rerun: bool) -> "Summary | None":

@@ -1,6 +1,7 @@
 """Builds a run's settings from a composed job: checks the whole config, computes its identity."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -23,7 +24,7 @@ from knexa.errors import UserError, one_line, unknown_key
 from knexa.federation.settings import Components, Federation, LLMSettings, Settings
 from knexa.matchmaking.policy_check import check_matchmaker
 from knexa.matchmaking.rewards import Measure, Reward
-from knexa.recipe import RECIPE
+from knexa.recipe import RECIPE, secret_digest
 
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _RUNTIME_KEYS = ("name", "rerun", "dry_run", "trusted_modules", "engine", "logger")
@@ -162,6 +163,21 @@ def secret_settings(job: Job) -> dict[str, Any]:
             cls = load_class(node[TARGET], key=f"{group}.{TARGET}", trusted_modules=trusted)
             found |= {f"{group}.{name}": node.get(name) for name in secret_parameters(cls)}
     return found
+
+
+def without_secret_values(arguments: Iterable[str], secrets: Iterable[str]) -> list[str]:
+    """Return a command's arguments with digests in place of the values of secret settings.
+
+    An argument that names such a setting, with or without its group, is taken to set it.
+    """
+    names = [re.escape(key.rpartition(".")[2]) for key in secrets]
+    private = re.compile(rf"\b({'|'.join(names)})\b")
+    shown = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        hides = bool(equals and names and private.search(argument))
+        shown.append(f"{key}={secret_digest(value)}" if hides else argument)
+    return shown
 
 
 def _check_matchmaker(job: Job, components: Components) -> None:
