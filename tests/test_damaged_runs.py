@@ -224,3 +224,17 @@ def test_without_its_marker_a_run_makes_its_end_anew_and_equals_the_whole_one(
     assert run_command_line([*COMMAND]) == 0
     for name in (*done.FILES, "DONE"):
         assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_rerun_replaces_whatever_a_run_has_become(folder: Path, finished: Path) -> None:
+    run, whole, rng = run_in(folder), run_in(finished), random.Random(1)
+    for name, damage in (
+        ("DONE", replace_by_folder),
+        ("summary.json", replace_by_pipe),
+        ("config.yaml", replace_by_link),
+        ("checkpoint/manifest.json", replace_by_folder),
+    ):
+        damage(run / name, rng)
+    assert run_command_line([*COMMAND, "rerun=true"]) == 0
+    for name in (*done.FILES, "DONE"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), name

@@ -21,7 +21,10 @@ class RowsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._identity = self._look()
-        self._digest = hashlib.sha256(path.read_bytes() if self._identity else b"")
+        self._digest = hashlib.sha256()
+        if self._identity is not None:
+            with path.open("rb") as file:
+                self._digest = hashlib.file_digest(file, "sha256")
 
     @property
     def entry(self) -> dict[str, Any]:
