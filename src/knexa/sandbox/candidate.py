@@ -41,7 +41,9 @@ _NUM_CORES = os.cpu_count() or 1
 _FOLDER = "program"
 _TICK_NS = 10_000_000  # the coarsest clock of a file system
 _GROUPED, _ALONE = b"g", b"a"
-_DEFAULT_LIMITS = {"cpu_s": 3.0, "memory_mb": 512, "file_mb": 1, "processes": 0}
+_NUM_PRACTISED = 20
+_DEFAULT_LIMITS = {"cpu_s": 3.0, "wall_s": 15.0, "memory_mb": 512, "file_mb": 1, "processes": 0}
+_DEFAULT_LIMITS |= {"output_kb": 1}
 
 
 def main(control_fd: int, folder: str) -> NoReturn:
@@ -83,12 +85,13 @@ def main(control_fd: int, folder: str) -> NoReturn:
     server = _ForkServer(control, folder, mapped, names, held)
     names += server.probe()
     _warm_up()
+    server.settle()
+    server.practise()
     gc.collect()
     gc.freeze()
     refused = {name: why for name, why in kernel.refused.items() if name not in names}
     theirs.send(json.dumps({"layers": names, "refused": refused}).encode())
     theirs.close()
-    server.settle()
     server.serve()
 
 
@@ -220,35 +223,55 @@ class _ForkServer:
                 os._exit(1)
         os._exit(0)
 
+    def practise(self) -> None:
+        """Keep some programs that do nothing in this process, as ``_warm_up`` serves one."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for _ in range(_NUM_PRACTISED):
+            ends = socket.socketpair()
+            socket.send_fds(ours, [json.dumps(_DEFAULT_LIMITS).encode()], [ends[1].fileno()])
+            ours.send(b".")
+            self._keep_program(theirs)
+            ours.recv(1 << 16)
+            for end in ends:
+                end.close()
+        ours.close()
+        theirs.close()
+
     def _keep(self) -> NoReturn:
-        """Receive a request with its channel, run the program, and report why it ended."""
+        """Serve one request; never returns."""
         try:
             kernel.adopt_orphans()
-            data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
-            limits = json.loads(data)
-            channel = socket.socket(fileno=descriptors[0])
-            if self._held.memory is not None:
-                # Beside the program: the scratch folder, and as much for the server and the kernel.
-                size = (limits["memory_mb"] + 2 * mounts.SCRATCH_MB) << 20
-                os.pwrite(self._held.memory, b"%d" % size, 0)
-            pid = os.fork()
-            if pid == 0:
-                self._run(channel, limits)
-            channel.close()
-            report = self._watch(pid, limits)
-            report["clean"] = self._clean(pid)
-            if self._control.recv(1):  # the verifier's signal may come after the program's end
-                self._control.send(json.dumps(report).encode())
-                os._exit(0)
+            self._keep_program(self._control)
+            os._exit(0)
         finally:
             os._exit(1)
 
-    def _watch(self, pid: int, limits: dict[str, Any]) -> dict[str, Any]:
+    def _keep_program(self, control: socket.socket) -> None:
+        """Receive a request with its channel, run the program, and report why it ended."""
+        data, descriptors, _, _ = socket.recv_fds(control, 4096, 1)
+        limits = json.loads(data)
+        channel = socket.socket(fileno=descriptors[0])
+        if self._held.memory is not None:
+            # Beside the program: the scratch folder, and as much for the server and the kernel.
+            size = (limits["memory_mb"] + 2 * mounts.SCRATCH_MB) << 20
+            os.pwrite(self._held.memory, b"%d" % size, 0)
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            self._run(channel, limits)
+        channel.close()
+        report = self._watch(pid, limits, control)
+        report["clean"] = self._clean(pid)
+        if not control.recv(1):  # the verifier's signal may come after the program's end
+            raise EOFError
+        control.send(json.dumps(report).encode())
+
+    def _watch(self, pid: int, limits: dict[str, Any], control: socket.socket) -> dict[str, Any]:
         """Wait for the program's end, the verifier's signal, or a limit; then kill and reap."""
         clock = (~pid << 3) | 2  # the kernel's CPU-time clock of another process
         start = time.monotonic()
         poll = select.poll()
-        poll.register(self._control, select.POLLIN)
+        poll.register(control, select.POLLIN)
         handle = os.pidfd_open(pid)
         poll.register(handle, select.POLLIN)
         reason, starved, died = "", False, False
