@@ -99,6 +99,17 @@ ARGUED: list[tuple[tuple[int, int], tuple[int, ...], bool]] = [
     ((56, 220), (0x003D0F00,), True),  # clone: a thread; a process; namespaces
     ((56, 220), (0x11,), False),
     ((56, 220), (0x10010F00,), False),
+    ((56, 220), (0x003D1F00,), False),  # a descriptor of a thread; descriptors of its own
+    ((56, 220), (0x003D0B00,), False),
+    ((436, 436), (60, 63, 0), True),  # close_range: at once, on exec, in a table of its own
+    ((436, 436), (60, 63, 4), True),
+    ((436, 436), (60, 63, 2), False),
+    ((9, 222), (0, 4096, 3, 0x22), True),  # mmap: its own; the machine's huge pages
+    ((9, 222), (0, 1 << 21, 3, 0x40022), False),
+    ((257, 56), (0, 0, 0o101), True),  # openat: a new file; one without a name
+    ((257, 56), (0, 0, 0o20200002), False),
+    ((28, 233), (0, 0, 8), False),  # madvise: give back when the machine's memory is short
+    ((13, 134), (15,), True),  # rt_sigaction
 ]
 
 
@@ -163,3 +174,11 @@ def test_filter_knows_each_number_and_no_other(column: int) -> None:
 def test_filter_ends_a_program_of_another_architecture(column: int) -> None:
     code = seccomp.assemble(PID, children=False)
     assert run(code, ARCHITECTURES[1 - column], 0, ()) == KILL
+
+
+def test_process_is_waited_for_where_processes_are_allowed(column: int) -> None:
+    answers = [
+        run(seccomp.assemble(PID, children), ARCHITECTURES[column], (13, 134)[column], (17,))
+        for children in (False, True)
+    ]
+    assert [answer == ALLOW for answer in answers] == [True, False]

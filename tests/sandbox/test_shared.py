@@ -46,7 +46,8 @@ def futex_value(address):
 def wait(address, until):
     pause = struct.pack("qq", 0, 50_000_000)
     while time.monotonic() < until:
-        libc.syscall(CALLS[0], address, 0, futex_value(address), pause, None, 0)
+        if libc.syscall(CALLS[0], address, 0, futex_value(address), pause, None, 0):
+            time.sleep(0.005)  # refused, or timed out
 
 def hold(seconds):
     until = time.monotonic() + seconds
@@ -200,6 +201,101 @@ def test_program_does_not_learn(executor: Executor, name: str) -> None:
     assert ask(executor, body) == "ValueError: 'refused'"
 
 
+def test_limits_of_a_program_follow_from_no_figure_of_the_machine(executor: Executor) -> None:
+    needs(executor, "resource-limits")
+    names = ("SIGPENDING", "MSGQUEUE", "MEMLOCK")  # by default some part of its memory
+    expressions = ", ".join(f"resource.getrlimit(resource.RLIMIT_{name})[1]" for name in names)
+    body = f"    import resource\n    return [{expressions}]\n"
+    assert ask(executor, body) == "ValueError: [256, 0, 0]"
+
+
+# What a program finds in its memory is what its server had in its own.
+STATE = """
+import ctypes, gc, sys
+def solve(x):
+    counts = [each["collections"] for each in gc.get_stats()], gc.get_count()
+    table = {}
+    tags = [ctypes.c_uint64.from_address(id(table) + 8 * word).value for word in (2, 3)]
+    place = os.getcwd(), os.stat(".").st_ino, os.stat("..").st_atime_ns, os.listdir("..")
+    return [counts, tags, sys.getallocatedblocks(), place]
+import os
+"""
+
+
+def test_program_does_not_find_how_many_were_before_it(executor: Executor) -> None:
+    needs(executor, "own-scratch")
+    problem = make_problem("raise ValueError(repr(candidate(0)))\n")
+    burn = "    while time.process_time() < 0.1: pass\n"
+    others = ("    os._exit(3)\n", "    raise OSError\n", burn, "    return 'x' * 90_000\n")
+    others = tuple(f"def solve(x):\n{body}import os, time\n" for body in others)
+    programs = [STATE + "# 0", others[0], STATE + "# 1", *others[1:], STATE + "# 2"]
+    with Executor(limits=executor.limits) as fresh:
+        results = fresh.run([(problem, program) for program in programs])
+    states = {each.detail for each, text in zip(results, programs, strict=True) if "tags" in text}
+    assert len(states) == 1, states
+
+
+def test_numbers_of_a_new_server_s_processes_start_anywhere() -> None:
+    numbers = []
+    for _ in range(3):
+        with Executor() as executor:
+            needs(executor, "pid-namespace", "own-root")
+            numbers.append(int(ask(executor, "    return os.getpid()\n").split()[1]))
+    assert max(numbers) - min(numbers) > 100, numbers
+
+
+def test_program_does_not_learn_of_groups_and_processes_of_the_machine(executor: Executor) -> None:
+    # Its memory, page by page, through a pipe: an address that is not mapped is an error there.
+    needs(executor, "pid-namespace")
+    search = """
+import ctypes, gc, os, re
+libc = ctypes.CDLL(None)
+libc.sbrk.restype = ctypes.c_void_p
+def solve(x):
+    heap = libc.sbrk(0)
+    pages = set(range((heap - (8 << 20)) >> 12, heap >> 12))
+    for arena in {id(each) >> 20 for each in gc.get_objects()}:
+        pages |= set(range(arena << 8, (arena + 1) << 8))
+    ours, theirs = os.pipe()
+    found = set()
+    for page in pages:
+        size = libc.write(theirs, ctypes.c_void_p(page << 12), ctypes.c_size_t(4096))
+        if size > 0:
+            found |= set(re.findall(rb"sys/fs/c[g]roup/\\w+", os.read(ours, size)))
+    return sorted(found)
+"""
+    problem = make_problem("raise ValueError(repr(candidate(0)))\n")
+    (result,) = executor.run([(problem, search)])
+    assert result.detail == "ValueError: []"
+
+
+def test_threads_share_the_descriptors_that_are_counted(executor: Executor) -> None:
+    needs(executor, "seccomp", "resource-limits")
+    body = (
+        "    import ctypes, socket, threading\n    libc = ctypes.CDLL(None)\n    held = []\n"
+        "    def fill():\n        libc.close_range(3, 63, 2)\n"
+        "        try:\n            while True: held.append(socket.socketpair())\n"
+        "        except OSError: pass\n"
+        "    for _ in range(4):\n        thread = threading.Thread(target=fill)\n"
+        "        thread.start(); thread.join()\n    return len(held) < 32\n"
+    )
+    assert ask(executor, body) == "ValueError: True"
+
+
+@pytest.mark.parametrize("ignored", ["", "    signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"])
+def test_cpu_time_of_all_processes_counts(double: Problem, ignored: str) -> None:
+    body = (
+        f"    import os, signal, time\n    try:\n    {ignored or '    pass' + chr(10)}"
+        "    except OSError: pass\n    pid = os.fork()\n    if pid == 0:\n"
+        "        while time.process_time() < 0.6: pass\n        os._exit(0)\n"
+        "    try: os.waitpid(pid, 0)\n    except OSError: pass\n    return x * 2\n"
+    )
+    with Executor(limits=Limits(cpu_s=0.4, wall_s=4.0, memory_mb=64, processes=4)) as executor:
+        needs(executor, "pid-namespace", "seccomp")
+        (result,) = executor.run([(double, body)])
+    assert (result.outcome, result.detail) == (Outcome.TIMEOUT, "cpu limit of 0.4 s")
+
+
 def test_program_does_not_learn_the_machine_s_name(executor: Executor) -> None:
     needs(executor, "uts-namespace")
     body = "    import socket, platform\n    return [socket.gethostname(), platform.node()]\n"
@@ -215,6 +311,8 @@ def test_program_finds_no_installed_package(executor: Executor) -> None:
     present = [folder for folder in folders if Path(folder).is_dir() and [*Path(folder).iterdir()]]
     assert present  # there is something to hide
     body = (
+        "    import glob\n    bundled = os.path.dirname(os.__file__) + '/ensurepip/_bundled'\n"
+        "    sys.path += glob.glob(bundled + '/*')\n"
         f"    found = []\n    for folder in {sorted(folders)!r}:\n"
         "        try: found += os.listdir(folder)\n        except OSError: pass\n"
         "        sys.path.append(folder)\n"
@@ -358,6 +456,10 @@ HONEST = {
         "    async def half():\n        await asyncio.sleep(0.001)\n        return x\n"
         "    async def both(): return sum(await asyncio.gather(half(), half()))\n"
         "    return asyncio.run(both())\n"
+    ),
+    "file without a name": (
+        "    import tempfile\n    with tempfile.TemporaryFile() as file:\n"
+        "        file.write(bytes([x])); file.seek(0); return file.read()[0] * 2\n"
     ),
     "files": (
         "    import os, shutil, tempfile\n"

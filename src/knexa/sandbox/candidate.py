@@ -1,17 +1,20 @@
 """The sandbox server: a warm interpreter without tests that forks once per program.
 
 The trusted verifier starts it with a control socket. It confines itself (``layers``) and then
-serves one program at a time: a fork runs the program and answers calls on a channel of its own,
-while the server watches CPU and wall time and kills the fork when the verifier is done or a limit
-is exceeded. Whatever a fork sends is treated as data only.
+serves one program at a time: a fork, the keeper, forks again. The second fork runs the program and
+answers calls on a channel of its own, while the keeper watches CPU and wall time, kills the program
+when the verifier is done or a limit is exceeded, reports, and ends. Whatever a program sends is
+treated as data only.
 """
 
 import contextlib
+import functools
 import gc
 import json
 import marshal
 import os
 import random
+import resource
 import select
 import signal
 import socket
@@ -31,10 +34,16 @@ WARM = (
     *("math", "operator", "random", "re", "statistics", "string", "sys", "textwrap", "time"),
     *("typing", "unicodedata"),  # not threading: it would run its clean-up in every fork
 )
-_FIRST_UID = 0x70000000  # far above what systems hand out
+_FIRST_UID, _NUM_UIDS = 0x70000000, 1 << 28  # far above what systems hand out
+_FIRST_PID = 300  # the kernel goes on from here when it has used the last one
 _NUM_THREADS = 128
 _NUM_CORES = os.cpu_count() or 1
-_DEFAULT_LIMITS = {"cpu_s": 3.0, "memory_mb": 512, "file_mb": 1, "processes": 0}
+_FOLDER = "program"
+_TICK_NS = 10_000_000  # the coarsest clock of a file system
+_GROUPED, _ALONE = b"g", b"a"
+_NUM_PRACTISED = 20
+_DEFAULT_LIMITS = {"cpu_s": 3.0, "wall_s": 15.0, "memory_mb": 512, "file_mb": 1, "processes": 0}
+_DEFAULT_LIMITS |= {"output_kb": 1}
 
 
 def main(control_fd: int, folder: str) -> NoReturn:
@@ -44,19 +53,19 @@ def main(control_fd: int, folder: str) -> NoReturn:
     control = socket.socket(fileno=control_fd)
     for name in WARM:
         __import__(name)
-    own_uid = _FIRST_UID + os.getpid()
     mapped = layers.mapped_bytes()  # read before /proc is gone
-    group = cgroup.MemoryGroup.make()
     names = list(layers.enter_namespaces())
-    if "pid-namespace" in names or group is not None:
-        child = os.fork()
-        if child:
-            control.close()
-            os.waitpid(child, 0)
-            if group is not None:
-                group.remove()
-            os._exit(0)
-    held = _Held(group=group)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    child = os.fork()
+    if child:
+        theirs.close()
+        _accompany(child, ours, control)
+    ours.close()
+    held = _Held()
+    message, descriptors, _, _ = socket.recv_fds(theirs, 1, 1)
+    if message == _GROUPED:
+        held.memory = descriptors[0]
+        names.append(cgroup.NAME)
     if "pid-namespace" in names:
         with contextlib.suppress(OSError):
             held.load = os.open("/proc/loadavg", os.O_RDONLY)
@@ -64,25 +73,57 @@ def main(control_fd: int, folder: str) -> NoReturn:
         more, held.proc = mounts.enter_private_root()
         folder = mounts.SCRATCH if more else folder
         names += more
-    if group is not None and group.join():
-        names.append(cgroup.NAME)
+    if held.proc is not None:
+        # In a child: a program would find the number in its memory.
+        kernel.trial(functools.partial(_start_anywhere, held.proc))
     names += layers.restrict_files(folder, held.proc)
     is_own_namespace = "user-namespace" in names
+    own_uid = _FIRST_UID + random.SystemRandom().randrange(_NUM_UIDS)
     names += layers.drop_privileges(own_uid, is_own_namespace=is_own_namespace)
     os.umask(0o077)
     os.chdir(folder)
     server = _ForkServer(control, folder, mapped, names, held)
     names += server.probe()
     _warm_up()
+    server.settle()
+    server.practise()
     gc.collect()
     gc.freeze()
     refused = {name: why for name, why in kernel.refused.items() if name not in names}
-    hello = {"layers": names, "refused": refused, "group": group and group.path}
-    control.send(json.dumps(hello).encode())
-    with contextlib.suppress(EOFError):
-        while True:
-            server.serve_one()
+    theirs.send(json.dumps({"layers": names, "refused": refused}).encode())
+    theirs.close()
+    server.serve()
+
+
+def _accompany(child: int, link: socket.socket, control: socket.socket) -> NoReturn:
+    """Give the inner process its cgroup, complete its hello, and wait for its end."""
+    group = cgroup.MemoryGroup.make()
+    is_joined = group is not None and group.add(child)
+    with contextlib.suppress(OSError):  # the inner process has ended
+        if group is not None and is_joined:
+            socket.send_fds(link, [_GROUPED], [group.limit])
+        else:
+            link.send(_ALONE)
+        hello = json.loads(link.recv(1 << 16) or "null")
+        if hello:
+            if not is_joined:
+                hello["refused"] |= {cgroup.NAME: kernel.refused[cgroup.NAME]}
+            control.send(json.dumps(hello | {"group": group and group.path}).encode())
+    control.close()
+    os.waitpid(child, 0)
+    if group is not None:
+        group.remove()
     os._exit(0)
+
+
+def _start_anywhere(proc: int) -> None:
+    """Let this namespace's process numbers go on from a random one.
+
+    Else a program would see that its server is new, which the program before it can bring about.
+    """
+    with open(os.open("sys/kernel/pid_max", os.O_RDONLY, dir_fd=proc)) as file:  # noqa: PTH123
+        number = random.SystemRandom().randrange(_FIRST_PID, int(file.read()) - 1)
+    os.write(os.open("sys/kernel/ns_last_pid", os.O_WRONLY, dir_fd=proc), b"%d" % number)
 
 
 def _warm_up() -> None:
@@ -113,14 +154,13 @@ class _Held:
     """Descriptor of /proc/loadavg, which tells the last process number used."""
     proc: int | None = None
     """Descriptor of the folder /proc, which is not in the tree."""
-    group: cgroup.MemoryGroup | None = None
+    memory: int | None = None
+    """Descriptor of the limit of its memory cgroup."""
 
     def close(self) -> None:
-        for descriptor in (self.load, self.proc):
+        for descriptor in (self.load, self.proc, self.memory):
             if descriptor is not None:
                 os.close(descriptor)
-        if self.group is not None:
-            self.group.close()
 
 
 class _ForkServer:
@@ -136,13 +176,14 @@ class _ForkServer:
         self._root = root
         self._held = held
         self._has_own_scratch = "own-scratch" in layers_in_force
+        self._has_own_pids = "pid-namespace" in layers_in_force
         self._has_own_user = "own-user" in layers_in_force
         self._filters = {allowed: seccomp.Filter(children=allowed) for allowed in (False, True)}
         self._mapped = mapped
-        self._num_programs = 0
-        self._initial_state = self._root_state()
-        self._folder, self._inode = "", 0
-        self._make_folder()
+        self._folder = f"{root}/{_FOLDER}"
+        os.mkdir(self._folder)  # noqa: PTH102
+        self._folders = (root, self._folder)
+        self._initial_state = self._state()
         self._applied: frozenset[str] = frozenset()
 
     def probe(self) -> list[str]:
@@ -168,33 +209,69 @@ class _ForkServer:
             num_tasks=_NUM_THREADS + limits["processes"] if self._has_own_user else None,
         )
 
-    def serve_one(self) -> None:
+    def serve(self) -> NoReturn:
+        """Fork a keeper for each request until the verifier closes.
+
+        This process learns nothing of a program, not even its limits: whatever it knew, or did
+        more often for one than for another, the next would find in its memory.
+        """
+        while self._control.recv(1, socket.MSG_PEEK):
+            pid = os.fork()
+            if pid == 0:
+                self._keep()
+            if os.waitpid(pid, 0)[1]:
+                os._exit(1)
+        os._exit(0)
+
+    def practise(self) -> None:
+        """Keep some programs that do nothing in this process, as ``_warm_up`` serves one."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for _ in range(_NUM_PRACTISED):
+            ends = socket.socketpair()
+            socket.send_fds(ours, [json.dumps(_DEFAULT_LIMITS).encode()], [ends[1].fileno()])
+            ours.send(b".")
+            self._keep_program(theirs)
+            ours.recv(1 << 16)
+            for end in ends:
+                end.close()
+        ours.close()
+        theirs.close()
+
+    def _keep(self) -> NoReturn:
+        """Serve one request; never returns."""
+        try:
+            kernel.adopt_orphans()
+            self._keep_program(self._control)
+            os._exit(0)
+        finally:
+            os._exit(1)
+
+    def _keep_program(self, control: socket.socket) -> None:
         """Receive a request with its channel, run the program, and report why it ended."""
-        data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
-        if not data:
-            raise EOFError
+        data, descriptors, _, _ = socket.recv_fds(control, 4096, 1)
         limits = json.loads(data)
         channel = socket.socket(fileno=descriptors[0])
-        if self._held.group is not None:
+        if self._held.memory is not None:
             # Beside the program: the scratch folder, and as much for the server and the kernel.
-            more = 2 * mounts.SCRATCH_MB
-            self._held.group.limit((limits["memory_mb"] + more) << 20)
+            size = (limits["memory_mb"] + 2 * mounts.SCRATCH_MB) << 20
+            os.pwrite(self._held.memory, b"%d" % size, 0)
         pid = os.fork()
         if pid == 0:
+            control.close()
             self._run(channel, limits)
         channel.close()
-        report = self._watch(pid, limits)
+        report = self._watch(pid, limits, control)
         report["clean"] = self._clean(pid)
-        if not self._control.recv(1):  # the verifier's signal may come after the program's end
+        if not control.recv(1):  # the verifier's signal may come after the program's end
             raise EOFError
-        self._control.send(json.dumps(report).encode())
+        control.send(json.dumps(report).encode())
 
-    def _watch(self, pid: int, limits: dict[str, Any]) -> dict[str, Any]:
+    def _watch(self, pid: int, limits: dict[str, Any], control: socket.socket) -> dict[str, Any]:
         """Wait for the program's end, the verifier's signal, or a limit; then kill and reap."""
         clock = (~pid << 3) | 2  # the kernel's CPU-time clock of another process
         start = time.monotonic()
         poll = select.poll()
-        poll.register(self._control, select.POLLIN)
+        poll.register(control, select.POLLIN)
         handle = os.pidfd_open(pid)
         poll.register(handle, select.POLLIN)
         reason, starved, died = "", False, False
@@ -215,18 +292,18 @@ class _ForkServer:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         cpu, elapsed = time.clock_gettime(clock), time.monotonic() - start
+        os.close(handle)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(-1 if self._has_own_pids else -pid, signal.SIGKILL)
+        status = os.waitpid(pid, 0)[1]
+        with contextlib.suppress(ChildProcessError):
+            while True:  # its processes, which are this one's now
+                os.waitpid(-1, 0)
+        if limits["processes"]:
+            usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # of all of them together
+            cpu = max(cpu, usage.ru_utime + usage.ru_stime)
         if cpu > limits["cpu_s"]:  # whatever ended it first
             reason, starved = "cpu", False
-        os.close(handle)
-        for group in (-1,) if os.getpid() == 1 else (-pid,):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(group, signal.SIGKILL)
-        status = os.waitpid(pid, 0)[1]
-        while os.getpid() == 1:  # as init of the namespace, reap all of its processes
-            try:
-                os.waitpid(-1, 0)
-            except ChildProcessError:
-                break
         code = os.waitstatus_to_exitcode(status)
         report = {"reason": reason, "starved": starved, "died": died, "code": code}
         return report | {"cpu_s": cpu, "elapsed_s": elapsed}
@@ -242,44 +319,38 @@ class _ForkServer:
         except (OSError, ValueError, IndexError):
             return True
 
-    def _make_folder(self) -> bool:
-        """Make the next program's folder; return whether its inode number is the next one."""
-        self._num_programs += 1
-        self._folder = f"{self._root}/{self._num_programs}"
-        os.mkdir(self._folder)  # noqa: PTH102
-        before, self._inode = self._inode, os.stat(self._folder).st_ino  # noqa: PTH116
-        return not self._has_own_scratch or self._inode == before + 1
+    def settle(self) -> None:
+        """Wait until the kernel's clock gives a change another time than the folders have."""
+        changed = max(os.stat(path).st_ctime_ns for path in self._folders)  # noqa: PTH116
+        while time.time_ns() - changed < _TICK_NS:
+            time.sleep(_TICK_NS / 1e9)
 
     def _clean(self, pid: int) -> bool:
-        """Remove a program's folder; return whether no trace is left for the next program.
+        """Return whether a program left no trace for the next; the server is replaced if it did.
 
-        Process ids and inode numbers that were used up are traces too.
+        The scratch folder then goes with the server. Process numbers that were used up are traces
+        too, and so are file numbers, for they change the folder that files were made in.
         """
-        try:
-            try:
-                os.rmdir(self._folder)  # noqa: PTH106
-            except OSError:
+        if self._state() == self._initial_state:
+            return self._is_last(pid)
+        if not self._has_own_scratch:
+            with contextlib.suppress(OSError):
                 os.chmod(self._folder, 0o700)  # noqa: PTH101
                 scratch.remove(self._folder)
-            is_clean = self._root_state() == self._initial_state and self._is_last(pid)
-            return is_clean and self._make_folder()
-        except OSError:
-            return False
+        return False
 
     def _is_last(self, pid: int) -> bool:
         """Return whether ``pid`` is the last process or thread id used in this namespace."""
         load = self._held.load
         return load is None or int(os.pread(load, 99, 0).split()[-1]) == pid
 
-    def _root_state(self) -> tuple[Any, ...]:
-        """Return the state of the root folder that a program could change."""
-        entries, attributes = os.listdir(self._root), None  # noqa: PTH208
-        with contextlib.suppress(OSError):  # some file systems have no attributes
-            attributes = os.listxattr(self._root)
-        with contextlib.suppress(PermissionError):  # then the program cannot set its times either
-            os.utime(self._root, (0, 0))
-        status = os.stat(self._root)  # noqa: PTH116
-        return entries, attributes, status.st_mode, status.st_uid, status.st_gid
+    def _state(self) -> tuple[Any, ...]:
+        """Return what tells any change of the scratch folders: nobody can set ``ctime``."""
+        try:
+            found = [os.stat(path) for path in self._folders]  # noqa: PTH116
+        except OSError:  # moved or removed
+            return ()
+        return tuple((each.st_ino, each.st_ctime_ns, each.st_atime_ns) for each in found)
 
     def _run(self, channel: socket.socket, limits: dict[str, Any]) -> NoReturn:
         """Run the program in the fork; never returns."""

@@ -1,8 +1,10 @@
 """A memory cgroup around a sandbox server, where the machine grants one (cgroups v1 and v2).
 
 It bounds what the address space of a process does not: the scratch folder, the kernel's own memory
-on behalf of programs, and all processes of a program together. Made by the server before it
-confines itself; what it needs later it holds open.
+on behalf of programs, and all processes of a program together. Made by the server's outer process,
+which stays outside and removes it: its folder names the machine's groups and processes, and what
+the inner process knows a program finds in its memory. The inner one has a descriptor of
+the limit alone.
 """
 
 import contextlib
@@ -17,7 +19,7 @@ _PREFIX = "knexa-"
 
 
 class MemoryGroup:
-    """A cgroup of its own, without members until ``join``."""
+    """A cgroup of its own; ``path`` is its folder, ``limit`` a descriptor of its bound."""
 
     def __init__(self, parent: str, limit_name: str) -> None:
         """Make a group below ``parent``, a folder of the cgroup file system.
@@ -29,11 +31,10 @@ class MemoryGroup:
         self.path = f"{parent}/{self._name}"
         self._parent = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._open: list[int] = [self._parent]
-        self._bytes = 0
         try:
             os.mkdir(self._name, dir_fd=self._parent)
             self._members = self._write_to("cgroup.procs")
-            self._limit = self._write_to(limit_name)
+            self.limit = self._write_to(limit_name)
             # Memory that is swapped out would not count.
             name, value = {"memory.max": ("memory.swap.max", b"0")}.get(
                 limit_name, ("memory.swappiness", b"0")
@@ -63,35 +64,21 @@ class MemoryGroup:
         self._open.append(descriptor)
         return descriptor
 
-    def join(self) -> bool:
-        """Put this process into the group; return whether that worked."""
+    def add(self, pid: int) -> bool:
+        """Put a process into the group; return whether that worked."""
         try:
-            os.write(self._members, b"0")
+            os.write(self._members, b"%d" % pid)
         except OSError as error:
             kernel.refused[NAME] = f"joining a cgroup: {error.strerror}"
             return False
         return True
 
-    def limit(self, num_bytes: int) -> None:
-        """Bound the memory of all members together; costs nothing if the bound is unchanged.
-
-        Raises:
-            OSError: The kernel refuses.
-        """
-        if num_bytes != self._bytes:
-            os.pwrite(self._limit, b"%d" % num_bytes, 0)
-            self._bytes = num_bytes
-
-    def close(self) -> None:
-        """Close what a program must not inherit."""
-        for descriptor in self._open:
-            os.close(descriptor)
-
     def remove(self) -> None:
         """Remove the group, which must have no members any more."""
         with contextlib.suppress(OSError):
             os.rmdir(self._name, dir_fd=self._parent)
-        self.close()
+        for descriptor in self._open:
+            os.close(descriptor)
 
 
 def _parents() -> Iterator[tuple[str, str]]:

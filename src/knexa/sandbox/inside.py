@@ -15,7 +15,8 @@ def look(machine, places):
     roots += ["/usr/lib/python3", sys.base_prefix + "/lib", *sys.path]
     for folder in [found for root in roots for found in os.walk(root)]:
         path, names, files = folder
-        if os.path.basename(path) in ("site-packages", "dist-packages") and names + files:
+        hidden = "site-packages", "dist-packages", "ensurepip"
+        if os.path.basename(path) in hidden and names + files:
             seen.append(path)
         if "knexa" in names:
             seen.append(path + "/knexa")

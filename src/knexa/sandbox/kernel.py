@@ -15,7 +15,7 @@ MACHINE = {"x86_64": 0, "aarch64": 1}.get(os.uname().machine) if libc is not Non
 refused: dict[str, str] = {}
 """By name of a missing layer, the reason."""
 
-_PR_SET_DUMPABLE = 4
+_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 
 
 def syscall(number: int, *args: object) -> int:
@@ -69,3 +69,8 @@ def trial(action: Callable[[], object]) -> int:
 def hide_memory() -> None:
     """Deny other processes of the same user access to this one's memory and environment."""
     prctl(_PR_SET_DUMPABLE, 0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of all processes below this one whose own parents end."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)

@@ -17,6 +17,7 @@ import resource
 import socket
 import stat
 import struct
+import sys
 
 from . import kernel, mounts
 
@@ -180,6 +181,11 @@ def limit_resources(
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 64),
     ]
+    if sys.platform == "linux":
+        # Their defaults tell how much memory the machine has, and signals that wait would count
+        # for all sandboxes of one user together.
+        limits += [(resource.RLIMIT_SIGPENDING, 256), (resource.RLIMIT_MSGQUEUE, 0)]
+        limits += [(resource.RLIMIT_MEMLOCK, 0)]
     if num_tasks is not None:
         limits.append((resource.RLIMIT_NPROC, num_tasks))
     for kind, value in limits:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from . import kernel
 
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_NOATIME = 2, 4, 8, 0x400
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 _RESTRICTED = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
 _MNT_DETACH = 2
@@ -31,6 +31,7 @@ SCRATCH = "/tmp"
 """The scratch directory inside the private tree."""
 
 _PACKAGES = ("site-packages", "dist-packages")
+_WHEELS = "ensurepip"  # has pip and more as archives that can be imported
 
 
 def readable() -> tuple[str, ...]:
@@ -62,8 +63,9 @@ def package_folders() -> tuple[str, ...]:
     found = []
     for root in readable():
         for folder, names, _ in os.walk(root):
-            found += [f"{folder}/{name}" for name in names if name in _PACKAGES]
-            names[:] = [name for name in names if name not in _PACKAGES]
+            hidden = [name for name in names if name in (*_PACKAGES, _WHEELS)]
+            found += [f"{folder}/{name}" for name in hidden]
+            names[:] = [name for name in names if name not in hidden]
     return tuple(found)
 
 
@@ -128,7 +130,7 @@ def _build_root() -> int | None:
     )
     kernel.check(done, "mount_setattr")
     options = f"size={SCRATCH_MB}m,mode=0777,nr_inodes=4096"
-    _mount("tmpfs", _HOST + SCRATCH, "tmpfs", _RESTRICTED, options)
+    _mount("tmpfs", _HOST + SCRATCH, "tmpfs", _RESTRICTED | _MS_NOATIME, options)
     os.chdir(_HOST)
     done = kernel.syscall(_SYS_PIVOT_ROOT[kernel.MACHINE], b".", b".")
     kernel.check(done, "pivot_root")

@@ -17,14 +17,14 @@ from . import kernel
 
 # Name, number on x86-64, number on aarch64; "-" if the machine lacks it.
 _ALLOWED = """
-    brk 12 214, mmap 9 222, mremap 25 216, munmap 11 215, mprotect 10 226, msync 26 227
+    brk 12 214, mremap 25 216, munmap 11 215, mprotect 10 226, msync 26 227
     read 0 63, pread64 17 67, readv 19 65, preadv 295 69, write 1 64, pwrite64 18 68,
-    writev 20 66, pwritev 296 70, open 2 -, openat 257 56, creat 85 -, close 3 57,
-    close_range 436 436, lseek 8 62, stat 4 -, fstat 5 80, lstat 6 -, newfstatat 262 79,
-    statx 332 291, access 21 -, faccessat 269 48, faccessat2 439 439, readlink 89 -,
-    readlinkat 267 78, getdents 78 -, getdents64 217 61, getcwd 79 17, chdir 80 49,
-    fchdir 81 50, ftruncate 77 46, truncate 76 45, mkdir 83 -, mkdirat 258 34, rmdir 84 -,
-    unlink 87 -, unlinkat 263 35, rename 82 -, renameat 264 38, renameat2 316 276, link 86 -,
+    writev 20 66, pwritev 296 70, creat 85 -, close 3 57, lseek 8 62, stat 4 -, fstat 5 80,
+    lstat 6 -, newfstatat 262 79, statx 332 291, access 21 -, faccessat 269 48,
+    faccessat2 439 439, readlink 89 -, readlinkat 267 78, getdents 78 -, getdents64 217 61,
+    getcwd 79 17, chdir 80 49, fchdir 81 50, ftruncate 77 46, truncate 76 45, mkdir 83 -,
+    mkdirat 258 34, rmdir 84 -, unlink 87 -, unlinkat 263 35, rename 82 -, renameat 264 38,
+    renameat2 316 276, link 86 -,
     linkat 265 37, symlink 88 -, symlinkat 266 36, chmod 90 -, fchmod 91 52, fchmodat 268 53,
     utimensat 280 88, utime 132 -, utimes 235 -, futimesat 261 -, umask 95 166
     dup 32 23, dup2 33 -, dup3 292 24, pipe 22 -, pipe2 293 59, eventfd2 290 19, poll 7 -,
@@ -34,7 +34,7 @@ _ALLOWED = """
     gettimeofday 96 169, time 201 -, nanosleep 35 101, times 100 153, getitimer 36 102,
     setitimer 38 103, alarm 37 -
     exit 60 93, exit_group 231 94, set_robust_list 273 99, rseq 334 293, sched_yield 24 124,
-    gettid 186 178, rt_sigaction 13 134, rt_sigprocmask 14 135, rt_sigreturn 15 139,
+    gettid 186 178, rt_sigprocmask 14 135, rt_sigreturn 15 139,
     rt_sigpending 127 136, rt_sigsuspend 130 133, rt_sigtimedwait 128 137, sigaltstack 131 132,
     pause 34 -, restart_syscall 219 128, wait4 61 260, waitid 247 95
     getpid 39 172, getppid 110 173, getuid 102 174, geteuid 107 175, getgid 104 176,
@@ -45,7 +45,7 @@ _CHECKED = """
     clone 56 220, fork 57 -, vfork 58 -, kill 62 129, tgkill 234 131, prlimit64 302 261,
     sched_getaffinity 204 123, fcntl 72 25, ioctl 16 29, futex 202 98, clock_gettime 228 113,
     clock_getres 229 114, clock_nanosleep 230 115, madvise 28 233, prctl 157 167,
-    socketpair 53 199
+    socketpair 53 199, rt_sigaction 13 134, mmap 9 222, open 2 -, openat 257 56, close_range 436 436
 """
 # Answered with success: there is no disk behind the scratch folder.
 _NOTHING_TO_DO = """
@@ -69,12 +69,17 @@ def _numbers(table: str) -> dict[str, int]:
 # count, block (ioctl). Others signal any process or change what programs share.
 _FCNTL = (0, 1, 2, 3, 4, 1030)
 _IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-_MADVISE = (0, 4, 8, 14, 15)  # none, give back now or later, huge pages or not; no shared pages
+_MADVISE = (0, 4, 14, 15)  # none, give back now (not when memory is short), huge pages or not
 _PRCTL = (15, 16)  # a thread's name
 _CLOCKS = range(12)  # others are the clocks of processes and devices
 _AF_UNIX = 1
 _FUTEX_PRIVATE = 128  # others are found by the file that their memory maps
-_CLONE_THREAD, _CLONE_APART = 0x00010000, 0x7E020000 | 0x8000  # namespaces, or a sibling
+_CLONE_THREAD, _CLONE_FILES = 0x00010000, 0x00000400
+_CLONE_APART = 0x7E020000 | 0x8000 | 0x1000  # namespaces, a sibling, or a descriptor of the child
+_CLOSE_RANGE = (0, 4)  # at once or on exec; not in a table of the thread's own
+_MAP_HUGETLB = 0x00040000  # pages of a store that the whole machine shares
+_SIGCHLD = 17
+_O_TMPFILE = 0x00400000  # takes a file number without leaving a trace in the folder
 _NEW_CALLS = 424  # from this number on the C library does without a call that is absent
 _PR_SET_SECCOMP = 22
 _PID_MARK = 0x7EADBEE5
@@ -129,15 +134,16 @@ def _search(ranges: Sequence[tuple[int, list[bytes]]]) -> list[bytes]:
 
 def _checks(pid: int, children: bool) -> dict[int, list[bytes]]:
     """Return, by call number, the instructions that decide by an argument."""
-    no, thread = _refuse(errno.EPERM), _bpf(_ANY_BIT, 1, 0, _CLONE_THREAD)
+    no, yes = _refuse(errno.EPERM), _bpf(_RETURN, k=_ALLOW)
     own = _only(0, (pid,))
-    process = [_bpf(_RETURN, k=_ALLOW)] if children else [no]
+    process = [yes] if children else [no]
     checks = {
         "clone": [
             _argument(0),
-            *([_bpf(_ANY_BIT, 0, 1, _CLONE_APART)] if children else []),
-            *([] if children else [_bpf(_ANY_BIT, 1, 0, _CLONE_APART), thread]),
-            *(no, _bpf(_RETURN, k=_ALLOW)),
+            *(_bpf(_ANY_BIT, 0, 1, _CLONE_APART), no),
+            *(_bpf(_ANY_BIT, 1, 0, _CLONE_THREAD), *process),
+            # A thread with descriptors of its own would have as many again as its process.
+            *(_bpf(_ANY_BIT, 1, 0, _CLONE_FILES), no, yes),
         ],
         "fork": process,
         "vfork": process,
@@ -153,17 +159,31 @@ def _checks(pid: int, children: bool) -> dict[int, list[bytes]]:
         "clock_gettime": _only(0, _CLOCKS),
         "clock_getres": _only(0, _CLOCKS),
         "clock_nanosleep": _only(0, _CLOCKS),
-        "madvise": _only(2, _MADVISE),
+        "madvise": _only(2, _MADVISE, errno.EINVAL),
         "prctl": _only(0, _PRCTL),
         "socketpair": _only(0, (_AF_UNIX,)),
+        # Processes whose end nobody waits for would take time that is not counted.
+        "rt_sigaction": [_argument(0), _bpf(_EQUAL, 0, 1, _SIGCHLD), no if children else yes, yes],
+        "close_range": _only(2, _CLOSE_RANGE),
+        "mmap": _without(3, _MAP_HUGETLB, errno.ENOMEM),
+        "open": _without(1, _O_TMPFILE, errno.EOPNOTSUPP),
+        "openat": _without(2, _O_TMPFILE, errno.EOPNOTSUPP),
     }
     numbers = _numbers(_CHECKED)
     return {numbers[name]: check for name, check in checks.items() if name in numbers}
 
 
-def _only(index: int, values: Sequence[int]) -> list[bytes]:
+def _only(index: int, values: Sequence[int], error: int = errno.EPERM) -> list[bytes]:
     """Return the instructions that allow a call only with these values of one argument."""
-    return [_argument(index), *_any(_EQUAL, values, [_refuse(errno.EPERM)])]
+    return [_argument(index), *_any(_EQUAL, values, [_refuse(error)])]
+
+
+def _without(index: int, bit: int, error: int) -> list[bytes]:
+    """Return the instructions that allow a call only without a bit of one argument."""
+    return [
+        _argument(index),
+        *(_bpf(_ANY_BIT, 0, 1, bit), _refuse(error), _bpf(_RETURN, k=_ALLOW)),
+    ]
 
 
 def _any(test: int, values: Sequence[int], otherwise: list[bytes]) -> list[bytes]:
