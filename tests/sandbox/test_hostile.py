@@ -72,10 +72,10 @@ def descendants(pid: int) -> int:
 
 
 def wait_until_idle(executor: Executor) -> None:
-    """Wait until the one server is without a program; its keeper ends after its report."""
+    """Wait until the one server is without a program; a replaced one takes a moment to go."""
     (verifier,) = executor._verifiers
     until = time.monotonic() + 1
-    while descendants(verifier.process.pid) > 2:  # the server's two halves
+    while descendants(verifier.process.pid) > 3:  # the server's outer process, watcher, zygote
         assert time.monotonic() < until
 
 

@@ -1,10 +1,11 @@
 """The sandbox server: a warm interpreter without tests that forks once per program.
 
-The trusted verifier starts it with a control socket. It confines itself (``layers``) and then
-serves one program at a time: a fork, the keeper, forks again. The second fork runs the program and
-answers calls on a channel of its own, while the keeper watches CPU and wall time, kills the program
-when the verifier is done or a limit is exceeded, reports, and ends. Whatever a program sends is
-treated as data only.
+The trusted verifier starts it with a control socket. It confines itself (``layers``) and becomes
+two processes: the zygote forks a program for each request, which answers calls on a channel of its
+own; the watcher passes requests on, watches CPU and wall time, has the program killed when the
+verifier is done or a limit is exceeded, and reports. The zygote learns nothing of a program, for
+what it knew the next one would find in its memory. Whatever a program sends is treated as data
+only.
 """
 
 import contextlib
@@ -41,9 +42,8 @@ _NUM_CORES = os.cpu_count() or 1
 _FOLDER = "program"
 _TICK_NS = 10_000_000  # the coarsest clock of a file system
 _GROUPED, _ALONE = b"g", b"a"
-_NUM_PRACTISED = 20
-_DEFAULT_LIMITS = {"cpu_s": 3.0, "wall_s": 15.0, "memory_mb": 512, "file_mb": 1, "processes": 0}
-_DEFAULT_LIMITS |= {"output_kb": 1}
+_MAX_REQUEST = 4096
+_DEFAULT_LIMITS = {"cpu_s": 3.0, "memory_mb": 512, "file_mb": 1, "processes": 0}
 
 
 def main(control_fd: int, folder: str) -> NoReturn:
@@ -82,17 +82,17 @@ def main(control_fd: int, folder: str) -> NoReturn:
     names += layers.drop_privileges(own_uid, is_own_namespace=is_own_namespace)
     os.umask(0o077)
     os.chdir(folder)
-    server = _ForkServer(control, folder, mapped, names, held)
-    names += server.probe()
+    zygote = _Zygote(f"{folder}/{_FOLDER}", mapped, has_own_user="own-user" in names)
+    names += zygote.probe()
+    watcher = _Watcher(control, held, folder, names, zygote)
     _warm_up()
-    server.settle()
-    server.practise()
+    watcher.settle()
     gc.collect()
     gc.freeze()
     refused = {name: why for name, why in kernel.refused.items() if name not in names}
     theirs.send(json.dumps({"layers": names, "refused": refused}).encode())
     theirs.close()
-    server.serve()
+    watcher.serve()
 
 
 def _accompany(child: int, link: socket.socket, control: socket.socket) -> NoReturn:
@@ -163,27 +163,15 @@ class _Held:
                 os.close(descriptor)
 
 
-class _ForkServer:
-    def __init__(
-        self,
-        control: socket.socket,
-        root: str,
-        mapped: int,
-        layers_in_force: Sequence[str],
-        held: _Held,
-    ) -> None:
-        self._control = control
-        self._root = root
-        self._held = held
-        self._has_own_scratch = "own-scratch" in layers_in_force
-        self._has_own_pids = "pid-namespace" in layers_in_force
-        self._has_own_user = "own-user" in layers_in_force
-        self._filters = {allowed: seccomp.Filter(children=allowed) for allowed in (False, True)}
+class _Zygote:
+    """Forks programs. The same happens in its memory whatever they are and do."""
+
+    def __init__(self, folder: str, mapped: int, *, has_own_user: bool) -> None:
+        os.mkdir(folder)  # noqa: PTH102
+        self.folder = folder
         self._mapped = mapped
-        self._folder = f"{root}/{_FOLDER}"
-        os.mkdir(self._folder)  # noqa: PTH102
-        self._folders = (root, self._folder)
-        self._initial_state = self._state()
+        self._has_own_user = has_own_user
+        self._filters = {allowed: seccomp.Filter(children=allowed) for allowed in (False, True)}
         self._applied: frozenset[str] = frozenset()
 
     def probe(self) -> list[str]:
@@ -209,69 +197,162 @@ class _ForkServer:
             num_tasks=_NUM_THREADS + limits["processes"] if self._has_own_user else None,
         )
 
-    def serve(self) -> NoReturn:
-        """Fork a keeper for each request until the verifier closes.
-
-        This process learns nothing of a program, not even its limits: whatever it knew, or did
-        more often for one than for another, the next would find in its memory.
-        """
-        while self._control.recv(1, socket.MSG_PEEK):
-            pid = os.fork()
-            if pid == 0:
-                self._keep()
-            if os.waitpid(pid, 0)[1]:
-                os._exit(1)
-        os._exit(0)
-
-    def practise(self) -> None:
-        """Keep some programs that do nothing in this process, as ``_warm_up`` serves one."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for _ in range(_NUM_PRACTISED):
-            ends = socket.socketpair()
-            socket.send_fds(ours, [json.dumps(_DEFAULT_LIMITS).encode()], [ends[1].fileno()])
-            ours.send(b".")
-            self._keep_program(theirs)
-            ours.recv(1 << 16)
-            for end in ends:
-                end.close()
-        ours.close()
-        theirs.close()
-
-    def _keep(self) -> NoReturn:
-        """Serve one request; never returns."""
+    def serve(self, requests: socket.socket, link: socket.socket) -> NoReturn:
+        """Fork for each request, which the fork reads; reap it when the watcher says so."""
         try:
-            kernel.adopt_orphans()
-            self._keep_program(self._control)
-            os._exit(0)
+            while requests.recv(1, socket.MSG_PEEK):
+                pid = os.fork()
+                if pid == 0:
+                    data, descriptors, _, _ = socket.recv_fds(requests, _MAX_REQUEST, 1)
+                    link.send(b"%d" % os.getpid())
+                    requests.close()
+                    link.close()
+                    self.run(data, descriptors[0])
+                if not link.recv(1):
+                    break
+                link.send(b"%d" % os.waitpid(pid, 0)[1])
         finally:
-            os._exit(1)
+            os._exit(0)
 
-    def _keep_program(self, control: socket.socket) -> None:
-        """Receive a request with its channel, run the program, and report why it ended."""
-        data, descriptors, _, _ = socket.recv_fds(control, 4096, 1)
-        limits = json.loads(data)
-        channel = socket.socket(fileno=descriptors[0])
-        if self._held.memory is not None:
+    def run(self, request: bytes, descriptor: int) -> NoReturn:
+        """Run a program in this process, with its channel; never returns."""
+        try:
+            limits, channel = json.loads(request), socket.socket(fileno=descriptor)
+            os.setsid()
+            os.chdir(self.folder)
+            # Opened anew: flags of a shared open file would persist to the next program.
+            null = os.open("/dev/null", os.O_RDWR)
+            for standard in (0, 1, 2):
+                os.dup2(null, standard)
+            os.close(null)
+            # A layer that passed the probe and fails now ends the program.
+            if "resource-limits" in self._applied:
+                self._limit(limits)
+            if "seccomp" in self._applied:
+                self._filters[limits["processes"] > 0].attach()
+            random.seed(0)
+            program = _Program(channel, limits["output_kb"] << 10)
+            while True:
+                program.serve_one()
+        finally:
+            os._exit(70)
+
+
+class _Watcher:
+    """Watches programs, one after the other, and reports why they ended.
+
+    A program that may start processes is forked by the watcher itself, as their parent when they
+    are orphans; no other is served after it.
+    """
+
+    def __init__(
+        self,
+        control: socket.socket,
+        held: _Held,
+        root: str,
+        layers_in_force: Sequence[str],
+        zygote: _Zygote,
+    ) -> None:
+        self._control = control
+        self._held = held
+        self._has_own_scratch = "own-scratch" in layers_in_force
+        self._has_own_pids = "pid-namespace" in layers_in_force
+        self._zygote = zygote
+        self._folders = (root, zygote.folder)
+        self._initial_state = self._state()
+        self._memory_mb = 0
+
+    def serve(self) -> NoReturn:
+        """Start the zygote, and serve until the verifier closes."""
+        kernel.adopt_orphans()
+        self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._link, link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._zygote_pid = os.fork()
+        if self._zygote_pid == 0:
+            self._close()
+            self._zygote.serve(requests, link)
+        requests.close()
+        link.close()
+        try:
+            while True:
+                data, descriptors, _, _ = socket.recv_fds(self._control, _MAX_REQUEST, 1)
+                if not data:
+                    break
+                self._serve_one(data, descriptors[0])
+        finally:
+            os._exit(0)
+
+    def _close(self) -> None:
+        """Close, in a fork, what is the watcher's alone."""
+        for end in (self._control, self._requests, self._link):
+            end.close()
+        self._held.close()
+
+    def _serve_one(self, request: bytes, channel: int) -> None:
+        """Have a program run, and report why it ended."""
+        limits = json.loads(request)
+        if self._held.memory is not None and limits["memory_mb"] != self._memory_mb:
             # Beside the program: the scratch folder, and as much for the server and the kernel.
             size = (limits["memory_mb"] + 2 * mounts.SCRATCH_MB) << 20
             os.pwrite(self._held.memory, b"%d" % size, 0)
+            self._memory_mb = limits["memory_mb"]
+        if limits["processes"]:
+            report = self._with_processes(request, channel, limits) | {"clean": False}
+        else:
+            socket.send_fds(self._requests, [request], [channel])
+            os.close(channel)
+            pid = int(self._link.recv(_MAX_REQUEST))
+            report = self._watch(pid, limits)
+            report |= self._end(report, limits, report["cpu_s"], self._reaped())
+            report["clean"] = self._clean(pid)
+        if not self._control.recv(1):  # the verifier's signal may come after the program's end
+            raise EOFError
+        self._control.send(json.dumps(report).encode())
+
+    def _reaped(self) -> int:
+        """Have the zygote reap its program; return the status of its end."""
+        self._link.send(b".")
+        return int(self._link.recv(_MAX_REQUEST))
+
+    def _with_processes(
+        self, request: bytes, channel: int, limits: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Run a program that may start processes, all of whose CPU time counts."""
+        os.kill(self._zygote_pid, signal.SIGKILL)
+        os.waitpid(self._zygote_pid, 0)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         pid = os.fork()
         if pid == 0:
-            control.close()
-            self._run(channel, limits)
-        channel.close()
-        report = self._watch(pid, limits, control)
-        report["clean"] = self._clean(pid)
-        if not control.recv(1):  # the verifier's signal may come after the program's end
-            raise EOFError
-        control.send(json.dumps(report).encode())
+            self._close()
+            self._zygote.run(request, channel)
+        os.close(channel)
+        report = self._watch(pid, limits)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(-1 if self._has_own_pids else -pid, signal.SIGKILL)
+        status = os.waitpid(pid, 0)[1]
+        with contextlib.suppress(ChildProcessError):
+            while True:  # its processes, which are this one's now
+                os.waitpid(-1, 0)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return report | self._end(report, limits, max(cpu, report["cpu_s"]), status)
 
-    def _watch(self, pid: int, limits: dict[str, Any], control: socket.socket) -> dict[str, Any]:
-        """Wait for the program's end, the verifier's signal, or a limit; then kill and reap."""
+    @staticmethod
+    def _end(
+        report: dict[str, Any], limits: dict[str, Any], cpu_s: float, status: int
+    ) -> dict[str, Any]:
+        """Return what is known of a program once it is reaped."""
+        end: dict[str, Any] = {"cpu_s": cpu_s, "code": os.waitstatus_to_exitcode(status)}
+        if cpu_s > limits["cpu_s"]:  # whatever ended it first
+            end |= {"reason": "cpu", "starved": False}
+        return end
+
+    def _watch(self, pid: int, limits: dict[str, Any]) -> dict[str, Any]:
+        """Wait for the program's end, the verifier's signal, or a limit; then kill it."""
         clock = (~pid << 3) | 2  # the kernel's CPU-time clock of another process
         start = time.monotonic()
         poll = select.poll()
-        poll.register(control, select.POLLIN)
+        poll.register(self._control, select.POLLIN)
         handle = os.pidfd_open(pid)
         poll.register(handle, select.POLLIN)
         reason, starved, died = "", False, False
@@ -291,22 +372,10 @@ class _ForkServer:
                 break
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        cpu, elapsed = time.clock_gettime(clock), time.monotonic() - start
+        cpu_s, elapsed_s = time.clock_gettime(clock), time.monotonic() - start
         os.close(handle)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(-1 if self._has_own_pids else -pid, signal.SIGKILL)
-        status = os.waitpid(pid, 0)[1]
-        with contextlib.suppress(ChildProcessError):
-            while True:  # its processes, which are this one's now
-                os.waitpid(-1, 0)
-        if limits["processes"]:
-            usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # of all of them together
-            cpu = max(cpu, usage.ru_utime + usage.ru_stime)
-        if cpu > limits["cpu_s"]:  # whatever ended it first
-            reason, starved = "cpu", False
-        code = os.waitstatus_to_exitcode(status)
-        report = {"reason": reason, "starved": starved, "died": died, "code": code}
-        return report | {"cpu_s": cpu, "elapsed_s": elapsed}
+        report = {"reason": reason, "starved": starved, "died": died}
+        return report | {"cpu_s": cpu_s, "elapsed_s": elapsed_s}
 
     def _was_starved(self, pid: int, wall_s: float) -> bool:
         """Whether the process spent its wall time waiting for a core; unknown counts as yes."""
@@ -335,8 +404,8 @@ class _ForkServer:
             return self._is_last(pid)
         if not self._has_own_scratch:
             with contextlib.suppress(OSError):
-                os.chmod(self._folder, 0o700)  # noqa: PTH101
-                scratch.remove(self._folder)
+                os.chmod(self._zygote.folder, 0o700)  # noqa: PTH101
+                scratch.remove(self._zygote.folder)
         return False
 
     def _is_last(self, pid: int) -> bool:
@@ -351,30 +420,6 @@ class _ForkServer:
         except OSError:  # moved or removed
             return ()
         return tuple((each.st_ino, each.st_ctime_ns, each.st_atime_ns) for each in found)
-
-    def _run(self, channel: socket.socket, limits: dict[str, Any]) -> NoReturn:
-        """Run the program in the fork; never returns."""
-        try:
-            self._control.close()
-            self._held.close()
-            os.setsid()
-            os.chdir(self._folder)
-            # Opened anew: flags of a shared open file would persist to the next program.
-            null = os.open("/dev/null", os.O_RDWR)
-            for descriptor in (0, 1, 2):
-                os.dup2(null, descriptor)
-            os.close(null)
-            # A layer that passed the probe and fails now ends the program.
-            if "resource-limits" in self._applied:
-                self._limit(limits)
-            if "seccomp" in self._applied:
-                self._filters[limits["processes"] > 0].attach()
-            random.seed(0)
-            program = _Program(channel, limits["output_kb"] << 10)
-            while True:
-                program.serve_one()
-        finally:
-            os._exit(70)
 
 
 class _Program:

@@ -6,6 +6,7 @@ formed in ``trusted``.
 
 import builtins
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -107,9 +109,20 @@ class SandboxProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         if self._group is not None:  # who made it has been killed
-            with contextlib.suppress(OSError):
-                os.rmdir(self._group)  # noqa: PTH106
+            _remove_group(self._group)
         self._process, self._control, self._group = None, None, None
+
+
+def _remove_group(path: str) -> None:
+    """Remove a cgroup, whose last members may take a moment to end."""
+    until = time.monotonic() + _GRACE_S
+    while time.monotonic() < until:
+        try:
+            os.rmdir(path)  # noqa: PTH106
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                return
+            time.sleep(0.001)
 
 
 class ProgramRun:
