@@ -21,12 +21,13 @@ import signal
 import socket
 import sys
 import time
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from . import cgroup, codec, kernel, layers, mounts, scratch, seccomp
+from .program_side import ProgramSide
+from .values import Values
 
 # Modules that small programs import; imported here, so that forks have them at no cost.
 WARM = (
@@ -129,21 +130,19 @@ def _start_anywhere(proc: int) -> None:
 def _warm_up() -> None:
     """Run a harmless program: pages that Python writes at first use would be copied per fork."""
     ours, theirs = socket.socketpair()
-    code = marshal.dumps(compile("def answer(*items): return [*items]", "<warm-up>", "exec"))
-    values: tuple[Any, ...] = (1, "a", (1.5, [{2: {3}}]), None)
-    call = {"do": "call", "name": "answer", "args": codec.encode(values, _refuse)}
+    source = "def answer(*items): return [*items] if items[1:] else items[0]"
+    code = marshal.dumps(compile(source, "<warm-up>", "exec"))
+    typical: tuple[Any, ...] = ((1,), ([1, 2],), (1, "a", (1.5, [{2: {3}}]), None))
+    call = {"do": "call", "name": "answer", "names": []}
+    calls = [call | Values().write(values) for values in typical]
     load = {"codes": [code], "source": None, "classes": []}
-    call["kwargs"] = codec.encode({}, _refuse)
-    program = _Program(theirs, 1 << 16)
-    for index in range(100):
-        codec.send_request(ours, call if index else load)
+    program = ProgramSide()
+    program.open(theirs, 1 << 16)
+    for index in range(300):
+        codec.send_request(ours, calls[index % 3] if index else load)
         program.serve_one()
         codec.receive(ours)
     del sys.modules["candidate"]
-
-
-def _refuse(value: Any, depth: int) -> Any:
-    raise codec.CodecError(f"{value!r} has no form as data")
 
 
 @dataclass
@@ -169,6 +168,7 @@ class _Zygote:
     def __init__(self, folder: str, mapped: int, *, has_own_user: bool) -> None:
         os.mkdir(folder)  # noqa: PTH102
         self.folder = folder
+        self._program = ProgramSide()
         self._mapped = mapped
         self._has_own_user = has_own_user
         self._filters = {allowed: seccomp.Filter(children=allowed) for allowed in (False, True)}
@@ -231,9 +231,9 @@ class _Zygote:
             if "seccomp" in self._applied:
                 self._filters[limits["processes"] > 0].attach()
             random.seed(0)
-            program = _Program(channel, limits["output_kb"] << 10)
+            self._program.open(channel, limits["output_kb"] << 10)
             while True:
-                program.serve_one()
+                self._program.serve_one()
         finally:
             os._exit(70)
 
@@ -420,80 +420,3 @@ class _Watcher:
         except OSError:  # moved or removed
             return ()
         return tuple((each.st_ino, each.st_ctime_ns, each.st_atime_ns) for each in found)
-
-
-class _Program:
-    """Executes the source and answers calls. The hostile program can change everything here."""
-
-    def __init__(self, channel: socket.socket, limit: int) -> None:
-        self._channel = channel
-        self._limit = limit
-        self._module = types.ModuleType("candidate")
-        self._kept: list[Any] = []
-        self._known: set[str] = set()
-        sys.modules["candidate"] = self._module
-
-    def serve_one(self) -> None:
-        """Serve the next request: first the source to load, then calls."""
-        request = codec.receive_request(self._channel)
-        action = self._load if "codes" in request else self._perform
-        self._answer(action, request)
-
-    def _load(self, request: dict[str, Any]) -> None:
-        self._known = set(request["classes"])
-        for code in request["codes"]:  # compiled by the verifier, where it costs less
-            exec(marshal.loads(code), self._module.__dict__)
-        source = request["source"]
-        if source is not None:
-            exec(compile(source, "<candidate>", "exec", dont_inherit=True), self._module.__dict__)
-
-    def _perform(self, request: dict[str, Any]) -> Any:
-        do = request["do"]
-        if do == "set":
-            return setattr(self._kept[request["ref"]], request["name"], self._decode(request["v"]))
-        if do == "get":
-            return getattr(self._kept[request["ref"]], request["name"])
-        if "ref" in request:
-            function = self._kept[request["ref"]]
-        else:
-            function = self._module.__dict__[request["name"]]
-        args, kwargs = self._decode(request["args"]), self._decode(request["kwargs"])
-        return function(*args, **kwargs)
-
-    def _answer(self, action: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> None:
-        try:
-            reply = {"v": codec.encode(action(request), self._encode_other)}
-        except BaseException as error:
-            names = [kind.__name__ for kind in type(error).__mro__]
-            try:
-                text = str(error)[:300]
-            except BaseException:
-                text = ""
-            reply = {"e": names, "text": text.encode("ascii", "replace").decode()}
-        try:
-            codec.send(self._channel, reply, self._limit)
-        except codec.CodecError as error:
-            codec.send(self._channel, {"big": str(error)[:300]})
-        except MemoryError:
-            codec.send(self._channel, {"e": ["MemoryError"]})
-
-    def _encode_other(self, value: Any, depth: int) -> Any:
-        name = type(value).__name__
-        state = getattr(value, "__dict__", None)
-        if name in self._known and isinstance(state, dict):
-            fields = {k: codec.encode(v, self._encode_other, depth + 1) for k, v in state.items()}
-            return {"t": "object", "class": name, "v": fields}
-        self._kept.append(value)
-        return {"t": "ref", "v": len(self._kept) - 1}
-
-    def _decode(self, data: Any) -> Any:
-        return codec.decode(data, self._decode_other)
-
-    def _decode_other(self, data: dict[str, Any], depth: int) -> Any:
-        if data["t"] == "ref":
-            return self._kept[data["v"]]
-        kind = self._module.__dict__[data["class"]]
-        made = object.__new__(kind)
-        for name, value in data["v"].items():
-            made.__dict__[name] = codec.decode(value, self._decode_other, depth + 1)
-        return made

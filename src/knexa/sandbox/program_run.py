@@ -4,35 +4,37 @@ It sends calls to the program, decodes returned values and records what ended th
 formed in ``trusted``.
 """
 
-import builtins
 import contextlib
 import errno
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import codec
+from .trusted_values import TrustedValues
+from .values import MAX_SYNCED
 
 _BOOT = (
     "import sys; sys.path.insert(0, {folder!r}); import sandbox.{module} as m; "
     "sys.path.pop(0); m.main({fd}, {scratch!r})"
 )
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
-MODULE = "tests"
-"""Name of the module that trusted code runs in; instances of its classes can cross."""
 MAX_PARSED = 1 << 14
 """Sources with more characters are parsed in the sandbox only.
 
 The worst source of this length takes the parser half a second and 100 MiB; both grow quadratically.
 """
 _GRACE_S = 2.0
+_MAX_CALLBACKS = 100_000
+_MAX_DEPTH = 100  # of calls of the program within calls of functions of the tests
 
 
 def start(module: str, channel: socket.socket, scratch: str = "") -> "subprocess.Popen[bytes]":
@@ -54,6 +56,16 @@ def start(module: str, channel: socket.socket, scratch: str = "") -> "subprocess
 def printable(text: str) -> str:
     """Return the first 300 characters, with unprintable ones replaced by spaces."""
     return "".join(each if each.isprintable() else " " for each in text[:300])
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception's name and text; the name alone if ``str`` fails."""
+    name = type(error).__name__
+    try:
+        # Memory addresses differ between equal runs.
+        return re.sub("0x[0-9a-f]+", "0x", f"{name}: {error}")
+    except Exception:
+        return name
 
 
 class JobEnded(BaseException):
@@ -134,8 +146,9 @@ class ProgramRun:
         self._limit = self._limits["output_kb"] << 10
         self.outcome = ""
         self.detail = ""
-        self.handles: dict[int, codec.Handle] = {}
-        self.namespace: dict[str, Any] = {}
+        self.values = TrustedValues(self.ask)
+        self._depth = 0
+        self._num_callbacks = 0
         control = server.control()
         control.settimeout(self._limits["wall_s"] + _GRACE_S)
         self._channel, theirs = socket.socketpair()
@@ -146,89 +159,100 @@ class ProgramRun:
                 raise SandboxLostError(repr(error)) from None
         self._channel.settimeout(self._limits["wall_s"] + _GRACE_S)
 
-    def ask(self, request: dict[str, Any]) -> Any:
-        """Send one request and return the decoded value, or raise what the program raised."""
+    def ask(self, request: dict[str, Any], parts: Sequence[Any] = ()) -> Any:
+        """Send one request with values and return the answer, or raise what the program raised.
+
+        While it waits it serves the program's calls of functions that the tests handed out.
+        """
         if self.outcome:
             raise JobEnded
-        raised: BaseException | None = None
+        what = "an argument"
+        self._depth += 1
+        self.values.begin()
         try:
-            codec.send_request(self._channel, request)
-            reply = codec.receive(self._channel, self._limit + 1024)
-            if not isinstance(reply, dict):
-                raise codec.CodecError("not a reply")
-            if "big" in reply:
-                raise codec.CodecError(str(reply["big"]))
-            if "e" not in reply:
-                return codec.decode(reply.get("v"), self._decode_other)
-            raised = self._exception(reply)
+            message = self.values.write(parts)
+            codec.send_request(self._channel, request | message)
+            what = "the answer"
+            while "call" in (reply := self._receive()):
+                self._serve(reply)
+            values = self.values.read(reply)
+            if len(values) != 1:
+                raise codec.CodecError("not one value")
         except (EOFError, TimeoutError, OSError):
             self.end("crashed", "the program ended before it answered")
-        except codec.CodecError as error:
-            self.end("failed", f"the answer cannot cross: {error}")
-        # Raised outside of the try block: an OSError of the program is not a broken channel.
-        raise raised or JobEnded
+            raise JobEnded from None
+        except (codec.CodecError, RecursionError) as error:
+            self.end("failed", f"{what} cannot cross: {error}")
+            raise JobEnded from None
+        finally:
+            self._depth -= 1
+            self.values.finish(is_last=not self._depth)
+        if reply.get("raised") is True:
+            raise self._raised(values[0])
+        return values[0]
 
     def end(self, outcome: str, detail: str) -> None:
         """Record what ended the run; only the first record counts."""
         if not self.outcome:
             self.outcome, self.detail = outcome, printable(detail)
 
-    def _exception(self, reply: dict[str, Any]) -> BaseException:
-        text = str(reply.get("text", ""))[:300]
-        names = reply["e"] if isinstance(reply["e"], list) else []
-        for name in names[:20]:
-            kind = vars(builtins).get(name) if isinstance(name, str) else None
-            if kind is MemoryError:
-                self.end("out_of_memory", "MemoryError")
-                return JobEnded()
-            if kind in (SystemExit, KeyboardInterrupt, GeneratorExit):
-                self.end("crashed", f"the program raised {name}")
-                return JobEnded()
-            if kind in (StopIteration, StopAsyncIteration):
-                kind = RuntimeError  # as in generators; it would end a loop of the tests
-            if isinstance(kind, type) and issubclass(kind, Exception):
-                with contextlib.suppress(Exception):
-                    error = kind(text)
-                    error.add_note(f"raised by the program: {names[0]}")
-                    return error
-        self.end("crashed", "the program raised something that is no exception of Python's")
+    def _receive(self) -> dict[str, Any]:
+        reply = codec.receive(self._channel, self._limit + 1024)
+        if not isinstance(reply, dict):
+            raise codec.CodecError("not a reply")
+        if "big" in reply:
+            raise codec.CodecError(str(reply["big"]))
+        return reply
+
+    def _serve(self, request: dict[str, Any]) -> None:
+        """Call a function of the tests for the program, and send what came of it."""
+        self._num_callbacks += 1
+        if self._num_callbacks > _MAX_CALLBACKS or self._depth > _MAX_DEPTH:
+            raise codec.CodecError("too many calls of the tests' functions")
+        function = self.values.callback(request["call"])
+        parts, names = self.values.read(request), request.get("names")
+        if type(names) is not list or not all(type(name) is str for name in names):
+            raise codec.CodecError("not a call")
+        num, is_raised = len(parts) - len(names), False
+        if num < 0:
+            raise codec.CodecError("not a call")
+        self.values.note()
+        kwargs = dict(zip(names, parts[num:], strict=True))
+        try:
+            value = function(*parts[:num], **kwargs)
+        except AssertionError as error:  # the tests': no program may catch it
+            self.end("failed", describe(error))
+            raise JobEnded from None
+        except MemoryError:
+            self.end("out_of_memory", "checking the answer took too much memory")
+            raise JobEnded from None
+        except Exception as error:
+            value, is_raised = error, True
+        if self.outcome:
+            raise JobEnded
+        message = self.values.write([value], budget=MAX_SYNCED)
+        codec.send_request(self._channel, message | {"raised": is_raised})
+        self.values.note()
+
+    def _raised(self, error: Any) -> BaseException:
+        """Return the exception that the program raised, as far as it may end a run."""
+        if isinstance(error, MemoryError):
+            self.end("out_of_memory", "MemoryError")
+        elif isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):
+            self.end("crashed", f"the program raised {type(error).__name__}")
+        elif isinstance(error, (StopIteration, StopAsyncIteration)):
+            # As in generators; it would end a loop of the tests.
+            return RuntimeError(*error.args)
+        elif isinstance(error, Exception):
+            return error
+        else:
+            text = "the program raised something that is no exception of Python's"
+            self.end("crashed", text)
         return JobEnded()
-
-    def encode(self, value: Any) -> Any:
-        """Return an argument as data; instances of set-up classes cross by name and attributes."""
-        return codec.encode(value, self._encode_other)
-
-    def _encode_other(self, value: Any, depth: int) -> Any:
-        if isinstance(value, codec.Handle):
-            return {"t": "ref", "v": value.index}
-        if isinstance(value, RemoteValue):
-            return {"t": "ref", "v": object.__getattribute__(value, "_handle").index}
-        kind = type(value)
-        if kind.__module__ == MODULE and hasattr(value, "__dict__"):
-            fields = {
-                k: codec.encode(v, self._encode_other, depth + 1) for k, v in vars(value).items()
-            }
-            return {"t": "object", "class": kind.__name__, "v": fields}
-        raise codec.CodecError(f"{kind.__name__} has no form as data")
-
-    def _decode_other(self, data: dict[str, Any], depth: int) -> Any:
-        if data.get("t") == "ref" and isinstance(data.get("v"), int):
-            return RemoteValue(self, codec.Handle(data["v"]))
-        kind, state = self.namespace.get(str(data.get("class"))), data.get("v")
-        if (
-            data.get("t") == "object"
-            and isinstance(kind, type)
-            and kind.__module__ == MODULE
-            and isinstance(state, dict)
-        ):
-            made: Any = object.__new__(kind)
-            for name, value in state.items():
-                made.__dict__[name] = codec.decode(value, self._decode_other, depth + 1)
-            return made
-        raise codec.CodecError("unknown kind of value")
 
     def finish(self) -> dict[str, Any]:
         """End the program, and return the server's report on why it ended."""
+        self.values.restore()
         control = self._server.control()
         try:
             self._channel.close()
@@ -243,39 +267,13 @@ class ProgramRun:
         return dict(report)
 
 
-class RemoteValue:
-    """A proxy for a value in the sandbox: it can be called, changed and passed back, not read."""
-
-    def __init__(self, run: ProgramRun, handle: codec.Handle) -> None:
-        object.__setattr__(self, "_run", run)
-        object.__setattr__(self, "_handle", handle)
-
-    def _send(self, do: str, **fields: Any) -> Any:
-        run = object.__getattribute__(self, "_run")
-        index = object.__getattribute__(self, "_handle").index
-        return run.ask({"do": do, "ref": index, **fields})
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self._send("get", name=name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        run = object.__getattribute__(self, "_run")
-        self._send("set", name=name, v=run.encode(value))
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the value in the sandbox."""
-        run = object.__getattribute__(self, "_run")
-        return self._send("call", args=run.encode(args), kwargs=run.encode(kwargs))
-
-
 def proxy(run: ProgramRun, name: str) -> Callable[..., Any]:
     """Return a function that calls the program's global ``name``."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        encoded = {"args": run.encode(args), "kwargs": run.encode(kwargs)}
-        return run.ask({"do": "call", "name": name, **encoded})
+        request = {"do": "call", "name": name, "names": list(kwargs)}
+        return run.ask(request, [*args, *kwargs.values()])
 
     call.__name__ = call.__qualname__ = name
+    run.values.names[call] = name
     return call

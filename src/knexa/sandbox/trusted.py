@@ -13,7 +13,6 @@ import gc
 import importlib
 import marshal
 import random
-import re
 import resource
 import signal
 import socket
@@ -24,7 +23,8 @@ import warnings
 from typing import Any
 
 from . import codec, kernel, layers, program_run, scratch
-from .program_run import MODULE, JobEnded, ProgramRun, SandboxLostError, SandboxProcess, proxy
+from .program_run import JobEnded, ProgramRun, SandboxLostError, SandboxProcess, proxy
+from .trusted_values import MODULE
 
 _MAX_SOURCE = 1 << 20
 
@@ -130,7 +130,7 @@ def _judge(run: ProgramRun, job: dict[str, Any], code: bytes | None) -> None:
     ``code`` is the compiled program, None if the sandbox must compile it.
     """
     module = types.ModuleType(MODULE)
-    namespace = run.namespace = module.__dict__
+    namespace = module.__dict__
     sys.modules[MODULE] = module
     random.seed(0)
     try:
@@ -139,16 +139,16 @@ def _judge(run: ProgramRun, job: dict[str, Any], code: bytes | None) -> None:
             prompt = _compile_prompt(job["prompt"])
             if prompt is not None:
                 exec(prompt, namespace)
-            classes = [
-                name
+            run.values.classes = classes = {
+                value.__name__: value
                 for name, value in namespace.items()
-                if isinstance(value, type) and value.__module__ == MODULE
-            ]
+                if isinstance(value, type) and value.__module__ == MODULE and name != job["entry"]
+            }
             codes = [_compile_setup(job["setup"])] if job["setup"].strip() else []
             codes += [] if code is None else [code]
             source = job["program"] if code is None else None
             try:
-                run.ask({"codes": codes, "source": source, "classes": classes})
+                run.ask({"codes": codes, "source": source, "classes": list(classes)})
             except SyntaxError as error:
                 run.end("syntax_error", str(error))
                 return
@@ -163,17 +163,7 @@ def _judge(run: ProgramRun, job: dict[str, Any], code: bytes | None) -> None:
     except MemoryError:
         run.end("out_of_memory", "checking the answer took too much memory")
     except BaseException as error:
-        run.end("failed", _describe(error))
-
-
-def _describe(error: BaseException) -> str:
-    """Return an exception's name and text; the name alone if ``str`` fails."""
-    name = type(error).__name__
-    try:
-        # Memory addresses differ between equal runs.
-        return re.sub("0x[0-9a-f]+", "0x", f"{name}: {error}")
-    except Exception:
-        return name
+        run.end("failed", program_run.describe(error))
 
 
 class _alarm:  # noqa: N801
