@@ -45,7 +45,7 @@ def _card(rng: random.Random) -> str:
 
 
 def _iban(rng: random.Random) -> str:
-    country, length = rng.choice([("DE", 18), ("FR", 23), ("IT", 22), ("AT", 16)])
+    country, length = rng.choice([("DE", 18), ("FR", 23), ("IT", 23), ("AT", 16)])
     account = draw(rng, string.digits, length)
     value = int("".join(str(int(c, 36)) for c in f"{account}{country}00"))
     number = f"{country}{98 - value % 97:02d}{account}"
@@ -214,8 +214,8 @@ CREDENTIALS: Corpus = {
         ("aws", "k = '{0}{1}'.format('[[a]]', '[[b]]')\n"),
         ("openai", "k = '{x}{y}'.format(x='[[a]]', y='[[b]]')\n"),
         ("openai", "k = ''.join(['[[a]]', '[[b]]'])\n"),
-        ("gitlab", "k = ''.join([[s:list]])\n"),
-        ("gitlab", "k = ['x', [[s:list]]]\n"),
+        ("gitlab", "k = ''.join([ [[s:list]] ])\n"),
+        ("gitlab", "k = [ [[s:list]] ]\n"),
         ("github", "a = '[[a]]'\nb = '[[b]]'\nk = a + b\n"),
         ("github", "a = '[[a]]'\nb = '[[b]]'\nk = f'{a}{b}'\n"),
         ("github", "a, b = '[[a]]', '[[b]]'\nk = a + b\n"),

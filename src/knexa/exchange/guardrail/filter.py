@@ -9,10 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from knexa.exchange.guardrail.evaluate import Unreadable
 from knexa.exchange.guardrail.findings import (
     PLACEHOLDER,
     SEVERITY,
@@ -21,6 +23,7 @@ from knexa.exchange.guardrail.findings import (
     Severity,
     find,
 )
+from knexa.exchange.guardrail.folding import folded
 from knexa.exchange.package import TextItem, unsendable
 from knexa.recipe import Secret
 
@@ -28,6 +31,8 @@ Action = Literal["block", "redact", "count"]
 
 # Redacting one finding may uncover another; items that are still not clean then are blocked.
 _MAX_PASSES = 4
+# An answer with more of them teaches nothing, and redacting each is a pass over the text.
+_MAX_FINDINGS = 64
 
 ALL_RULES: tuple[Rule, ...] = get_args(Rule)
 
@@ -162,11 +167,14 @@ class Guardrail:
         seen: set[Finding] = set()
         text = item.completion
         for attempt in range(_MAX_PASSES):
-            found = self._find(text)
+            try:
+                found = self._find(text)
+            except Unreadable:
+                return None, "block", ["unreadable"]
             seen |= found
             kinds = [finding.kind for finding in seen]
             taken = {self._action(finding) for finding in found}
-            if "block" in taken:
+            if "block" in taken or len(found) > _MAX_FINDINGS:
                 return None, "block", kinds
             if "redact" not in taken:
                 if attempt:
@@ -180,15 +188,40 @@ class Guardrail:
         return None, "block", [finding.kind for finding in seen]
 
     def _find(self, text: str) -> set[Finding]:
-        found = set(find(text, frozenset(self.rules), self.canaries))
-        for rule in self.site_rules:
-            found |= set(rule.find(text))
-        return {finding for finding in found if finding.text not in self.allow}
+        found = self._find_as_written(text)
+        plain = folded(text)
+        if plain != text:
+            found |= _as_written(self._find_as_written(plain), plain, text)
+        return found
+
+    def _find_as_written(self, text: str) -> set[Finding]:
+        by_site = (finding for rule in self.site_rules for finding in rule.find(text))
+        found: set[Finding] = set()
+        for finding in chain(find(text, frozenset(self.rules), self.canaries), by_site):
+            if finding.text not in self.allow:
+                found.add(finding)
+                if len(found) > _MAX_FINDINGS:
+                    break
+        return found
 
     def _action(self, finding: Finding) -> Action:
         site = {rule.name: rule.severity for rule in self.site_rules}
         severity = (SEVERITY | site)[finding.rule]
         return {"high": self.high, "medium": self.medium, "low": self.low}[severity]
+
+
+def _as_written(found: set[Finding], plain: str, text: str) -> set[Finding]:
+    """Return findings of the folded text as the text spells them, where it has as many characters.
+
+    Others are not in the text, so they cannot be redacted in it.
+    """
+    if not 0 < len(found) <= _MAX_FINDINGS or any(len(folded(c)) != 1 for c in text):
+        return found
+    places = {finding: plain.find(finding.text) for finding in found}
+    return {
+        replace(finding, text=text[place : place + len(finding.text)]) if place >= 0 else finding
+        for finding, place in places.items()
+    }
 
 
 def _redacted(text: str, findings: list[Finding]) -> str:
