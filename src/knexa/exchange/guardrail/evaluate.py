@@ -81,7 +81,7 @@ class _Reader:
         self.values: dict[str, _Value] = {}
         self.grown: set[str] = set()  # names whose strings grew piece by piece
         self.functions: list[str] = []
-        self.work_left = 16 * length + 16_384  # characters put together, and values walked
+        self.work_left = 8 * length + 16_384  # characters put together, and values walked
 
     def spend(self, work: int) -> None:
         self.work_left -= work
@@ -127,7 +127,7 @@ class _Reader:
         """Yield the strings in a value."""
         waiting = [value]
         while waiting:
-            self.spend(8)
+            self.spend(16)
             match waiting.pop():
                 case str(string):
                     yield string

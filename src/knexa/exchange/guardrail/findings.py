@@ -187,7 +187,8 @@ def _find_assigned_secrets(text: str, strings: str, reading: Reading) -> Iterato
     for name, value, is_quoted in named_values(strings):
         if (looks_secret if is_quoted else looks_secret_without_quotes)(name, value):
             found.add(value)
-    for name, value, is_quoted in named_values(text):  # a .env file may be a program
+    is_program = not any(string is text for string in reading.strings)
+    for name, value, is_quoted in named_values(text) if is_program else ():  # or a .env file
         if not is_quoted and len(value) >= 16 and is_random(value) and looks_secret(name, value):
             found.add(value)
     yield from (Finding("secret_assignment", "secret_assignment", value) for value in found)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 
 from knexa.exchange.guardrail.evaluate import Reading, read
-from knexa.exchange.guardrail.names import STEM, strength
+from knexa.exchange.guardrail.names import strength
 
 # The parser takes 28 MB for the worst text of this length, the longest that a package may carry.
 _MAX_PARSED = 32 * 1024  # characters
@@ -37,9 +37,8 @@ _UNESCAPED = re.compile(r"\\x([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})|\\([0-7]{3})")
 _CONTINUED = re.compile(r"\\\r?\n")
 
 # Possessive or bounded, so that no text makes a pass more than linear.
-_STEM = re.compile(STEM)
-_NAME_BEFORE = re.compile(r"(?<![\w.-])[\w.-]{1,48}\Z")
-_NAME_AFTER = re.compile(r"[\w.-]{0,64}+")
+_LONGEST_NAME = 128
+_NAME = re.compile(r"[\w.-]{2,}+")
 _QUOTED_VALUE = re.compile(  # = "value", ": "value", : str = "value", , "value"
     r"""["']?\]?\s{0,4}(?::\s{0,4}\w{1,16}\s{0,4})?(?:=>|[:=+]{1,2}|,|\bis\b)\s{0,4}"""
     r"""[bfruBFRU]{0,2}(["'])(?P<value>[^"'\n]{8,256})\1"""
@@ -117,19 +116,11 @@ def named_values(text: str) -> Iterator[tuple[str, str, bool]]:
 
     So do configuration files, commands and prose name what they hold.
     """
-    lowered = text.lower()
-    if len(lowered) != len(text):  # some letters become two
-        lowered = "".join(c if len(c.lower()) > 1 else c.lower() for c in text)
     end = 0
-    for stem in _STEM.finditer(lowered):
-        begin = stem.start()
-        if begin < end:  # inside the name or value before
+    for match in _NAME.finditer(text):
+        if match.start() < end:  # inside the value before
             continue
-        before = _NAME_BEFORE.search(text, max(0, begin - 48), begin)
-        after = _NAME_AFTER.match(text, begin)
-        assert after is not None
-        end = after.end()
-        name = (before[0] if before else "") + after[0]
+        end, name = match.end(), match[0][-_LONGEST_NAME:]
         if strength(name) is None:
             continue
         quoted = _QUOTED_VALUE.match(text, end)

@@ -21,7 +21,10 @@ _STRONG_WORDS = (
     r"|jelsz(?:\u00f3|o)|(?:\u015f|s)ifre|lozinka|zaporka|geslo|mat_?khau|kata_?sandi|pasvorto"
     "|\u043f\u0430\u0440\u043e\u043b[\u044c\u0438\u044f\u0430]|\u043b\u043e\u0437\u0438\u043d\u043a\u0430"
     "|\u03ba\u03c9\u03b4\u03b9\u03ba[\u03cc\u03bf]\u03c2(?:_\u03c0\u03c1\u03cc\u03c3\u03b2\u03b1\u03c3\u03b7\u03c2)?"
-    "|\u30d1\u30b9\u30ef\u30fc\u30c9|\u6697\u8a3c\u756a\u53f7|\u79d8\u5bc6\u9375"
+)
+# Scripts that put no space or sign between words.
+_UNDIVIDED_WORDS = (
+    "\u30d1\u30b9\u30ef\u30fc\u30c9|\u6697\u8a3c\u756a\u53f7|\u79d8\u5bc6\u9375"
     "|\u5bc6\u7801|\u5bc6\u78bc|\u53e3\u4ee4|\u5bc6\u94a5|\u91d1\u9470"
     "|\ube44\ubc00\ubc88\ud638|\uc554\ud638|\u0643\u0644\u0645\u0629_(?:\u0627\u0644\u0633\u0631|\u0627\u0644\u0645\u0631\u0648\u0631)"
     "|\u05e1\u05d9\u05e1\u05de\u05d4|\u092a\u093e\u0938\u0935\u0930\u094d\u0921"
@@ -30,7 +33,7 @@ _WEAK_WORDS = (
     r"secrets?|tokens?|geheimnis|geheim|secretos?|segredos?|segreto|clave|chave|parola|sandi|jeton"
     "|\u0441\u0435\u043a\u0440\u0435\u0442|\u043f\u0430\u0440\u043e\u043b\u0430"
 )
-_STRONG_NAME = re.compile(rf"(?:^|_)(?:{_STRONG_WORDS})(?:$|_)")
+_STRONG_NAME = re.compile(rf"(?:^|_)(?:{_STRONG_WORDS})(?:$|_)|{_UNDIVIDED_WORDS}")
 _WEAK_NAME = re.compile(rf"(?:^|_)(?:{_WEAK_WORDS})(?:$|_)")
 _ASCII_STEMS = (
     *("pass", "pw", "secret", "token", "key", "credential", "kennwort", "zugangs", "geheim"),
@@ -49,8 +52,6 @@ _OTHER_STEMS = (
     *("\uc554\ud638", "\u0643\u0644\u0645\u0629", "\u05e1\u05d9\u05e1\u05de\u05d4"),
     *("\u092a\u093e\u0938\u0935\u0930\u094d\u0921",),
 )
-STEM = "|".join((*_ASCII_STEMS, *_OTHER_STEMS))
-"""A pattern that some part of every secret's name matches, in lower case."""
 
 # What a name that ends so holds is about a secret, not one: password_length, token_pattern.
 _DESCRIBES = re.compile(
@@ -75,8 +76,6 @@ _CODE = re.compile(r"[()\[\]{}\\]|[A-Za-z_]\w*\.[A-Za-z_]|^[\w.]+[-+*/%][\w.]+(?
 @lru_cache(maxsize=4096)
 def strength(name: str) -> Strength | None:
     """Return how surely a name is a secret's; None where it is none."""
-    if len(name) > 256:  # longer than any name; the cost of a name is bounded
-        name = name[-256:]
     plain = _CAMEL_CASE.sub("_", name).lower()
     if _DESCRIBES.search(plain):
         return None
@@ -87,7 +86,7 @@ def strength(name: str) -> Strength | None:
 
 def gives_a_secret(function: str) -> bool:
     """Return whether a function of that name returns a secret, e.g. ``get_password``."""
-    plain = _CAMEL_CASE.sub("_", function[-256:]).lower()
+    plain = _CAMEL_CASE.sub("_", function).lower()
     return strength(function) is not None and not _JUDGES.match(plain)
 
 
