@@ -9,20 +9,27 @@ Not covered: strings that are computed from anything but literals, by loops, or 
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import cast
 
 from knexa.exchange.guardrail.names import gives_a_secret, strength
+from knexa.exchange.guardrail.values import (
+    LONGEST_STRING,
+    Budget,
+    Unreadable,
+    Value,
+    either,
+    formatted,
+    held,
+    joined,
+    percent,
+    text_of,
+    together,
+)
 
 _MAX_DEPTH = 150  # of the tree; the indentation of a program cannot exceed 100
-_MAX_OPTIONS = 64  # of one value
-_MAX_STRING = 32 * 1024  # characters of one string that is put together
-
-
-class Unreadable(Exception):  # noqa: N818  (no error of ours: a property of the text)
-    """A program is too intricate to be read at a cost in proportion to its length."""
 
 
 @dataclass
@@ -40,19 +47,6 @@ class Reading:
     named: list[tuple[str, str]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Either:
-    """One of several values."""
-
-    options: tuple["_Value", ...]
-
-
-# A string, a container by position or by key, one of several, or unknown.
-_Value = str | tuple["_Value", ...] | dict[str, "_Value"] | _Either | None
-_Target = str | None
-
-_PERCENT = re.compile(r"%(?:\((\w*)\))?([sdrc%])")
-_BRACES = re.compile(r"\{(\w*)(?:![sra])?\}|\{\{|\}\}")
 _CONTAINERS = frozenset({"dict", "list", "tuple", "set", "frozenset", "iter", "next", "reversed"})
 _STRINGS = frozenset({"str", "bytes", "bytearray"})
 _KEEPS = frozenset({"strip", "lstrip", "rstrip", "encode", "decode", "lower", "upper", "title"})
@@ -78,21 +72,16 @@ class _Reader:
 
     def __init__(self, length: int) -> None:
         self.reading = Reading()
-        self.values: dict[str, _Value] = {}
+        self.values: dict[str, Value] = {}
         self.grown: set[str] = set()  # names whose strings grew piece by piece
         self.functions: list[str] = []
-        self.work_left = 8 * length + 16_384  # characters put together, and values walked
-
-    def spend(self, work: int) -> None:
-        self.work_left -= work
-        if self.work_left < 0:
-            raise Unreadable
+        self.budget = Budget(8 * length + 16_384)
 
     def body(self, nodes: Iterable[ast.AST], depth: int) -> None:
         for node in nodes:
             self.visit(node, depth)
 
-    def visit(self, node: ast.AST | None, depth: int) -> _Value:
+    def visit(self, node: ast.AST | None, depth: int) -> Value:
         """Read a node and return its value, None where that is unknown."""
         if node is None:
             return None
@@ -110,35 +99,26 @@ class _Reader:
 
     # Records
 
-    def made(self, value: _Value) -> None:
-        """Record a string that was put together."""
+    def made(self, value: Value) -> Value:
+        """Record a string that was put together, and return it."""
         if isinstance(value, str) and value:
-            self.spend(len(value))
+            self.budget.spend(len(value))
             self.reading.strings.append(value)
+        return value
 
-    def name(self, name: str | None, value: _Value) -> None:
+    def join(self, separator: str, value: Value) -> Value:
+        return self.made(joined(self.budget, separator, value))
+
+    def name(self, name: str | None, value: Value) -> None:
         """Record the strings in a value under a name, where it is a secret's."""
         if name and value is not None and strength(name) is not None:
-            for string in self.held(value):
-                self.spend(len(string) // 8)
+            for string in held(value, self.budget):
+                self.budget.spend(len(string) // 8)
                 self.reading.named.append((name, string))
-
-    def held(self, value: _Value) -> Iterator[str]:
-        """Yield the strings in a value."""
-        waiting = [value]
-        while waiting:
-            self.spend(16)
-            match waiting.pop():
-                case str(string):
-                    yield string
-                case tuple(parts) | _Either(options=parts):
-                    waiting += parts
-                case dict(entries):
-                    waiting += entries.values()
 
     # Assignments
 
-    def assign(self, target: ast.AST, value: _Value) -> None:
+    def assign(self, target: ast.AST, value: Value) -> None:
         if isinstance(target, ast.Tuple | ast.List):
             self.unpack(target.elts, value)
             return
@@ -152,24 +132,24 @@ class _Reader:
                 self.made(self.values.get(name))
             self.values[name] = value
 
-    def unpack(self, targets: Sequence[ast.expr], value: _Value) -> None:
+    def unpack(self, targets: Sequence[ast.expr], value: Value) -> None:
         parts = value if isinstance(value, tuple) else ()
         starred = next((i for i, t in enumerate(targets) if isinstance(t, ast.Starred)), None)
         if starred is not None:
             after = len(targets) - starred - 1
             end = max(len(parts) - after, starred)
             parts = (*parts[:starred], parts[starred:end], *parts[end:])
-        self.spend(len(targets) + len(parts))
+        self.budget.spend(len(targets) + len(parts))
         for index, target in enumerate(targets):
             inner = target.value if isinstance(target, ast.Starred) else target
             self.assign(inner, parts[index] if index < len(parts) else None)
 
-    def basic_auth(self, value: _Value) -> None:
+    def basic_auth(self, value: Value) -> None:
         """Record the second of (user, password)."""
         if isinstance(value, tuple) and len(value) == 2:
             self.name("password", value[1])
 
-    def assign_statement(self, node: ast.Assign, depth: int) -> _Value:
+    def assign_statement(self, node: ast.Assign, depth: int) -> Value:
         target = node.targets[0]
         if (  # k = k + 'b' says what k += 'b' says
             len(node.targets) == 1
@@ -191,35 +171,35 @@ class _Reader:
         if not isinstance(target, ast.Name):
             self.body(ast.iter_child_nodes(target), depth)
 
-    def ann_assign(self, node: ast.AnnAssign | ast.NamedExpr, depth: int) -> _Value:
+    def ann_assign(self, node: ast.AnnAssign | ast.NamedExpr, depth: int) -> Value:
         value = self.visit(node.value, depth)
         self.assign(node.target, value)
         return value
 
-    def aug_assign(self, node: ast.AugAssign, depth: int) -> _Value:
+    def aug_assign(self, node: ast.AugAssign, depth: int) -> Value:
         value = self.visit(node.value, depth)
         self.visit_target(node.target, depth)
         if isinstance(node.op, ast.Add):
             self.grow(node.target, value)
         return None
 
-    def grow(self, target: ast.AST, value: _Value) -> None:
+    def grow(self, target: ast.AST, value: Value) -> None:
         """Add to what a name holds; the result is recorded once it grows no more."""
         self.name(_last_name(target), value)
         name = _written_name(target)
         if name is None:
             return
-        before, piece = _text(self.values.get(name)), _text(value)
+        before, piece = text_of(self.values.get(name)), text_of(value)
         if before is None or piece is None:
             self.assign(target, None)
             return
-        self.values[name] = self.together([before, piece])
+        self.values[name] = together(self.budget, [before, piece])
         self.name(_last_name(target), self.values[name])
         self.grown.add(name)
 
     # Functions
 
-    def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, depth: int) -> _Value:
+    def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, depth: int) -> Value:
         self.body(node.decorator_list, depth)
         self.visit(node.args, depth)
         self.functions.append(node.name)
@@ -227,13 +207,13 @@ class _Reader:
         self.functions.pop()
         return None
 
-    def lambda_(self, node: ast.Lambda, depth: int) -> _Value:
+    def lambda_(self, node: ast.Lambda, depth: int) -> Value:
         self.visit(node.args, depth)
         return self.visit(node.body, depth)
 
-    def arguments(self, node: ast.arguments, depth: int) -> _Value:
+    def arguments(self, node: ast.arguments, depth: int) -> Value:
         named = [*node.posonlyargs, *node.args]
-        values: dict[str, _Value] = dict.fromkeys(a.arg for a in (*named, *node.kwonlyargs))
+        values: dict[str, Value] = dict.fromkeys(a.arg for a in (*named, *node.kwonlyargs))
         for argument, default in zip(reversed(named), reversed(node.defaults), strict=False):
             values[argument.arg] = self.visit(default, depth)
         for argument, keyword in zip(node.kwonlyargs, node.kw_defaults, strict=True):
@@ -243,7 +223,7 @@ class _Reader:
         self.values |= values
         return None
 
-    def return_(self, node: ast.Return | ast.Yield, depth: int) -> _Value:
+    def return_(self, node: ast.Return | ast.Yield, depth: int) -> Value:
         value = self.visit(node.value, depth)
         if self.functions and value is not None and gives_a_secret(self.functions[-1]):
             self.name(self.functions[-1], value)
@@ -251,9 +231,9 @@ class _Reader:
 
     # Calls
 
-    def call(self, node: ast.Call, depth: int) -> _Value:
+    def call(self, node: ast.Call, depth: int) -> Value:
         arguments = [self.visit(argument, depth) for argument in node.args]
-        keywords: dict[str, _Value] = {}
+        keywords: dict[str, Value] = {}
         for keyword in node.keywords:
             value = self.visit(keyword.value, depth)
             if keyword.arg:
@@ -261,7 +241,7 @@ class _Reader:
                 self.name(keyword.arg, value)
                 if _BASIC_AUTH.search(keyword.arg):
                     self.basic_auth(value)
-        receiver: _Value = None
+        receiver: Value = None
         if isinstance(node.func, ast.Attribute):
             receiver = self.visit(node.func.value, depth)
         elif not isinstance(node.func, ast.Name):
@@ -271,7 +251,7 @@ class _Reader:
         return self.called(callee, receiver, arguments, keywords)
 
     def name_arguments(
-        self, callee: str, nodes: Sequence[ast.expr], values: Sequence[_Value]
+        self, callee: str, nodes: Sequence[ast.expr], values: Sequence[Value]
     ) -> None:
         """Record what a call's arguments name: get("API_KEY", "..."), set_password("...")."""
         self.name_next(values)
@@ -285,7 +265,7 @@ class _Reader:
                 for value in values[:4]:
                     self.name(_last_name(node), value)
 
-    def name_next(self, values: Sequence[_Value]) -> None:
+    def name_next(self, values: Sequence[Value]) -> None:
         """Record strings that follow a name or an option: ("password", "..."), ["-u", "a:b"]."""
         for first, second in pairwise(values):
             if isinstance(first, str) and isinstance(second, str) and len(first) <= 64:
@@ -297,119 +277,48 @@ class _Reader:
     def called(
         self,
         callee: str,
-        receiver: _Value,
-        arguments: list[_Value],
-        keywords: dict[str, _Value],
-    ) -> _Value:
+        receiver: Value,
+        arguments: list[Value],
+        keywords: dict[str, Value],
+    ) -> Value:
         """Return the value of a call whose strings are known, None where it is not."""
-        text = _text(receiver)
+        text = text_of(receiver)
         if text is not None:
             return self.method(callee, text, arguments, keywords)
         if callee == "join" and len(arguments) == 2:  # str.join('', ['a', 'b'])
-            separator = _text(arguments[0])
-            return None if separator is None else self.joined(separator, arguments[1])
+            separator = text_of(arguments[0])
+            return None if separator is None else self.join(separator, arguments[1])
         if callee in ("add", "concat") and len(arguments) == 2:
-            return self.joined("", tuple(arguments))
+            return self.join("", tuple(arguments))
         if callee == "print" and keywords.get("sep") == "":
-            return self.joined("", tuple(arguments))
+            return self.join("", tuple(arguments))
         if callee in _STRINGS and arguments:
-            return _text(arguments[0])
+            return text_of(arguments[0])
         if callee in _CONTAINERS or strength(callee) is not None:
             return (*arguments, *keywords.values()) if not _is_lookup(callee) else None
         return None
 
     def method(
-        self, callee: str, text: str, arguments: list[_Value], keywords: dict[str, _Value]
-    ) -> _Value:
-        self.spend(len(text) // 8)
+        self, callee: str, text: str, arguments: list[Value], keywords: dict[str, Value]
+    ) -> Value:
+        self.budget.spend(len(text) // 8)
         if callee in _KEEPS:
             return text.strip() if "strip" in callee and not arguments else text
         if callee == "join" and len(arguments) == 1:
-            return self.joined(text, arguments[0])
+            return self.join(text, arguments[0])
         if callee == "format":
-            return self.formatted(text, arguments, keywords)
+            return self.made(formatted(self.budget, text, arguments, keywords))
         if callee == "__add__" and len(arguments) == 1:
-            return self.joined("", (text, arguments[0]))
+            return self.join("", (text, arguments[0]))
         if callee == "replace" and len(arguments) == 2:
-            old, new = map(_text, arguments)
-            if old and new is not None and text.count(old) * len(new) <= _MAX_STRING:
-                value = text.replace(old, new)
-                self.made(value)
-                return value
+            old, new = map(text_of, arguments)
+            if old and new is not None and text.count(old) * len(new) <= LONGEST_STRING:
+                return self.made(text.replace(old, new))
         return None
 
     # Strings put together
 
-    def together(self, parts: list[str]) -> str | None:
-        length = sum(map(len, parts))
-        if length > _MAX_STRING:
-            raise Unreadable
-        self.spend(length // 8)  # copying is cheap beside reading
-        return "".join(parts)
-
-    def joined(self, separator: str, value: _Value) -> _Value:
-        if not isinstance(value, tuple):
-            return None
-        self.spend(len(value))
-        texts = [text for text in map(_text, value) if text is not None]
-        if len(texts) < len(value):
-            return None
-        parts = [part for text in texts for part in (separator, text)][1:]
-        whole = self.together(parts)
-        self.made(whole)
-        return whole
-
-    def formatted(
-        self, template: str, arguments: list[_Value], keywords: dict[str, _Value]
-    ) -> _Value:
-        """Evaluate template.format(*arguments, **keywords) where all that it needs is known."""
-        self.spend(len(template) // 8)
-        parts, end, counter = [], 0, 0
-        for field_ in _BRACES.finditer(template):
-            parts.append(template[end : field_.start()])
-            end = field_.end()
-            if field_[0] in ("{{", "}}"):
-                parts.append(field_[0][0])
-                continue
-            name = field_[1]
-            if name == "" or name.isdecimal():
-                index = int(name[:6]) if name else counter
-                counter += 1
-                value = arguments[index] if index < len(arguments) else None
-            else:
-                value = keywords.get(name)
-            text = _text(value)
-            if text is None:
-                return None
-            parts.append(text)
-        whole = self.together([*parts, template[end:]])
-        self.made(whole)
-        return whole
-
-    def percent(self, template: str, value: _Value) -> _Value:
-        """Evaluate template % value where all that it needs is known."""
-        self.spend(len(template) // 8)
-        values = iter(value if isinstance(value, tuple) else (value,))
-        parts, end = [], 0
-        for field_ in _PERCENT.finditer(template):
-            parts.append(template[end : field_.start()])
-            end = field_.end()
-            if field_[2] == "%":
-                parts.append("%")
-                continue
-            if field_[1] is not None:
-                part = value.get(field_[1]) if isinstance(value, dict) else None
-            else:
-                part = next(values, None)
-            text = _text(part)
-            if text is None:
-                return None
-            parts.append(text)
-        whole = self.together([*parts, template[end:]])
-        self.made(whole)
-        return whole
-
-    def constant(self, node: ast.Constant, depth: int) -> _Value:
+    def constant(self, node: ast.Constant, depth: int) -> Value:
         value = node.value
         if isinstance(value, bytes):
             value = value.decode("latin-1")
@@ -418,8 +327,8 @@ class _Reader:
         self.reading.strings.append(value)
         return value
 
-    def f_string(self, node: ast.JoinedStr, depth: int) -> _Value:
-        parts: list[_Value] = []
+    def f_string(self, node: ast.JoinedStr, depth: int) -> Value:
+        parts: list[Value] = []
         for part in node.values:
             if isinstance(part, ast.FormattedValue):
                 value = self.visit(part.value, depth)
@@ -429,7 +338,7 @@ class _Reader:
                 parts.append(self.visit(part, depth))
         return self.concatenated(parts)
 
-    def binary(self, node: ast.BinOp, depth: int) -> _Value:
+    def binary(self, node: ast.BinOp, depth: int) -> Value:
         if isinstance(node.op, ast.Add):
             operands: list[ast.expr] = []
             left: ast.expr = node
@@ -438,48 +347,48 @@ class _Reader:
                 left = left.left
             values = [self.visit(operand, depth) for operand in (left, *reversed(operands))]
             if all(isinstance(value, tuple) for value in values):
-                self.spend(sum(len(cast(tuple[_Value, ...], value)) for value in values))
-                return tuple(v for value in values for v in cast(tuple[_Value, ...], value))
+                self.budget.spend(sum(len(cast(tuple[Value, ...], value)) for value in values))
+                return tuple(v for value in values for v in cast(tuple[Value, ...], value))
             return self.concatenated(values)
         first, second = self.visit(node.left, depth), self.visit(node.right, depth)
-        text = _text(first)
+        text = text_of(first)
         if isinstance(node.op, ast.Mod) and text is not None:
-            return self.percent(text, second)
+            return self.made(percent(self.budget, text, second))
         if isinstance(node.op, ast.Mult) and text is not None:
             times = node.right.value if isinstance(node.right, ast.Constant) else None
-            if isinstance(times, int) and times * len(text) <= _MAX_STRING:
-                self.spend(max(times, 0) * len(text) // 8)
+            if isinstance(times, int) and times * len(text) <= LONGEST_STRING:
+                self.budget.spend(max(times, 0) * len(text) // 8)
                 return text * times
         return None
 
-    def concatenated(self, values: list[_Value]) -> _Value:
+    def concatenated(self, values: list[Value]) -> Value:
         """Return the whole where all parts are known; record every run of known ones."""
-        texts = [_text(value) for value in values]
+        texts = [text_of(value) for value in values]
         run: list[str] = []
         for text in (*texts, None):
             if text is not None:
                 run.append(text)
                 continue
             if len(run) > 1:
-                self.made(self.together(run))
+                self.made(together(self.budget, run))
             run = [] if len(run) < len(texts) else run
-        return self.together(run) if run else None
+        return together(self.budget, run) if run else None
 
     # Containers
 
-    def sequence(self, node: ast.Tuple | ast.List | ast.Set, depth: int) -> _Value:
+    def sequence(self, node: ast.Tuple | ast.List | ast.Set, depth: int) -> Value:
         values = tuple(self.visit(element, depth) for element in node.elts)
         if len(values) > 1 and all(isinstance(value, str) for value in values):
             texts = cast(tuple[str, ...], values)
             self.name_next(texts)
             if len(texts) >= 8 or any(len(text) >= 8 for text in texts):
-                whole = self.together(list(texts))
-                self.spend(len(whole or ""))
+                whole = together(self.budget, list(texts))
+                self.budget.spend(len(whole or ""))
                 self.reading.spelled.append(whole or "")
         return values
 
-    def dictionary(self, node: ast.Dict, depth: int) -> _Value:
-        entries: dict[str, _Value] = {}
+    def dictionary(self, node: ast.Dict, depth: int) -> Value:
+        entries: dict[str, Value] = {}
         for key, item in zip(node.keys, node.values, strict=True):
             name, value = self.visit(key, depth), self.visit(item, depth)
             if isinstance(name, str):
@@ -489,7 +398,7 @@ class _Reader:
                 self.name(_last_name(key), value)
         return entries
 
-    def subscript(self, node: ast.Subscript, depth: int) -> _Value:
+    def subscript(self, node: ast.Subscript, depth: int) -> Value:
         value, index = self.visit(node.value, depth), self.visit(node.slice, depth)
         if isinstance(value, dict) and isinstance(index, str):
             return value.get(index)
@@ -500,25 +409,24 @@ class _Reader:
             if any(bound is False for bound in bounds) or bounds[2] == 0:
                 return None
             part = value[slice(*bounds)]
-            self.spend(len(part) // 8 + 1)
+            self.budget.spend(len(part) // 8 + 1)
             return part
         place = _integer(node.slice)
         if isinstance(place, int) and place is not False and -len(value) <= place < len(value):
             return value[place]
         return None
 
-    def either(self, node: ast.IfExp | ast.BoolOp, depth: int) -> _Value:
+    def either(self, node: ast.IfExp | ast.BoolOp, depth: int) -> Value:
         if isinstance(node, ast.IfExp):
             self.visit(node.test, depth)
         options = node.values if isinstance(node, ast.BoolOp) else [node.body, node.orelse]
         values = [self.visit(option, depth) for option in options]
-        flat = (v for value in values for v in _options(value))
-        return _Either(tuple(islice(flat, _MAX_OPTIONS)))
+        return either(values)
 
-    def for_(self, node: ast.For | ast.AsyncFor | ast.comprehension, depth: int) -> _Value:
+    def for_(self, node: ast.For | ast.AsyncFor | ast.comprehension, depth: int) -> Value:
         values = self.visit(node.iter, depth)
         for value in values if isinstance(values, tuple) else (None,):
-            self.spend(1)
+            self.budget.spend(1)
             self.assign(node.target, value)
         if isinstance(node, ast.comprehension):
             self.body(node.ifs, depth)
@@ -528,7 +436,7 @@ class _Reader:
 
     def comprehension(
         self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp, depth: int
-    ) -> _Value:
+    ) -> Value:
         values = [self.visit(generator, depth) for generator in node.generators]
         element = self.visit(node.elt, depth)
         is_plain = isinstance(node.elt, ast.Name) and len(values) == 1
@@ -536,7 +444,7 @@ class _Reader:
 
     # Comparisons
 
-    def compare(self, node: ast.Compare, depth: int) -> _Value:
+    def compare(self, node: ast.Compare, depth: int) -> Value:
         nodes = [node.left, *node.comparators]
         values = [self.visit(side, depth) for side in nodes]
         for (left, first), (right, second) in pairwise(zip(nodes, values, strict=True)):
@@ -544,7 +452,7 @@ class _Reader:
             self.name(_last_name(right), first)
         return None
 
-    def match_(self, node: ast.Match, depth: int) -> _Value:
+    def match_(self, node: ast.Match, depth: int) -> Value:
         self.visit(node.subject, depth)
         for case in node.cases:
             self.pattern(case.pattern, node.subject, depth)
@@ -577,18 +485,18 @@ class _Reader:
             case ast.MatchAs(pattern=ast.pattern() as inner):
                 self.pattern(inner, pattern.name or name, depth + 1)
 
-    def known(self, node: ast.Name | ast.Attribute, depth: int) -> _Value:
+    def known(self, node: ast.Name | ast.Attribute, depth: int) -> Value:
         if isinstance(node, ast.Attribute):
             self.visit(node.value, depth)
         name = _written_name(node)
         return None if name is None else self.values.get(name)
 
-    def inner(self, node: ast.Starred | ast.Await, depth: int) -> _Value:
+    def inner(self, node: ast.Starred | ast.Await, depth: int) -> Value:
         return self.visit(node.value, depth)
 
 
 _METHODS = cast(
-    dict[type[ast.AST], Callable[[_Reader, ast.AST, int], _Value]],
+    dict[type[ast.AST], Callable[[_Reader, ast.AST, int], Value]],
     {
         ast.Constant: _Reader.constant,
         ast.JoinedStr: _Reader.f_string,
@@ -625,17 +533,6 @@ _METHODS = cast(
         ast.Match: _Reader.match_,
     },
 )
-
-
-def _options(value: _Value) -> tuple[_Value, ...]:
-    return value.options if isinstance(value, _Either) else (value,)
-
-
-def _text(value: _Value) -> str | None:
-    """Return the string that a value is, or the first that it may be."""
-    if isinstance(value, _Either):
-        return next((text for text in map(_text, value.options) if text), None)
-    return value if isinstance(value, str) else None
 
 
 def _is_lookup(callee: str) -> bool:

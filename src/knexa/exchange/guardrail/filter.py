@@ -14,7 +14,6 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from knexa.exchange.guardrail.evaluate import Unreadable
 from knexa.exchange.guardrail.findings import (
     PLACEHOLDER,
     SEVERITY,
@@ -23,7 +22,8 @@ from knexa.exchange.guardrail.findings import (
     Severity,
     find,
 )
-from knexa.exchange.guardrail.folding import folded
+from knexa.exchange.guardrail.folding import folded, keeps_places
+from knexa.exchange.guardrail.values import Unreadable
 from knexa.exchange.package import TextItem, unsendable
 from knexa.recipe import Secret
 
@@ -215,7 +215,7 @@ def _as_written(found: set[Finding], plain: str, text: str) -> set[Finding]:
 
     Others are not in the text, so they cannot be redacted in it.
     """
-    if not 0 < len(found) <= _MAX_FINDINGS or any(len(folded(c)) != 1 for c in text):
+    if not 0 < len(found) <= _MAX_FINDINGS or not keeps_places(text):
         return found
     places = {finding: plain.find(finding.text) for finding in found}
     return {

@@ -27,6 +27,12 @@ def folded(text: str) -> str:
     return text if text.isascii() else _NOT_ASCII.sub(_folded_run, text)
 
 
+def keeps_places(text: str) -> bool:
+    """Return whether folding turns each character of the text into one character."""
+    runs = _NOT_ASCII.finditer(text)
+    return all(len(_folded_character(character)) == 1 for run in runs for character in run[0])
+
+
 def _folded_run(run: re.Match[str]) -> str:
     return "".join(map(_folded_character, run[0]))
 
