@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from knexa.exchange.guardrail.constants import named_constants
-from knexa.exchange.guardrail.evaluate import Reading
 from knexa.exchange.guardrail.folding import folded
 from knexa.exchange.guardrail.literals import (
     across_lines,
@@ -38,6 +37,7 @@ from knexa.exchange.guardrail.providers import (
     private_keys,
     provider_keys,
 )
+from knexa.exchange.guardrail.scope import Reading
 
 Severity = Literal["high", "medium", "low"]
 Rule = Literal[

@@ -10,8 +10,9 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 
-from knexa.exchange.guardrail.evaluate import Reading, read
 from knexa.exchange.guardrail.names import strength
+from knexa.exchange.guardrail.program import read
+from knexa.exchange.guardrail.scope import Reading
 
 # The parser takes 28 MB for the worst text of this length, the longest that a package may carry.
 _MAX_PARSED = 32 * 1024  # characters
