@@ -237,10 +237,11 @@ class Expressions(Scope):
         if len(values) > 1 and all(isinstance(value, str) for value in values):
             texts = cast(tuple[str, ...], values)
             self._name_next(texts)
-            if len(texts) >= 8 or any(len(text) >= 8 for text in texts):
-                whole = together(self.budget, texts)
-                self.budget.spend(len(whole))
-                self.reading.spelled.append(whole)
+            if len(texts) >= 8 and all(len(text) == 1 for text in texts):
+                self.made(together(self.budget, texts))
+            elif any(len(text) >= 8 for text in texts):
+                self.budget.spend(sum(map(len, texts)))
+                self.reading.spelled.append(together(self.budget, texts))
         return values
 
     def _dictionary(self, node: ast.Dict, depth: int) -> Value:

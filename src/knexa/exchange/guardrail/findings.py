@@ -103,7 +103,7 @@ def find(text: str, rules: frozenset[str], canaries: tuple[str, ...]) -> Iterato
     Raises:
         Unreadable: The text cannot be read at a cost in proportion to its length.
     """
-    numbers = bool(rules & _NUMBER_RULES) and bool(_DIGITS.search(text) or _COLONS.search(text))
+    numbers = bool(rules & _NUMBER_RULES) and _may_hold_numbers(text)
     yield from _find_anywhere(text, rules, canaries, numbers)
     names = "secret_assignment" in rules and may_name_a_secret(text)
     runs = bool(rules & {"high_entropy", "provider_key"}) and _LONG_RUN.search(text) is not None
@@ -120,18 +120,26 @@ def find(text: str, rules: frozenset[str], canaries: tuple[str, ...]) -> Iterato
     reading = said(text)
     strings = _BETWEEN.join(dict.fromkeys(reading.strings))
     # A text that is no program is one of its strings, and was searched already.
-    others = _BETWEEN.join((*(s for s in reading.strings if s is not text), *reading.spelled))
+    others = _BETWEEN.join(s for s in reading.strings if s is not text)
+    spelled = _BETWEEN.join(reading.spelled)
     if text == folded(text):  # else what is folded is found in the folded text
-        strings, others = folded(strings), folded(others)
+        strings, others, spelled = folded(strings), folded(others), folded(spelled)
     if runs or pieces:
         yield from _find_random(strings, text, rules)
     if numbers or pieces:
-        for shape in IN_PROSE:
+        numbers = numbers or _may_hold_numbers(strings)
+        for shape in IN_PROSE if numbers else ():
             if shape.rule in rules:
                 yield from (Finding(shape.rule, shape.kind, m) for m in shape.find(strings))
-        yield from _find_anywhere(others, rules, canaries, True)
+        yield from _find_anywhere(others, rules, canaries, numbers)
+        if "provider_key" in rules:
+            yield from _keys(provider_keys(spelled))
     if names:
         yield from _find_assigned_secrets(text, strings, reading)
+
+
+def _may_hold_numbers(text: str) -> bool:
+    return _DIGITS.search(text) is not None or _COLONS.search(text) is not None
 
 
 def _find_anywhere(

@@ -201,7 +201,7 @@ ANYWHERE: tuple[Shape, ...] = (
         re.compile(
             # In fours, also beside other numbers; or groups of any length that stand alone.
             r"(?<![\w.-])(?:[2-6]\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{3,4}|3\d{14})(?![\w.-])"
-            rf"|(?<!\w)(?<!\d{_SIGN})\d{{2,19}}(?:({_SIGN}{{1,2}})\d{{2,8}}(?:\1\d{{1,8}}){{0,8}})?"
+            rf"|(?<!\w)(?<!\d{_SIGN})(?:\d{{13,19}}|\d{{2,8}}({_SIGN}{{1,2}})\d{{2,8}}(?:\1\d{{1,8}}){{0,8}})"
             rf"(?!\w)(?!{_SIGN}{{1,2}}\d)"
         ),
         luhn,
