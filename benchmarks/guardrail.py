@@ -20,6 +20,7 @@ import gzip
 import hashlib
 import json
 import sys
+import sysconfig
 import tempfile
 import time
 from collections import Counter
@@ -56,6 +57,20 @@ def benchmark_solutions() -> list[str]:
 def codelet_solutions() -> list[str]:
     """Return the canonical solutions of all codelets."""
     return [problem.canonical_solution for problem in Codelets().all_problems()]
+
+
+def library_functions() -> list[str]:
+    """Return the functions of this Python's standard library, of modules at the top level."""
+    functions = []
+    for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        source = file.read_text(encoding="utf-8")
+        lines = source.split("\n")
+        functions += [
+            "\n".join(lines[node.lineno - 1 : node.end_lineno])
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.FunctionDef)
+        ]
+    return [text for text in functions if len(text) <= DEFAULT_LIMITS.max_completion]
 
 
 def clean_programs() -> dict[str, list[str]]:
@@ -139,7 +154,7 @@ def parse_seconds(code: str) -> float:
 
 def clean(file: Path) -> None:
     """Print what is found in clean programs."""
-    corpora = clean_programs()
+    corpora = clean_programs() | {"standard library, functions": library_functions()}
     print(
         f"{'':<30}{'programs':>10}{'blocked':>9}{'redacted':>10}{'counted':>9}{'detect-secrets':>16}"
     )

@@ -11,7 +11,10 @@ from tests.exchange.guardrail import evasions_reported as reported
 from tests.exchange.guardrail import evasions_tuned as tuned
 from tests.exchange.guardrail.evasions import (
     Case,
+    Corpus,
     cases,
+    false_alarms,
+    score,
     stopped,
     vetted,
 )
@@ -57,3 +60,26 @@ def test_an_evasion_leaves_no_half_of_its_secret_behind(case: Case) -> None:
 )
 def test_what_merely_looks_like_a_secret_passes_as_it_is(case: Case) -> None:
     assert vetted(case, Guardrail()) == case.text
+
+
+# The least that docs/security.md reports of the corpus that tunes nothing.
+@pytest.mark.parametrize(
+    ("corpus", "stopped_cases", "all_cases"),
+    [(reported.CREDENTIALS, 99, 111), (reported.PERSONAL, 48, 48)],
+    ids=["credentials", "personal data"],
+)
+def test_evasions_that_tuned_nothing_are_stopped_as_reported(
+    corpus: Corpus, stopped_cases: int, all_cases: int
+) -> None:
+    totals = score(corpus, reported.GENERATORS, Guardrail()).values()
+    good, number = (sum(column) for column in zip(*totals, strict=True))
+    assert number == all_cases
+    assert good >= stopped_cases
+
+
+def test_false_alarms_among_texts_that_tuned_nothing_are_as_reported() -> None:
+    totals = false_alarms(reported.HARMLESS, reported.GENERATORS, Guardrail()).values()
+    blocked, redacted, number = (sum(column) for column in zip(*totals, strict=True))
+    assert number == 100
+    assert blocked <= 1
+    assert redacted <= 2

@@ -236,7 +236,8 @@ class Expressions(Scope):
         values = tuple(self.visit(element, depth) for element in node.elts)
         if len(values) > 1 and all(isinstance(value, str) for value in values):
             texts = cast(tuple[str, ...], values)
-            self._name_next(texts)
+            if len(texts) == 2 or any(text.startswith("-") for text in texts):
+                self._name_next(texts)
             if len(texts) >= 8 and all(len(text) == 1 for text in texts):
                 self.made(together(self.budget, texts))
             elif any(len(text) >= 8 for text in texts):

@@ -26,6 +26,7 @@ from knexa.exchange.guardrail.literals import (
 from knexa.exchange.guardrail.names import (
     changes,
     is_random,
+    looks_random_without_quotes,
     looks_secret,
     looks_secret_without_quotes,
     may_name_a_secret,
@@ -197,6 +198,6 @@ def _find_assigned_secrets(text: str, strings: str, reading: Reading) -> Iterato
             found.add(value)
     is_program = not any(string is text for string in reading.strings)
     for name, value, is_quoted in named_values(text) if is_program else ():  # or a .env file
-        if not is_quoted and len(value) >= 16 and is_random(value) and looks_secret(name, value):
+        if not is_quoted and looks_random_without_quotes(value) and looks_secret(name, value):
             found.add(value)
     yield from (Finding("secret_assignment", "secret_assignment", value) for value in found)

@@ -69,6 +69,7 @@ _DUMMY = re.compile(
 )
 # Words joined by signs, perhaps numbered, as identifiers and file names are.
 _IDENTIFIER = re.compile(r"\W?[A-Za-z]+(?:[_.:/ -][A-Za-z]+)*(?:[_-]?\d{1,2}[a-z]?)?\W?")
+_BRACKETS = re.compile(r"[()\[\]{}\\]")
 # What only code has: calls, indices, dotted names.
 _CODE = re.compile(r"[()\[\]{}\\]|[A-Za-z_]\w*\.[A-Za-z_]|^[\w.]+[-+*/%][\w.]+(?:[-+*/%][\w.]+)*$")
 
@@ -120,10 +121,18 @@ def looks_secret_without_quotes(name: str, value: str) -> bool:
     """Return whether a word after a name is a secret, not a part of a sentence or of code."""
     if not looks_secret(name, value):
         return False
-    if len(value) >= 16 and is_random(value):
-        return True
     kinds = 3 if strength(name) == "strong" else 4
-    return _kinds(value) >= kinds and any(map(str.isdigit, value)) and _CODE.search(value) is None
+    return looks_random_without_quotes(value) or (
+        _kinds(value) >= kinds
+        and any(map(str.isdigit, value))
+        and not _CODE.search(value)
+        and not _IDENTIFIER.fullmatch(value)
+    )
+
+
+def looks_random_without_quotes(value: str) -> bool:
+    """Return whether a word is random and no call."""
+    return len(value) >= 16 and not _BRACKETS.search(value) and is_random(value)
 
 
 def _kinds(value: str) -> int:
