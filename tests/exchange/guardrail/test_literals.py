@@ -8,7 +8,7 @@ from knexa.exchange.guardrail.filter import Guardrail, Report
 from knexa.exchange.guardrail.folding import folded
 from knexa.exchange.guardrail.literals import said
 from knexa.exchange.guardrail.values import Unreadable
-from knexa.exchange.package import TextItem
+from knexa.exchange.package import DEFAULT_LIMITS, TextItem
 from tests.exchange.guardrail.credential_corpus import ALPHANUMERIC, HEX, PREFIXED, draw
 
 
@@ -107,6 +107,12 @@ def test_an_answer_with_more_findings_than_can_be_redacted_is_dropped() -> None:
     addresses = [f"a{i}@corp" + ".com" for i in range(65)]
     assert report(repr(addresses[:64])).redacted == 1
     assert report(repr(addresses)).blocked == 1
+
+
+def test_an_answer_that_redactions_make_too_long_for_a_package_is_dropped() -> None:
+    text = ("# ask a@b" + ".com\n") * 2_000
+    assert len(text) < DEFAULT_LIMITS.max_completion
+    assert report(text) == Report(blocked=1, findings={"email": 1})
 
 
 @pytest.mark.parametrize(

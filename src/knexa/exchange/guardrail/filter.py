@@ -30,7 +30,7 @@ from knexa.recipe import Secret
 Action = Literal["block", "redact", "count"]
 
 # Redacting one finding may uncover another; items that are still not clean then are blocked.
-_MAX_PASSES = 4
+_MAX_PASSES = 3
 # An answer with more of them teaches nothing, and redacting each is a pass over the text.
 _MAX_FINDINGS = 64
 
@@ -165,8 +165,8 @@ class Guardrail:
         if unsendable(item) is not None:
             return None, "block", ["unsendable"]
         seen: set[Finding] = set()
-        text = item.completion
         for attempt in range(_MAX_PASSES):
+            text = item.completion
             try:
                 found = self._find(text)
             except Unreadable:
@@ -177,14 +177,14 @@ class Guardrail:
             if "block" in taken or len(found) > _MAX_FINDINGS:
                 return None, "block", kinds
             if "redact" not in taken:
-                if attempt:
-                    return replace(item, completion=text), "redact", kinds
-                return item, "count" if found else "pass", kinds
+                return item, "redact" if attempt else "count" if found else "pass", kinds
             redact = [finding for finding in found if self._action(finding) == "redact"]
             if any(finding.text not in text for finding in redact):
                 # Joined from pieces or written with escapes: there is no place to redact.
                 return None, "block", kinds
-            text = _redacted(text, redact)
+            item = replace(item, completion=_redacted(text, redact))
+            if unsendable(item) is not None:  # a redaction may be longer than what it hides
+                return None, "block", kinds
         return None, "block", [finding.kind for finding in seen]
 
     def _find(self, text: str) -> set[Finding]:

@@ -131,7 +131,7 @@ def find(text: str, rules: frozenset[str], canaries: tuple[str, ...]) -> Iterato
         numbers = numbers or _may_hold_numbers(strings)
         for shape in IN_PROSE if numbers else ():
             if shape.rule in rules:
-                yield from (Finding(shape.rule, shape.kind, m) for m in shape.find(strings))
+                yield from (Finding(shape.rule, shape.kind, m) for m in set(shape.find(strings)))
         yield from _find_anywhere(others, rules, canaries, numbers)
         if "provider_key" in rules:
             yield from _keys(provider_keys(spelled))
@@ -154,10 +154,10 @@ def _find_anywhere(
     if "private_key" in rules:
         yield from (Finding("private_key", "private_key", block) for block in private_keys(text))
     if "email" in rules and "@" in text:
-        yield from (Finding("email", "email", address) for address in EMAIL.find(text))
+        yield from (Finding("email", "email", address) for address in set(EMAIL.find(text)))
     for shape in ANYWHERE if numbers else ():
         if shape.rule in rules:
-            yield from (Finding(shape.rule, shape.kind, match) for match in shape.find(text))
+            yield from (Finding(shape.rule, shape.kind, match) for match in set(shape.find(text)))
 
 
 def _keys(found: Iterable[tuple[str, str]]) -> Iterator[Finding]:
