@@ -69,6 +69,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "unicode": lambda s: "".join(f"\\u{ord(c):04x}" for c in s),
     "names": lambda s: "".join(f"\\N{{{unicodedata.name(c)}}}" for c in s),
     "list": lambda s: ", ".join(f"'{c}'" for c in s),
+    "fours": lambda s: "'" + _interleaved(s, "', '", 4) + "'",
     "backslash_lines": lambda s: _interleaved(s, "\\\n", 7),
 }
 """Spellings of a secret: text of the same meaning, to a reader or to Python."""

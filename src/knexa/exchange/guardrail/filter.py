@@ -73,8 +73,8 @@ class SiteRule:
 
     Attributes:
         name: Name of its findings in reports.
-        pattern: A regular expression, searched in the whole text. It must be fast on any text,
-            since peers write the text.
+        pattern: A regular expression, searched in the whole text, as it is and folded. It must be
+            fast on any text, since peers write the text.
         severity: Decides the action on a finding.
     """
 
@@ -111,7 +111,8 @@ class SiteRule:
 class Guardrail:
     """Blocks, redacts or counts what its rules find in a completion.
 
-    Items that no package may carry (control characters, too long) are always blocked.
+    Items that no package may carry (control characters, too long), that cannot be read at a cost
+    in proportion to their length, or with more than 64 findings are always blocked.
 
     Attributes:
         rules: What is looked for (see ``findings``); empty switches the filter off.

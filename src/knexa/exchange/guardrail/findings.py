@@ -132,6 +132,7 @@ def find(text: str, rules: frozenset[str], canaries: tuple[str, ...]) -> Iterato
         for shape in IN_PROSE if numbers else ():
             if shape.rule in rules:
                 yield from (Finding(shape.rule, shape.kind, m) for m in set(shape.find(strings)))
+    if numbers or pieces or runs:
         yield from _find_anywhere(others, rules, canaries, numbers)
         if "provider_key" in rules:
             yield from _keys(provider_keys(spelled))

@@ -20,10 +20,12 @@ _MAX_PARSED = 32 * 1024  # characters
 # The closing quote is optional, so that the pass is linear where there is none.
 _QUOTED = re.compile(r"""(["'])((?:(?!\1)[^\\\n]|\\.)*+)\1?|#([^\n]*)""")
 _GAP = r"\s{0,99}\\?\s{0,99}[bfruBFRU]{0,2}"
-# One literal ends and another begins, with nothing but + between: strings that are joined.
+# One literal ends and another begins, with nothing but + between; or literals are put together.
 _JOINED = re.compile(
-    rf"""["'](?<=[\w+/=.@-]["'])(?:{_GAP}["'](?=[\w+/=@-])|\s{{0,99}}\+{_GAP}["'(]|\s{{0,99}}\+\s?str)"""
+    rf"""["'](?:(?<=[\w+/=.@-]["']){_GAP}["'](?=[\w+/=@-])|\s{{0,99}}\+{_GAP}["'(]"""
+    r"""|\s{0,99}\+\s?str|\s{0,9}%\s{0,9}\(?\s{0,9}["'])"""
 )
+_ASSEMBLED = re.compile(r"""\.(?:join|format)\(\s{0,9}[\[(]?\s{0,9}[bfru]?["']""")
 # The same in a text that is no program. By pattern the prefix of a literal cannot be told from a
 # literal that reads like one, as in "ru" + "by", so both readings are tried.
 _SEAMS = (
@@ -57,8 +59,10 @@ _TOKEN_OF_LINE = re.compile(r"[\w+/=.~-]{4,256}")
 
 def hides_text(text: str) -> bool:
     """Return whether the program's strings may differ from its text (joined, escaped)."""
-    return ("\\" in text and bool(_ESCAPE.search(text) or _CONTINUED.search(text))) or bool(
-        _JOINED.search(text)
+    return (
+        _JOINED.search(text) is not None
+        or ("\\" in text and bool(_ESCAPE.search(text) or _CONTINUED.search(text)))
+        or ((".join(" in text or ".format(" in text) and _ASSEMBLED.search(text) is not None)
     )
 
 
