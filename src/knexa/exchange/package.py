@@ -124,8 +124,13 @@ def decode(data: bytes, *, limits: PackageLimits = DEFAULT_LIMITS) -> KnowledgeP
 
 def unsendable(item: TextItem, *, limits: PackageLimits = DEFAULT_LIMITS) -> str | None:
     """Return why no package may carry this item, or None where one may."""
+    fields = {
+        "task_id": item.task_id,
+        "completion": item.completion,
+        "confidence": item.confidence,
+    }
     try:
-        _check_item(asdict(item), limits)
+        _check_item(fields, limits)
     except PackageError as error:
         return str(error)
     return None

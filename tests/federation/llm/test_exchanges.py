@@ -102,6 +102,21 @@ def test_who_sent_text_says_in_which_share_of_it_something_was_found():
     assert [state.history.sier for state in world.states] == expected
 
 
+def test_both_sides_vet_for_a_peer_may_have_no_guardrail():
+    none, suspicious = Guardrail(rules=()), Guardrail(rules=("canary",), canaries=("return",))
+    sides = [
+        small.world(AKD(num_steps=1), guardrail=guardrail).runtime
+        for guardrail in (none, suspicious)
+    ]
+    open_package = teach(sides[0], small.world(AKD()).states[0], 1, 0)
+    kept, vetted = (receive(side, open_package, 1) for side in sides)
+    holding = [text for text in kept.texts if "return" in text.completion]
+    assert holding
+    assert len(vetted.texts) == len(kept.texts) - len(holding)
+    assert vetted.guardrail["blocked"] == len(holding)
+    assert b"return" not in teach(sides[1], small.world(AKD()).states[0], 1, 0).text
+
+
 def test_an_adapter_is_no_text_that_something_could_be_found_in():
     world = small.world(Adapter())
     (exchange,) = small.one_round(Random(), world)

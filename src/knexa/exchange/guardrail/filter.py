@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
@@ -21,13 +22,17 @@ from knexa.exchange.guardrail.findings import (
     Severity,
     find,
 )
+from knexa.exchange.guardrail.folding import folded, keeps_places
+from knexa.exchange.guardrail.values import Unreadable
 from knexa.exchange.package import TextItem, unsendable
 from knexa.recipe import Secret
 
 Action = Literal["block", "redact", "count"]
 
 # Redacting one finding may uncover another; items that are still not clean then are blocked.
-_MAX_PASSES = 4
+_MAX_PASSES = 3
+# An answer with more of them teaches nothing, and redacting each is a pass over the text.
+_MAX_FINDINGS = 64
 
 ALL_RULES: tuple[Rule, ...] = get_args(Rule)
 
@@ -68,8 +73,8 @@ class SiteRule:
 
     Attributes:
         name: Name of its findings in reports.
-        pattern: A regular expression, searched in the whole text. It must be fast on any text,
-            since peers write the text.
+        pattern: A regular expression, searched in the whole text, as it is and folded. It must be
+            fast on any text, since peers write the text.
         severity: Decides the action on a finding.
     """
 
@@ -106,7 +111,8 @@ class SiteRule:
 class Guardrail:
     """Blocks, redacts or counts what its rules find in a completion.
 
-    Items that no package may carry (control characters, too long) are always blocked.
+    Items that no package may carry (control characters, too long), that cannot be read at a cost
+    in proportion to their length, or with more than 64 findings are always blocked.
 
     Attributes:
         rules: What is looked for (see ``findings``); empty switches the filter off.
@@ -160,35 +166,63 @@ class Guardrail:
         if unsendable(item) is not None:
             return None, "block", ["unsendable"]
         seen: set[Finding] = set()
-        text = item.completion
         for attempt in range(_MAX_PASSES):
-            found = self._find(text)
+            text = item.completion
+            try:
+                found = self._find(text)
+            except Unreadable:
+                return None, "block", ["unreadable"]
             seen |= found
             kinds = [finding.kind for finding in seen]
             taken = {self._action(finding) for finding in found}
-            if "block" in taken:
+            if "block" in taken or len(found) > _MAX_FINDINGS:
                 return None, "block", kinds
             if "redact" not in taken:
-                if attempt:
-                    return replace(item, completion=text), "redact", kinds
-                return item, "count" if found else "pass", kinds
+                return item, "redact" if attempt else "count" if found else "pass", kinds
             redact = [finding for finding in found if self._action(finding) == "redact"]
             if any(finding.text not in text for finding in redact):
                 # Joined from pieces or written with escapes: there is no place to redact.
                 return None, "block", kinds
-            text = _redacted(text, redact)
+            item = replace(item, completion=_redacted(text, redact))
+            if unsendable(item) is not None:  # a redaction may be longer than what it hides
+                return None, "block", kinds
         return None, "block", [finding.kind for finding in seen]
 
     def _find(self, text: str) -> set[Finding]:
-        found = set(find(text, frozenset(self.rules), self.canaries))
-        for rule in self.site_rules:
-            found |= set(rule.find(text))
-        return {finding for finding in found if finding.text not in self.allow}
+        found = self._find_as_written(text)
+        plain = folded(text)
+        if plain != text:
+            found |= _as_written(self._find_as_written(plain), plain, text)
+        return found
+
+    def _find_as_written(self, text: str) -> set[Finding]:
+        by_site = (finding for rule in self.site_rules for finding in rule.find(text))
+        found: set[Finding] = set()
+        for finding in chain(find(text, frozenset(self.rules), self.canaries), by_site):
+            if finding.text not in self.allow:
+                found.add(finding)
+                if len(found) > _MAX_FINDINGS:
+                    break
+        return found
 
     def _action(self, finding: Finding) -> Action:
         site = {rule.name: rule.severity for rule in self.site_rules}
         severity = (SEVERITY | site)[finding.rule]
         return {"high": self.high, "medium": self.medium, "low": self.low}[severity]
+
+
+def _as_written(found: set[Finding], plain: str, text: str) -> set[Finding]:
+    """Return findings of the folded text as the text spells them, where it has as many characters.
+
+    Others are not in the text, so they cannot be redacted in it.
+    """
+    if not 0 < len(found) <= _MAX_FINDINGS or not keeps_places(text):
+        return found
+    places = {finding: plain.find(finding.text) for finding in found}
+    return {
+        replace(finding, text=text[place : place + len(finding.text)]) if place >= 0 else finding
+        for finding, place in places.items()
+    }
 
 
 def _redacted(text: str, findings: list[Finding]) -> str:

@@ -1,6 +1,7 @@
-"""The literals of a program text: its strings and comments, and the names that strings get.
+"""What a text says: a program's strings and names, or whatever patterns tell of any other text.
 
-A text that is no program is read by patterns for quotes and ``#``.
+A text that is no program, such as prose, Markdown, a configuration file or code that is cut, is
+read whole, with its quoted strings joined where nothing but signs stands between them.
 """
 
 import ast
@@ -9,32 +10,60 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 
+from knexa.exchange.guardrail.names import strength
+from knexa.exchange.guardrail.program import read
+from knexa.exchange.guardrail.scope import Reading
+
 # The parser takes 28 MB for the worst text of this length, the longest that a package may carry.
 _MAX_PARSED = 32 * 1024  # characters
 
-_ASSIGNMENT = re.compile(
-    r"""([A-Za-z_][\w-]{1,63})["']?\]?\s{0,4}(?::\s{0,4}\w{1,16}\s{0,4})?(?:[:=]{1,2}|,)\s{0,4}"""
-    r"""[bfruBFRU]{0,2}(["'])([^"'\n]{8,256})\2"""
-)
-# ``NAME=value`` and ``name: value`` without quotes, as in .env files, YAML, comments and prose.
-_UNQUOTED = re.compile(
-    r"""([A-Za-z_][\w-]{1,63})["']?\s{0,4}(?:[:=]|\bis\b)\s{0,4}([\w+/=~.!@$%^&*-]{16,256})(?=["',;)\]}]|\s|$)"""
-)
 # The closing quote is optional, so that the pass is linear where there is none.
 _QUOTED = re.compile(r"""(["'])((?:(?!\1)[^\\\n]|\\.)*+)\1?|#([^\n]*)""")
-# The end of one literal and the start of another, with nothing but + between. By pattern the
-# prefix of a literal cannot be told from a literal that reads like one, as in "ru" + "by".
-_SEAM = re.compile(r"""["']\s{0,99}\+?\s{0,99}\\?\s{0,99}[bfruBFRU]{0,2}["']""")
-_PLAIN_SEAM = re.compile(r"""["']\s{0,99}\+?\s{0,99}\\?\s{0,99}["']""")
+_GAP = r"\s{0,99}\\?\s{0,99}[bfruBFRU]{0,2}"
+# One literal ends and another begins, with nothing but + between; or literals are put together.
+_JOINED = re.compile(
+    rf"""["'](?:(?<=[\w+/=.@-]["']){_GAP}["'](?=[\w+/=@-])|\s{{0,99}}\+{_GAP}["'(]"""
+    r"""|\s{0,99}\+\s?str|\s{0,9}%\s{0,9}\(?\s{0,9}["'])"""
+)
+_ASSEMBLED = re.compile(r"""\.(?:join|format)\(\s{0,9}[\[(]?\s{0,9}[bfru]?["']""")
+# The same in a text that is no program. By pattern the prefix of a literal cannot be told from a
+# literal that reads like one, as in "ru" + "by", so both readings are tried.
+_SEAMS = (
+    re.compile(rf"""["']\s{{0,99}}\+?{_GAP}["']"""),
+    re.compile(r"""["']\s{0,99}\+?\s{0,99}\\?\s{0,99}["']"""),
+)
+# As in a list, a call or a format; too much reads like a secret when words are joined over commas,
+# so only formats of providers are looked for.
+_LISTED = re.compile(r"""["']\s{0,99}[,+%)(\[]{1,3}\s{0,99}[bfruBFRU]{0,2}["']""")
 _ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]|u[0-9A-Fa-f]|U0|N\{|[0-7])")
-_UNESCAPED = re.compile(r"\\x([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})")
+_UNESCAPED = re.compile(r"\\x([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})|\\([0-7]{3})")
+_CONTINUED = re.compile(r"\\\r?\n")
 
-Assigned = Iterator[tuple[str, str]]
+# Possessive or bounded, so that no text makes a pass more than linear.
+_LONGEST_NAME = 128
+_NAME = re.compile(r"[\w.-]{2,}+")
+_QUOTED_VALUE = re.compile(  # = "value", ": "value", : str = "value", , "value"
+    r"""["']?\]?\s{0,4}(?::\s{0,4}\w{1,16}\s{0,4})?(?:=>|[:=+]{1,2}|,|\bis\b)\s{0,4}"""
+    r"""[bfruBFRU]{0,2}(["'])(?P<value>[^"'\n]{8,256})\1"""
+)
+_BARE_VALUE = re.compile(  # =value, : value, >value, value after a space, "of x is value"
+    r"""["']?(?:\s{0,4}+(?:=>|->|:=|[:=>])\s{0,4}|[ \t]{1,4}+"""
+    r"""(?:(?:\w{1,20}+[ \t]){0,4}(?:is|are|was|ist|lautet|est|es|is:|ist:)[ \t]{1,4}:?[ \t]?)?)"""
+    r"""["'`]?(?P<value>[^\s"'`,;<>&]{8,256}+)"""
+)
+_CURL_USER = re.compile(
+    r"""\s(?:-u|--user|--proxy-user)[ =]{0,2}["']?[^\s:"']{1,64}:([^\s"']{8,256})"""
+)
+_TOKEN_OF_LINE = re.compile(r"[\w+/=.~-]{4,256}")
 
 
 def hides_text(text: str) -> bool:
     """Return whether the program's strings may differ from its text (joined, escaped)."""
-    return bool(_SEAM.search(text)) or ("\\" in text and bool(_ESCAPE.search(text)))
+    return (
+        _JOINED.search(text) is not None
+        or ("\\" in text and bool(_ESCAPE.search(text) or _CONTINUED.search(text)))
+        or ((".join(" in text or ".format(" in text) and _ASSEMBLED.search(text) is not None)
+    )
 
 
 def parse(text: str) -> ast.Module | None:
@@ -54,123 +83,83 @@ def parse(text: str) -> ast.Module | None:
     return None
 
 
-def said(tree: ast.Module | None, text: str) -> Iterator[str]:
-    """Yield every string, joined where the program joins it, and every comment.
+def said(text: str) -> Reading:
+    """Return what a text says: its strings and comments, and the strings that have a name.
 
-    A text that is no program is yielded whole, also with its strings joined.
+    Raises:
+        Unreadable: It is a program that is too intricate to be read in linear time.
     """
+    tree = parse(text)
     if tree is None:
-        yield text
-        if hides_text(text):
-            for seam in (_SEAM, _PLAIN_SEAM):
-                joined = seam.sub("", text)
-                yield _UNESCAPED.sub(lambda match: chr(int(match[1] or match[2], 16)), joined)
-        return
-    for node in ast.walk(tree):
-        value = _string(node)
-        if value is not None:
-            yield value
+        return _said_without_syntax(text)
+    reading = read(tree, len(text))
     if "#" in text:
-        yield from (match[3] for match in _QUOTED.finditer(text) if match[3])
+        comments = [match[3] for match in _QUOTED.finditer(text) if match[3]]
+        reading.strings += comments
+        if len(comments) > 1:
+            reading.strings.append("\n".join(comments))
+    return reading
 
 
-def assigned(tree: ast.Module | None, text: str) -> Assigned:
-    """Yield (name, string) of all that names a string or compares it with a name."""
-    if tree is None:
-        yield from ((match[1], match[3]) for match in _ASSIGNMENT.finditer(text))
-        return
-    for node in ast.walk(tree):
-        for target, value in _pairs(node):
-            name = _name(target)
-            if name:
-                yield from ((name, string) for string in _strings(value))
+def _said_without_syntax(text: str) -> Reading:
+    reading = Reading(strings=[text])
+    if hides_text(text) or _SEAMS[0].search(text):
+        for seam in _SEAMS:
+            joined = _UNESCAPED.sub(_character, seam.sub("", _CONTINUED.sub("", text)))
+            reading.strings.append(joined)
+    if _LISTED.search(text):
+        reading.spelled.append(_LISTED.sub("", text))
+    return reading
 
 
-def assigned_unquoted(text: str) -> Assigned:
-    """Yield (name, word) of ``NAME=word``, ``name: word`` and ``name is word``."""
-    return ((match[1], match[2]) for match in _UNQUOTED.finditer(text))
+def _character(escape: re.Match[str]) -> str:
+    return chr(int(escape[3], 8) if escape[3] else int(escape[1] or escape[2], 16))
 
 
-_Pairs = list[tuple[ast.AST | str | None, ast.AST | None]]
+def named_values(text: str) -> Iterator[tuple[str, str, bool]]:
+    """Yield (name, value, whether it is quoted) of what stands behind a secret's name.
 
-
-def _pairs(node: ast.AST) -> _Pairs:
-    """Return (target, value) of assignments, arguments, defaults, dict entries, comparisons."""
-    match node:
-        case ast.Assign():
-            pairs: _Pairs = []
-            for target in node.targets:
-                if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
-                    pairs += zip(target.elts, node.value.elts, strict=False)
-                pairs.append((target, node.value))
-            return pairs
-        case ast.AnnAssign() | ast.NamedExpr():
-            return [(node.target, node.value)]
-        case ast.keyword():
-            return [(node.arg, node.value)]
-        case ast.Call():  # os.environ.get("API_KEY", "..."), setattr(x, "password", "...")
-            return [(a, b) for a, b in zip(node.args, node.args[1:], strict=False) if _string(a)]
-        case ast.Dict():
-            return list(zip(node.keys, node.values, strict=True))
-        case ast.Compare():
-            return [(node.left, other) for other in node.comparators]
-        case ast.arguments():
-            named = [*node.posonlyargs, *node.args]
-            defaults = zip(reversed(named), reversed(node.defaults), strict=False)
-            keyword_only = zip(node.kwonlyargs, node.kw_defaults, strict=True)
-            return [(a.arg, d) for a, d in (*defaults, *keyword_only)]
-    return []
-
-
-def _name(target: ast.AST | str | None) -> str:
-    if isinstance(target, str):
-        return target
-    if isinstance(target, ast.Name):
-        return target.id
-    if isinstance(target, ast.Attribute):
-        return target.attr
-    if isinstance(target, ast.Subscript):
-        return _string(target.slice) or ""
-    return (_string(target) or "") if target is not None else ""
-
-
-def _strings(value: ast.AST | None) -> Iterator[str]:
-    """Yield the strings that a value may be: itself, its alternatives, those before .encode()."""
-    waiting = [value]
-    while waiting:
-        node = waiting.pop()
-        if node is None:
+    So do configuration files, commands and prose name what they hold.
+    """
+    end = 0
+    for match in _NAME.finditer(text):
+        if match.start() < end:  # inside the value before
             continue
-        string = _string(node)
-        if string is not None:
-            yield string
-        elif isinstance(node, ast.BoolOp):
-            waiting += node.values
-        elif isinstance(node, ast.IfExp):
-            waiting += [node.body, node.orelse]
-        elif (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr in ("encode", "strip")
-        ):
-            waiting.append(node.func.value)
+        end, name = match.end(), match[0][-_LONGEST_NAME:]
+        if strength(name) is None:
+            continue
+        quoted = _QUOTED_VALUE.match(text, end)
+        bare = None if quoted else _BARE_VALUE.match(text, end)
+        if quoted:
+            end = quoted.end()
+            yield name, quoted["value"], True
+        elif bare:
+            end = bare.end()
+            yield name, bare["value"].rstrip(".)]}:"), False
+    if any(option in text for option in ("-u", "--user", "--proxy-user")):
+        yield from (("password", match[1], False) for match in _CURL_USER.finditer(text))
 
 
-def _string(node: ast.AST) -> str | None:
-    """Return the value of a string expression: a literal, or literals added together."""
-    if isinstance(node, ast.Constant):
-        if isinstance(node.value, str):
-            return node.value
-        return node.value.decode("latin-1") if isinstance(node.value, bytes) else None
-    if isinstance(node, ast.JoinedStr):
-        constants = [part.value for part in node.values if isinstance(part, ast.Constant)]
-        return "".join(map(str, constants)) if len(constants) == len(node.values) else None
-    parts: list[str] = []
-    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        right = _string(node.right) if not isinstance(node.right, ast.BinOp) else None
-        if right is None:
-            return None
-        parts.append(right)
-        node = node.left
-    left = _string(node) if parts else None
-    return None if left is None else left + "".join(reversed(parts))
+def across_lines(text: str) -> Iterator[str]:
+    """Yield tokens that seem to go on in the next line, joined.
+
+    A token is no plain word: words are divided at the end of every line.
+    """
+    run, parts = "", 0
+    for line in text.split("\n"):
+        words = line.strip(" \t\r#>\\").split()
+        first = words[0] if words else ""
+        if run and _may_be_cut(first):
+            run, parts = run + first, parts + 1
+            if len(words) == 1:
+                continue
+        if parts > 1:
+            yield run
+        run, parts = (words[-1], 1) if words and _may_be_cut(words[-1]) else ("", 0)
+    if parts > 1:
+        yield run
+
+
+def _may_be_cut(word: str) -> bool:
+    is_word = word.isalpha() and (word.islower() or word.isupper() or word.istitle())
+    return not is_word and _TOKEN_OF_LINE.fullmatch(word) is not None

@@ -11,12 +11,12 @@ import string
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-_Valid = Callable[[str], bool]
+_Valid = Callable[[str], bool | str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One kind of personal data: its pattern, and a further check of every match."""
+    """One kind of personal data: its pattern, and what of a match is valid, if anything."""
 
     rule: str
     kind: str
@@ -25,7 +25,10 @@ class Shape:
 
     def find(self, text: str) -> Iterator[str]:
         """Yield the matches in a text."""
-        return (match[0] for match in self.pattern.finditer(text) if self.valid(match[0]))
+        for match in self.pattern.finditer(text):
+            valid = self.valid(match[0])
+            if valid:
+                yield valid if isinstance(valid, str) else match[0]
 
 
 def _digits(number: str) -> list[int]:
@@ -34,24 +37,72 @@ def _digits(number: str) -> list[int]:
 
 # Cards and accounts
 
-_CARD_ISSUER = re.compile(r"4|5[1-5]|2[2-7]|3[47]|6011|65")
+_CARD_ISSUERS = (  # the first digits and the lengths
+    (re.compile(r"4"), (13, 16, 19)),
+    (re.compile(r"5[1-5]|2(?:2[2-9]|[3-6]|7[01]|720)"), (16,)),
+    (re.compile(r"3[47]"), (15,)),
+    (re.compile(r"3(?:0[0-5]|6|8)"), (14,)),
+    (re.compile(r"6011|64[4-9]|65|35[2-8]"), (16, 19)),
+)
 
 
 def luhn(number: str) -> bool:
-    """Check a card number's issuer and its last digit (ISO/IEC 7812)."""
+    """Check a card number's issuer, length and last digit (ISO/IEC 7812)."""
     digits = _digits(number)
-    if len(set(digits)) < 2 or not _CARD_ISSUER.match("".join(map(str, digits))):
+    plain = "".join(map(str, digits))
+    if len(set(digits)) < 2 or not any(
+        issuer.match(plain) and len(plain) in lengths for issuer, lengths in _CARD_ISSUERS
+    ):
         return False
     doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
-def iban(number: str) -> bool:
-    """Check ISO 13616: the rearranged number is 1 modulo 97."""
-    plain = number.replace(" ", "")
-    if not 15 <= len(plain) <= 34:
-        return False
-    return int("".join(str(int(c, 36)) for c in plain[4:] + plain[:4])) % 97 == 1
+# ISO 13616: the length of an account number by country.
+_IBAN_LENGTHS = {
+    country: length
+    for length, countries in {
+        15: "NO",
+        16: "BE",
+        18: "DK FI FK FO GL NL SD",
+        19: "MK SI",
+        20: "AT BA EE KZ LT LU MN XK",
+        21: "CH HR LI LV",
+        22: "BG BH CR DE GB GE IE ME RS VA",
+        23: "AE GI IL IQ OM SO TL",
+        24: "AD CZ ES MD PK RO SA SE SK TN VG",
+        25: "LY PT ST",
+        26: "IS TR",
+        27: "BI DJ FR GR IT MC MR SM",
+        28: "AL AZ BY CY DO GT HU LB NI PL SV",
+        29: "BR EG PS QA UA",
+        30: "JO KW MU YE",
+        31: "MT SC",
+        32: "LC",
+        33: "RU",
+    }.items()
+    for country in countries.split()
+}
+
+
+def iban(match: str) -> str | None:
+    """Return the account number that a match begins with, None where it begins with none.
+
+    The country says how long it is, and the rearranged number is 1 modulo 97 (ISO 13616).
+    """
+    places = [place for place, character in enumerate(match) if character.isalnum()]
+    length = _IBAN_LENGTHS.get(match[:2].upper(), len(match) + 1)
+    if len(places) < length or (len(places) > length and places[length] == places[length - 1] + 1):
+        return None
+    number = match[: places[length - 1] + 1]
+    plain = "".join(character for character in number if character.isalnum())
+    if (
+        not plain.isascii()
+        or int("".join(str(int(c, 36)) for c in plain[4:] + plain[:4])) % 97 != 1
+    ):
+        return None
+    # Half of every account number is digits; a sentence that begins like one is letters.
+    return number if sum(c.isdigit() for c in plain) >= length / 2 else None
 
 
 # Internet addresses
@@ -80,7 +131,7 @@ def _ssn(number: str) -> bool:
 
 def _nir(number: str) -> bool:
     """Check a French NIR: 97 less the remainder of the number, Corsica's letters as 19 and 18."""
-    plain = re.sub(r"\W", "", number).replace("2A", "19").replace("2B", "18")
+    plain = re.sub(r"\W", "", number).upper().replace("2A", "19").replace("2B", "18")
     return int(plain[13:]) == 97 - int(plain[:13]) % 97
 
 
@@ -101,6 +152,7 @@ _ODD_PLACES = dict(
 def _codice_fiscale(code: str) -> bool:
     """Check the last letter of an Italian codice fiscale."""
     code = "".join(str(int(c)) if c.isdecimal() else c for c in code)  # digits of any script
+    code = code.upper()
     total = sum(_ODD_PLACES[c] for c in code[0:15:2])
     total += sum(int(c) if c.isdigit() else ord(c) - ord("A") for c in code[1:15:2])
     return code[15] == chr(ord("A") + total % 26)
@@ -138,20 +190,29 @@ def _verhoeff(number: str) -> bool:
 
 def _nino(number: str) -> bool:
     """Check that British National Insurance may issue the prefix; there is no checksum."""
-    return number[:2] not in ("BG", "GB", "KN", "NK", "NT", "TN", "ZZ")
+    return number[:2].upper() not in ("BG", "GB", "KN", "NK", "NT", "TN", "ZZ")
 
 
+_SIGN = r"[ ./_-]"
 ANYWHERE: tuple[Shape, ...] = (
     Shape(
         "card",
         "card",
-        re.compile(r"(?<![\w.-])(?:[3-6]\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{3,4}|3\d{14})(?![\w.-])"),
+        re.compile(
+            # In fours, also beside other numbers; or groups of any length that stand alone.
+            r"(?<![\w.-])(?:[2-6]\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{3,4}|3\d{14})(?![\w.-])"
+            rf"|(?<!\w)(?<!\d{_SIGN})(?:\d{{13,19}}|\d{{2,8}}({_SIGN}{{1,2}})\d{{2,8}}(?:\1\d{{1,8}}){{0,8}})"
+            rf"(?!\w)(?!{_SIGN}{{1,2}}\d)"
+        ),
         luhn,
     ),
     Shape(
         "iban",
         "iban",
-        re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)"),
+        re.compile(
+            rf"(?<![^\W_])[A-Za-z]{{2}}{_SIGN}?\d(?:{_SIGN}{{0,2}}\d)"
+            rf"(?:{_SIGN}{{0,2}}[A-Za-z0-9]){{11,30}}"
+        ),
         iban,
     ),
 )
@@ -161,7 +222,7 @@ EMAIL = Shape(
     "email",
     "email",
     re.compile(
-        r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w(])"
+        r"(?<![\w.+-])[^\W_][\w.+-]{0,63}@(?:[^\W_](?:[\w-]{0,62})\.){1,8}[^\W\d_]{2,24}(?![\w(])"
     ),
     lambda address: not _RESERVED_HOST.search(address),
 )
@@ -171,7 +232,7 @@ IN_PROSE: tuple[Shape, ...] = (
         "phone",
         "phone",
         re.compile(
-            r"(?<![\w.+)-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){2,4}"
+            r"(?<![\w.+)-])(?:\+\d{1,3}[ ./-]?(?:\(\d{1,4}\)[ ./-]?)?\d{1,4}(?:[ ./-]?\d{2,4}){2,4}"
             r"|\(\d{3}\) ?\d{3}[-. ]\d{4}|\d{3}([-. ])\d{3}\1\d{4})(?![\w-])"
         ),
     ),
@@ -195,20 +256,20 @@ IN_PROSE: tuple[Shape, ...] = (
             ("us_ssn", r"\d{3}-\d{2}-\d{4}", _ssn),
             (
                 "french_nir",
-                r"[12] ?\d\d ?(?:0[1-9]|1[0-2]|[2-9]\d) ?(?:\d\d|2[AB]) ?\d{3} ?\d{3} ?\d\d",
+                r"[12] ?\d ?\d ?(?:0 ?[1-9]|1 ?[0-2]|[2-9] ?\d) ?(?:\d ?\d|2 ?[ABab])(?: ?\d){8}",
                 _nir,
             ),
-            ("spanish_dni", r"(?:\d{8}|[XYZ]-?\d{7})-?[A-HJ-NP-TV-Z]", _dni),
+            ("spanish_dni", r"(?i:(?:\d{8}|[XYZ]-?\d{7})-?[A-HJ-NP-TV-Z])", _dni),
             (
                 "italian_codice_fiscale",
-                r"[A-Z]{6}\d\d[ABCDEHLMPRST]\d\d[A-Z]\d{3}[A-Z]",
+                r"(?i:[A-Z]{6}\d\d[ABCDEHLMPRST]\d\d[A-Z]\d{3}[A-Z])",
                 _codice_fiscale,
             ),
             ("brazilian_cpf", r"\d{3}\.\d{3}\.\d{3}-\d\d", _cpf),
             ("indian_aadhaar", r"[2-9]\d{3}([ -])\d{4}\1\d{4}", _verhoeff),
             (
                 "uk_nino",
-                r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d\d ?\d\d ?\d\d ?[A-D]",
+                r"(?i:[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z])([ -]?)\d\d\1\d\d\1\d\d\1(?i:[A-D])",
                 _nino,
             ),
         )
