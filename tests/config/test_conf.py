@@ -44,12 +44,17 @@ def test_every_option_composes_and_validates(group: str, option: str) -> None:
     besides = {
         ("data", "jsonl"): "data.path=folder",
         ("context", "complementarity"): "profile=skills",
+        ("context", "topic"): "experiment=routed",
+        ("context", "topic_public"): "experiment=routed",
+        ("matching", "routed"): "experiment=routed",
+        ("matching", "broadcast"): "matchmaker=random",
         ("exchange", "ensemble"): "matchmaker=central_kd",
         ("exchange", "fedavg"): "matchmaker=fedavg",
         ("exchange", "fedid"): "matchmaker=fedid",
     }
     extra = besides.get((group, option))
-    (job,) = jobs(f"{group}={option}", *([extra] if extra else []))
+    without = ["regret=none"] if option == "broadcast" else []
+    (job,) = jobs(f"{group}={option}", *([extra] if extra else []), *without)
     build_components(job)
 
 
