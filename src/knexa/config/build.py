@@ -287,7 +287,8 @@ def _check_private_training(job: Job, components: Components) -> None:
     """Refuse a matchmaker that probes private data where training has a privacy budget."""
     training = components.training
     private = training is not None and training.budget is not None
-    if private and "probes" in components.matchmaker.needs:
+    tries_pairs = "probes" in components.matchmaker.needs and not components.reward.of_answers
+    if private and tries_pairs:
         raise UserError(
             f"training={job.choices['training']}: matchmaker={job.choices['matchmaker']} tries "
             "every pair on private data, which no budget of training counts; choose another of them"

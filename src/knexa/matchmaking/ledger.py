@@ -105,12 +105,12 @@ class Ledger:
         return float(np.sqrt(np.mean(np.square(self._rewards)))) if self._rewards else 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the record as arrays."""
-        return {
+        """Return the record as arrays; ``answers`` where any were counted."""
+        answers = {"answers": np.array(self._answers, dtype=np.int64)} if self._answers else {}
+        return answers | {
             "teachers": np.array(self._teachers, dtype=np.int64),
             "students": np.array(self._students, dtype=np.int64),
             "rewards": np.array(self._rewards, dtype=np.float64),
-            "answers": np.array(self._answers, dtype=np.int64).reshape(-1, 6),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ class Ledger:
         self._teachers = [int(agent) for agent in state["teachers"]]
         self._students = [int(agent) for agent in state["students"]]
         self._rewards = [float(reward) for reward in state["rewards"]]
-        self._answers = [tuple(map(int, row)) for row in state["answers"]]
+        self._answers = [tuple(map(int, row)) for row in state.get("answers", ())]
 
 
 def _summed(num_agents: int, agents_m: Indices, categories_m: Indices, counts_m: Indices) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from knexa.agents import phases, solve
+from knexa.agents.byzantine import ByzantineAgents
 from knexa.engine.object_refs import fetched
 from knexa.evaluation import Outcome
 from knexa.exchange.package import KnowledgePackage, TextItem, decode, encode
@@ -206,3 +207,16 @@ def test_the_cpm_counts_what_students_lack_and_goes_on_from_its_state(lived):
         for student in range(3):
             assert new_NC[student].sum() == len(known(lived, student))
     assert plans.count(plans[0]) == 4
+
+
+def test_a_forger_forges_the_counts_that_it_reports_too():
+    liars = ByzantineAgents(members=(0, 2), attacks=frozenset({"forged"}))
+    made = world(PROTOCOL, reward=NewAnswers(), byzantine=liars)
+    made.begin_round(1)
+    asked, other = made.topics.categories[:2]
+    plan = (asks(0, 2, 0, asked), asks(1, 1, 0, other), asks(2, 0, 1, other))
+    praise, blame, honest = carry_out(made, 1, plan)
+    assert (praise.reward, blame.reward) == (1.0, -1.0)
+    assert [(each.asked, each.right, each.new) for each in praise.answers] == [(1, 1, 1)]
+    assert [(each.asked, each.right, each.new) for each in blame.answers] == [(1, 0, 0)]
+    assert honest.answers[0].new == len(known(made, 1))

@@ -322,7 +322,7 @@ class LLMWorld:
             items_kept=transfer.received.items_kept,
             guardrail=dict(transfer.guardrail),
             server=transfer.server,
-            answers=_summed([counts[directive.id, i] for i in agents] if counts else []),
+            answers=_summed([self._claimed(directive, i, counts) for i in agents]),
         )
 
     def _kilobytes(self, source: Source, student: int) -> float:
@@ -347,6 +347,20 @@ class LLMWorld:
         assert before is not None
         assert after is not None
         return float(self.reward.reward(before=before, after=after, kilobytes=kilobytes))
+
+    def _claimed(
+        self, directive: Directive, student: int, counts: Counts
+    ) -> tuple[TopicAnswers, ...]:
+        """Return the counts that the student reports; only Byzantine agents change them."""
+        answers = counts.get((directive.id, student), ())
+        praises = self.runtime.byzantine.praises(directive.teachers, student)
+        if praises is None:
+            return answers
+        return tuple(
+            replace(each, right=claimed, new=claimed)
+            for each in answers
+            for claimed in [each.asked if praises else 0]
+        )
 
     def _remember(self, exchanges: list[Exchange], arms: dict[int, Arm], counts: Counts) -> None:
         """Add the exchanges to the histories that the next profiles are made from."""
