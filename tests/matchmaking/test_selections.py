@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from knexa.config.components import instantiate
 from knexa.matchmaking.answers import TransferTopics
-from knexa.matchmaking.base import Directive, Probe
+from knexa.matchmaking.base import Directive, Feedback, Probe
+from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.heuristic import Heuristic
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.oracle import Oracle
@@ -20,7 +22,7 @@ from knexa.matchmaking.selections import Broadcast, OneToMany, Routed
 from knexa.matchmaking.self_taught import SelfTaught
 from knexa.matchmaking.topic_contexts import Topic
 from knexa.matchmaking.weights import ScoresError
-from tests.matchmaking.matchmaking_worlds import random_profiles, view_of
+from tests.matchmaking.matchmaking_worlds import cpm_of, node_of, random_profiles, view_of
 
 TOPICS = TransferTopics(categories=(0, 3, 4, 11), sizes=(3, 2, 5, 1))
 SEEDS = st.integers(0, 2**32 - 1)
@@ -249,6 +251,33 @@ def test_broadcast_is_everybody_to_everybody():
     plan = Random().propose(seen)
     assert {d.pair for d in plan} == {(j, i) for j in (0, 1, 3) for i in (0, 1, 3) if i != j}
     assert all(directive.topics is None for directive in plan)
+
+
+@pytest.mark.parametrize(
+    "selection", [OneToMany(), OneToMany(capacity=1), Routed(), Routed(budget=6), Exact()]
+)
+@pytest.mark.parametrize("name", ["linucb", "c2ucb", "thompson", "neural_linear"])
+def test_learners_score_arms_without_knowing_their_shape(name, selection):
+    context = Topic() if selection.by_topic else Interaction()
+    policy = instantiate(node_of(f"matchmaker/{name}"), key="matchmaker")
+    cpm = cpm_of(policy, context=context, matching=selection, topics=TOPICS)
+    num_arms = {"OneToMany": 4, "Routed": 16, "Exact": 2}[type(selection).__name__]
+    for round in (1, 2, 3):
+        rng = np.random.default_rng(round)
+        plan = cpm.propose(round, random_profiles(rng, 4), rng)
+        if selection == Routed(budget=6):
+            assert 8 <= len(plan) <= 12  # sets of two or three of the four topics
+        else:
+            assert len(plan) == num_arms
+        assert all((directive.topics is None) != selection.by_topic for directive in plan)
+        rewards = rng.random(len(plan))
+        cpm.receive(
+            [
+                Feedback(directive_id=d.id, reward=float(r))
+                for d, r in zip(plan, rewards, strict=True)
+            ]
+        )
+    assert len(cpm.ledger) >= 3 * min(num_arms, 8)
 
 
 def test_scores_of_another_shape_are_refused():

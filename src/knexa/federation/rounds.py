@@ -117,7 +117,12 @@ def _take_effect(
         for exchange in world.commit(issued_round, world.try_learning(issued_round, plan))
     ]
     feedbacks = [
-        Feedback(directive_id=e.directive.id, reward=e.reward, answers=e.answers) for e in exchanges
+        Feedback(
+            directive_id=e.directive.id,
+            reward=e.reward,
+            answers=e.answers if e.directive.pair else (),
+        )
+        for e in exchanges
     ]
     normalised = cpm.receive(feedbacks)
     results = {e.directive.id: (e, r) for e, r in zip(exchanges, normalised, strict=True)}

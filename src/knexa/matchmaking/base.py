@@ -412,8 +412,8 @@ class Feedback:
     Attributes:
         directive_id: The directive.
         reward: The scalar reward, raw.
-        answers: Counts of the answers that it brought, by topic; empty where rewards are not of
-            answers.
+        answers: Counts of the answers that one teacher brought one student, by topic; empty where
+            rewards are not of answers.
     """
 
     directive_id: str
