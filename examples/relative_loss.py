@@ -2,11 +2,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from knexa.matchmaking.rewards import Measure, Reward
+from knexa.matchmaking.rewards import Measure, MeasuredReward
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelativeLoss(Reward):
+class RelativeLoss(MeasuredReward):
     """By how large a share the student's validation loss fell: the strong can earn as much."""
 
     measure: ClassVar[Measure] = "validation_loss"

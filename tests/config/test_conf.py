@@ -14,6 +14,7 @@ from knexa.engine.local import Workers
 from knexa.errors import UserError
 from knexa.federation.llm.setup import build_runtime
 from knexa.federation.settings import LLMSettings
+from knexa.matchmaking.linucb import LinUCB
 
 WHOLE_RUNS = [
     (group, option)
@@ -44,12 +45,17 @@ def test_every_option_composes_and_validates(group: str, option: str) -> None:
     besides = {
         ("data", "jsonl"): "data.path=folder",
         ("context", "complementarity"): "profile=skills",
+        ("context", "topic"): "experiment=routed",
+        ("context", "topic_public"): "experiment=routed",
+        ("matching", "routed"): "experiment=routed",
+        ("matching", "broadcast"): "matchmaker=random",
         ("exchange", "ensemble"): "matchmaker=central_kd",
         ("exchange", "fedavg"): "matchmaker=fedavg",
         ("exchange", "fedid"): "matchmaker=fedid",
     }
     extra = besides.get((group, option))
-    (job,) = jobs(f"{group}={option}", *([extra] if extra else []))
+    without = ["regret=none"] if option == "broadcast" else []
+    (job,) = jobs(f"{group}={option}", *([extra] if extra else []), *without)
     build_components(job)
 
 
@@ -140,6 +146,63 @@ def test_search_checks_both_ends_of_an_interval(monkeypatch: pytest.MonkeyPatch)
     points += jobs("-m", "partition.alpha=interval(0.1,0.9)", "seed=1,2")
     found = {(job.config["partition"]["alpha"], job.config["seed"]) for job in points}
     assert found == {(0.1, 1), (0.9, 1), (0.1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("matching=routed",), "context=interaction does not describe the arms of matching=routed"),
+        (
+            ("context=topic",),
+            "context=topic does not describe .* a teacher and a student: .* inter",
+        ),
+        (("experiment=routed", "matching=one_to_many"), "context=topic does not describe"),
+        (("experiment=routed", "reward=local_loss"), "set reward=new_answers"),
+        (("experiment=routed", "exchange=akd"), "exchange=akd does not verify and keep them"),
+        (("reward=new_answers", "exchange=similarity"), "choose akd_verified"),
+        (("experiment=routed", "matchmaker=pens"), "matchmaker=pens scores pairs"),
+        (("matching=one_to_many", "matchmaker=central_kd", "regret=none"), "set matching=exact"),
+        (("experiment=routed", "federation.mutual=true"), "federation.mutual is about disjoint"),
+        (("experiment=routed", "federation.num_pairs=2"), "federation.num_pairs is about disjoint"),
+        (("experiment=routed", "matching.budget=0"), "matching.budget=0"),
+        (("matching=broadcast", "matchmaker=random"), "set matchmaker=random regret=none"),
+        (("matching=broadcast", "regret=none"), "set matchmaker=random regret=none"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_arms_that_do_not_fit_are_one_line(arguments: tuple[str, ...], said: str) -> None:
+    (job,) = jobs(*arguments)
+    with pytest.raises(UserError, match=said) as caught:
+        build_components(job)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("matching", ["routed", "one_to_many", "exact"])
+@pytest.mark.parametrize(
+    "matchmaker",
+    [
+        *("linucb", "c2ucb", "thompson", "neural_linear", "oracle"),
+        *("random", "round_robin", "heuristic", "self_taught", "local_only"),
+    ],
+)
+def test_matchmakers_run_on_every_shape(matchmaker: str, matching: str) -> None:
+    pairs = [] if matching == "routed" else ["context=interaction"]
+    (job,) = jobs("experiment=routed", f"matchmaker={matchmaker}", f"matching={matching}", *pairs)
+    build_components(job)
+
+
+def test_a_context_recommends_how_much_linucb_explores() -> None:
+    for arguments, expected in (
+        (("experiment=routed",), (0.1, 0.3)),
+        (("experiment=routed", "context=topic_public"), (0.1, 0.3)),
+        (("experiment=routed", "matchmaker.exploration=2"), (0.1, 2.0)),
+        ((), (0.01, 1.0)),
+        (("experiment=paper",), (0.01, 1.0)),
+    ):
+        (job,) = jobs(*arguments)
+        matchmaker = build_components(job)[1].matchmaker
+        assert isinstance(matchmaker, LinUCB)
+        assert (matchmaker.regularization, matchmaker.exploration) == expected
 
 
 @pytest.mark.parametrize("matchmaker", ["central_kd", "fedid", "fedavg", "fedskd"])

@@ -9,6 +9,7 @@ from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.simulated_network.faults import Faults
 from knexa.federation.simulated_network.scheduler import EventScheduler, Sync
 from knexa.federation.world import Exchange, Package, Trial
+from knexa.matchmaking.answers import NO_TOPICS
 from knexa.matchmaking.base import Probe
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
@@ -33,6 +34,7 @@ class FormulaWorld:
     """Agents are numbers; a student moves half-way to its teacher; the reward is its gain."""
 
     num_agents = NUM_AGENTS
+    topics = NO_TOPICS
 
     def __init__(self, fail_in_round: int | None = None) -> None:
         self.skills = np.linspace(0.1, 0.9, NUM_AGENTS)
@@ -51,11 +53,11 @@ class FormulaWorld:
     def _gains(self):
         return 0.5 * (self.skills[:, None] - self.skills[None, :])
 
-    def probe(self, round_number):
+    def probe(self, round_number, *, by_topic=False):
         self.probed.append(round_number)
         gains = self._gains()
         np.fill_diagonal(gains, np.nan)
-        return Probe(rewards_NN=gains, no_teacher_N=np.zeros(NUM_AGENTS))
+        return Probe(rewards=gains, no_teacher_N=np.zeros(NUM_AGENTS))
 
     def update_tokens(self):
         return [100] * NUM_AGENTS

@@ -1,15 +1,34 @@
 """Small worlds that the tests of this room share."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import yaml
+from omegaconf import OmegaConf
 
 from knexa.matchmaking.arrays import Array
 from knexa.matchmaking.base import Feedback, RoundView
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.matchings import Exact, max_weight_pairs
-from knexa.matchmaking.regret import pairs_total
+from knexa.matchmaking.regret import arms_total
 from knexa.matchmaking.rewards import LocalLoss
 from knexa.profiles import layout
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def node_of(option: str) -> dict[str, Any]:
+    """The config node of an option such as ``matchmaker/linucb``, as composed beside tiny6."""
+    group = option.split("/")[0]
+    node = yaml.safe_load((CONF / f"{option}.yaml").read_text())
+    node.pop("defaults", None)  # a matchmaker's own exchange
+    roster = yaml.safe_load((CONF / "roster" / "tiny6.yaml").read_text())
+    config = OmegaConf.create({"seed": 0, "roster": roster, group: node})
+    found = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(found, dict)
+    return dict(found[group])
 
 
 def random_profiles(rng: np.random.Generator, num_agents: int = 6) -> Array:
@@ -73,8 +92,8 @@ def earned(policy, seed: int, num_rounds: int = 60) -> tuple[float, float]:
                 for k, d in enumerate(plan)
             ]
         )
-        got.append(pairs_total(rewards_NN, pairs_of(plan)))
-        best.append(pairs_total(rewards_NN, max_weight_pairs(rewards_NN, 3)))
+        got.append(arms_total(rewards_NN, pairs_of(plan)))
+        best.append(arms_total(rewards_NN, max_weight_pairs(rewards_NN, 3)))
     return float(np.mean(got[-20:])), float(np.mean(best[-20:]))
 
 

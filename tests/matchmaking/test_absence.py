@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from knexa.config.components import instantiate
 from knexa.matchmaking.base import Matchmaker, Probe
@@ -15,7 +14,7 @@ from knexa.matchmaking.matchings import Exact, Greedy
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.regret import regret_row
 from knexa.matchmaking.rewards import LocalLoss
-from tests.matchmaking.matchmaking_worlds import random_profiles
+from tests.matchmaking.matchmaking_worlds import node_of, random_profiles
 
 CONF = Path(__file__).parents[2] / "conf" / "matchmaker"
 POLICIES = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -23,10 +22,7 @@ NUM_AGENTS = 6
 
 
 def policy(name: str) -> Matchmaker:
-    node = yaml.safe_load((CONF / f"{name}.yaml").read_text().replace("${seed}", "0"))
-    return instantiate(
-        {key: value for key, value in node.items() if key != "defaults"}, key="matchmaker"
-    )
+    return instantiate(node_of(f"matchmaker/{name}"), key="matchmaker")
 
 
 def cpm_of(matchmaker: Matchmaker, matching=None, **more) -> CPM:
@@ -49,7 +45,7 @@ def propose(cpm: CPM, available_N, round: int = 1):
         round,
         random_profiles(rng, NUM_AGENTS),
         rng,
-        probe=Probe(rewards_NN=rewards_NN, no_teacher_N=np.zeros(NUM_AGENTS)),
+        probe=Probe(rewards=rewards_NN, no_teacher_N=np.zeros(NUM_AGENTS)),
         peer_losses_NN=np.abs(rewards_NN),
         available_N=available_N,
     )
@@ -114,7 +110,7 @@ def test_an_expired_directive_is_counted_and_teaches_nothing():
 
 def test_regret_is_of_those_who_could_have_met():
     rewards_NN = np.array([[np.nan, 9.0, 1.0], [9.0, np.nan, 9.0], [3.0, 9.0, np.nan]])
-    probe = Probe(rewards_NN=rewards_NN, no_teacher_N=np.zeros(3))
+    probe = Probe(rewards=rewards_NN, no_teacher_N=np.zeros(3))
     row = regret_row(1, probe, (), np.array([True, False, True]))
     assert (row.best, row.best_pairs, row.random) == (3.0, ((2, 0),), 2.0)
     assert row.rewards[0] == (None, None, 1.0)

@@ -16,7 +16,7 @@ from tests.matchmaking.matchmaking_worlds import directed_matchings, random_prof
 def probe_of(rewards_NN: np.ndarray) -> Probe:
     rewards_NN = rewards_NN.copy()
     np.fill_diagonal(rewards_NN, np.nan)
-    return Probe(rewards_NN=rewards_NN, no_teacher_N=np.zeros(len(rewards_NN)))
+    return Probe(rewards=rewards_NN, no_teacher_N=np.zeros(len(rewards_NN)))
 
 
 @pytest.mark.parametrize("num_agents", [4, 5])

@@ -205,7 +205,7 @@ def test_rewards_come_back_normalised_and_are_what_the_policy_learns():
 
 def test_only_a_policy_that_declares_its_need_sees_the_probe():
     rewards_NN = np.arange(36.0).reshape(6, 6)
-    probe = Probe(rewards_NN=rewards_NN, no_teacher_N=np.zeros(6))
+    probe = Probe(rewards=rewards_NN, no_teacher_N=np.zeros(6))
     recorder = Recorder()
     propose(cpm_of(recorder), 1, probe=probe)
     assert recorder.probes == [None]

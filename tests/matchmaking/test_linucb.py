@@ -4,7 +4,7 @@ import pytest
 from knexa.matchmaking.contexts import Concat, Interaction
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.random import Random
-from knexa.matchmaking.regret import pairs_total
+from knexa.matchmaking.regret import arms_total
 from tests.matchmaking.matchmaking_worlds import earned, random_profiles, view_of
 
 
@@ -99,11 +99,11 @@ def test_with_concat_the_total_of_a_full_matching_depends_on_the_roles_only():
     concat_NN = policy.scores(view_of(profiles_NF, rng, context=Concat()))
     teachers = (0, 1, 2)
     totals = [
-        pairs_total(concat_NN, list(zip(teachers, students, strict=True)))
+        arms_total(concat_NN, list(zip(teachers, students, strict=True)))
         for students in [(3, 4, 5), (4, 5, 3), (5, 3, 4), (3, 5, 4)]
     ]
     np.testing.assert_allclose(totals, totals[0], rtol=1e-10)
-    other_roles = pairs_total(concat_NN, [(3, 0), (1, 4), (2, 5)])
+    other_roles = arms_total(concat_NN, [(3, 0), (1, 4), (2, 5)])
     assert abs(other_roles - totals[0]) > 1e-3
 
     # The same model on interactions tells the four apart.
@@ -111,8 +111,8 @@ def test_with_concat_the_total_of_a_full_matching_depends_on_the_roles_only():
     policy.learn(rng.normal(size=(200, 101)), rng.normal(size=200))
     interaction_NN = policy.scores(view_of(profiles_NF, rng))
     assert abs(
-        pairs_total(interaction_NN, [(0, 3), (1, 4), (2, 5)])
-        - pairs_total(interaction_NN, [(0, 4), (1, 5), (2, 3)])
+        arms_total(interaction_NN, [(0, 3), (1, 4), (2, 5)])
+        - arms_total(interaction_NN, [(0, 4), (1, 5), (2, 3)])
     ) > 1e-3  # fmt: skip
 
 

@@ -6,12 +6,11 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-import yaml
 
 from knexa.config.components import instantiate
 from knexa.errors import UserError
+from tests.matchmaking.matchmaking_worlds import CONF, node_of
 
-CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("matchmaker", "context", "matching", "reward", "regret", "profile")
 FILES = [
     f"{group}/{path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))
@@ -25,14 +24,7 @@ def test_option_says_its_command_and_names_every_parameter(name):
     text = (CONF / f"{name}.yaml").read_text()
     command = text.splitlines()[0].split()
     assert command[:5] == ["#", "python", "-m", "knexa", name.replace("/", "=")]
-    recommended = yaml.safe_load((CONF / "roster" / "tiny6.yaml").read_text())["recommended"]
-    known = {f"${{roster.recommended.{key}}}": value for key, value in recommended.items()}
-    known["${seed}"] = 42
-    node = {
-        key: known[value] if str(value).startswith("${") else value
-        for key, value in yaml.safe_load(text).items()
-        if key != "defaults"  # a matchmaker's own exchange
-    }
+    node = node_of(name)
     component = instantiate(node, key=name.split("/")[0])
     assert set(node) == {"_target_", *inspect.signature(type(component)).parameters}
 
@@ -46,9 +38,8 @@ def test_every_option_is_found():
     "change", [{"hidden": []}, {"hidden": [8, 0]}, {"num_steps": 0}, {"max_observations": 0}]
 )
 def test_wrong_networks_are_one_line(change):
-    node = yaml.safe_load((CONF / "matchmaker" / "neural_linear.yaml").read_text())
     with pytest.raises(UserError, match=next(iter(change))) as caught:
-        instantiate(node | {"seed": 0} | change, key="matchmaker")
+        instantiate(node_of("matchmaker/neural_linear") | change, key="matchmaker")
     assert "\n" not in str(caught.value)
 
 
@@ -70,12 +61,16 @@ def test_wrong_networks_are_one_line(change):
         ("matchmaker/random", {"seed": 1}),
         ("matchmaker/round_robin", {"seed": 1}),
         ("context/interaction", {"num_histogram": 0}),
+        ("context/topic", {"recommended": {"regularization": 0.0, "exploration": 0.3}}),
+        ("matching/one_to_many", {"capacity": 0}),
+        ("matching/routed", {"budget": 0}),
         ("reward/local_loss", {"normalization": "z"}),
+        ("reward/new_answers", {"gamma": 1.0}),
         ("regret/probes", {"every": -1}),
     ],
 )
 def test_wrong_values_and_unknown_keys_are_one_line(name, change):
-    node = yaml.safe_load((CONF / f"{name}.yaml").read_text()) | change
+    node = node_of(name) | change
     with pytest.raises(UserError, match=next(iter(change))) as caught:
         instantiate(node, key=name.split("/")[0])
     assert "\n" not in str(caught.value)

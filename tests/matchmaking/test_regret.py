@@ -14,7 +14,7 @@ from tests.matchmaking.matchmaking_worlds import directed_matchings, view_of
 def probe_of(rewards_NN: np.ndarray) -> Probe:
     rewards_NN = np.array(rewards_NN, dtype=np.float64)
     np.fill_diagonal(rewards_NN, np.nan)
-    return Probe(rewards_NN=rewards_NN, no_teacher_N=np.full(len(rewards_NN), -0.1))
+    return Probe(rewards=rewards_NN, no_teacher_N=np.full(len(rewards_NN), -0.1))
 
 
 def plan_of(pairs, num_agents: int = 6):
@@ -89,7 +89,7 @@ def test_an_empty_plan_is_zero_and_what_is_no_pairing_is_null():
 
 def test_a_probe_that_is_not_finite_is_refused():
     probe = probe_of(np.ones((4, 4)))
-    probe.rewards_NN[0, 1] = np.inf
+    probe.rewards[0, 1] = np.inf
     with pytest.raises(ValueError, match="probe of round 3"):
         regret_row(3, probe, ())
 

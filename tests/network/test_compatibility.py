@@ -42,6 +42,10 @@ def test_organisations_agree_on_what_must_be_alike_and_on_nothing_else() -> None
         ("federation/faults=lossy", "real"),
         ("roster.byzantine.num=1", "Byzantine agents"),
         ("federation=synthetic", "federation=llm"),
+        ("experiment=routed", "matching=routed .* not served over a network yet"),
+        ("matching=one_to_many", "not served over a network yet"),
+        ("reward=new_answers", "reward=new_answers .* not served over a network yet"),
+        ("matchmaker=self_taught", "matchmaker=self_taught is not served over a network yet"),
     ],
 )
 def test_what_organisations_cannot_do_is_refused_in_one_line(override: str, told: str) -> None:

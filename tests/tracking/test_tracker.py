@@ -136,7 +136,7 @@ def test_plain_output_is_a_tree_a_line_per_round_and_a_table(tmp_path):
         "mean Jensen-Shannon 0.61",
         "landlock",
         "40.0%  (95 % CI 35.0% to 45.0%)",
-        "0.3000  (random pairing 0.9000; 3 probed rounds)",
+        "0.3000  (random 0.9000; 3 probed rounds)",
         "10.0% -> 40.0%",
         "plots/: learning_curve, regret, pairing_matrix, skills",
     ):

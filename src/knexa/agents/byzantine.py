@@ -62,15 +62,24 @@ class ByzantineAgents:
         return self.members[0] if self.does(agent, "sybil") else agent
 
     def report(self, teachers: Sequence[int], student: int, reward: float) -> float:
-        """Return the reward that the student reports for an exchange.
+        """Return the reward that the student reports for an exchange."""
+        match self.praises(teachers, student):
+            case None:
+                return reward
+            case praised:
+                return self.forged_reward if praised else -self.forged_reward
 
-        Forgers and sybils praise Byzantine teachers; forgers also report a loss from all others.
+    def praises(self, teachers: Sequence[int], student: int) -> bool | None:
+        """Return whether the student's report lies in favour of its teachers or against them.
+
+        None where it does not lie. Forgers and sybils praise Byzantine teachers; forgers also
+        report a loss from all others.
         """
         if not self.does(student, "forged", "sybil"):
-            return reward
+            return None
         if all(teacher in self.members for teacher in teachers if teacher != student):
-            return self.forged_reward
-        return -self.forged_reward if self.does(student, "forged") else reward
+            return True
+        return False if self.does(student, "forged") else None
 
     def text(
         self,

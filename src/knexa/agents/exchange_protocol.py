@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from knexa.agents.runtime import Runtime
 from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import FitReport, Term
+from knexa.data.problem import Problem
 from knexa.engine.object_refs import HasLarge
 from knexa.exchange.package import TextItem
 from knexa.tracking.rows import ServerCosts
@@ -124,11 +125,14 @@ class ExchangeContext:
         runtime: The models, the data and the run's components in this process.
         round_number: The round, from 1 on.
         topics: Categories of transfer problems that the directive asks for; None is all of them.
+        written: What a teacher wrote in the round, which all of its packages are made from; for the
+            protocol's own use, empty at first.
     """
 
     runtime: ExchangeRuntime
     round_number: int
     topics: Topics = None
+    written: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +194,8 @@ class ExchangeProtocol:
         carries: What a teacher sends, in a word.
         has_text: Whether packages hold text, which peers may score and Byzantine agents forge.
         by_topic: Whether a teacher can be asked about some categories of problems alone.
-        rehearses: Whether students keep text and rehearse it in local updates.
+        rehearses: Whether students keep text (``AgentState.replay``) and rehearse it in local
+            updates.
         shares_start: Whether agents with equal backbones begin with equal adapters.
     """
 
@@ -207,6 +212,15 @@ class ExchangeProtocol:
     def steps_per_exchange(self) -> int:
         """Optimizer steps that a student takes in one exchange."""
         return 0
+
+    @property
+    def verifies(self) -> bool:
+        """Whether an answer counts only where it passes the problem's public tests."""
+        return False
+
+    def problems(self, context: ExchangeContext) -> Sequence[Problem]:
+        """Return the transfer problems that a teacher is asked in the round, on the topics."""
+        return ()
 
     def teach(self, context: ExchangeContext, state: AgentState, sender: int) -> OutgoingPackage:
         """Return the package of the teacher ``state``, vetted by its guardrail.

@@ -5,7 +5,8 @@ results. Every draw is seeded by (run seed, phase, round, agent), so a trial ("w
 i?") with the same inputs gives the same as the exchange, on CPUs to the last bit.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -71,11 +72,13 @@ def teach(
     state: AgentState,
     round_number: int,
     sender: int,
-    topics: Topics = None,
-) -> OutgoingPackage:
-    """Return what the agent sends in the round, under the name of ``sender``."""
-    context = ExchangeContext(runtime, round_number, topics)
-    return runtime.protocol.teach(context, state, sender)
+    asked: Sequence[Topics] = (None,),
+) -> list[OutgoingPackage]:
+    """Return what the agent sends in the round, under the name of ``sender``, to each question."""
+    context = ExchangeContext(runtime, round_number)
+    return [
+        runtime.protocol.teach(replace(context, topics=topics), state, sender) for topics in asked
+    ]
 
 
 @two_step

@@ -22,8 +22,9 @@ from knexa.config.compose import Job
 from knexa.config.folders import options_of
 from knexa.errors import UserError, one_line, unknown_key
 from knexa.federation.settings import Components, Federation, LLMSettings, Settings
+from knexa.matchmaking.base import Matchmaker
 from knexa.matchmaking.policy_check import check_matchmaker
-from knexa.matchmaking.rewards import Measure, Reward
+from knexa.matchmaking.rewards import Measure
 from knexa.recipe import RECIPE, secret_digest
 
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -92,7 +93,8 @@ def build_components(job: Job) -> tuple[RootKeys, Components]:
     _check_protocol(job, components)
     _check_byzantine(job, components)
     _check_context(components)
-    _check_reward(job, components.reward)
+    _check_reward(job, components)
+    _check_selection(job, components)
     _check_private_training(job, components)
     return root, components
 
@@ -219,20 +221,74 @@ def _check_context(components: Components) -> None:
         raise UserError(one_line(error)) from error
 
 
-def _check_reward(job: Job, reward: Reward) -> None:
-    """Refuse a reward of something that nobody measures."""
+def _check_reward(job: Job, components: Components) -> None:
+    """Refuse a reward of something that nobody measures, or of answers that nobody keeps."""
+    reward, exchange = components.reward, components.exchange
     if reward.measure not in get_args(Measure):
         raise UserError(
             f"reward={job.choices['reward']}: {type(reward).__name__}.measure is "
             f"{reward.measure!r}; it is one of {', '.join(get_args(Measure))}"
         )
 
+    keeps = exchange is None or (exchange.verifies and exchange.rehearses)
+    if reward.of_answers and not keeps:
+        raise UserError(
+            f"reward={job.choices['reward']} counts answers that pass and are kept, and "
+            f"exchange={job.choices['exchange']} does not verify and keep them: choose akd_verified"
+        )
+
+
+def _check_selection(job: Job, components: Components) -> None:
+    """Refuse what does not fit the shape of the arms that the selection chooses among."""
+    matching, matchmaker, exchange = components.matching, components.matchmaker, components.exchange
+    chosen, name = f"matching={job.choices['matching']}", f"matchmaker={job.choices['matchmaker']}"
+    learns = type(matchmaker).learn is not Matchmaker.learn
+    if learns and matching.by_topic != components.context.by_topic:
+        fitting = "topic" if matching.by_topic else "interaction"
+        raise UserError(
+            f"context={job.choices['context']} does not describe the arms of {chosen}, which are "
+            f"{_ARMS[matching.by_topic]}: choose another context, such as {fitting}"
+        )
+    if matching.is_pairing:
+        return
+    if matchmaker.protocol is not None:
+        raise UserError(f"{name} teaches groups, which {chosen} has none of: set matching=exact")
+    if matching.by_topic and not matchmaker.by_topic:
+        raise UserError(
+            f"{name} scores pairs, and the arms of {chosen} are {_ARMS[True]}: choose another "
+            "matchmaker, such as linucb"
+        )
+    if matching.by_topic and exchange is not None and not exchange.by_topic:
+        raise UserError(
+            f"exchange={job.choices['exchange']} teaches about everything at once, and {chosen} "
+            "asks for topics: choose an exchange of text in pairs, such as akd_verified"
+        )
+    if matching.by_topic and not components.reward.of_answers:
+        raise UserError(
+            f"reward={job.choices['reward']} is of all that a student learns in a round, and the "
+            f"arms of {chosen} are {_ARMS[True]}: set reward=new_answers"
+        )
+    for key, value in (("mutual", False), ("num_pairs", None)):
+        if getattr(components.federation, key) != value:
+            raise UserError(
+                f"federation.{key} is about disjoint pairs, and {chosen} has none: leave it out"
+            )
+    if not matching.chooses and (components.regret.every or matchmaker.needs or learns):
+        raise UserError(
+            f"{chosen} leaves nothing to choose: set matchmaker=random regret=none with it"
+        )
+
+
+_ARMS = {True: "a teacher, a student and a topic", False: "a teacher and a student"}
+"""What an arm is, by whether it has a topic."""
+
 
 def _check_private_training(job: Job, components: Components) -> None:
     """Refuse a matchmaker that probes private data where training has a privacy budget."""
     training = components.training
     private = training is not None and training.budget is not None
-    if private and "probes" in components.matchmaker.needs:
+    tries_pairs = "probes" in components.matchmaker.needs and not components.reward.of_answers
+    if private and tries_pairs:
         raise UserError(
             f"training={job.choices['training']}: matchmaker={job.choices['matchmaker']} tries "
             "every pair on private data, which no budget of training counts; choose another of them"

@@ -21,7 +21,7 @@ def exchange_row(
         outcome: ``delivered``, in time or not, or why nobody learned.
         normalised: Its reward as the matchmaker learns it; None: nobody learned.
     """
-    directive = exchange.directive
+    directive, answers = exchange.directive, exchange.answers
     is_late = outcome == "delivered" and issued_round < round_number
     return ExchangeRow(
         id=directive.id,
@@ -35,6 +35,10 @@ def exchange_row(
         kilobytes=exchange.kilobytes,
         items_sent=exchange.items_sent,
         items_kept=exchange.items_kept,
+        topics=directive.topics,
+        answers_asked=sum(each.asked for each in answers) if answers else None,
+        answers_right=sum(each.right for each in answers) if answers else None,
+        answers_new=sum(each.new for each in answers) if answers else None,
         guardrail=exchange.guardrail,
         server=exchange.server,
         outcome="late" if is_late else outcome,

@@ -14,6 +14,7 @@ from knexa.federation.run_notes import run_notes
 from knexa.federation.settings import Settings
 from knexa.federation.setup import Setup
 from knexa.federation.summary import costs_of
+from knexa.matchmaking.answers import TransferTopics
 from knexa.matchmaking.arrays import Mask
 from knexa.matchmaking.cpm import CPM
 from knexa.recipe import RECIPE
@@ -93,6 +94,10 @@ class AgentGroup(Protocol):
     def admissible_NN(self) -> Mask | None:  # noqa: N802 - an axis legend
         """Which ordered pairs the protocol can serve; None is all."""
 
+    @property
+    def topics(self) -> TransferTopics:
+        """The topics of the transfer set."""
+
 
 def build_cpm(settings: Settings, population: AgentGroup) -> CPM:
     """Return the run's CPM before its first round."""
@@ -108,6 +113,7 @@ def build_cpm(settings: Settings, population: AgentGroup) -> CPM:
         admissible_NN=population.admissible_NN,
         mutual=settings.federation.mutual,
         trust_gate=settings.federation.trust_gate,
+        topics=population.topics,
     )
 
 

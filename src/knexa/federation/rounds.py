@@ -15,11 +15,12 @@ from knexa.federation.exchange_rows import exchange_row
 from knexa.federation.simulated_network.in_flight import InFlight, arriving
 from knexa.federation.simulated_network.scheduler import Arrivals, Attendance, EventScheduler
 from knexa.federation.world import Exchange, World
-from knexa.matchmaking.base import Feedback
+from knexa.matchmaking.arrays import Mask
+from knexa.matchmaking.base import Feedback, Plan, Probe
 from knexa.matchmaking.cpm import CPM
-from knexa.matchmaking.regret import Regret, among, regret_row
+from knexa.matchmaking.regret import Regret, among, regret_row, selection_regret_row
 from knexa.seeding import derive_rng
-from knexa.tracking.rows import AgentRow, ExchangeRow, RoundRow
+from knexa.tracking.rows import AgentRow, ExchangeRow, RegretRow, RoundRow
 from knexa.tracking.tracker import Tracker
 from knexa.tracking.tree_file import load_tree, save_tree
 
@@ -61,7 +62,9 @@ def run_rounds(
             log.info("round %d: fewer than two agents are there and free", round_number)
         world.begin_round(round_number, active_N)
         due, needs = regret.due(round_number), cpm.matchmaker.needs
-        probe = world.probe(round_number) if due or "probes" in needs else None
+        probe = None
+        if due or "probes" in needs:
+            probe = world.probe(round_number, by_topic=cpm.matching.by_topic)
         plan = cpm.propose(
             round_number,
             world.profiles(),
@@ -83,8 +86,7 @@ def run_rounds(
         tracker.log_exchanges(rows)
         if due:
             assert probe is not None
-            row = regret_row(round_number, probe, plan, active_N, cpm.num_pairs)
-            tracker.log_regret(row)
+            tracker.log_regret(_regret_row(round_number, cpm, probe, plan, active_N))
         round_rows = world.rows(round_number, exchanges)
         tracker.log_rounds(_round_rows(round_rows, attendance, arrivals))
         tracker.end_round(round_number)
@@ -114,7 +116,14 @@ def _take_effect(
         for issued_round, plan in arrivals.delivered()
         for exchange in world.commit(issued_round, world.try_learning(issued_round, plan))
     ]
-    feedbacks = [Feedback(directive_id=e.directive.id, reward=e.reward) for e in exchanges]
+    feedbacks = [
+        Feedback(
+            directive_id=e.directive.id,
+            reward=e.reward,
+            answers=e.answers if e.directive.pair else (),
+        )
+        for e in exchanges
+    ]
     normalised = cpm.receive(feedbacks)
     results = {e.directive.id: (e, r) for e, r in zip(exchanges, normalised, strict=True)}
     rows = []
@@ -125,6 +134,14 @@ def _take_effect(
             cpm.expire(id_, flight.outcome)
         rows.append(_row_of_flight(round_number, flight, exchange, reward))
     return exchanges, rows
+
+
+def _regret_row(
+    round_number: int, cpm: CPM, probe: Probe, plan: Plan, active_N: Mask | None
+) -> RegretRow:
+    if cpm.matching.is_pairing:
+        return regret_row(round_number, probe, plan, active_N, cpm.num_pairs)
+    return selection_regret_row(round_number, probe, plan, cpm.matching, cpm.topics, active_N)
 
 
 def _restarted(cpm: CPM, rebuild: Callable[[], CPM]) -> CPM:

@@ -21,7 +21,7 @@ from knexa.evaluation.settings import Evaluation
 from knexa.exchange.guardrail.filter import Guardrail
 from knexa.federation.simulated_network.faults import Faults
 from knexa.federation.simulated_network.scheduler import EventScheduler, Sync
-from knexa.matchmaking.base import Matching, Matchmaker
+from knexa.matchmaking.base import Matchmaker, Selection
 from knexa.matchmaking.contexts import Context
 from knexa.matchmaking.regret import Regret
 from knexa.matchmaking.rewards import Reward
@@ -95,7 +95,7 @@ class Components:
     partition: Partition | None
     profile: Profile
     context: Context
-    matching: Matching
+    matching: Selection
     reward: Reward
     exchange: ExchangeProtocol | None
     guardrail: Guardrail | None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from knexa.matchmaking.answers import TopicAnswers, TransferTopics
 from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
 from knexa.tracking.rows import AgentRow, SampleRow, ServerCosts
@@ -15,7 +16,8 @@ class Exchange:
     """The result of a directive that was carried out.
 
     ``reward`` is the raw reward, a mean over the students; ``kilobytes`` is all traffic of the
-    directive; ``server`` is what a server agent spent on it, where there is one.
+    directive; ``server`` is what a server agent spent on it, where there is one; ``answers`` are
+    counts by topic, summed over the students, under a reward of answers.
     """
 
     directive: Directive
@@ -25,6 +27,7 @@ class Exchange:
     items_kept: int
     guardrail: dict[str, int]
     server: ServerCosts | None = None
+    answers: tuple[TopicAnswers, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +64,19 @@ class Package:
 
 
 class World(Protocol):
-    """A federation that lives through rounds."""
+    """A federation that lives through rounds.
+
+    Attributes:
+        num_agents: N.
+        protocol_name: The exchange protocol of the config.
+        admissible_NN: Which ordered pairs it can serve; None is all.
+        topics: The topics of the transfer set; none among formulas.
+    """
 
     num_agents: int
     protocol_name: str
     admissible_NN: Mask | None
+    topics: TransferTopics
 
     def begin_round(self, round_number: int, active_N: Mask | None = None) -> None:
         """Update every agent locally, or only those of ``active_N``: others are away or busy."""
@@ -76,8 +87,11 @@ class World(Protocol):
     def profiles(self) -> Array:
         """Return profiles_NF, all that the CPM is told of the agents."""
 
-    def probe(self, round_number: int) -> Probe:
-        """Return the reward that every ordered pair would earn now; no state changes."""
+    def probe(self, round_number: int, *, by_topic: bool = False) -> Probe:
+        """Return the reward that every arm would earn now; no state changes.
+
+        An arm is an ordered pair, or with ``by_topic`` a teacher, a student and a topic.
+        """
 
     def peer_losses(self, round_number: int) -> Array:
         """Return peer_losses_NN, every student's loss on every teacher's text, diagonal NaN."""

@@ -1,10 +1,12 @@
 """Base classes and data types of matchmaking: directives, plans, round views, matchmakers.
 
 A policy is one class: ``propose`` returns the round's plan, ``learn`` (optional) takes rewards.
-Axes: N agents, K pairs or feedbacks, F profile features, d context features. Matrices over ordered
-pairs are indexed ``[teacher, student]``.
+Axes: N agents, T topics, K arms or feedbacks, F profile features, d context features. Matrices over
+ordered pairs are indexed ``[teacher, student]``, and where arms have topics ``[teacher, student,
+topic]``.
 """
 
+import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,7 +17,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from knexa.errors import UserError
-from knexa.matchmaking.arrays import Array, Mask
+from knexa.matchmaking.answers import NO_TOPICS, TopicAnswers, TransferTopics
+from knexa.matchmaking.arrays import Array, Indices, Mask
 from knexa.matchmaking.contexts import Context
 from knexa.matchmaking.large import LARGE
 from knexa.matchmaking.large.scorers import linear_pair_scores
@@ -57,14 +60,84 @@ class Directive:
 Plan = tuple[Directive, ...]
 
 
-class Matching(ABC):
-    """Chooses disjoint ordered pairs by their scores. Base of every option of ``matching=``.
+Arm = tuple[int, ...]
+"""(teacher, student), or (teacher, student, topic) with the topic's place in ``TransferTopics``."""
+
+
+class Selection(ABC):
+    """Says which sets of arms a round may hold, and chooses the best by their scores.
+
+    Base of every option of ``matching=``: of ``Matching``, whose sets are disjoint pairs, and of
+    what ``selections.py`` holds.
 
     Class attributes:
+        by_topic: Whether an arm is a teacher, a student and a topic; else it is an ordered pair.
+        is_pairing: Whether no agent is in two arms.
+        chooses: Whether there is anything to choose; else every round holds all arms.
         is_lazy: Whether it needs the scores of few pairs only (``large.prefilter.LazyMatching``).
     """
 
+    by_topic: ClassVar[bool] = False
+    is_pairing: ClassVar[bool] = False
+    chooses: ClassVar[bool] = True
     is_lazy: ClassVar[bool] = False
+
+    @abstractmethod
+    def select(
+        self, scores: Array, topics: TransferTopics, num_pairs: int, rng: np.random.Generator | None
+    ) -> Sequence[Arm]:
+        """Return the admissible set of arms with the largest total score.
+
+        Args:
+            scores: Scores [N, N], or [N, N, T] where arms have topics; ``-inf`` is inadmissible,
+                and nobody teaches itself.
+            topics: The topics of the transfer set.
+            num_pairs: The largest number of pairs; only where these are disjoint.
+            rng: Breaks ties at random; None leaves their order open.
+
+        Raises:
+            ScoresError: When a score is NaN or +inf.
+        """
+
+    def draw(
+        self, admissible: Mask, topics: TransferTopics, num_pairs: int, rng: np.random.Generator
+    ) -> Sequence[Arm]:
+        """Return a random admissible set of arms: the policy of ``matchmaker=random``.
+
+        ``admissible`` says which arms are, in the shape of scores.
+        """
+        scores = np.where(admissible, rng.random(admissible.shape), -np.inf)
+        return self.select(scores, topics, num_pairs, rng)
+
+    def expected(self, rewards: Array, topics: TransferTopics) -> float | None:
+        """Return the expected total reward of ``draw``; None where it has no closed form.
+
+        ``rewards`` are in the shape of scores, ``-inf`` where inadmissible.
+        """
+        return None
+
+    def arm_of(self, directive: Directive, topics: TransferTopics) -> Arm | None:
+        """Return the arm that a directive is; None where it is none."""
+        pair, asked = directive.pair, directive.topics
+        if pair is None or pair[0] == pair[1]:
+            return None
+        if not self.by_topic:
+            return pair
+        if asked is None or len(asked) != 1 or asked[0] not in topics.categories:
+            return None
+        return (*pair, topics.categories.index(asked[0]))
+
+
+class Matching(Selection):
+    """Chooses disjoint ordered pairs by their scores. Override ``match``."""
+
+    is_pairing: ClassVar[bool] = True
+
+    def select(
+        self, scores: Array, topics: TransferTopics, num_pairs: int, rng: np.random.Generator | None
+    ) -> Sequence[Arm]:
+        """Return the pairs that ``match`` finds (see ``Selection``)."""
+        return self.match(scores, num_pairs, np.random.default_rng(0) if rng is None else rng)
 
     @abstractmethod
     def match(
@@ -88,13 +161,13 @@ class Probe:
     """Raw rewards of this round by counterfactual trials on the agents' snapshot.
 
     Attributes:
-        rewards_NN: Reward of each ordered pair; NaN on the diagonal, ``-inf`` where the protocol
-            cannot serve the pair.
+        rewards: Reward of each arm, [N, N] or [N, N, T]; NaN where an agent would teach itself,
+            ``-inf`` where the protocol cannot serve the pair.
         no_teacher_N: Reward of as many steps without a teacher: on private data, and on earlier
             packages where the protocol rehearses them.
     """
 
-    rewards_NN: Array
+    rewards: Array
     no_teacher_N: Array
 
 
@@ -106,8 +179,9 @@ class RoundView:
         round: 1-based round number.
         profiles_NF: Profiles, one row an agent, features in about [0, 1].
         context: The configured context.
-        matching: The configured matching.
-        num_pairs: K_p, the largest number of pairs of a plan.
+        matching: The configured selection.
+        topics: The topics of the transfer set.
+        num_pairs: K_p, the largest number of pairs of a plan of disjoint pairs.
         protocol: Name of the exchange protocol that directives carry.
         rng: The round's generator, for every draw the matchmaker makes.
         ledger: The CPM's record of past exchanges.
@@ -125,10 +199,11 @@ class RoundView:
     round: int
     profiles_NF: Array
     context: Context
-    matching: Matching
+    matching: Selection
     num_pairs: int
     protocol: str
     rng: np.random.Generator
+    topics: TransferTopics = NO_TOPICS
     ledger: Ledger = field(default_factory=Ledger)
     admissible_NN: Mask | None = None
     available_N: Mask | None = None
@@ -147,42 +222,68 @@ class RoundView:
         everyone = range(self.num_agents)
         return [i for i in everyone if self.available_N is None or self.available_N[i]]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of scores: (N, N), or (N, N, T) where arms have topics."""
+        pairs = (self.num_agents, self.num_agents)
+        return (*pairs, len(self.topics.categories)) if self.matching.by_topic else pairs
+
+    @property
+    def admissible(self) -> Mask:
+        """Which arms may be chosen, in the shape of scores."""
+        allowed_NN = ~np.eye(self.num_agents, dtype=bool)
+        if self.admissible_NN is not None:
+            allowed_NN &= self.admissible_NN
+        return np.asarray(np.broadcast_to(_over_topics(allowed_NN, self.shape), self.shape))
+
     @cached_property
     def _built_contexts(self) -> Array:
-        return self.context.build(self.profiles_NF, self.ledger)
+        arms = np.indices(self.shape).reshape(len(self.shape), math.prod(self.shape)).T
+        return self._rows(arms).reshape(*self.shape, -1)
+
+    def _rows(self, arms_Ka: Indices) -> Array:
+        return self.context.arm_rows(self.profiles_NF, self.ledger, self.topics, arms_Ka)
 
     def contexts(self) -> Array:
-        """Return contexts_NNd of all ordered pairs (built once a round; do not write to it)."""
+        """Return the contexts of all arms, scores' shape and d (built once; do not write to it)."""
         return self._built_contexts
 
-    def contexts_of(self, pairs: Sequence[tuple[int, int]]) -> Array:
-        """Return contexts_Kd of these (teacher, student) pairs alone."""
-        teachers_K, students_K = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-        return self.context.rows(self.profiles_NF, self.ledger, teachers_K, students_K)
+    def contexts_of(self, arms: Sequence[Arm]) -> Array:
+        """Return contexts_Kd of these arms alone."""
+        return self._rows(np.array(arms, dtype=np.int64).reshape(len(arms), len(self.shape)))
+
+    def arm_of(self, directive: Directive) -> Arm | None:
+        """Return the arm that a directive is; None where it is none of the selection's."""
+        return self.matching.arm_of(directive, self.topics)
 
     def estimates(self, theta_d: Array) -> Array:
-        """Return estimates_NN = theta^T x of all ordered pairs."""
-        if self.num_agents > LARGE:
+        """Return the estimates theta^T x of all arms, in the shape of scores."""
+        if self.num_agents > LARGE and not self.matching.by_topic:
             known = (self.context, self.profiles_NF, self.ledger)
             return linear_pair_scores(*known, theta_d).dense()
         return np.asarray(self.contexts() @ theta_d)
 
-    def match(self, scores_NN: Array, *, abstain: bool = False) -> Plan:
-        """Return the plan of disjoint pairs that the configured matching picks by the scores.
+    def match(self, scores: Array, *, abstain: bool = False) -> Plan:
+        """Return the plan that the configured selection makes by the scores of all arms.
 
-        With ``abstain``, pairs whose score is not positive are left out.
+        With ``abstain``, arms whose score is not positive are left out.
 
         Raises:
-            ScoresError: When the scores are no real matrix [N, N], or one is NaN or +inf.
+            ScoresError: When the scores are no real array of ``shape``, or one is NaN or +inf.
         """
-        self._check_scores(scores_NN)
-        weights_NN = scores_NN + scores_NN.T if self.mutual else scores_NN
-        weights_NN = matchable(weights_NN, self.admissible_NN, abstain=abstain)
-        pairs = self.matching.match(weights_NN, self.num_pairs, self.rng)
-        self._check_pairs(pairs)
-        return self.plan(pairs, scores_NN)
+        self._check_scores(scores)
+        weights = scores + scores.T if self.mutual else scores
+        weights = matchable(weights, self.admissible_NN, abstain=abstain)
+        arms = self.matching.select(weights, self.topics, self.num_pairs, self.rng)
+        if self.matching.is_pairing:
+            self._check_pairs(arms)
+        return self.plan(arms, scores)
 
-    def _check_pairs(self, pairs: Sequence[tuple[int, int]]) -> None:
+    def draw(self) -> Plan:
+        """Return a random plan that the configured selection allows."""
+        return self.plan(self.matching.draw(self.admissible, self.topics, self.num_pairs, self.rng))
+
+    def _check_pairs(self, pairs: Sequence[Arm]) -> None:
         """Raise a ``UserError`` where a matching broke its promise."""
         said = f"{type(self.matching).__name__}.match must return disjoint (teacher, student) pairs"
         try:
@@ -195,22 +296,29 @@ class RoundView:
             raise UserError(f"{said} of the agents 0 to {self.num_agents - 1}, not {list(pairs)}")
 
     def _check_scores(self, scores: object) -> None:
-        shape = (self.num_agents, self.num_agents)
+        shape = self.shape
         if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "fiu":
             kind = scores.dtype if isinstance(scores, np.ndarray) else type(scores).__name__
             raise ScoresError(f"scores are {kind}, expected is an array of real numbers {shape}")
         if scores.shape != shape:
             raise ScoresError(
-                f"scores have the shape {scores.shape}, expected is {shape}, [teacher, student]"
+                f"scores have the shape {scores.shape}, expected is {shape}, [teacher, student"
+                f"{', topic' * self.matching.by_topic}]"
             )
 
-    def plan(self, pairs: Sequence[tuple[int, int]], scores_NN: Array | None = None) -> Plan:
-        """Return the plan of these (teacher, student) pairs, with their scores if given."""
-        ordered = [both for i, j in pairs for both in ((i, j), (j, i))] if self.mutual else pairs
-        scores = [None if scores_NN is None else scores_NN[pair].item() for pair in ordered]
+    def plan(self, arms: Sequence[Arm], scores: Array | None = None) -> Plan:
+        """Return the plan of these arms, with their scores if given."""
+        if self.mutual:
+            arms = [both for i, j in arms for both in ((i, j), (j, i))]
         return tuple(
-            self.directive(index, (teacher,), (student,), score)
-            for index, ((teacher, student), score) in enumerate(zip(ordered, scores, strict=True))
+            self.directive(
+                index,
+                arm[:1],
+                arm[1:2],
+                None if scores is None else scores[arm].item(),
+                [self.topics.categories[place] for place in arm[2:]] or None,
+            )
+            for index, arm in enumerate(arms)
         )
 
     def directive(
@@ -235,19 +343,24 @@ class RoundView:
         )
 
 
-def matchable(weights_TS: Array, admissible_TS: Mask | None, *, abstain: bool) -> Array:
-    """Return the weights with ``-inf`` where a pair must not be chosen.
+def matchable(weights: Array, admissible_TS: Mask | None, *, abstain: bool) -> Array:
+    """Return the weights with ``-inf`` where an arm must not be chosen.
 
     Args:
-        weights_TS: What pairs are matched by.
+        weights: What arms are chosen by: of T teachers, S students and maybe topics.
         admissible_TS: Which pairs may be chosen; None is all.
-        abstain: Whether pairs whose weight is not positive may not.
+        abstain: Whether arms whose weight is not positive may not.
     """
     if admissible_TS is not None:
-        weights_TS = np.where(admissible_TS, weights_TS, -np.inf)
+        weights = np.where(_over_topics(admissible_TS, weights.shape), weights, -np.inf)
     if abstain:
-        weights_TS = np.where(weights_TS > 0.0, weights_TS, -np.inf)
-    return weights_TS
+        weights = np.where(weights > 0.0, weights, -np.inf)
+    return weights
+
+
+def _over_topics(mask_TS: Mask, shape: tuple[int, ...]) -> Mask:
+    """Return the mask with an axis for every axis of ``shape`` behind the pairs'."""
+    return mask_TS.reshape(mask_TS.shape + (1,) * (len(shape) - 2))
 
 
 class Matchmaker:
@@ -259,11 +372,15 @@ class Matchmaker:
         protocol: Name of the exchange protocol that the policy dictates; None follows the config.
         num_servers: Server agents (without private data) that its plans name; their indices follow
             the agents'.
+        by_topic: Whether it can score arms that have topics.
+        teaches_itself: Whether its plans let an agent teach itself.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     protocol: ClassVar[str | None] = None
     num_servers: ClassVar[int] = 0
+    by_topic: ClassVar[bool] = False
+    teaches_itself: ClassVar[bool] = False
 
     def start(self, num_features: int) -> None:
         """Prepare for contexts of d = ``num_features``; called once, before the first round."""
@@ -290,7 +407,15 @@ class Matchmaker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feedback:
-    """A receiver's report on one directive: the scalar reward (Eq. 3), raw."""
+    """A receiver's report on one directive.
+
+    Attributes:
+        directive_id: The directive.
+        reward: The scalar reward, raw.
+        answers: Counts of the answers that one teacher brought one student, by topic; empty where
+            rewards are not of answers.
+    """
 
     directive_id: str
     reward: float
+    answers: tuple[TopicAnswers, ...] = ()

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from knexa.data.divergence import divergence, entropy_bits, normalised_bins
+from knexa.matchmaking.answers import TransferTopics
 from knexa.matchmaking.arrays import Array, Indices
 from knexa.matchmaking.ledger import Ledger
 from knexa.profiles import layout
@@ -20,7 +21,12 @@ class Context:
     """Makes one feature vector x_d per ordered pair from what the CPM knows.
 
     Base of every option of ``context=``: override ``num_features`` and ``rows``.
+
+    Class attributes:
+        by_topic: Whether it describes arms that have topics (``topic_contexts.py``).
     """
+
+    by_topic: ClassVar[bool] = False
 
     def num_features(self, num_profile_features: int) -> int:
         """Return d for profiles of that many features.
@@ -42,6 +48,15 @@ class Context:
             students_K: Each pair's student.
         """
         raise NotImplementedError
+
+    def arm_rows(
+        self, profiles_NF: Array, ledger: Ledger, topics: TransferTopics, arms_Ka: Indices
+    ) -> Array:
+        """Return contexts_Kd of K arms, each a row (teacher, student) or (teacher, student, topic).
+
+        ``topics`` are those of the transfer set; a topic is its place among them.
+        """
+        return self.rows(profiles_NF, ledger, arms_Ka[:, 0], arms_Ka[:, 1])
 
     def build(self, profiles_NF: Array, ledger: Ledger | None = None) -> Array:
         """Return contexts_NNd of all ordered pairs; the diagonal's content is unused."""

@@ -13,8 +13,18 @@ import numpy as np
 
 from knexa.data.problem import CATEGORIES
 from knexa.errors import UserError
+from knexa.matchmaking.answers import NO_TOPICS, TopicAnswers, TransferTopics
 from knexa.matchmaking.arrays import Array, Mask
-from knexa.matchmaking.base import Directive, Feedback, Matching, Matchmaker, Plan, Probe, RoundView
+from knexa.matchmaking.base import (
+    Arm,
+    Directive,
+    Feedback,
+    Matchmaker,
+    Plan,
+    Probe,
+    RoundView,
+    Selection,
+)
 from knexa.matchmaking.contexts import Context
 from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.rewards import Reward
@@ -52,22 +62,22 @@ def check_profiles(profiles_NF: Array, num_features: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A directive that waits for feedback: its pair, and the context that it was chosen by.
+    """A directive that waits for feedback: its arm, and the context that it was chosen by.
 
-    Both are None where the directive is not a pair; so is the context if the policy does not learn.
+    Both are None where the directive is no arm; so is the context if the policy does not learn.
     """
 
-    pair: tuple[int, int] | None
+    arm: Arm | None
     context_d: Array | None
 
 
 class CPM:
-    """One matchmaker with its context, matching and reward, and the queue of unanswered directives.
+    """One matchmaker with its context, selection and reward; the queue of unanswered directives.
 
     Args:
         matchmaker: The policy.
-        context: Makes features of ordered pairs from profiles.
-        matching: Chooses disjoint pairs by their scores.
+        context: Makes features of arms from profiles.
+        matching: The selection: chooses arms by their scores.
         reward: How rewards are normalised before the policy learns.
         protocol: The exchange protocol of the config; a policy that dictates its own overrides it.
         num_profile_features: F.
@@ -78,6 +88,7 @@ class CPM:
         mutual: Whether each pair teaches both ways.
         trust_gate: Agents whose trust is significantly below this share of the median may not
             teach (see ``Ledger.distrusted``); None: all may.
+        topics: The topics of the transfer set.
     """
 
     def __init__(
@@ -85,7 +96,7 @@ class CPM:
         *,
         matchmaker: Matchmaker,
         context: Context,
-        matching: Matching,
+        matching: Selection,
         reward: Reward,
         protocol: str,
         num_profile_features: int,
@@ -94,6 +105,7 @@ class CPM:
         admissible_NN: Mask | None = None,
         mutual: bool = False,
         trust_gate: float | None = None,
+        topics: TransferTopics = NO_TOPICS,
     ) -> None:
         self.matchmaker = matchmaker
         self.context = context
@@ -104,6 +116,7 @@ class CPM:
         self.admissible_NN = admissible_NN
         self.mutual = mutual
         self.trust_gate = trust_gate
+        self.topics = topics
         self.ledger = Ledger()
         self._num_profile_features = num_profile_features
         self._largest_reward = reward.largest
@@ -127,7 +140,7 @@ class CPM:
         peer_losses_NN: Array | None = None,
         available_N: Mask | None = None,
     ) -> Plan:
-        """Return the round's plan and keep the context of each pair.
+        """Return the round's plan and keep the context of each arm.
 
         With fewer than two agents available the plan is empty.
 
@@ -160,11 +173,11 @@ class CPM:
             if id_ in seen:
                 raise ValueError(f"directive {id_!r} was issued before; ids must be unique")
             seen.add(id_)
-        pairs = [directive.pair for directive in plan]
-        known = [pair for pair in pairs if pair is not None]
+        arms = [view.arm_of(directive) for directive in plan]
+        known = [arm for arm in arms if arm is not None]
         rows = iter(view.contexts_of(known) if self._learns and known else ())
-        for id_, pair in zip(ids, pairs, strict=True):
-            self._pending[id_] = _Pending(pair, None if pair is None else next(rows, None))
+        for id_, arm in zip(ids, arms, strict=True):
+            self._pending[id_] = _Pending(arm, None if arm is None else next(rows, None))
         return plan
 
     def receive(self, feedbacks: Sequence[Feedback]) -> list[float]:
@@ -174,8 +187,8 @@ class CPM:
 
         Raises:
             ValueError: When a reward is not a finite number of at most ``Reward.largest`` in
-                magnitude, or an id is unknown, answered already, or given twice; no reward of the
-                batch is learned then.
+                magnitude, counts of answers cannot be, or an id is unknown, answered already, or
+                given twice; no reward of the batch is learned then.
         """
         if not feedbacks:
             return []
@@ -184,8 +197,9 @@ class CPM:
         rewards_K = self._normalizer.normalize(raw_K)
         answered = [self._pending.pop(feedback.directive_id) for feedback in feedbacks]
         for pending, feedback in zip(answered, feedbacks, strict=True):
-            if pending.pair is not None:
-                self.ledger.record(*pending.pair, feedback.reward)
+            if pending.arm is not None:
+                teacher, student, *_ = pending.arm
+                self.ledger.record(teacher, student, feedback.reward, feedback.answers)
         rows = [pending.context_d for pending in answered if pending.context_d is not None]
         if rows:
             learnable_K = np.array([pending.context_d is not None for pending in answered])
@@ -217,7 +231,7 @@ class CPM:
             "reward": self._normalizer.state_dict(),
             "ledger": self.ledger.state_dict(),
             "pending": {
-                id_: None if pending.pair is None else list(pending.pair)
+                id_: None if pending.arm is None else list(pending.arm)
                 for id_, pending in self._pending.items()
             },
             "expired": dict(self.expired),
@@ -234,10 +248,10 @@ class CPM:
         rows = dict(zip(state["pending_with_context"], state["pending_contexts"], strict=True))
         self._pending = {
             id_: _Pending(
-                None if pair is None else (int(pair[0]), int(pair[1])),
+                None if arm is None else tuple(map(int, arm)),
                 np.array(rows[id_], dtype=np.float64) if id_ in rows else None,
             )
-            for id_, pair in state["pending"].items()
+            for id_, arm in state["pending"].items()
         }
 
     def _view(
@@ -267,6 +281,7 @@ class CPM:
             num_pairs=num_agents // 2 if self.num_pairs is None else self.num_pairs,
             protocol=self.protocol,
             rng=rng,
+            topics=self.topics,
             ledger=self.ledger,
             admissible_NN=self._trusted(self._reachable(available_N), num_agents),
             available_N=available_N,
@@ -317,8 +332,9 @@ class CPM:
                     f"{name}.propose asks for the topics {topics}: name categories, "
                     f"0 to {len(CATEGORIES) - 1}, or None for all"
                 )
-            if directive.pair is not None and len(set(directive.pair)) == 1:
-                raise UserError(f"{name}.propose lets agent {directive.pair[0]} teach itself")
+            teacher, student = directive.pair or (0, 1)
+            if teacher == student and not self.matchmaker.teaches_itself:
+                raise UserError(f"{name}.propose lets agent {teacher} teach itself")
 
     @staticmethod
     def _check_available(plan: Plan, available_N: Mask | None) -> None:
@@ -356,3 +372,10 @@ class CPM:
                     f"feedback on directive {id_!r}: its reward is not {size}; allowed is "
                     f"-{self._largest_reward:g} to {self._largest_reward:g}"
                 )
+            if not all(map(self._can_be, feedback.answers)):
+                raise ValueError(f"feedback on directive {id_!r}: its counts of answers cannot be")
+
+    def _can_be(self, answers: TopicAnswers) -> bool:
+        """Return whether counts are those of answers to transfer problems."""
+        counts = (answers.new, answers.right, answers.asked, self.topics.size(answers.category))
+        return all(type(count) is int for count in counts) and sorted((0, *counts)) == [0, *counts]

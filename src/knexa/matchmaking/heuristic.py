@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from knexa.data.divergence import jensen_shannon
+from knexa.data.divergence import jensen_shannon, normalised_bins
 from knexa.matchmaking.arrays import Mask
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 from knexa.matchmaking.matchings import Greedy
@@ -16,6 +16,10 @@ from knexa.profiles import layout
 @dataclass(frozen=True, kw_only=True)
 class Heuristic(Matchmaker):
     """Disjoint pairs in descending divergence of the data; the better performer teaches.
+
+    With ``matching=one_to_many`` each student learns from the agent whose data differ most. Where
+    arms have topics, the agent with the largest data share of a topic teaches it: metadata routing,
+    the practice of multi-teacher distillation.
 
     The divergence is Jensen-Shannon's of the two data histograms, in bits. Pairs are always taken
     greedily, as in Algorithm 3, whatever ``matching`` says. The roles are the main text's (higher
@@ -27,12 +31,19 @@ class Heuristic(Matchmaker):
     """
 
     name: ClassVar[str] = "heuristic"
+    by_topic: ClassVar[bool] = True
 
     num_histogram: Annotated[int, Field(ge=1)] = layout.NUM_DATA
 
     def propose(self, view: RoundView) -> Plan:
         """Return the greedy pairs by divergence, with it as their score."""
-        divergence_NN = jensen_shannon(view.profiles_NF[:, -self.num_histogram :])
+        histograms_NH = view.profiles_NF[:, -self.num_histogram :]
+        if view.matching.by_topic:
+            shares_TN = normalised_bins(histograms_NH)[view.topics.categories_T]
+            return view.match(np.broadcast_to(shares_TN.T[:, None], view.shape))
+        divergence_NN = jensen_shannon(histograms_NH)
+        if not view.matching.is_pairing:
+            return view.match(divergence_NN)
         # Roles are fixed before matching: with both, a pair of equal performers would be twice as
         # likely to win a tie.
         scores_NN = np.where(_teaches(view), divergence_NN, -np.inf)

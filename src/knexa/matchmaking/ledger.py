@@ -1,12 +1,15 @@
-"""The CPM's record of past exchanges: teachers, students and raw rewards.
+"""The CPM's record of past exchanges: teachers, students, raw rewards, and counts of answers.
 
-Axes: N agents, M exchanges, K ordered pairs, p pairs that met.
+Axes: N agents, C categories, M exchanges, m topics of exchanges, K ordered pairs, p pairs that met.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from knexa.data.problem import CATEGORIES
+from knexa.matchmaking.answers import TopicAnswers
 from knexa.matchmaking.arrays import Array, Indices, Mask
 
 
@@ -17,12 +20,18 @@ class Ledger:
         self._teachers: list[int] = []
         self._students: list[int] = []
         self._rewards: list[float] = []
+        self._answers: list[tuple[int, ...]] = []
 
     def __len__(self) -> int:
         return len(self._rewards)
 
-    def record(self, teacher: int, student: int, reward: float) -> None:
-        """Add one exchange with its raw reward."""
+    def record(
+        self, teacher: int, student: int, reward: float, answers: Sequence[TopicAnswers] = ()
+    ) -> None:
+        """Add one exchange with its raw reward, and what it brought on each topic."""
+        self._answers += [
+            (teacher, student, each.category, each.asked, each.right, each.new) for each in answers
+        ]
         self._teachers.append(teacher)
         self._students.append(student)
         self._rewards.append(reward)
@@ -70,13 +79,35 @@ class Ledger:
         met_K = known_p[places_K] == wanted_K
         return met_K * means_p[places_K], met_K * counts_p[places_K].astype(np.float64)
 
+    def new_answers(self, num_agents: int) -> Array:
+        """Return new_NC, how many problems of each category students were first brought."""
+        _, students_m, categories_m, _, _, new_m = self._columns()
+        return _summed(num_agents, students_m, categories_m, new_m)
+
+    def requested(self, num_agents: int) -> Array:
+        """Return asked_NC, how many answers of each category students have asked for."""
+        _, students_m, categories_m, asked_m, _, _ = self._columns()
+        return _summed(num_agents, students_m, categories_m, asked_m)
+
+    def answered(self, num_agents: int) -> tuple[Array, Array]:
+        """Return (asked_NC, right_NC): answers that teachers were asked for, and right ones."""
+        teachers_m, _, categories_m, asked_m, right_m, _ = self._columns()
+        return (
+            _summed(num_agents, teachers_m, categories_m, asked_m),
+            _summed(num_agents, teachers_m, categories_m, right_m),
+        )
+
+    def _columns(self) -> Indices:
+        return np.array(self._answers, dtype=np.int64).reshape(-1, 6).T
+
     def root_mean_square(self) -> float:
         """Return the size of a typical raw reward; 0 before the first."""
         return float(np.sqrt(np.mean(np.square(self._rewards)))) if self._rewards else 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the record as arrays."""
-        return {
+        """Return the record as arrays; ``answers`` where any were counted."""
+        answers = {"answers": np.array(self._answers, dtype=np.int64)} if self._answers else {}
+        return answers | {
             "teachers": np.array(self._teachers, dtype=np.int64),
             "students": np.array(self._students, dtype=np.int64),
             "rewards": np.array(self._rewards, dtype=np.float64),
@@ -87,6 +118,14 @@ class Ledger:
         self._teachers = [int(agent) for agent in state["teachers"]]
         self._students = [int(agent) for agent in state["students"]]
         self._rewards = [float(reward) for reward in state["rewards"]]
+        self._answers = [tuple(map(int, row)) for row in state.get("answers", ())]
+
+
+def _summed(num_agents: int, agents_m: Indices, categories_m: Indices, counts_m: Indices) -> Array:
+    """Return sums_NC of the counts."""
+    sums_NC = np.zeros((num_agents, len(CATEGORIES)))
+    np.add.at(sums_NC, (agents_m, categories_m), counts_m)
+    return sums_NC
 
 
 def _keys(teachers: Indices, students: Indices) -> Indices:

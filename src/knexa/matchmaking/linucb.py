@@ -1,6 +1,7 @@
-"""LinUCB over ordered pairs (paper, Algorithm 1, step 2), and the base of all linear policies.
+"""LinUCB over all arms (paper, Algorithm 1, step 2), and the base of all linear policies.
 
-Axes: N agents, n ordered pairs, K observations, d context features.
+An arm is an ordered pair, or a teacher, a student and a topic. Axes: n arms, K observations, d
+context features.
 """
 
 from dataclasses import dataclass, field
@@ -17,15 +18,17 @@ from knexa.matchmaking.ridge import RidgeRegression
 
 @dataclass(kw_only=True)
 class LinearMatchmaker(Matchmaker):
-    """Base of policies that fit one ridge regression to the contexts of all ordered pairs.
+    """Base of policies that fit one ridge regression to the contexts of all arms.
 
-    A policy overrides ``scoring``: which model scores the pairs, and how much it explores.
+    A policy overrides ``scoring``: which model scores the arms, and how much it explores.
 
     Attributes:
         regularization: lambda, the ridge penalty; smaller ones make the inverse inaccurate.
-        abstain: Leave out pairs whose score is not positive. For rewards without z-scores, where 0
+        abstain: Leave out arms whose score is not positive. For rewards without z-scores, where 0
             is what no exchange earns.
     """
+
+    by_topic: ClassVar[bool] = True
 
     regularization: Annotated[float, Field(ge=1e-6)] = 0.01
     abstain: bool = False
@@ -48,16 +51,16 @@ class LinearMatchmaker(Matchmaker):
         raise NotImplementedError
 
     def scores(self, view: RoundView) -> Array:
-        """Return scores_NN = theta^T x + beta sqrt(x^T A^-1 x) of all ordered pairs' contexts x."""
+        """Return the scores theta^T x + beta sqrt(x^T A^-1 x) of all arms' contexts x."""
         theta_d, beta = self.scoring(view)
         x_nd = view.contexts().reshape(-1, len(theta_d))
         estimates_n = x_nd @ theta_d
         squares_n = np.einsum("nd,nd->n", x_nd @ self.model.inverse_dd, x_nd)
         bonuses_n = beta * np.sqrt(np.maximum(squares_n, 0.0))  # rounding may leave them below 0
-        return np.asarray((estimates_n + bonuses_n).reshape(view.num_agents, view.num_agents))
+        return np.asarray((estimates_n + bonuses_n).reshape(view.shape))
 
     def propose(self, view: RoundView) -> Plan:
-        """Match the pairs by their scores."""
+        """Choose the arms by their scores."""
         if plans_in_blocks(view):  # the same without N^2 contexts in memory
             theta_d, beta = self.scoring(view)
             return propose_linear(view, theta_d, self.model.inverse_dd, beta, abstain=self.abstain)
@@ -78,9 +81,9 @@ class LinearMatchmaker(Matchmaker):
 
 @dataclass(kw_only=True)
 class LinUCB(LinearMatchmaker):
-    """One linear model of reward shared by all ordered pairs, explored optimistically.
+    """One linear model of reward shared by all arms, explored optimistically.
 
-    Score of an ordered pair with context x: u = theta^T x + beta sqrt(x^T A^-1 x), where
+    Score of an arm with context x: u = theta^T x + beta sqrt(x^T A^-1 x), where
     theta = A^-1 b, A = lambda I + sum x x^T and b = sum r x. A context in a direction never tried
     has the bonus beta sqrt(x^T x / lambda).
 

@@ -11,6 +11,7 @@ class LocalOnly(Matchmaker):
     """Every agent trains on its own data alone."""
 
     name: ClassVar[str] = "local_only"
+    by_topic: ClassVar[bool] = True
 
     def propose(self, view: RoundView) -> Plan:
         """Return the empty plan."""

@@ -80,6 +80,7 @@ class NeuralLinear(Matchmaker):
     """
 
     name: ClassVar[str] = "neural_linear"
+    by_topic: ClassVar[bool] = True
 
     seed: int
     hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (32, 8)
@@ -108,13 +109,13 @@ class NeuralLinear(Matchmaker):
         self._ridge = self._regression(self._network, self._contexts_nd, self._rewards_n)
 
     def scores(self, view: RoundView) -> Array:
-        """Return the optimistic scores_NN of all ordered pairs."""
-        num_agents = view.num_agents
+        """Return the optimistic scores of all arms."""
         network = self.network
-        features_nh = network.features(view.contexts().reshape(num_agents**2, -1))
+        contexts = view.contexts()
+        features_nh = network.features(contexts.reshape(-1, contexts.shape[-1]))
         bonuses_n = self.exploration * self._ridge.widths(features_nh)
         scores_n = features_nh @ self._ridge.theta_d + bonuses_n
-        return np.asarray(scores_n.reshape(num_agents, num_agents))
+        return np.asarray(scores_n.reshape(view.shape))
 
     def propose(self, view: RoundView) -> Plan:
         """Match by the optimistic scores."""

@@ -11,27 +11,32 @@ from knexa.matchmaking.matchings import max_weight_pairs
 
 @dataclass(frozen=True, kw_only=True)
 class Oracle(Matchmaker):
-    """The best disjoint pairs by this round's counterfactual rewards, matched exactly.
+    """The best arms by this round's counterfactual rewards.
 
-    ``matching`` is ignored; where pairs teach both ways, the sum of both rewards counts. It
-    looks one round ahead, so it need not be the best over a whole run.
+    Disjoint pairs are always matched exactly, whatever pairing ``matching`` is; where pairs teach
+    both ways, the sum of both rewards counts. It looks one round ahead, so it need not be the best
+    over a whole run.
 
     Attributes:
-        allow_unpaired: False pairs as many agents as random does, even at negative rewards, so
-            that runs have equal numbers of exchanges. True leaves out pairs whose reward is not
+        allow_unpaired: False chooses as many arms as random does, even at negative rewards, so
+            that runs have equal numbers of exchanges. True leaves out arms whose reward is not
             positive.
     """
 
     name: ClassVar[str] = "oracle"
+    by_topic: ClassVar[bool] = True
 
     allow_unpaired: bool = False
     needs: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     def propose(self, view: RoundView) -> Plan:
-        """Return the pairs with the largest total raw reward."""
+        """Return the arms with the largest total raw reward."""
         if view.probe is None:
             raise ValueError("the oracle needs the round's probe")
-        rewards_NN = view.probe.rewards_NN
+        if not view.matching.is_pairing:
+            rewards = np.where(view.admissible, view.probe.rewards, -np.inf)
+            return view.match(rewards, abstain=self.allow_unpaired)
+        rewards_NN = view.probe.rewards
         worth_NN = rewards_NN + rewards_NN.T if view.mutual else rewards_NN
         # Clipped at 0, a pair that loses weighs as much as no pair: the best matching of any size.
         scores_NN = np.maximum(worth_NN, 0.0) if self.allow_unpaired else worth_NN

@@ -1,4 +1,4 @@
-"""Random-P2P: the baseline of uniformly random pairs."""
+"""Random-P2P: the baseline of uniformly random arms."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,12 +11,18 @@ from knexa.matchmaking.matchings import Greedy
 
 @dataclass(frozen=True, kw_only=True)
 class Random(Matchmaker):
-    """Uniformly random disjoint pairs with uniformly random roles, anew each round."""
+    """Uniformly random disjoint pairs with uniformly random roles, anew each round.
+
+    With a selection of another shape, a random set of arms that it allows (``Selection.draw``).
+    """
 
     name: ClassVar[str] = "random"
+    by_topic: ClassVar[bool] = True
 
     def propose(self, view: RoundView) -> Plan:
-        """Pair the agents in a random order; ``matching`` is ignored."""
+        """Pair the agents in a random order; which pairing ``matching`` is, is ignored."""
+        if not view.matching.is_pairing:
+            return view.draw()
         if view.admissible_NN is not None:
             scores_NN = view.rng.random(view.admissible_NN.shape)
             scores_NN[~view.admissible_NN] = -np.inf

@@ -1,11 +1,14 @@
 """Rewards: what a receiver reports after an exchange, and how the CPM normalises it."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
 
+from knexa.matchmaking.answers import TopicAnswers, TransferTopics
 from knexa.matchmaking.arrays import Array
 
 Amount = TypeVar("Amount", float, Array)
@@ -26,37 +29,43 @@ own validation split or on the transfer set, or the share of transfer problems t
 
 @dataclass(frozen=True, kw_only=True)
 class Reward:
-    """What a receiver reports after an exchange: an improvement, less the cost of the package.
+    """What a receiver reports after an exchange.
 
-    Base of every option of ``reward=``: override ``measure`` and, where more is better, ``rises``.
+    Base of every option of ``reward=``, which is one of two kinds: of measurements before and after
+    learning (``MeasuredReward``), or of the answers that arrived (``NewAnswers``), which are known
+    before anybody learns.
 
     Class attributes:
         measure: What the student measures before and after the exchange, one number.
-        rises: Whether an improvement makes the measure larger; False for losses.
+        of_answers: Whether the reward is ``worth`` of answers, and not ``reward`` of measurements.
 
     Attributes:
-        gamma: Worth of one unit of improvement.
-        delta: Cost of one kilobyte received.
         normalization: What the CPM does before it learns: ``zscore`` (the paper's) or ``none``.
     """
 
     measure: ClassVar[Measure] = "validation_loss"
-    rises: ClassVar[bool] = False
+    of_answers: ClassVar[bool] = False
 
-    gamma: Annotated[float, Field(ge=0)] = 1.0
-    delta: Annotated[float, Field(ge=0)] = 1e-4
     normalization: Normalization = "zscore"
 
     def reward(self, *, before: Amount, after: Amount, kilobytes: Amount) -> Amount:
-        """Return r = gamma (improvement) - delta kilobytes, raw; of arrays_K, element by element.
+        """Return the raw reward of measurements; of arrays_K, element by element.
 
         Args:
             before: What the student measured before the exchange (see ``Measure``).
             after: The same after it.
             kilobytes: What it received.
         """
-        improvement = after - before if self.rises else before - after
-        return self.gamma * improvement - self.delta * kilobytes
+        raise NotImplementedError(f"{type(self).__name__} is no reward of measurements")
+
+    def worth(self, answers: Sequence[TopicAnswers], topics: TransferTopics) -> float:
+        """Return the raw reward of the answers that one directive brought one student.
+
+        Args:
+            answers: Their counts, by topic.
+            topics: The topics of the transfer set.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is no reward of answers")
 
     @property
     def largest(self) -> float:
@@ -64,7 +73,7 @@ class Reward:
 
         It protects the numerics only: a Byzantine agent can still outweigh the others' rewards.
         """
-        return max(self.gamma, 1.0) * _LARGEST_IMPROVEMENT + self.delta * _LARGEST_KILOBYTES
+        return _LARGEST_IMPROVEMENT
 
     def normalizer(self) -> "RewardNormalizer":
         """Return a fresh normaliser for one run's CPM."""
@@ -72,7 +81,37 @@ class Reward:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalLoss(Reward):
+class MeasuredReward(Reward):
+    """An improvement that the student measures, less the cost of the package.
+
+    Derived classes override ``measure`` and, where more is better, ``rises``.
+
+    Class attributes:
+        rises: Whether an improvement makes the measure larger; False for losses.
+
+    Attributes:
+        gamma: Worth of one unit of improvement.
+        delta: Cost of one kilobyte received.
+    """
+
+    rises: ClassVar[bool] = False
+
+    gamma: Annotated[float, Field(ge=0)] = 1.0
+    delta: Annotated[float, Field(ge=0)] = 1e-4
+
+    def reward(self, *, before: Amount, after: Amount, kilobytes: Amount) -> Amount:
+        """Return r = gamma (improvement) - delta kilobytes, raw (see ``Reward``)."""
+        improvement = after - before if self.rises else before - after
+        return self.gamma * improvement - self.delta * kilobytes
+
+    @property
+    def largest(self) -> float:
+        """Largest magnitude that the CPM accepts (see ``Reward``)."""
+        return max(self.gamma, 1.0) * _LARGEST_IMPROVEMENT + self.delta * _LARGEST_KILOBYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalLoss(MeasuredReward):
     """The fall of the receiver's own validation loss (Eq. 3)."""
 
     name: ClassVar[str] = "local_loss"
@@ -80,7 +119,7 @@ class LocalLoss(Reward):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferLoss(Reward):
+class TransferLoss(MeasuredReward):
     """The fall of the receiver's loss on the public transfer problems' reference solutions."""
 
     name: ClassVar[str] = "transfer_loss"
@@ -88,12 +127,33 @@ class TransferLoss(Reward):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferPass(Reward):
+class TransferPass(MeasuredReward):
     """The rise of the share of public transfer problems that the receiver solves greedily."""
 
     name: ClassVar[str] = "transfer_pass"
     measure: ClassVar[Measure] = "transfer_pass"
     rises: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewAnswers(Reward):
+    """The share of a topic's transfer problems that the student can answer and could not before.
+
+    Of each topic that the directive asks about: the problems to which a verified answer arrived and
+    to which the student kept none before the round, over the topic's problems; summed over topics.
+    Where several directives bring a student the same problem in one round, it counts for the first
+    of them in the plan's order, so that the rewards of a plan sum to what its students gained. With
+    one teacher a student and topic no two can, and an arm is worth the same in every plan.
+    """
+
+    name: ClassVar[str] = "new_answers"
+    of_answers: ClassVar[bool] = True
+
+    normalization: Normalization = "none"
+
+    def worth(self, answers: Sequence[TopicAnswers], topics: TransferTopics) -> float:
+        """Return the sum over the topics of new answers over problems (see ``Reward``)."""
+        return math.fsum(each.new / topics.size(each.category) for each in answers)
 
 
 class RewardNormalizer:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
+from knexa.matchmaking.arrays import Array
 from knexa.matchmaking.base import Matchmaker, Plan, RoundView
 
 
@@ -16,14 +19,37 @@ class RoundRobin(Matchmaker):
 
     If a plan may hold fewer pairs than a round of the schedule, that round is spread over several.
     A pair that the protocol cannot serve swaps roles, or sits out if that does not help.
+
+    Where students learn from one teacher each, or one a topic, the teachers take turns: from round
+    to round and from topic to topic the next agent teaches. Under a budget, students ask about the
+    topics that they have asked least about.
     """
 
     name: ClassVar[str] = "round_robin"
+    by_topic: ClassVar[bool] = True
 
     def propose(self, view: RoundView) -> Plan:
         """Return the round's meetings."""
+        if not view.matching.is_pairing:
+            return view.match(_turns(view))
         pairs = _meetings(view.round - 1, view.num_agents, view.num_pairs)
         return view.plan([turned for pair in pairs for turned in _served(view, pair)])
+
+
+def _turns(view: RoundView) -> Array:
+    """Return scores below 0 by which the agents whose turn it is teach."""
+    teachers, students, *topics = np.indices(view.shape)
+    others = max(view.num_agents - 1, 1)
+    places = (teachers - students) % view.num_agents - 1  # among a student's others, from 0
+    topic = topics[0] if topics else 0
+    waits = (places - (view.round - 1) - topic) % others
+    if not topics:
+        return np.asarray(-1.0 - waits)
+    sizes_T = view.topics.sizes_T
+    times_NT = view.ledger.requested(view.num_agents)[:, view.topics.categories_T] / sizes_T
+    # Topics come before teachers: a budget is filled in descending score.
+    queue_NT = times_NT * len(sizes_T) + np.arange(len(sizes_T))
+    return np.asarray(-1.0 - waits - others * queue_NT)
 
 
 def _meetings(step: int, num_agents: int, num_pairs: int) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ from typing import Any
 from knexa.errors import UserError
 from knexa.federation.settings import LLMSettings, Settings
 from knexa.federation.simulated_network.faults import Faults
+from knexa.matchmaking.answers import NO_TOPICS, TransferTopics
 from knexa.matchmaking.arrays import Mask
 from knexa.network.authority import MATCHMAKER, check_name
 from knexa.network.messages import PROTOCOL_VERSION
@@ -32,6 +33,7 @@ class ServedAgents:
     num_agents: int
     protocol_name: str
     admissible_NN: Mask | None = None
+    topics: TransferTopics = NO_TOPICS
 
 
 def agreement(settings: Settings) -> str:
@@ -74,6 +76,13 @@ def check_servable(settings: Settings) -> LLMSettings:
         raise UserError(
             f"exchange={exchange.name} puts many teachers' packages together; over a network one "
             "peer teaches another: choose an exchange of pairs, such as akd_verified"
+        )
+    if not settings.matching.is_pairing or settings.reward.of_answers or matchmaker.teaches_itself:
+        chosen = {key: settings.choices[key] for key in ("matching", "reward", "matchmaker")}
+        raise UserError(
+            f"{' '.join(f'{key}={option}' for key, option in chosen.items())} is not served over a "
+            "network yet: choose a matching of pairs, such as exact, and a reward of losses, such "
+            "as local_loss"
         )
     if exchange.common != "nothing":
         raise UserError(

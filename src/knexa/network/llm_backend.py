@@ -136,7 +136,7 @@ class LLMBackend:
         """Return the package made before this round's learning; the same bytes at every call."""
         if directive.id in self._packages:
             return self._packages[directive.id]
-        outgoing = phases.teach(self._runtime, self.state, directive.round, self._index)
+        (outgoing,) = phases.teach(self._runtime, self.state, directive.round, self._index)
         self._taught[directive.id] = {"items_sent": outgoing.items_sent, "sier": outgoing.sier}
         package = messages.Package(
             text=outgoing.text,

@@ -4,8 +4,9 @@ Text lets agents of any architectures and tokenizers pair. Both sides' guardrail
 the protocol verifies, it is run against the problems' public tests.
 """
 
+from collections import Counter
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class TextDistillation(Distillation):
     """Base of the protocols whose teachers answer transfer problems in text."""
-
-    @property
-    def verifies(self) -> bool:
-        """Whether an answer counts only where it passes the problem's public tests."""
-        return False
 
     @property
     def answers_per_problem(self) -> int:
@@ -72,7 +68,24 @@ class TextDistillation(Distillation):
         )
 
     def _answers(self, context: ExchangeContext, state: AgentState) -> tuple[list[TextItem], int]:
-        """Return the agent's answers, forged by Byzantine agents, and the tokens decoded."""
+        """Return the agent's answers on the topics, and the tokens decoded for them.
+
+        An answer must not depend on what else is asked, and draws and batches do; so all problems
+        are answered, once a round, and a package of topics is a part of these answers.
+        """
+        if "answers" not in context.written:
+            context.written["answers"] = self._all_answers(replace(context, topics=None), state)
+        items, tokens = context.written["answers"]
+        asked = {problem.task_id for problem in self.problems(context)}
+        return (
+            [item for item in items if item.task_id in asked],
+            sum(count for task_id, count in tokens.items() if task_id in asked),
+        )
+
+    def _all_answers(
+        self, context: ExchangeContext, state: AgentState
+    ) -> tuple[list[TextItem], dict[str, int]]:
+        """Return the agent's answers, forged by Byzantine agents, and each problem's tokens."""
         from knexa.agents import solve
 
         runtime, problems = context.runtime, self.problems(context)
@@ -84,7 +97,7 @@ class TextDistillation(Distillation):
             derive_rng(runtime.seed, "byzantine-text", *keys),
         )
         if forged is not None:
-            return forged, 0
+            return forged, {}
         number = self.answers_per_problem
         answers = solve.answer(
             runtime,
@@ -101,7 +114,10 @@ class TextDistillation(Distillation):
             for a in self._best(context, problems, answers)
             if a.completion.strip()
         ]
-        return items, sum(answer.num_tokens for answer in answers)
+        tokens = Counter[str]()
+        for answer in answers:
+            tokens[answer.task_id] += answer.num_tokens
+        return items, tokens
 
     def _best(
         self, context: ExchangeContext, problems: Sequence[Problem], answers: "list[Answer]"
@@ -126,7 +142,11 @@ class TextDistillation(Distillation):
     ) -> Generator[None, None, ReceivedKnowledge]:
         """Read and vet the answers, and run them where the protocol verifies."""
         read = decode(package.text)
-        taught = {problem.task_id for problem in self.taught_problems(context.runtime)}
+        taught = {
+            problem.task_id
+            for problem in self.taught_problems(context.runtime)
+            if context.topics is None or problem.category in context.topics
+        }
         vetted = context.runtime.guardrail.vet(
             [item for item in read.items if item.task_id in taught]
         )

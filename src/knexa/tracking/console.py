@@ -295,7 +295,7 @@ def _beside(score: Score, empty: float, copied: float) -> str:
 def _regret_line(regret: RegretTotals) -> str:
     chosen, rounds = regret.cumulative_regret, len(regret.regret_rounds)
     own = "not defined for these plans" if chosen is None else f"{chosen:.4f}"
-    return f"{own}  (random pairing {regret.random_regret:.4f}; {rounds} probed rounds)"
+    return f"{own}  (random {regret.random_regret:.4f}; {rounds} probed rounds)"
 
 
 def _of_agent(score: Score | None, agent: int) -> float | None:

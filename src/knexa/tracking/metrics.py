@@ -91,9 +91,9 @@ def replay(
 def regret_totals(regret: Sequence[RegretRow]) -> RegretTotals:
     """Return cumulative and random regret, and the rounds that they sum.
 
-    Regret is best minus chosen, and best minus the expectation of a uniformly random pairing, in
-    raw reward. Rounds whose plan is no pairing have no chosen total and are left out of both sums,
-    so that these stay comparable; where no round has one, ``cumulative_regret`` is None and
+    Regret is best minus chosen, and best minus the expectation of a random plan, in raw reward.
+    Rounds whose plan is not of the selection's arms have no chosen total and are left out of both
+    sums, so that these stay comparable; where no round has one, ``cumulative_regret`` is None and
     ``random_regret`` sums all probed rounds.
     """
     chosen = [row.best - row.chosen for row in regret if row.chosen is not None]

@@ -108,10 +108,10 @@ def regret(probes: Sequence[RegretRow]) -> "Figure | str":
             summed[arm] = label, np.cumsum(regrets).tolist()
     _draw_arms(left, x, summed)
     left.set(xlabel="Round", ylabel="Cumulative regret (raw reward)")
-    left.set_title("Regret against the best pairing")
+    left.set_title("Regret against the best choice")
     arms = ("best", "chosen", "random", "no teacher")
     _draw_arms(right, x, {arm: (arm, [_arm_total(row, arm) for row in probes]) for arm in arms})
-    right.set(xlabel="Round", ylabel="Total raw reward of the round's pairs")
+    right.set(xlabel="Round", ylabel="Total raw reward of the round")
     right.set_title("What each choice would have earned")
     return figure
 

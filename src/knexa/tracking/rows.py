@@ -142,6 +142,18 @@ class ExchangeRow(Row):
     kilobytes: Annotated[float, "kB sent for it"]
     items_sent: Annotated[int, "Answers that were sent"]
     items_kept: Annotated[int, "Answers that were learned from"]
+    topics: Annotated[
+        tuple[int, ...] | None, "Categories asked about, from 0", Only("where not all")
+    ] = None
+    answers_asked: Annotated[
+        int | None, "Transfer problems asked, over students", Only("rewards of answers only")
+    ] = None
+    answers_right: Annotated[
+        int | None, "Of them answered right", Only("rewards of answers only")
+    ] = None
+    answers_new: Annotated[
+        int | None, "Of these new to the student", Only("rewards of answers only")
+    ] = None
     guardrail: Annotated[_Counts, "What gateways `blocked`, `redacted` and `counted`"]
     server: Annotated[ServerCosts | None, "What a server agent spent on it"]
     outcome: Annotated[str, "`delivered`, `late`, `lost`, `refused` or `dropped`"]
@@ -163,13 +175,13 @@ class RegretRow(Row):
     round: Annotated[int, "The probed round"]
     rewards: Annotated[
         tuple[tuple[float | None, ...], ...] | None,
-        "By teacher and student; null: cannot be, or over 32 agents",
+        "By teacher and student; null: cannot be, over 32 agents, or by topic",
     ]
     no_teacher: Annotated[tuple[float, ...], "By agent: the same steps without a teacher"]
-    best: Annotated[float, "Total of the best matching"]
-    chosen: Annotated[float | None, "Total of the plan; null: no pairing"]
-    random: Annotated[float | None, "Expected total of a random matching; null: some cannot be"]
-    best_pairs: Annotated[tuple[tuple[int, int], ...], "Teacher and student of the best matching"]
+    best: Annotated[float, "Total of the best plan that `matching` allows"]
+    chosen: Annotated[float | None, "Total of the plan; null: not of these arms"]
+    random: Annotated[float | None, "Expected total of a random plan; null: some cannot be"]
+    best_pairs: Annotated[tuple[tuple[int, int], ...], "Teacher and student of the best plan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

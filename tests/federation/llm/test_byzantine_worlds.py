@@ -169,7 +169,7 @@ def test_a_bad_package_earns_less_than_an_honest_one(attack):
         world = formulas.skill_world(num_agents=8, byzantine=byzantine)
         for number in range(1, 6):
             world.begin_round(number)
-        return world.probe(5).rewards_NN
+        return world.probe(5).rewards
 
     honest_NN = rewards(Byzantine())
     lied_NN = rewards(Byzantine(num=2, agents=(3, 6), attack=attack))

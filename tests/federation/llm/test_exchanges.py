@@ -487,7 +487,7 @@ def test_fedskd_teaches_both_ways():
 def test_a_probe_leaves_exchanges_as_they_are():
     probed, plain = (small.world(AKD(num_steps=1)) for _ in range(2))
     probed.begin_round(1)
-    rewards_NN = probed.probe(1).rewards_NN
+    rewards_NN = probed.probe(1).rewards
     (exchange,) = small.one_round(Random(), plain)
     assert rewards_NN[exchange.directive.pair] == exchange.reward
 

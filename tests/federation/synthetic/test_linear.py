@@ -28,9 +28,9 @@ def test_true_rewards_are_exactly_linear_in_the_interaction_context():
     contexts_NNd = Interaction().build(world.profiles())
     off_diagonal = ~np.eye(world.num_agents, dtype=bool)
     np.testing.assert_allclose(
-        world.probe(3).rewards_NN[off_diagonal], (contexts_NNd @ world.theta_d)[off_diagonal]
+        world.probe(3).rewards[off_diagonal], (contexts_NNd @ world.theta_d)[off_diagonal]
     )
-    assert world.probe(3).rewards_NN[0, 1] != world.probe(3).rewards_NN[1, 0]
+    assert world.probe(3).rewards[0, 1] != world.probe(3).rewards[1, 0]
 
 
 def test_contexts_move_from_round_to_round_and_the_model_does_not():

@@ -32,7 +32,7 @@ def test_an_observed_reward_is_the_true_mean_plus_noise_of_the_stated_size():
     residuals = []
     for number in range(1, 401):
         world.round = number
-        means_NN = world.probe(number).rewards_NN
+        means_NN = world.probe(number).rewards
         skills = world.skills_NC.copy()
         (exchange,) = carry_out(world, number, plan((1, 2)))
         world.skills_NC = skills
@@ -44,7 +44,7 @@ def test_an_observed_reward_is_the_true_mean_plus_noise_of_the_stated_size():
 def test_without_noise_a_reward_is_what_the_students_own_error_falls_by():
     world = skill_world(noise=0.0)
     world.begin_round(1)
-    expected = world.probe(1).rewards_NN[4, 0]
+    expected = world.probe(1).rewards[4, 0]
     before = 1 - (world.weights_NC[0] * world.skills_NC[0]).sum()
     (exchange,) = carry_out(world, 1, plan((4, 0)))
     after = 1 - (world.weights_NC[0] * world.skills_NC[0]).sum()
@@ -110,4 +110,4 @@ def test_saved_agents_go_on_as_if_never_stopped(tmp_path):
     for world in (whole, resumed):
         world.begin_round(3)
     np.testing.assert_array_equal(whole.profiles(), resumed.profiles())
-    np.testing.assert_array_equal(whole.probe(3).rewards_NN, resumed.probe(3).rewards_NN)
+    np.testing.assert_array_equal(whole.probe(3).rewards, resumed.probe(3).rewards)

@@ -93,8 +93,22 @@ class RoundCache:
         speaker = self.runtime.byzantine.speaker
 
         def compute(missing: list[Asked]) -> list[OutgoingPackage]:
-            tasks = [(self.states[speaker(j)], round_number, j, topics) for j, topics in missing]
-            return self.pool.map(phases.teach, tasks, [teacher for teacher, _ in missing])
+            questions: dict[int, list[Topics]] = {}
+            for teacher, topics in missing:
+                questions.setdefault(teacher, []).append(topics)
+            tasks = [
+                (self.states[speaker(j)], round_number, j, asked) for j, asked in questions.items()
+            ]
+            sent = {
+                (teacher, topics): package
+                for (teacher, asked), packages in zip(
+                    questions.items(),
+                    self.pool.map(phases.teach, tasks, list(questions)),
+                    strict=True,
+                )
+                for topics, package in zip(asked, packages, strict=True)
+            }
+            return [sent[each] for each in missing]
 
         self.packages.fill(asked, compute)
 

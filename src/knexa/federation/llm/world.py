@@ -6,6 +6,7 @@ same snapshot.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,15 @@ from typing import Any
 import numpy as np
 
 from knexa.agents import phases
-from knexa.agents.exchange_protocol import ExchangeRuntime, Learned, OutgoingPackage, Taught
+from knexa.agents.exchange_protocol import (
+    ExchangeContext,
+    ExchangeRuntime,
+    Learned,
+    OutgoingPackage,
+    ReceivedKnowledge,
+    Taught,
+    Topics,
+)
 from knexa.agents.scoring import text_loss
 from knexa.agents.solve import Score
 from knexa.agents.state import AgentState, load_state, save_state
@@ -24,6 +33,7 @@ from knexa.engine.object_refs import bytes_or_digest, fetched
 from knexa.errors import UserError
 from knexa.federation.llm.round_cache import Arm, Asked, RoundCache, Source, in_order
 from knexa.federation.world import Exchange, Package, Trial
+from knexa.matchmaking.answers import TopicAnswers, TransferTopics
 from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
 from knexa.matchmaking.rewards import Reward
@@ -34,6 +44,8 @@ from knexa.tracking.rows import AgentRow, SampleRow
 from knexa.tracking.tree_file import load_tree, save_tree
 
 _SYBIL_PACKAGES = "spoken.safetensors"
+Counts = dict[tuple[str, int], tuple[TopicAnswers, ...]]
+"""What a directive, by its id, brought a student."""
 _UPDATE_BATCH = 32
 """Agents that are updated together: old and new states of all would take twice the memory."""
 
@@ -57,6 +69,7 @@ class LLMWorld:
         self.num_agents = len(runtime.roster.agents)
         self.protocol_name = runtime.protocol.name
         self.admissible_NN = admissible_NN
+        self.topics = TransferTopics.of(each.category for each in runtime.benchmark.transfer)
         self.privacy: Mechanism = NoPrivacy()
         members = range(len(runtime.members))
         self.states: list[AgentState] = pool.map(phases.start, [(i,) for i in members], members)
@@ -108,8 +121,15 @@ class LLMWorld:
         shown_NF = self.privacy.release(profiles_NF, self._round)
         return shown(shown_NF, self.profile.feature_names, self.runtime.byzantine)
 
-    def probe(self, round_number: int) -> Probe:
-        """Try every admissible ordered pair and the no-teacher arm from the round's snapshot."""
+    def probe(self, round_number: int, *, by_topic: bool = False) -> Probe:
+        """Return what every arm would earn from the round's snapshot.
+
+        Under a reward of answers all agents answer all topics, and nobody is trained. Else every
+        admissible ordered pair and the no-teacher arm are tried.
+        """
+        if self.reward.of_answers:
+            return self._probe_answers(round_number, by_topic)
+        assert not by_topic  # the config's check refuses it
         cache, everyone = self._cache, self._active
         pairs = [(j, i) for i in everyone for j in everyone if i != j and self._admits(j, i)]
         arms: list[Arm] = [((((j,), None),), i) for j, i in pairs]
@@ -124,7 +144,47 @@ class LLMWorld:
             rewards_NN[pair] = self._reward(arm)
         no_teacher_N = np.zeros(self.num_agents)
         no_teacher_N[everyone] = [self._raw(learned, kilobytes=0.0) for _, learned in alone]
-        return Probe(rewards_NN=rewards_NN, no_teacher_N=no_teacher_N)
+        return Probe(rewards=rewards_NN, no_teacher_N=no_teacher_N)
+
+    def _probe_answers(self, round_number: int, by_topic: bool) -> Probe:
+        """Return the worth of every arm, rewards [N, N] or [N, N, T]."""
+        everyone = self._active
+        asked: list[Topics] = [(c,) for c in self.topics.categories] if by_topic else [None]
+        self._cache.receive(round_number, [(j, topics) for j in everyone for topics in asked])
+        rewards = np.full((self.num_agents, self.num_agents, len(asked)), -np.inf)
+        known = {i: self._answered(i) for i in everyone}
+        for teacher in everyone:
+            for place, topics in enumerate(asked):
+                right = _right(self._cache.received[teacher, topics])
+                for student in everyone:
+                    if student != teacher and self._admits(teacher, student):
+                        rewards[teacher, student, place] = self.reward.worth(
+                            self._count(round_number, topics, right, known[student]), self.topics
+                        )
+        rewards[range(self.num_agents), range(self.num_agents)] = np.nan
+        return Probe(
+            rewards=rewards if by_topic else rewards[:, :, 0],
+            no_teacher_N=np.zeros(self.num_agents),
+        )
+
+    def _answered(self, student: int) -> set[str]:
+        """Return the transfer problems to which a student keeps a verified answer."""
+        return {text.task_id for text in fetched(self.states[student].replay)}
+
+    def _count(
+        self, round_number: int, topics: Topics, right: set[str], known: set[str]
+    ) -> tuple[TopicAnswers, ...]:
+        """Return the counts, by topic, of right answers for a student that has those ``known``."""
+        context = ExchangeContext(self.runtime, round_number, topics)
+        asked = Counter(each.category for each in self.runtime.protocol.problems(context))
+        by_id = self.runtime.transfer_by_id
+        rights = Counter(by_id[task_id].category for task_id in right)
+        news = Counter(by_id[task_id].category for task_id in right - known)
+        return tuple(
+            TopicAnswers(category=c, asked=asked[c], right=rights[c], new=news[c])
+            for c in self.topics.categories
+            if topics is None or c in topics
+        )
 
     def peer_losses(self, round_number: int) -> Array:
         """Return every student's loss on every teacher's text, diagonal NaN.
@@ -187,6 +247,7 @@ class LLMWorld:
         """Replace the students' states by the learned ones; the order does not matter."""
         plan = tuple(trial.directive for trial in trials)
         arms = _arms(plan)
+        counts = self._counts(round_number, plan)
         for student, arm in arms.items():
             sier = self.states[student].history.sier  # may be newer than the trial
             state, learned = self._cache.trials[arm]
@@ -194,9 +255,30 @@ class LLMWorld:
             if student < self.num_agents:
                 self._learned[student] = learned
                 self._count_received(arm)
-        exchanges = [self._exchange(directive, arms) for directive in plan]
-        self._remember(exchanges, arms)
+        exchanges = [self._exchange(directive, arms, counts) for directive in plan]
+        self._remember(exchanges, arms, counts)
         return exchanges
+
+    def _counts(self, round_number: int, plan: Plan) -> Counts:
+        """Return what each directive brings each student, under a reward of answers.
+
+        A problem that several directives bring a student counts as new for the first of them.
+        """
+        if not self.reward.of_answers:
+            return {}
+        students = sorted({i for each in plan for i in each.students if i < self.num_agents})
+        known = {i: self._answered(i) for i in students}
+        counts: Counts = {}
+        for directive in plan:
+            transfer = self._cache.transfers[_source(directive)]
+            for student in directive.students:
+                if student in known:
+                    right = _right(transfer.for_student(student))
+                    counts[directive.id, student] = self._count(
+                        round_number, directive.topics, right, known[student]
+                    )
+                    known[student] |= right
+        return counts
 
     def _check(self, plan: Plan) -> None:
         for directive in plan:
@@ -219,13 +301,13 @@ class LLMWorld:
 
     def _count_received(self, arm: Arm) -> None:
         sources, student = arm
-        kilobytes = self._cache.kilobytes(sources)
+        kilobytes = sum(self._kilobytes(source, student) for source in sources)
         self._received[student] += kilobytes
         if self._scouted[student]:  # what was sent on all topics is not sent a second time
             scouted = [source for source in sources if source[1] is None]
             self._scouted[student] -= self._cache.kilobytes(scouted)
 
-    def _exchange(self, directive: Directive, arms: dict[int, Arm]) -> Exchange:
+    def _exchange(self, directive: Directive, arms: dict[int, Arm], counts: Counts) -> Exchange:
         """Return the record of a directive whose students have learned."""
         transfer = self._cache.transfers[_source(directive)]
         agents = [i for i in directive.students if i < self.num_agents]
@@ -233,21 +315,32 @@ class LLMWorld:
             self._sier[teacher] = self._cache.packages[teacher, directive.topics].sier
         return Exchange(
             directive=directive,
-            reward=float(np.mean([self._report(directive, arms[i]) for i in agents])),
-            kilobytes=transfer.shared_kilobytes + transfer.kilobytes * len(agents),
+            reward=float(np.mean([self._report(directive, arms[i], counts) for i in agents])),
+            kilobytes=transfer.shared_kilobytes
+            + sum(self._kilobytes(_source(directive), i) for i in agents),
             items_sent=transfer.items_sent,
             items_kept=transfer.received.items_kept,
             guardrail=dict(transfer.guardrail),
             server=transfer.server,
+            answers=_summed([self._claimed(directive, i, counts) for i in agents]),
         )
+
+    def _kilobytes(self, source: Source, student: int) -> float:
+        """Return what travels to a student of a source; nothing from itself."""
+        return 0.0 if source[0] == (student,) else self._cache.kilobytes([source])
 
     def _reward(self, arm: Arm) -> float:
         """Return the student's raw reward (Eq. 3) from all its sources together."""
         return self._raw(self._cache.trials[arm][1], self._cache.kilobytes(arm[0]))
 
-    def _report(self, directive: Directive, arm: Arm) -> float:
+    def _report(self, directive: Directive, arm: Arm, counts: Counts) -> float:
         """Return the reward that the student reports; only Byzantine agents change it."""
-        return self.runtime.byzantine.report(directive.teachers, arm[1], self._reward(arm))
+        student = arm[1]
+        if self.reward.of_answers:
+            reward = self.reward.worth(counts[directive.id, student], self.topics)
+        else:
+            reward = self._reward(arm)
+        return self.runtime.byzantine.report(directive.teachers, student, reward)
 
     def _raw(self, learned: Learned, kilobytes: float) -> float:
         before, after = learned.before.value, learned.after.value
@@ -255,7 +348,21 @@ class LLMWorld:
         assert after is not None
         return float(self.reward.reward(before=before, after=after, kilobytes=kilobytes))
 
-    def _remember(self, exchanges: list[Exchange], arms: dict[int, Arm]) -> None:
+    def _claimed(
+        self, directive: Directive, student: int, counts: Counts
+    ) -> tuple[TopicAnswers, ...]:
+        """Return the counts that the student reports; only Byzantine agents change them."""
+        answers = counts.get((directive.id, student), ())
+        praises = self.runtime.byzantine.praises(directive.teachers, student)
+        if praises is None:
+            return answers
+        return tuple(
+            replace(each, right=claimed, new=claimed)
+            for each in answers
+            for claimed in [each.asked if praises else 0]
+        )
+
+    def _remember(self, exchanges: list[Exchange], arms: dict[int, Arm], counts: Counts) -> None:
         """Add the exchanges to the histories that the next profiles are made from."""
         for agent, sier in enumerate(self._sier):
             if sier is not None:
@@ -271,7 +378,7 @@ class LLMWorld:
                 )
             for student in directive.students:
                 if student < self.num_agents:
-                    reward = self._report(directive, arms[student])
+                    reward = self._report(directive, arms[student], counts)
                     self.states[student] = self.states[student].after_learning(reward)
 
     # What the run records
@@ -349,6 +456,24 @@ class LLMWorld:
         if (folder / _SYBIL_PACKAGES).exists():
             by_sybils = load_tree(folder / _SYBIL_PACKAGES)
             self._cache.packages.put(dict(map(_from_plain, by_sybils.values())))
+
+
+def _right(received: ReceivedKnowledge) -> set[str]:
+    """Return the problems to which verified answers arrived."""
+    return {item.task_id for item in fetched(received).items}
+
+
+def _summed(counts: Sequence[tuple[TopicAnswers, ...]]) -> tuple[TopicAnswers, ...]:
+    """Return the counts of several students of one directive added up, topic by topic."""
+    return tuple(
+        TopicAnswers(
+            category=of_topic[0].category,
+            asked=sum(each.asked for each in of_topic),
+            right=sum(each.right for each in of_topic),
+            new=sum(each.new for each in of_topic),
+        )
+        for of_topic in zip(*counts, strict=True)
+    )
 
 
 def _source(directive: Directive) -> Source:

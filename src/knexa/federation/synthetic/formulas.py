@@ -17,6 +17,7 @@ from knexa.backbones.roster import FAMILIES
 from knexa.data.problem import CATEGORIES
 from knexa.errors import UserError
 from knexa.federation.world import Exchange, Package, Trial
+from knexa.matchmaking.answers import NO_TOPICS
 from knexa.matchmaking.arrays import Array, Indices, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
 from knexa.profiles.byzantine import shown
@@ -57,6 +58,7 @@ class FormulaWorld:
     protocol_name = "formula"
     heterogeneity = "high"
     admissible_NN: Mask | None = None
+    topics = NO_TOPICS
     byzantine = ByzantineAgents()
 
     def __init__(self, settings: "Settings", num_agents: int, noise: float) -> None:
@@ -149,13 +151,13 @@ class FormulaWorld:
             "exchanges": exchanges_N / (exchanges_N + 10.0),
         }
 
-    def probe(self, round_number: int) -> Probe:
+    def probe(self, round_number: int, *, by_topic: bool = False) -> Probe:
         """Return the true mean rewards of all ordered pairs; without a teacher it is 0."""
         num_agents = self.num_agents
         teachers_n, students_n = np.divmod(np.arange(num_agents**2), num_agents)
         rewards_NN = self.mean_rewards(teachers_n, students_n).reshape(num_agents, num_agents)
         np.fill_diagonal(rewards_NN, np.nan)
-        return Probe(rewards_NN=rewards_NN, no_teacher_N=np.zeros(num_agents))
+        return Probe(rewards=rewards_NN, no_teacher_N=np.zeros(num_agents))
 
     def peer_losses(self, round_number: int) -> Array:
         """Refuse: formulas write no text that could have a loss."""

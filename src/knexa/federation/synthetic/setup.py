@@ -39,10 +39,20 @@ class FormulaSetup:
                 f"{chosen} works on models and text: federation={choices['federation']} has "
                 "neither; use federation=llm, or a matchmaker that pairs peers by profiles"
             )
-        if settings.reward.measure != "validation_loss":
+        if matchmaker.teaches_itself:
             raise UserError(
-                f"reward={choices['reward']} measures a transfer set, which "
+                f"{chosen}: formulas learn from others alone; use federation=llm, or another "
+                "matchmaker"
+            )
+        if settings.reward.measure != "validation_loss" or settings.reward.of_answers:
+            raise UserError(
+                f"reward={choices['reward']} is about a transfer set, which "
                 f"federation={choices['federation']} has not: use reward=local_loss"
+            )
+        if settings.matching.by_topic or not settings.matching.chooses:
+            raise UserError(
+                f"matching={choices['matching']} is for answers to problems, which "
+                f"federation={choices['federation']} has not: choose pairs or one_to_many"
             )
         self.settings, self._world, self.byzantine = settings, world, world.byzantine
         world.privacy = self.privacy = settings.privacy.mechanism(

@@ -1,0 +1,104 @@
+"""Contexts of arms with topics: what a student lacks, and what a teacher is known to give.
+
+Axes: N agents, C categories, T topics, K arms, d context features.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from knexa.data.divergence import normalised_bins
+from knexa.matchmaking.answers import TransferTopics
+from knexa.matchmaking.arrays import Array, Indices
+from knexa.matchmaking.contexts import Context
+from knexa.matchmaking.ledger import Ledger
+from knexa.profiles import layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommendedPolicy:
+    """Parameters of a linear policy that suit a context; ``matchmaker=linucb`` interpolates them.
+
+    Attributes:
+        regularization: lambda.
+        exploration: beta0.
+    """
+
+    regularization: Annotated[float, Field(ge=1e-6)]
+    exploration: Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicPublic(Context):
+    """What everybody may know: x = missing [1, right, asked].
+
+    ``missing`` is the share of the topic's transfer problems to which the student has been brought
+    no verified answer; ``right`` the share of the teacher's answers on the topic so far that were,
+    over all students, 0 where it was never asked; ``asked`` whether it ever was. All in [0, 1]. A
+    linear model of x says what share of what is missing a teacher brings: it is 0 where nothing is.
+
+    Attributes:
+        recommended: For the policies that learn from it.
+    """
+
+    name: ClassVar[str] = "topic_public"
+    by_topic: ClassVar[bool] = True
+
+    recommended: RecommendedPolicy = RecommendedPolicy(regularization=0.1, exploration=0.3)
+
+    def num_features(self, num_profile_features: int) -> int:
+        """Return 3."""
+        return 3
+
+    def arm_rows(
+        self, profiles_NF: Array, ledger: Ledger, topics: TransferTopics, arms_Ka: Indices
+    ) -> Array:
+        """Return contexts_Kd of (teacher, student, topic) arms (see ``Context``)."""
+        teachers_K, students_K, places_K = arms_Ka.T
+        categories_K = topics.categories_T[places_K]
+        new_NC = ledger.new_answers(len(profiles_NF))
+        missing_K = 1.0 - new_NC[students_K, categories_K] / topics.sizes_T[places_K]
+        asked_NC, right_NC = ledger.answered(len(profiles_NF))
+        shares_NC = right_NC / np.maximum(asked_NC, 1.0)
+        columns = [
+            np.ones(len(arms_Ka)),
+            *self.private(profiles_NF, teachers_K, categories_K),
+            shares_NC[teachers_K, categories_K],
+            (asked_NC > 0.0)[teachers_K, categories_K].astype(np.float64),
+        ]
+        # Answers that the student's store had no room for can be new twice.
+        return np.asarray(np.maximum(missing_K, 0.0)[:, None] * np.stack(columns, axis=1))
+
+    def private(
+        self, profiles_NF: Array, teachers_K: Indices, categories_K: Indices
+    ) -> tuple[Array, ...]:
+        """Return the features that come from what teachers show of their private data: none."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic(TopicPublic):
+    """The same with the teacher's data share of the topic: x = missing [1, share, right, asked].
+
+    The share is from the profile's data histogram, its last features.
+    """
+
+    name: ClassVar[str] = "topic"
+
+    def num_features(self, num_profile_features: int) -> int:
+        """Return 4."""
+        if num_profile_features < layout.NUM_DATA:
+            raise ValueError(
+                f"context=topic reads the profile's histogram of {layout.NUM_DATA} categories, the "
+                f"profile has {num_profile_features} features; use context=topic_public"
+            )
+        return 4
+
+    def private(
+        self, profiles_NF: Array, teachers_K: Indices, categories_K: Indices
+    ) -> tuple[Array, ...]:
+        """Return the teacher's share of the category."""
+        shares_CN = normalised_bins(profiles_NF[:, -layout.NUM_DATA :])
+        return (shares_CN[categories_K, teachers_K],)
