@@ -46,6 +46,7 @@ from knexa.seeding import derive_seed
 GENERATOR_VERSION = 2
 """Incremented with every change to templates or generator that changes a problem."""
 
+_NUM_SPARE = 6  # of each category: a probe set of 64 has 5 or 6
 _Slot = tuple[Template, dict[str, object], int]
 """A template, a choice of its slots, and the number of the instance within the template."""
 
@@ -196,11 +197,19 @@ def _probe(
 @cache
 def num_distinct(num_variants: int) -> int:
     """Return how many problems there are in equal shares of the categories."""
-    least = min(
-        sum(len(kind.choices(num_variants)) for kind in (*BASIC[name], *FURTHER[name]))
-        for name in CATEGORIES
-    )
+    every = [(*BASIC[name], *FURTHER[name]) for name in CATEGORIES]
+    least = min(_capacity(kinds, num_variants) for kinds in every)
     return (least - 1) * len(CATEGORIES)  # shares differ by one where a set is no multiple of 12
+
+
+@cache
+def _basic_size(num_variants: int) -> int:
+    """Return how many problems of every category the basic templates have."""
+    return min(_capacity(kinds, num_variants) for kinds in BASIC.values())
+
+
+def _capacity(kinds: Sequence[Template], num_variants: int) -> int:
+    return sum(len(kind.choices(num_variants)) for kind in kinds)
 
 
 def _quotas(num_train: int, num_test: int, num_transfer: int) -> dict[str, list[int]]:
@@ -231,15 +240,16 @@ def _pool(category: int, size: int, num_variants: int) -> list[list[Problem]]:
 def _slots(category: int, size: int, num_variants: int) -> Iterator[_Slot]:
     """Yield every instance of a category: first of as few templates as hold ``size`` of them.
 
+    Beyond what the basic ones hold in all categories, as many as hold ``_NUM_SPARE`` more, so that
+    the probe set is of templates that are taught.
     Instances of these take turns, one of each template and then the next of each; those of the
     templates that are not needed follow in the same manner.
     """
     name = CATEGORIES[category]
     used, spare = list(BASIC[name]), list(FURTHER[name])
-    capacity = sum(len(kind.choices(num_variants)) for kind in used)
-    while capacity < size:
+    needed = size if size <= _basic_size(num_variants) else size + _NUM_SPARE
+    while _capacity(used, num_variants) < needed and spare:
         used.append(spare.pop(0))
-        capacity += len(used[-1].choices(num_variants))
     return chain(_turns(category, used, num_variants), _turns(category, spare, num_variants))
 
 

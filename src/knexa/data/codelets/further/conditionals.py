@@ -3,7 +3,6 @@
 from knexa.data.codelets.template import Template, template
 
 _LIMITS = (10, 20, 30, 50)
-_SMALL_LARGE = tuple((k, m) for k in (1, 2, 3, 5, 8) for m in (10, 12, 15, 20))
 
 TEMPLATES: tuple[Template, ...] = (
     template(

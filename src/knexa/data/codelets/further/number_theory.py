@@ -3,7 +3,6 @@
 from knexa.data.codelets.template import Template, template
 
 _K = (2, 3, 4, 5, 6, 7, 8, 9)
-_DIGITS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 TEMPLATES: tuple[Template, ...] = (
     template(
@@ -97,7 +96,7 @@ TEMPLATES: tuple[Template, ...] = (
     template(
         "without_digit(n:positive)",
         "without_digit drop_digit skip_digit",
-        {"k": _DIGITS},
+        {"k": (1, 2, 3, 4, 5, 6, 7, 8, 9)},
         'return [int(d) for d in str($n) if d != "$k"]',
         "the digits of $n other than $k",
         "a list of the digits of $n without any $k",
@@ -109,22 +108,6 @@ TEMPLATES: tuple[Template, ...] = (
         "return $n % $k * $m",
         "the remainder of $n by $k times $m",
         "$m times what $n leaves when divided by $k",
-    ),
-    template(
-        "append_digit(n:positive)",
-        "append_digit with_last add_digit",
-        {"k": _DIGITS},
-        'return int(str($n) + "$k")',
-        "the number $n with the digit $k at its end",
-        "$n followed by the digit $k as a number",
-    ),
-    template(
-        "prepend_digit(n:positive)",
-        "prepend_digit with_first lead_digit",
-        {"k": _DIGITS},
-        'return int("$k" + str($n))',
-        "the number $n with the digit $k in front",
-        "$n preceded by the digit $k as a number",
     ),
     template(
         "part_and_remainder(n:positive)",
@@ -157,6 +140,14 @@ TEMPLATES: tuple[Template, ...] = (
         "return min(int(d) for d in str($n)) + $k",
         "the smallest digit of $n plus $k",
         "$k plus the lowest digit in $n",
+    ),
+    template(
+        "scaled_divisors(n:positive)",
+        "scaled_divisors factor_prices div_costs",
+        {"k": (1, 2, 3, 4), "m": (2, 3, 5, 7)},
+        "return [d * $m for d in range($k, $n + 1) if $n % d == 0]",
+        "$m times each divisor of $n from $k on",
+        "the divisors of $n not below $k each times $m",
     ),
 )
 """In the order in which they come into use."""
