@@ -3,11 +3,24 @@
 import functools
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Any
 
 RECIPE = 6
 """Bumped with every change that moves a golden result, or what identifies a run, so that an old run
 is never mistaken for one that today's code would make. 6: identities name no Python modules."""
+
+
+@dataclass(frozen=True)
+class AddedLater:
+    """Marks, in its annotation, a parameter that came when runs had been made without it.
+
+    What identifies a run leaves the parameter out where it has the value ``unchanged``, with which
+    a run is what it was before: old runs keep their identity.
+    """
+
+    unchanged: object
+
 
 NAME = "_name_"
 """Stands for ``_target_`` where a component is identified."""

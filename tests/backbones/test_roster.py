@@ -85,3 +85,55 @@ def test_lora_refuses_values_out_of_range_and_misspelt_keys(key: str, value: flo
     values = {"rank": 8, "alpha": 16.0, "dropout": 0.05, key: value}
     with pytest.raises(UserError, match=rf"lora\.{key}\b"):
         construct(Lora, values, key="lora")
+
+
+def sized(option: str, size: int | None) -> Roster:
+    values = OmegaConf.to_container(OmegaConf.load(CONF / f"{option}.yaml"), resolve=True)
+    assert isinstance(values, dict)
+    roster = instantiate(values | {"size": size}, key="roster")
+    assert isinstance(roster, Roster)
+    return roster
+
+
+@pytest.mark.parametrize("option", ["tiny6", "paper6"])
+def test_a_roster_of_its_own_size_is_the_list(option: str) -> None:
+    assert sized(option, 6).agents == sized(option, None).agents == load(option).agents
+
+
+@pytest.mark.parametrize("option", ["tiny6", "paper6"])
+@pytest.mark.parametrize("size", [1, 4, 12, 24, 70])
+def test_a_roster_of_any_size_repeats_the_backbones_in_its_own_order(
+    option: str, size: int
+) -> None:
+    roster, six = sized(option, size), load(option)
+    assert roster.num_agents == size
+    assert roster.agents[:6] == six.agents[:size]
+    order = [agent.backbone for agent in six.agents[:4]]
+    assert [agent.backbone for agent in roster.agents] == [order[i % 4] for i in range(size)]
+    assert len({agent.name for agent in roster.agents}) == size
+
+
+def test_names_of_further_agents_avoid_those_that_are_taken() -> None:
+    agents = (Agent(name="x-2", backbone="x"), Agent(name="b", backbone="y"))
+    roster = Roster(
+        agents=agents, backbones={"x": BACKBONE, "y": BACKBONE}, recommended=RECOMMENDED, size=4
+    )
+    assert [agent.name for agent in roster.agents] == ["x-2", "b", "x-3", "y-2"]
+
+
+def test_byzantine_agents_may_be_any_of_the_enlarged_roster() -> None:
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "tiny6.yaml"), resolve=True)
+    assert isinstance(values, dict)
+    values["byzantine"]["num"] = 8
+    with pytest.raises(UserError, match="of 6 agents"):
+        instantiate(values, key="roster")
+    roster = instantiate(values | {"size": 24}, key="roster")
+    assert len(set(roster.byzantine.draw(0, roster.num_agents))) == 8
+
+
+@pytest.mark.parametrize("size", [0, -1, "12", 2.0, True])
+def test_a_size_that_is_no_number_of_agents_is_refused(size: object) -> None:
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "tiny6.yaml"), resolve=True)
+    assert isinstance(values, dict)
+    with pytest.raises(UserError, match=r"roster\.size"):
+        instantiate(values | {"size": size}, key="roster")

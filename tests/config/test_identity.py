@@ -50,6 +50,20 @@ def test_the_hash_of_a_config_stays_what_it_was(overrides: str) -> None:
     assert settings_of(*overrides.split()).config_hash == GOLDEN[overrides]
 
 
+@pytest.mark.parametrize("added", ["data.num_probe=64", "roster.size=null"])
+def test_a_parameter_that_was_added_later_identifies_nothing_while_it_is_as_before(
+    added: str,
+) -> None:
+    assert settings_of(added).config_hash == settings_of().config_hash
+    key = added.partition("=")[0].partition(".")
+    assert key[2] not in settings_of(added).config[key[0]]
+
+
+@pytest.mark.parametrize("other", ["data.num_probe=65", "data.num_probe=0", "roster.size=6"])
+def test_a_parameter_that_was_added_later_identifies_a_run_where_it_is_set(other: str) -> None:
+    assert settings_of(other).config_hash != settings_of().config_hash
+
+
 def test_no_python_path_is_in_what_is_hashed_and_stored() -> None:
     for overrides in GOLDEN:
         text = yaml.safe_dump(settings_of(*overrides.split()).config)

@@ -1,16 +1,43 @@
 import ast
+import hashlib
 import subprocess
 import sys
 from collections import Counter, defaultdict
 
 import pytest
 
-from knexa.data.codelets import TEMPLATES, Codelets
+from knexa.data.codelets import BASIC, FURTHER, Codelets, num_distinct
 from knexa.data.codelets.template import literal
 from knexa.data.problem import CATEGORIES, Problem
+from knexa.evaluation import Executor, Limits, check_problems
 
 BENCHMARK = Codelets().load()
 PROBLEMS = Codelets().all_problems()
+TEMPLATES = {name: (*BASIC[name], *FURTHER[name]) for name in CATEGORIES}
+
+# Sizes, variants and seed of splits, and digests of their problems. Whoever has to change one must
+# raise GENERATOR_VERSION: every finished run on that split is then computed anew.
+SPLITS = {
+    (348, 116, 128, 1, 42): "ee7c4d80aa8723ce",
+    (348, 116, 128, 1, 0): "b87276c109831171",
+    (348, 116, 128, 1, 7): "a2d0624001f3337c",
+    (404, 116, 128, 1, 42): "b77b7f330e656c54",
+    (347, 59, 242, 1, 7): "99cf4694af26e2a3",
+    (60, 12, 24, 1, 42): "7366945abf77725d",
+    (12, 12, 12, 1, 0): "9f205a47abbe4bf6",
+    (348, 116, 128, 2, 42): "4137374c48ac1885",
+    (560, 116, 128, 2, 42): "e0e450bb42d4f76b",
+    (348, 116, 128, 3, 0): "12e54c4ae5d375ef",
+    (560, 116, 128, 3, 42): "a3ad05fd61770ecd",
+    (348, 116, 128, 4, 7): "63962324d4e97d41",
+    (560, 116, 128, 4, 42): "987c5ba9ed378980",
+}
+
+
+@pytest.fixture(scope="module")
+def many() -> tuple[Problem, ...]:
+    """All problems of the largest split."""
+    return Codelets(num_train=num_distinct(1) - 116 - 128 - 64).all_problems()
 
 
 def passes(problem: Problem, program: str, name: str | None = None) -> bool:
@@ -58,10 +85,77 @@ def test_every_test_problem_has_a_training_problem_of_its_template():
     assert all(p.task_id.rsplit("/", 1)[0] in taught for p in BENCHMARK.test + BENCHMARK.transfer)
 
 
-def test_every_category_has_eight_templates():
-    assert tuple(TEMPLATES) == CATEGORIES
-    for kinds in TEMPLATES.values():
-        assert len({kind.name for kind in kinds}) >= 8
+@pytest.mark.parametrize("split", SPLITS, ids=str)
+def test_splits_that_the_basic_templates_allow_stay_as_they_are(split: tuple[int, ...]):
+    num_train, num_test, num_transfer, num_variants, split_seed = split
+    benchmark = Codelets(
+        num_train=num_train,
+        num_test=num_test,
+        num_transfer=num_transfer,
+        num_variants=num_variants,
+        split_seed=split_seed,
+    ).load()
+    digest = hashlib.sha256()
+    for problems in (benchmark.train, benchmark.test, benchmark.transfer):
+        for p in problems:
+            text = (p.task_id, p.prompt, p.canonical_solution, p.test_code)
+            digest.update("\x1f".join(text).encode())
+        digest.update(b"\x1e")
+    assert digest.hexdigest()[:16] == SPLITS[split]
+
+
+def test_there_are_three_thousand_problems_without_more_operators():
+    assert num_distinct(1) >= 3000
+    assert all(kind.choices(1) == kind.choices(4) for kinds in FURTHER.values() for kind in kinds)
+
+
+def test_every_category_has_eight_basic_templates_and_names_of_its_own():
+    assert tuple(BASIC) == tuple(FURTHER) == CATEGORIES
+    for name, kinds in TEMPLATES.items():
+        assert len(BASIC[name]) == 8
+        assert len({kind.name for kind in kinds}) == len(kinds)
+
+
+def test_no_more_templates_come_into_use_than_are_needed():
+    """Every template of a category of 78 problems has its share of them, and few are further."""
+    problems = Codelets(num_train=12 * 58).all_problems()
+    for name in CATEGORIES:
+        counts = Counter(p.task_id.split("/")[2] for p in problems if f"/{name}/" in p.task_id)
+        kinds = TEMPLATES[name][: len(counts)]
+        assert set(counts) == {kind.name for kind in kinds}
+        capacity_without_the_last = sum(len(kind.choices(1)) for kind in kinds[:-1])
+        assert len(kinds) == 8 or capacity_without_the_last < sum(counts.values()) + 6
+        assert len(kinds) <= 11
+
+
+@pytest.mark.parametrize("size", [{}, {"num_train": 24 * 58}, {"num_train": 60, "num_probe": 200}])
+def test_the_probe_set_is_left_over_from_the_others_in_equal_shares(size: dict[str, int]):
+    data = Codelets(**size)
+    benchmark, probe = data.load(), data.probe()
+    assert len(probe) == data.num_probe
+    counts = Counter(p.category for p in probe)
+    assert max(counts.values()) - min(counts.values()) <= 1
+    every = (*benchmark, *probe)
+    assert len({p.task_id for p in every}) == len(every)
+    assert len({p.prompt for p in every}) == len(every)
+    assert max(Counter(map(shape_of, every)).values()) == 1
+    assert all(passes(p, p.prompt + p.canonical_solution) for p in probe)
+
+
+@pytest.mark.parametrize("num_agents", [6, 12, 18, 24, 40])
+def test_no_set_asks_for_a_template_that_is_not_taught(num_agents):
+    data = Codelets(num_train=58 * num_agents)
+    benchmark = data.load()
+    taught = {p.task_id.rsplit("/", 1)[0] for p in benchmark.train}
+    asked = benchmark.test + benchmark.transfer + data.probe()
+    assert {p.task_id.rsplit("/", 1)[0] for p in asked} <= taught
+
+
+def test_the_probe_set_moves_neither_the_others_nor_the_fingerprint():
+    without = Codelets(num_probe=0)
+    assert without.probe() == ()
+    assert without.load() == BENCHMARK
+    assert without.fingerprint() == Codelets().fingerprint()
 
 
 def test_every_phrase_mentions_every_slot_and_argument():
@@ -73,21 +167,30 @@ def test_every_phrase_mentions_every_slot_and_argument():
                 assert all(f"${s}" in phrase for s in slots), (kind.name, phrase)
 
 
-def test_no_prompt_and_no_body_up_to_renaming_occurs_twice():
-    assert len({p.task_id for p in PROBLEMS}) == len(PROBLEMS)
-    assert len({p.prompt for p in PROBLEMS}) == len(PROBLEMS)
-    shapes = Counter(map(shape_of, PROBLEMS))
+def test_no_prompt_and_no_body_up_to_renaming_occurs_twice(many):
+    assert len({p.task_id for p in many}) == len(many)
+    assert len({p.prompt for p in many}) == len(many)
+    shapes = Counter(map(shape_of, many))
     assert [shape for shape, count in shapes.items() if count > 1] == []
 
 
-def test_canonical_solutions_pass_and_a_body_that_returns_none_does_not():
-    for p in PROBLEMS:
+def test_canonical_solutions_pass_and_a_body_that_returns_none_does_not(many):
+    for p in many:
         assert passes(p, p.prompt + p.canonical_solution), p.task_id
         assert not passes(p, p.prompt + "    return None\n"), p.task_id
 
 
 def test_no_problem_is_passed_by_returning_an_argument_or_a_fixed_value():
-    for p in PROBLEMS:
+    assert_not_trivial(PROBLEMS)
+
+
+@pytest.mark.slow
+def test_no_problem_of_the_largest_split_is_passed_by_an_argument_or_a_fixed_value(many):
+    assert_not_trivial(many)
+
+
+def assert_not_trivial(problems: tuple[Problem, ...]) -> None:
+    for p in problems:
         arguments = p.prompt.partition("(")[2].partition(")")[0].split(", ")
         for value in (*arguments, "0", "True", "False", "[]", "''"):
             assert not passes(p, p.prompt + f"    return {value}\n"), (p.task_id, value)
@@ -103,8 +206,39 @@ def test_tests_tell_an_instance_from_its_siblings():
     assert len(fooled) <= 0.01 * len(pairs), Counter(p.task_id for p in fooled).most_common(5)
 
 
-def test_at_least_four_asserts_and_short_bodies():
-    for p in PROBLEMS:
+@pytest.mark.slow
+def test_tests_of_further_templates_tell_them_from_all_others_of_their_arguments(many):
+    """Each problem of a further template against one body of every other one, and the reverse."""
+    kinds = {
+        f"codelets/{name}/{kind.name}": kind for name in CATEGORIES for kind in TEMPLATES[name]
+    }
+    further = {f"codelets/{name}/{kind.name}" for name in CATEGORIES for kind in FURTHER[name]}
+    first = {}
+    for p in many:
+        first.setdefault(p.task_id.rsplit("/", 1)[0], p)
+    fooled = []
+    for p in many:
+        own = p.task_id.rsplit("/", 1)[0]
+        for other, q in first.items():
+            if other == own or p.category != q.category or not further & {own, other}:
+                continue
+            if [a for _, a in kinds[own].args] != [a for _, a in kinds[other].args]:
+                continue
+            if passes(p, q.prompt + q.canonical_solution, name=q.entry_point):
+                fooled.append((p.task_id, q.task_id))
+    assert fooled == []
+
+
+@pytest.mark.slow
+def test_all_problems_pass_the_benchmark_check_in_the_sandbox(many):
+    with Executor(limits=Limits(cpu_s=1.0, wall_s=20.0), num_workers=2) as executor:
+        report = check_problems(executor, [*many, *Codelets().probe()])
+    assert report.excluded == {}
+    assert report.num_none_passed == 0
+
+
+def test_at_least_four_asserts_and_short_bodies(many):
+    for p in many:
         assert p.test_code.count("assert ") >= 4
         assert 1 <= p.canonical_solution.count("\n") <= 5
         assert p.prompt.endswith('"""\n')

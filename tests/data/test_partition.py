@@ -1,3 +1,4 @@
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from knexa.data.partition import IID, AgentData, Dirichlet, Sizes, Split, valida
 from knexa.data.problem import Problem
 from knexa.data.skew import measure_skew
 from knexa.errors import UserError
+from knexa.seeding import derive_rng
 
 
 def make_problems(categories: Sequence[int]) -> list[Problem]:
@@ -159,9 +161,9 @@ def test_one_hundred_seventy_agents_work_with_fill() -> None:
     [
         (Dirichlet(), 18, "at most 17 agents; lower partition.min_train"),
         (IID(), 175, "at most 174 agents; use fewer agents"),
-        (Dirichlet(alpha=1e-3, max_draws=20), 12, "partition.alpha=0.001"),
-        (Dirichlet(alpha=1e-3, max_draws=20), 12, "raise partition.alpha"),
-        (Dirichlet(alpha=1e3, max_draws=20), 17, "use partition=iid"),
+        (Dirichlet(alpha=1e-3, on_short="error"), 12, "partition.alpha=0.001"),
+        (Dirichlet(alpha=1e-3, on_short="error"), 12, "raise partition.alpha"),
+        (Dirichlet(alpha=1e3, on_short="error"), 17, "use partition=iid"),
         (Dirichlet(alpha=1e-3, on_short="error"), 12, "partition.on_short=fill"),
         (Sizes(), 5, "sizes for 6 agents but the roster has 5"),
         (Sizes(train=(10, 10), validation=(2, 2)), 2, "sum to 24 but the pool has 348"),
@@ -174,6 +176,72 @@ def test_impossible_splits_are_one_line_that_names_the_key(
         partition.split(POOL, num_agents, np.random.default_rng(0))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+# Number of agents, alpha and seed: draws until nobody was short, and a digest of the split.
+DRAWN = {
+    (6, 0.1, 0): (3, "286ad4e2f782"),
+    (6, 0.1, 1): (1, "1cfdeb8a09a5"),
+    (6, 0.1, 7): (1, "d6a9e0fdd6ae"),
+    (6, 1.0, 2): (1, "67a2d7ffd90e"),
+    (12, 0.1, 0): (552, "3d546342cb9a"),
+    (12, 0.1, 6): (198, "b582afb8ff96"),
+    (16, 10.0, 1): (153, "028184073962"),
+}
+
+
+@pytest.mark.parametrize("setting", DRAWN, ids=str)
+def test_draws_in_which_nobody_is_short_stay_as_they_are(setting: tuple[int, float, int]) -> None:
+    num_agents, alpha, seed = setting
+    splits = Dirichlet(alpha=alpha).split(POOL, num_agents, derive_rng(seed, "partition"))
+    ids = [[p.task_id for p in a.train] + ["|"] + [p.task_id for p in a.validation] for a in splits]
+    digest = hashlib.sha256(repr(ids).encode()).hexdigest()[:12]
+    assert (splits.num_draws, digest) == DRAWN[setting]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    num_agents=st.integers(1, 40),
+    spare=st.integers(0, 100),
+    alpha=st.floats(1e-4, 1e4),
+    floors=st.tuples(st.integers(1, 16), st.integers(1, 4)),
+    max_draws=st.integers(1, 5),
+    num_categories=st.integers(1, 12),
+    seed=st.integers(0, 2**32),
+)
+def test_dirichlet_deals_wherever_there_are_enough_problems(
+    num_agents: int,
+    spare: int,
+    alpha: float,
+    floors: tuple[int, int],
+    max_draws: int,
+    num_categories: int,
+    seed: int,
+) -> None:
+    """Without a problem to spare, too: then all agents end with the floors."""
+    number = num_agents * sum(floors) + spare
+    problems = make_problems([index % num_categories for index in range(number)])
+    partition = Dirichlet(
+        alpha=alpha, min_train=floors[0], min_validation=floors[1], max_draws=max_draws
+    )
+    splits = partition.split(problems, num_agents, np.random.default_rng(seed))
+    assert_dealt_once(splits, problems)
+    assert all(len(a.train) >= floors[0] and len(a.validation) >= floors[1] for a in splits)
+    with pytest.raises(UserError, match="at most"):
+        partition.check(num_agents * sum(floors) - 1, num_agents)
+
+
+def test_what_no_draw_gives_is_filled_with_a_few_moves_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    partition = Dirichlet(max_draws=100)
+    splits = partition.split(POOL, 12, derive_rng(1, "partition"))
+    assert min(len(agent.train) + len(agent.validation) for agent in splits) == 20
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert int(record.getMessage().split("moved ")[1].split()[0]) <= 20
+    assert "100 draws" in record.getMessage()
+    assert measure_skew(splits).mean_js > 0.7  # as in draws that need no filling
 
 
 def test_sizes_of_different_lengths_are_refused() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from knexa.recipe import AddedLater
 from knexa.seeding import derive_rng
 
 Family = Literal["qwen2", "gpt2", "bloom", "gpt_neox", "llama", "mistral", "phi", "other"]
@@ -164,6 +165,8 @@ class Recommended:
 class Roster:
     """The federation's members, in roster order; an agent's index here is its index everywhere.
 
+    ``size`` says how many there are, where the list is not meant: fewer are its first ones, and
+    more repeat its backbones in the order of their first use, under names of their own.
     ``server`` names the backbone of a server agent, for matchmakers that have one; None is the
     first agent's. ``byzantine`` says which agents lie; servers never do.
     """
@@ -173,6 +176,7 @@ class Roster:
     agents: tuple[Agent, ...]
     backbones: dict[str, Backbone]
     recommended: Recommended
+    size: Annotated[Annotated[int, Field(ge=1)] | None, AddedLater(None)] = None
     server: str | None = None
     byzantine: Byzantine = field(default_factory=Byzantine)
 
@@ -192,6 +196,8 @@ class Roster:
                     f"agent {agent.name!r} stands on backbone {agent.backbone!r}, which is not in "
                     f"backbones; known are {', '.join(sorted(self.backbones)) or 'none'}"
                 )
+        if self.size is not None:
+            object.__setattr__(self, "agents", _resized(self.agents, self.size))
         if self.server is not None and self.server not in self.backbones:
             raise ValueError(
                 f"server={self.server!r} is not in backbones; known are "
@@ -219,3 +225,17 @@ class Roster:
     def backbone_of(self, agent: int) -> Backbone:
         """Return the backbone of the agent with that roster index."""
         return self.backbones[self.agents[agent].backbone]
+
+
+def _resized(agents: tuple[Agent, ...], size: int) -> tuple[Agent, ...]:
+    """Return the first ``size`` agents; those beyond the list stand on its backbones in turn."""
+    members = list(agents[:size])
+    backbones = list(dict.fromkeys(agent.backbone for agent in agents))
+    while len(members) < size:
+        backbone = backbones[len(members) % len(backbones)]
+        taken = {agent.name for agent in members}
+        number = 1 + sum(agent.backbone == backbone for agent in members)
+        while f"{backbone}-{number}" in taken:
+            number += 1
+        members.append(Agent(name=f"{backbone}-{number}", backbone=backbone))
+    return tuple(members)

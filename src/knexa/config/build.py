@@ -92,6 +92,7 @@ def build_components(job: Job) -> tuple[RootKeys, Components]:
     _check_matchmaker(job, components)
     _check_protocol(job, components)
     _check_byzantine(job, components)
+    _check_partition(components)
     _check_context(components)
     _check_reward(job, components)
     _check_selection(job, components)
@@ -211,6 +212,15 @@ def _check_byzantine(job: Job, components: Components) -> None:
             f"exchange={job.choices['exchange']} sends {exchange.carries}; choose akd or "
             "akd_verified, or an attack on profiles or rewards"
         )
+
+
+def _check_partition(components: Components) -> None:
+    """Refuse more agents than the training pool has problems for, where its size is known."""
+    roster, data, partition = components.roster, components.data, components.partition
+    if roster is None or data is None or partition is None:
+        return
+    if (num_problems := data.num_train_problems()) is not None:
+        partition.check(num_problems, roster.num_agents)
 
 
 def _check_context(components: Components) -> None:

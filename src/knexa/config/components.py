@@ -21,7 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from knexa.errors import UserError, did_you_mean, first_line, one_line, show, unknown_key
-from knexa.recipe import NAME, Secret, secret_digest
+from knexa.recipe import NAME, AddedLater, Secret, secret_digest
 
 TARGET = "_target_"
 
@@ -82,8 +82,9 @@ def canonical(node: Mapping[str, Any], *, trusted_modules: Sequence[str] = ()) -
 
     ``_name_`` replaces ``_target_`` (see ``component_name``), and integers become floats where the
     parameter is a float, so that ``alpha: 1`` and ``alpha: 1.0`` are equal. A nested node of
-    exactly the annotated class has no name. Digests replace secrets (``knexa.recipe.Secret``), but
-    for empty ones.
+    exactly the annotated class has no name, and a parameter that is as before it was added
+    (``AddedLater``) is left out. Digests replace secrets (``knexa.recipe.Secret``), but for empty
+    ones.
     """
     cls = load_class(node[TARGET], key=TARGET, trusted_modules=trusted_modules)
     return {NAME: component_name(cls), **_canonical_fields(cls, node, trusted_modules)}
@@ -369,7 +370,7 @@ def _canonical_fields(cls: type, node: Mapping[str, Any], trusted: Sequence[str]
     return {
         name: _canonical(schema[name][0], value, trusted)
         for name, value in node.items()
-        if name != TARGET
+        if name != TARGET and AddedLater(value) not in _split(schema[name][0])[1]
     }
 
 

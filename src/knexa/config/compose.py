@@ -41,6 +41,8 @@ from knexa.errors import UserError, did_you_mean, first_line, one_line, show, un
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
+_PROBLEMS_PER_AGENT = 58
+_DEFAULT_PROBLEMS = 6 * _PROBLEMS_PER_AGENT
 _SEED = re.compile(r"seed=(\d+)")
 _TOO_EARLY = re.compile(
     r"In '(?P<file>[^']+)': Could not override '(?P<group>[^'.]+)'\. Did you mean"
@@ -54,6 +56,17 @@ _PLUGINS = {
     "hydra/sweeper=optuna": "search",
 }
 """Options that come with a plugin, and the extra of knexa that installs it."""
+
+
+def _train_problems(roster_size: int | None) -> int:
+    """Return the training problems that a roster is given unless the user sets their number."""
+    if type(roster_size) is not int:  # a wrong one is refused where the roster is checked
+        return _DEFAULT_PROBLEMS
+    return max(1, roster_size) * _PROBLEMS_PER_AGENT
+
+
+# ``${train_problems:N}``. Whoever composes or resolves a config imports this module.
+OmegaConf.register_new_resolver("train_problems", _train_problems, replace=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,21 @@ class Dataset(ABC):
         """
         return None
 
+    def probe(self) -> tuple[Problem, ...]:
+        """Return the public probe set, disjoint from all others; empty where there is none.
+
+        It is drawn like the transfer set, but never taught and never sent, so that to solve its
+        problems is not to recall them. It is made when it is asked for.
+        """
+        return ()
+
+    def num_train_problems(self) -> int | None:
+        """Return the size of the training pool; None where only loading the data can tell.
+
+        By it a partition that cannot work is refused before anything runs.
+        """
+        return None
+
     @abstractmethod
     def load(self) -> Benchmark:
         """Return the three sets, the same on every machine.

@@ -73,6 +73,10 @@ class HumanEvalMBPP(Dataset):
         digests = [text_digest(find_file(self.path, stem)) for stem in ("HumanEval", "mbpp")]
         return "sha256:" + hashlib.sha256("".join(digests).encode()).hexdigest()
 
+    def num_train_problems(self) -> int:
+        """Return ``num_train``."""
+        return self.num_train
+
     def load(self) -> Benchmark:
         """Read, split and draw; see the class."""
         published = load_mbpp(self.path, self.mbpp_revision)

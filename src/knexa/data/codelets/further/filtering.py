@@ -1,0 +1,156 @@
+"""Further templates about the entries of a list that satisfy something."""
+
+from knexa.data.codelets.template import Template, template
+
+_K = (2, 3, 4, 5, 6, 7, 8, 9)
+_RANGES = tuple((k, m) for k in (1, 2, 3, 5) for m in (8, 10, 12, 15))
+_PAIRS = ((1, 2), (1, 5), (2, 3), (2, 7), (3, 4), (3, 8), (4, 6), (5, 9), (6, 7), (8, 9))
+_LETTERS = tuple("abcelmstw")
+
+TEMPLATES: tuple[Template, ...] = (
+    template(
+        "keep_remainder(x:ints)",
+        "keep_rest same_rest mod_filter",
+        {"k": (3, 4, 5, 6, 7, 8), "r": (1, 2)},
+        "return [v for v in $x if v % $k == $r]",
+        "the entries of $x that leave $r modulo $k",
+        "those of $x with remainder $r by $k",
+    ),
+    template(
+        "drop_between(x:ints)",
+        "drop_band outliers outside_only",
+        {"k m": _RANGES},
+        "return [v for v in $x if v < $k or v > $m]",
+        "the entries of $x below $k or above $m",
+        "$x without those from $k to $m",
+    ),
+    template(
+        "keep_far(x:ints)",
+        "keep_far not_near distant",
+        {"k": (0, 3, 5, 8), "m": (2, 4, 6, 10)},
+        "return [v for v in $x if abs(v - $k) > $m]",
+        "the entries of $x more than $m away from $k",
+        "those of $x farther than $m from $k",
+    ),
+    template(
+        "keep_divisible(x:ints)",
+        "keep_mult only_div in_steps",
+        {"k": _K},
+        "return [v for v in $x if v % $k == 0]",
+        "the entries of $x divisible by $k",
+        "only the multiples of $k in $x",
+    ),
+    template(
+        "words_containing(x:words)",
+        "words_containing search grep",
+        {"c": _LETTERS},
+        'return [w for w in $x if "$c" in w]',
+        "the words of $x that contain '$c'",
+        "every word in $x with a '$c' in it",
+    ),
+    template(
+        "words_lacking(x:words)",
+        "words_lacking avoid_letter no_letter",
+        {"c": _LETTERS},
+        'return [w for w in $x if "$c" not in w]',
+        "the words of $x that do not contain '$c'",
+        "every word in $x without a '$c'",
+    ),
+    template(
+        "first_over(x:ints)",
+        "first_over early_high first_large",
+        {"k": (0, 1, 2, 4, 6), "m": (1, 2, 3)},
+        "return [v for v in $x if v > $k][:$m]",
+        "the first $m entries of $x that are greater than $k",
+        "the $m first of $x above $k",
+    ),
+    template(
+        "last_under(x:ints)",
+        "last_under late_low last_small",
+        {"k": (4, 6, 8, 10, 12), "m": (1, 2, 3)},
+        "return [v for v in $x if v < $k][-$m:]",
+        "the last $m entries of $x that are less than $k",
+        "the $m last of $x below $k",
+    ),
+    template(
+        "drop_head(x:ints)",
+        "drop_head skip_some after_start",
+        {"k": (1, 2, 3, 4, 5)},
+        "return $x[$k:]",
+        "$x without its first $k entries",
+        "all of $x after the first $k",
+    ),
+    template(
+        "drop_both_ends(x:ints)",
+        "inner_part trim_ends middle",
+        {"i": (1, 2, 3), "k": (1, 2, 3)},
+        "return $x[$i:-$k]",
+        "$x without its first $i and last $k entries",
+        "the middle of $x after dropping $i in front and $k behind",
+    ),
+    template(
+        "words_of_length(x:words)",
+        "words_of_length exact_words same_size",
+        {"k": (3, 4, 5, 6)},
+        "return [w for w in $x if len(w) == $k]",
+        "the words of $x with exactly $k letters",
+        "every word in $x whose length is $k",
+    ),
+    template(
+        "shared_or_over(x:ints y:ints)",
+        "shared_or_over allowed common_or_high",
+        {"k": (4, 6, 8, 10, 12, 14, 16, 18)},
+        "return [v for v in $x if v in $y or v > $k]",
+        "the entries of $x that are in $y or greater than $k",
+        "those of $x found in $y or above $k",
+    ),
+    template(
+        "unshared_under(x:ints y:ints)",
+        "unshared_under new_low missing_low",
+        {"k": (4, 6, 8, 10, 12, 14, 16, 18)},
+        "return [v for v in $x if v not in $y and v < $k]",
+        "the entries of $x that are not in $y and less than $k",
+        "those of $x below $k that $y does not have",
+    ),
+    template(
+        "over_position(x:ints)",
+        "over_position ahead above_place",
+        {"k": (0, 1, 2, 3, 4, 5, 6, 7)},
+        "return [v for i, v in enumerate($x) if v > i + $k]",
+        "the entries of $x greater than their index plus $k",
+        "those of $x that exceed their own index by more than $k",
+    ),
+    template(
+        "large_remainder(x:ints)",
+        "large_rest high_rest mod_over",
+        {"k": (5, 6, 7, 8, 9), "m": (1, 2, 3)},
+        "return [v for v in $x if v % $k > $m]",
+        "the entries of $x whose remainder by $k is greater than $m",
+        "those of $x that leave more than $m modulo $k",
+    ),
+    template(
+        "keep_two_values(x:ints)",
+        "keep_two only_these pick_two",
+        {"k m": _PAIRS},
+        "return [v for v in $x if v == $k or v == $m]",
+        "the entries of $x that are $k or $m",
+        "only each $k and each $m of $x",
+    ),
+    template(
+        "well_below_top(x:ints)",
+        "below_top trailing behind_best",
+        {"k": _K},
+        "return [v for v in $x if v < max($x) - $k]",
+        "the entries of $x more than $k below its largest",
+        "those of $x that the largest exceeds by more than $k",
+    ),
+    template(
+        "well_above_bottom(x:ints)",
+        "above_bottom risen clear_of_low",
+        {"k": _K},
+        "return [v for v in $x if v > min($x) + $k]",
+        "the entries of $x more than $k above its smallest",
+        "those of $x that exceed the smallest by more than $k",
+    ),
+)
+"""In the order in which they come into use."""
