@@ -18,6 +18,7 @@ from knexa.sandbox import cgroup, inside, mounts
 from knexa.sandbox.protection import LAYERS, missing
 from tests.sandbox.conftest import make_problem
 from tests.sandbox.test_hostile import ask, children, needs, servers
+from tests.sandbox.test_seccomp import DANGEROUS
 
 # Two sides of meeting places: ``hold`` leaves a mark at each for a while, ``find`` looks for them.
 MEETING = """
@@ -168,6 +169,20 @@ def test_lock_of_a_program_blocks_no_process_outside(executor: Executor) -> None
         "                for act in (fcntl.flock, fcntl.lockf):\n"
         "                    try: held.append(act(os.open(path, mode), kind | fcntl.LOCK_NB))\n"
         "                    except OSError: pass\n    return held\n"
+    )
+    assert ask(executor, body) == "ValueError: []"
+
+
+def test_kernel_refuses_the_calls_through_which_programs_meet(executor: Executor) -> None:
+    needs(executor, "seccomp")
+    column = ["x86_64", "aarch64"].index(os.uname().machine)
+    numbers = {name: both[column] for name, both in DANGEROUS.items()}
+    body = (
+        "    import ctypes\n    call = ctypes.CDLL(None, use_errno=True).syscall\n    done = []\n"
+        f"    for name, number in {numbers!r}.items():\n"
+        "        ctypes.set_errno(0)\n"
+        "        if call(number, -1, 0, 0, 0, 0, 0) >= 0 or ctypes.get_errno() not in (1, 38):\n"
+        "            done.append(name)\n    return done\n"
     )
     assert ask(executor, body) == "ValueError: []"
 
