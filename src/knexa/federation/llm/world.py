@@ -6,7 +6,6 @@ same snapshot.
 """
 
 import dataclasses
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +15,9 @@ import numpy as np
 
 from knexa.agents import phases
 from knexa.agents.exchange_protocol import (
-    ExchangeContext,
     ExchangeRuntime,
     Learned,
     OutgoingPackage,
-    ReceivedKnowledge,
     Taught,
     Topics,
 )
@@ -31,9 +28,9 @@ from knexa.agents.training import FitReport
 from knexa.engine.local import Pool
 from knexa.engine.object_refs import bytes_or_digest, fetched
 from knexa.errors import UserError
+from knexa.federation.llm.answers import AnswerCounts, Counts, right_answers, summed_answers
 from knexa.federation.llm.round_cache import Arm, Asked, RoundCache, Source, in_order
 from knexa.federation.world import Exchange, Package, Trial
-from knexa.matchmaking.answers import TopicAnswers, TransferTopics
 from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.base import Directive, Plan, Probe
 from knexa.matchmaking.rewards import Reward
@@ -44,8 +41,6 @@ from knexa.tracking.rows import AgentRow, SampleRow
 from knexa.tracking.tree_file import load_tree, save_tree
 
 _SYBIL_PACKAGES = "spoken.safetensors"
-Counts = dict[tuple[str, int], tuple[TopicAnswers, ...]]
-"""What a directive, by its id, brought a student."""
 _UPDATE_BATCH = 32
 """Agents that are updated together: old and new states of all would take twice the memory."""
 
@@ -69,11 +64,12 @@ class LLMWorld:
         self.num_agents = len(runtime.roster.agents)
         self.protocol_name = runtime.protocol.name
         self.admissible_NN = admissible_NN
-        self.topics = TransferTopics.of(each.category for each in runtime.benchmark.transfer)
         self.privacy: Mechanism = NoPrivacy()
         members = range(len(runtime.members))
         self.states: list[AgentState] = pool.map(phases.start, [(i,) for i in members], members)
         self._cache = RoundCache(runtime, pool, self.states)
+        self._answers = AnswerCounts(runtime, self.states)
+        self.topics = self._answers.topics
         self._begin(0, range(self.num_agents))
 
     def _begin(self, round_number: int, active: Sequence[int]) -> None:
@@ -152,38 +148,20 @@ class LLMWorld:
         asked: list[Topics] = [(c,) for c in self.topics.categories] if by_topic else [None]
         self._cache.receive(round_number, [(j, topics) for j in everyone for topics in asked])
         rewards = np.full((self.num_agents, self.num_agents, len(asked)), -np.inf)
-        known = {i: self._answered(i) for i in everyone}
+        known = {i: self._answers.kept(i) for i in everyone}
         for teacher in everyone:
             for place, topics in enumerate(asked):
-                right = _right(self._cache.received[teacher, topics])
+                right = right_answers(self._cache.received[teacher, topics])
                 for student in everyone:
                     if student != teacher and self._admits(teacher, student):
                         rewards[teacher, student, place] = self.reward.worth(
-                            self._count(round_number, topics, right, known[student]), self.topics
+                            self._answers.count(round_number, topics, right, known[student]),
+                            self.topics,
                         )
         rewards[range(self.num_agents), range(self.num_agents)] = np.nan
         return Probe(
             rewards=rewards if by_topic else rewards[:, :, 0],
             no_teacher_N=np.zeros(self.num_agents),
-        )
-
-    def _answered(self, student: int) -> set[str]:
-        """Return the transfer problems to which a student keeps a verified answer."""
-        return {text.task_id for text in fetched(self.states[student].replay)}
-
-    def _count(
-        self, round_number: int, topics: Topics, right: set[str], known: set[str]
-    ) -> tuple[TopicAnswers, ...]:
-        """Return the counts, by topic, of right answers for a student that has those ``known``."""
-        context = ExchangeContext(self.runtime, round_number, topics)
-        asked = Counter(each.category for each in self.runtime.protocol.problems(context))
-        by_id = self.runtime.transfer_by_id
-        rights = Counter(by_id[task_id].category for task_id in right)
-        news = Counter(by_id[task_id].category for task_id in right - known)
-        return tuple(
-            TopicAnswers(category=c, asked=asked[c], right=rights[c], new=news[c])
-            for c in self.topics.categories
-            if topics is None or c in topics
         )
 
     def peer_losses(self, round_number: int) -> Array:
@@ -260,25 +238,16 @@ class LLMWorld:
         return exchanges
 
     def _counts(self, round_number: int, plan: Plan) -> Counts:
-        """Return what each directive brings each student, under a reward of answers.
-
-        A problem that several directives bring a student counts as new for the first of them.
-        """
+        """Return what each directive brings each student, under a reward of answers."""
         if not self.reward.of_answers:
             return {}
-        students = sorted({i for each in plan for i in each.students if i < self.num_agents})
-        known = {i: self._answered(i) for i in students}
-        counts: Counts = {}
-        for directive in plan:
-            transfer = self._cache.transfers[_source(directive)]
-            for student in directive.students:
-                if student in known:
-                    right = _right(transfer.for_student(student))
-                    counts[directive.id, student] = self._count(
-                        round_number, directive.topics, right, known[student]
-                    )
-                    known[student] |= right
-        return counts
+        transfers = self._cache.transfers
+        return self._answers.of_plan(
+            round_number,
+            plan,
+            range(self.num_agents),
+            lambda directive, student: transfers[_source(directive)].for_student(student),
+        )
 
     def _check(self, plan: Plan) -> None:
         for directive in plan:
@@ -322,7 +291,7 @@ class LLMWorld:
             items_kept=transfer.received.items_kept,
             guardrail=dict(transfer.guardrail),
             server=transfer.server,
-            answers=_summed([self._claimed(directive, i, counts) for i in agents]),
+            answers=summed_answers([self._answers.claimed(directive, i, counts) for i in agents]),
         )
 
     def _kilobytes(self, source: Source, student: int) -> float:
@@ -347,20 +316,6 @@ class LLMWorld:
         assert before is not None
         assert after is not None
         return float(self.reward.reward(before=before, after=after, kilobytes=kilobytes))
-
-    def _claimed(
-        self, directive: Directive, student: int, counts: Counts
-    ) -> tuple[TopicAnswers, ...]:
-        """Return the counts that the student reports; only Byzantine agents change them."""
-        answers = counts.get((directive.id, student), ())
-        praises = self.runtime.byzantine.praises(directive.teachers, student)
-        if praises is None:
-            return answers
-        return tuple(
-            replace(each, right=claimed, new=claimed)
-            for each in answers
-            for claimed in [each.asked if praises else 0]
-        )
 
     def _remember(self, exchanges: list[Exchange], arms: dict[int, Arm], counts: Counts) -> None:
         """Add the exchanges to the histories that the next profiles are made from."""
@@ -456,24 +411,6 @@ class LLMWorld:
         if (folder / _SYBIL_PACKAGES).exists():
             by_sybils = load_tree(folder / _SYBIL_PACKAGES)
             self._cache.packages.put(dict(map(_from_plain, by_sybils.values())))
-
-
-def _right(received: ReceivedKnowledge) -> set[str]:
-    """Return the problems to which verified answers arrived."""
-    return {item.task_id for item in fetched(received).items}
-
-
-def _summed(counts: Sequence[tuple[TopicAnswers, ...]]) -> tuple[TopicAnswers, ...]:
-    """Return the counts of several students of one directive added up, topic by topic."""
-    return tuple(
-        TopicAnswers(
-            category=of_topic[0].category,
-            asked=sum(each.asked for each in of_topic),
-            right=sum(each.right for each in of_topic),
-            new=sum(each.new for each in of_topic),
-        )
-        for of_topic in zip(*counts, strict=True)
-    )
 
 
 def _source(directive: Directive) -> Source:
