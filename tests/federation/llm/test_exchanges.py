@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from knexa.agents import learning, scoring
-from knexa.agents.phases import receive, teach
+from knexa.agents import learning, phases, scoring
+from knexa.agents.phases import receive
 from knexa.agents.solve import Answer
 from knexa.agents.training import FitReport
 from knexa.errors import UserError
@@ -44,6 +44,12 @@ from tests.row_examples import exchange_row
 
 pytestmark = pytest.mark.slow
 EVERYONE = (0, 1, 2)
+
+
+def teach(runtime, state, round_number, sender):
+    """Return a teacher's one package, of all topics."""
+    (package,) = phases.teach(runtime, state, round_number, sender)
+    return package
 
 
 def fedid_world(**settings):
