@@ -97,6 +97,8 @@ def signalled(folder: Path, expected: dict[str, bytes]) -> dict[str, Any]:
 def _arm_listening(moment: Moment, number: signal.Signals) -> None:
     from knexa.cli.interrupts import listen
 
+    if number != signal.SIGINT:
+        signal.signal(number, signal.SIG_DFL)  # under nohup it would be left alone
     listen()
     arm(moment, lambda: os.kill(os.getpid(), number))
 
