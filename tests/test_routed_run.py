@@ -11,6 +11,14 @@ from tests.whole_runs import files, run, start
 
 pytestmark = pytest.mark.slow
 ROUTED = ("experiment=routed", "evaluation.num_samples=1", "evaluation.ks=[1]")
+TRIO = (
+    "data.num_train=36",
+    "data.num_test=12",
+    "data.num_transfer=12",
+    "evaluation.max_new_tokens=24",
+    "roster.agents=[{name:a,backbone:tiny-qwen2},{name:b,backbone:tiny-gpt2},"
+    "{name:c,backbone:tiny-qwen2}]",
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +77,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(finished, tmp_path):
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("matchmaker=oracle", "matching.budget=12", "context=topic_public"),
+        ("matchmaker=oracle", "matching.budget=6", "context=topic_public"),
         (
             "matchmaker=thompson",
             "matching=one_to_many",
@@ -81,13 +89,13 @@ def test_a_killed_run_resumes_to_the_same_bytes(finished, tmp_path):
         ("matchmaker=heuristic", "federation.sync=async", "federation/faults=torture"),
         (
             "matchmaker=neural_linear",
-            "roster.byzantine.num=2",
-            "roster.byzantine.attack=[wrong,forged]",
+            "roster.byzantine.num=1",
+            "roster.byzantine.attack=forged",
         ),
     ],
     ids=" ".join,
 )
 def test_other_choices_run_to_the_end(tmp_path, overrides):
-    run(tmp_path, *ROUTED, *overrides)
+    run(tmp_path, *ROUTED, *TRIO, *overrides)
     exchanges = rows(tmp_path, "exchanges.jsonl")
-    assert len(exchanges) >= 12
+    assert len(exchanges) >= 6
