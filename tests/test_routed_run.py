@@ -10,12 +10,16 @@ import pytest
 from tests.whole_runs import files, run, start
 
 pytestmark = pytest.mark.slow
-ROUTED = ("experiment=routed", "evaluation.num_samples=1", "evaluation.ks=[1]")
+ROUTED = (
+    "experiment=routed",
+    "evaluation.num_samples=1",
+    "evaluation.ks=[1]",
+    "evaluation.max_new_tokens=40",
+    "data.num_test=12",
+)
 TRIO = (
     "data.num_train=36",
-    "data.num_test=12",
     "data.num_transfer=12",
-    "evaluation.max_new_tokens=24",
     "roster.agents=[{name:a,backbone:tiny-qwen2},{name:b,backbone:tiny-gpt2},"
     "{name:c,backbone:tiny-qwen2}]",
 )
