@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
     ids=lambda overrides: "-".join(overrides[:2]),
 )
 def test_other_configs_run_to_the_end(tmp_path, overrides):
-    output = run(tmp_path, *overrides)
+    output = run(tmp_path, "evaluation.max_new_tokens=40", "data.num_test=12", *overrides)
     assert re.search(r"Pass@1\s+\d", output)
 
 
