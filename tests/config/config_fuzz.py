@@ -203,7 +203,7 @@ def check_line(line: str, arguments: Sequence[str]) -> None:
     assert 10 < len(line) <= MOST_CHARACTERS, f"{len(line)} characters: {line}"
     words = [word for text in arguments for word in re.split(r"[^\w@/-]+", text) if len(word) > 1]
     if PRESETS.search(" ".join(arguments)):  # its file sets keys that the user has not typed
-        words += re.findall(r"\b[a-z_]+\.[a-z_]+", line)
+        words += re.findall(r"\b[a-z_]+(?:\.[a-z_]+|=[a-z_]+)", line)
     assert any(word in line for word in (*words, *arguments)), line
     assert not re.search(r"object at 0x|<class |Error\(", line), line
 
