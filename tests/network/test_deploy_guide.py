@@ -11,7 +11,7 @@ from knexa.cli.organisation import organisation_settings
 from knexa.network.compatibility import check_servable
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL)
+BLOCKS = [block.replace("\\\n", "") for block in re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL)]
 COMMANDS = [
     line.removesuffix("&").strip()
     for block in BLOCKS

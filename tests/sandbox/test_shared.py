@@ -1,23 +1,20 @@
 """What programs that run at the same time share: they must not meet, nor learn of the machine."""
 
 import ast
-import contextlib
 import os
 import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from knexa.data.problem import Problem
 from knexa.evaluation import Executor, Limits, Outcome
-from knexa.sandbox import cgroup, inside, mounts
-from knexa.sandbox.protection import LAYERS, missing
+from knexa.sandbox import inside, mounts
 from tests.sandbox.conftest import make_problem
-from tests.sandbox.test_hostile import ask, children, needs, servers
+from tests.sandbox.test_hostile import ask, needs
 from tests.sandbox.test_seccomp import DANGEROUS
 
 # Two sides of meeting places: ``hold`` leaves a mark at each for a while, ``find`` looks for them.
@@ -364,173 +361,3 @@ def test_packages_are_found_at_any_depth_and_left_out(
     assert set(hidden) == {f"{library}/{name}" for name in packages}
     assert not set(hidden) & set(entries)
     assert [path for path, is_whole in entries.items() if is_whole] == [f"{library}/python3/os"]
-
-
-def group_of(executor: Executor) -> Path:
-    """Return the folder of the memory cgroup of an executor's server."""
-    (verifier,) = executor._verifiers
-    (server,) = servers(verifier.process.pid)
-    own = dict(
-        line.split(":", 2)[1:] for line in Path(f"/proc/{server}/cgroup").read_text().splitlines()
-    )
-    folders = [Path(parent).parent for parent, _ in cgroup._parents()]
-    name = Path(own.get("memory") or own[""]).name
-    return next(path for folder in folders for path in folder.rglob(name))
-
-
-@pytest.fixture
-def grouped() -> Iterator[Executor]:
-    with Executor(limits=Limits(cpu_s=3.0, wall_s=8.0, memory_mb=64, processes=8)) as executor:
-        if "memory-cgroup" not in executor.layers:
-            pytest.skip(f"no memory cgroup here: {executor.refused['memory-cgroup']}")
-        yield executor
-
-
-def test_memory_of_a_program_s_processes_is_bounded_together(grouped: Executor) -> None:
-    # Six processes hold 48 MiB each at once, where 64 and 128 more are allowed for all.
-    body = (
-        "    ours, theirs = os.pipe()\n    pids = []\n"
-        "    for _ in range(6):\n        pids.append(os.fork())\n        if pids[-1] == 0:\n"
-        "            held = bytearray(48 << 20)\n"
-        "            for at in range(0, len(held), 4096): held[at] = 1\n"
-        "            os.write(theirs, b'x'); os.close(theirs)\n"
-        "            while True: signal.pause()\n"
-        "    os.close(theirs)\n    ended = 0\n    held = 0\n"
-        "    while held + ended < 6:\n"
-        "        if select.select([ours], [], [], 0.05)[0]: held += len(os.read(ours, 1))\n"
-        "        ended = sum(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)\n"
-        "                    is not None for pid in pids)\n"
-        "    return ended\n"
-    )
-    problem = make_problem("raise ValueError(repr(candidate(0)))\n")
-    (result,) = grouped.run([(problem, f"def solve(x):\n    import os, select, signal\n{body}")])
-    if result.outcome is not Outcome.OUT_OF_MEMORY:  # the kernel chose another of its processes
-        assert int(result.detail.removeprefix("ValueError: ")) >= 2, result
-
-
-def test_memory_cgroup_goes_with_its_server(double: Problem) -> None:
-    with Executor() as executor:
-        if "memory-cgroup" not in executor.layers:
-            pytest.skip(f"no memory cgroup here: {executor.refused['memory-cgroup']}")
-        assert executor.run([(double, "    return x * 2\n")])[0].passed
-        closed = group_of(executor)
-        limit = next(closed.glob("memory.limit_in_bytes"), closed / "memory.max")
-        assert int(limit.read_text()) == (512 + 128) << 20
-    assert not closed.exists()
-    with Executor() as executor:
-        assert executor.run([(double, "    return x * 2\n")])[0].passed
-        killed = group_of(executor)
-        assert killed.exists()
-        (verifier,) = executor._verifiers
-        outer = children(verifier.process.pid)
-        verifier.kill()
-        for pid in outer:  # the server ends by itself when its verifier is gone
-            with contextlib.suppress(FileNotFoundError):
-                while Path(f"/proc/{pid}").exists():
-                    os.sched_yield()
-    assert not killed.exists()
-
-
-def test_group_of_a_killed_server_is_swept_by_the_next() -> None:
-    parents = [parent for parent, _ in cgroup._parents() if os.access(parent, os.W_OK)]
-    group = cgroup.MemoryGroup.make()
-    if group is None:
-        pytest.skip("no memory cgroup here")
-    left = Path(parents[0]) / "knexa-999999999"
-    left.mkdir()
-    other = Path(parents[0]) / "knexa-keep"
-    other.mkdir()
-    group.remove()
-    again = cgroup.MemoryGroup.make()
-    assert again is not None
-    again.remove()
-    assert not left.exists()
-    assert other.exists()
-    other.rmdir()
-
-
-def test_extra_layers_are_named_but_not_asked_for() -> None:
-    assert [layer.name for layer in LAYERS if layer.is_extra] == ["memory-cgroup"]
-    assert "memory-cgroup" in {layer.name for layer in missing(())}
-
-
-HONEST = {
-    "threads": (
-        "    import threading\n    got = []\n"
-        "    def work(n): got.append(n * x)\n"
-        "    many = [threading.Thread(target=work, args=(n,)) for n in range(8)]\n"
-        "    [each.start() for each in many], [each.join() for each in many]\n"
-        "    return sum(got) * 2 // 28\n"
-    ),
-    "thread pool": (
-        "    from concurrent.futures import ThreadPoolExecutor\n"
-        "    with ThreadPoolExecutor(4) as pool: return sum(pool.map(int, [x] * 2))\n"
-    ),
-    "asyncio": (
-        "    import asyncio\n"
-        "    async def half():\n        await asyncio.sleep(0.001)\n        return x\n"
-        "    async def both(): return sum(await asyncio.gather(half(), half()))\n"
-        "    return asyncio.run(both())\n"
-    ),
-    "file without a name": (
-        "    import tempfile\n    with tempfile.TemporaryFile() as file:\n"
-        "        file.write(bytes([x])); file.seek(0); return file.read()[0] * 2\n"
-    ),
-    "files": (
-        "    import os, shutil, tempfile\n"
-        "    with tempfile.TemporaryDirectory() as folder:\n"
-        "        path = os.path.join(folder, 'a')\n"
-        "        with open(path, 'w') as file:\n"
-        "            print(x, file=file); file.flush(); os.fsync(file.fileno())\n"
-        "        shutil.copy2(path, path + 'b'); shutil.copytree(folder, folder + '2')\n"
-        "        os.replace(path, path + 'c'); shutil.rmtree(folder + '2')\n"
-        "        with open(path + 'b') as file: return int(file.read()) * 2\n"
-    ),
-    "mapped file": (
-        "    import mmap\n"
-        "    with open('m', 'w+b') as file:\n        file.truncate(4096)\n"
-        "        with mmap.mmap(file.fileno(), 0) as held:\n"
-        "            held[0] = x; held.flush(); return held[0] * 2\n"
-    ),
-    "database in memory": (
-        "    import sqlite3\n    base = sqlite3.connect(':memory:')\n"
-        "    base.execute('create table t (n)')\n"
-        "    base.executemany('insert into t values (?)', [(x,), (x,)])\n"
-        "    return base.execute('select sum(n) from t').fetchone()[0]\n"
-    ),
-    "clocks and alarms": (
-        "    import signal, time\n    got = []\n"
-        "    signal.signal(signal.SIGALRM, lambda *_: got.append(x))\n"
-        "    signal.setitimer(signal.ITIMER_REAL, 0.01)\n"
-        "    while not got: time.sleep(0.001)\n"
-        "    time.perf_counter(), time.process_time(), time.thread_time(), time.time_ns()\n"
-        "    return got[0] * 2\n"
-    ),
-    "subsystems": (
-        "    import datetime, gzip, hashlib, locale, logging, lzma, os, pickle, platform, queue\n"
-        "    import secrets, uuid, zlib, zoneinfo\n"
-        "    logging.getLogger('a').warning('b'); secrets.token_hex(); uuid.uuid4()\n"
-        "    os.urandom(9), platform.platform(), os.cpu_count()\n"
-        "    locale.setlocale(locale.LC_ALL, '')\n"
-        "    zlib.decompress(zlib.compress(b'a')); lzma.compress(b'a'); gzip.compress(b'a')\n"
-        "    datetime.datetime.now(zoneinfo.ZoneInfo('UTC'))\n"
-        "    return pickle.loads(pickle.dumps(x)) * 2\n"
-    ),
-    "pipes and polls": (
-        "    import os, select, selectors\n    a, b = os.pipe()\n    os.write(b, bytes([x]))\n"
-        "    select.select([a], [], [], 1); poll = select.poll(); poll.register(a); poll.poll(1)\n"
-        "    with selectors.DefaultSelector() as all_: all_.register(a, 1); all_.select(1)\n"
-        "    return os.read(a, 1)[0] * 2\n"
-    ),
-    "large memory given back": (
-        "    for _ in range(5):\n        held = [bytearray(1 << 20) for _ in range(40)]\n"
-        "        del held\n    return x * 2\n"
-    ),
-}
-
-
-@pytest.mark.parametrize("name", HONEST)
-def test_honest_program_has_the_calls_that_it_needs(executor: Executor, name: str) -> None:
-    problem = make_problem("assert candidate(21) == 42\n")
-    (result,) = executor.run([(problem, HONEST[name])])
-    assert result.passed, result
