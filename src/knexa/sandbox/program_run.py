@@ -94,7 +94,7 @@ class SandboxProcess:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             scratch = tempfile.mkdtemp(dir=self._folder)
             os.chmod(scratch, 0o777)  # noqa: PTH101
-            self._process = start("candidate", theirs, scratch)
+            self._process = start("server", theirs, scratch)
             theirs.close()
             ours.settimeout(30)
             self._control = ours
