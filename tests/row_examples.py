@@ -21,6 +21,7 @@ def round_row(**columns) -> RoundRow:
         "name": f"agent-{columns.get('agent', 0)}",
         "backbone": "tiny",
         "pass_at_1_greedy": None,
+        "own_pass_at_1_greedy": None,
         "tokens_trained": 0,
         "tokens_generated": 0,
         "optimizer_steps": 0,
@@ -88,6 +89,7 @@ def score(mean: float, num_agents: int = 4) -> Score:
 def scores(**columns) -> Scores:
     usual = {
         "pass_at": {},
+        "own_pass_at": {},
         "honest_pass_at": {},
         "privacy": Privacy(profiles=None, training=None),
         "data_shares": (),

@@ -98,6 +98,7 @@ class FormulaWorld:
                 name=f"a{i}",
                 backbone="formula",
                 pass_at_1_greedy=float(skill),
+                own_pass_at_1_greedy=None,
                 tokens_trained=0,
                 tokens_generated=0,
                 optimizer_steps=0,

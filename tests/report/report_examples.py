@@ -120,6 +120,7 @@ def _rounds(rounds, num_agents, passed):
                 agent=agent,
                 name=NAMES[agent] if agent < len(NAMES) else f"agent {agent}",
                 pass_at_1_greedy=passed * number / rounds,
+                own_pass_at_1_greedy=None,
                 optimizer_steps=STEPS_A_ROUND if number else 0,
             )
 

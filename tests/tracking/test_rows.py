@@ -60,6 +60,7 @@ def run_dir(tmp_path):
         summary(
             scores=scores(
                 pass_at={1: score(0.2), 10: replace(score(0.4), num_problems=116)},
+                own_pass_at={1: score(0.5)},
                 honest_pass_at={1: score(0.3)},
                 codebleu_fixed=score(0.1),
                 floors=FLOORS,

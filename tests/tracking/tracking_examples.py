@@ -22,6 +22,7 @@ def round_rows(round):
             validation_loss=1.5 - 0.1 * round - 0.01 * agent,
             learn_loss=0.7 if round and agent % 2 else None,
             pass_at_1_greedy=0.1 * (round + 1) + 0.01 * agent,
+            own_pass_at_1_greedy=0.3 + 0.1 * (round + 1) + 0.01 * agent,
             codebleu_compat=0.3,
             codebleu_fixed=0.2,
             tokens_trained=100,

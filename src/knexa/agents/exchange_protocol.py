@@ -7,7 +7,7 @@ once for all students; ``deliver`` combines the knowledge of many teachers; a st
 trains on it. All but ``deliver`` are phases: pure functions that run in any process.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -53,12 +53,6 @@ class OutgoingPackage(HasLarge):
     def kilobytes(self) -> float:
         """Size of the package as sent, in units of 1,024 bytes."""
         return (len(self.text) + len(self.payload)) / 1024
-
-    @property
-    def sier(self) -> float | None:
-        """Share of the answers with a finding of the sender's guardrail; None without text."""
-        answers = self.items_sent + self.guardrail["blocked"]
-        return sum(self.guardrail.values()) / answers if self.text and answers else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +279,14 @@ class ExchangeProtocol:
     def rehearsal(self, context: ExchangeContext, state: AgentState) -> tuple[float, list[Term]]:
         """Return (weight, terms) of what a local update trains on beside private data."""
         return 0.0, []
+
+
+def sier_of(packages: Iterable[OutgoingPackage]) -> float | None:
+    """Return the share of answers with a finding of the sender's guardrail; None without text."""
+    with_text = [package for package in packages if package.text]
+    answers = sum(package.items_sent + package.guardrail["blocked"] for package in with_text)
+    findings = sum(sum(package.guardrail.values()) for package in with_text)
+    return findings / answers if answers else None
 
 
 def summed(reports: Sequence[Mapping[str, int]]) -> dict[str, int]:

@@ -107,7 +107,7 @@ def _measure_privately(runtime: Runtime, state: AgentState, report: FitReport) -
     refuse_divergence(runtime, state, loss, "local")
     problems = runtime.splits[state.index].validation
     answers = solve.answer(runtime, state, problems, temperature=0.0, seed=0, is_executed=True)
-    score = solve.score(runtime, problems, answers)
+    score = solve.score(runtime, state, problems, answers)
     history = state.history
     return state.with_history(
         pass_at_1=(*history.pass_at_1[-1:], score.pass_at_1 or 0.0),
@@ -124,7 +124,7 @@ def evaluate(runtime: Runtime, state: AgentState) -> Generator[None, None, solve
     problems = runtime.benchmark.test
     answers = solve.answer(runtime, state, problems, temperature=0.0, seed=0, is_executed=True)
     yield
-    return solve.score(runtime, problems, answers)
+    return solve.score(runtime, state, problems, answers)
 
 
 @two_step

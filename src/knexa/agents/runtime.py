@@ -33,7 +33,7 @@ class Runtime:
             of the run's seed, which all organisations of a network know.
         servers: Server agents, which have no private data; their indices follow the agents'.
         measure: The quantity that rewards compare (``matchmaking.rewards.Measure``).
-        measures_skills: Whether profiles show pass rates by category on the transfer set.
+        measures_skills: Whether profiles show pass rates by category on the probe set.
         byzantine: The Byzantine agents, and their attacks.
         is_alone: Whether one process runs every phase of every agent.
     """

@@ -26,10 +26,10 @@ def measure(runtime: Runtime, state: AgentState) -> Measurement:
     loss = validation_loss(runtime, state) if state.index < len(runtime.splits) else None
     match runtime.measure:
         case "transfer_loss":
-            examples = reference_examples(runtime, state, runtime.benchmark.transfer)
+            examples = reference_examples(runtime, state, runtime.benchmark.probe)
             return Measurement(loss, mean_loss(runtime, state, examples))
         case "transfer_pass":
-            solved = solve.solved(runtime, state, runtime.benchmark.transfer)
+            solved = solve.solved(runtime, state, runtime.benchmark.probe)
             return Measurement(loss, pass_rate(solved))
         case _:
             return Measurement(loss, loss)
@@ -133,8 +133,8 @@ def pass_rate(solved: Sequence[bool | None]) -> float:
 
 
 def skills(runtime: Runtime, state: AgentState) -> tuple[float, ...]:
-    """Return the greedy pass rate on the transfer problems of each category, 0 where none is."""
-    problems = runtime.benchmark.transfer
+    """Return the greedy pass rate on the probe problems of each category, 0 where none is."""
+    problems = runtime.benchmark.probe
     solved = solve.solved(runtime, state, problems)
     return tuple(
         pass_rate([p for problem, p in zip(problems, solved, strict=True) if problem.category == c])

@@ -12,6 +12,7 @@ from knexa.agents.state import AgentState
 from knexa.agents.text import decode_completion
 from knexa.backbones.merged import merged
 from knexa.data.problem import Problem
+from knexa.data.skew import category_histogram, own_weights
 from knexa.evaluation import Outcome
 from knexa.evaluation.codebleu import CodeBleu, CodeBleuReference, comparable
 
@@ -28,9 +29,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """An agent's greedy scores on a set of problems; None where no problem was scored."""
+    """An agent's greedy scores on a set of problems; None where no problem was scored.
+
+    ``own_pass_at_1`` is weighted by the agent's own data (``data.skew.own_weights``).
+    """
 
     pass_at_1: float | None
+    own_pass_at_1: float | None
     codebleu_compat: float | None
     codebleu_fixed: float | None
     num_tokens: int
@@ -101,21 +106,26 @@ def solved(runtime: Runtime, state: AgentState, problems: Sequence[Problem]) -> 
     ]
 
 
-def score(runtime: Runtime, problems: Sequence[Problem], answers: Sequence[Answer]) -> Score:
-    """Score an answer to each problem; what the sandbox lost is left out."""
+def score(
+    runtime: Runtime, state: AgentState, problems: Sequence[Problem], answers: Sequence[Answer]
+) -> Score:
+    """Score the agent's answer to each problem; what the sandbox lost is left out."""
     completions = [item.completion for item in answers]
     # CodeBLEU first, while the last programs run.
     bleus = [codebleu(*pair) for pair in zip(problems, completions, strict=True)]
     outcomes = execute(runtime, problems, completions)
-    passed, compat, fixed = [], [], []
-    for bleu, outcome in zip(bleus, outcomes, strict=True):
+    passed, compat, fixed, categories = [], [], [], []
+    for problem, bleu, outcome in zip(problems, bleus, outcomes, strict=True):
         if outcome is Outcome.INFRASTRUCTURE_ERROR:
             continue
+        categories.append(problem.category)
         passed.append(outcome is Outcome.PASSED)
         compat.append(bleu.compat)
         fixed.append(bleu.fixed)
     tokens = sum(item.num_tokens for item in answers)
-    return Score(_mean(passed), _mean(compat), _mean(fixed), tokens)
+    weights_P = own_weights(categories, category_histogram(runtime.private(state.index)).tolist())
+    own = float(weights_P @ np.array(passed, dtype=np.float64)) if weights_P.any() else None
+    return Score(_mean(passed), own, _mean(compat), _mean(fixed), tokens)
 
 
 @lru_cache(maxsize=1 << 15)

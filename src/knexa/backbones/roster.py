@@ -8,7 +8,6 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from knexa.recipe import AddedLater
 from knexa.seeding import derive_rng
 
 Family = Literal["qwen2", "gpt2", "bloom", "gpt_neox", "llama", "mistral", "phi", "other"]
@@ -176,7 +175,7 @@ class Roster:
     agents: tuple[Agent, ...]
     backbones: dict[str, Backbone]
     recommended: Recommended
-    size: Annotated[Annotated[int, Field(ge=1)] | None, AddedLater(None)] = None
+    size: Annotated[int, Field(ge=1)] | None = None
     server: str | None = None
     byzantine: Byzantine = field(default_factory=Byzantine)
 

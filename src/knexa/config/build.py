@@ -253,11 +253,20 @@ def _check_selection(job: Job, components: Components) -> None:
     matching, matchmaker, exchange = components.matching, components.matchmaker, components.exchange
     chosen, name = f"matching={job.choices['matching']}", f"matchmaker={job.choices['matchmaker']}"
     learns = type(matchmaker).learn is not Matchmaker.learn
-    if learns and matching.by_topic != components.context.by_topic:
-        fitting = "topic" if matching.by_topic else "interaction"
+    if learns and matching.by_topic and not components.context.by_topic:
         raise UserError(
             f"context={job.choices['context']} does not describe the arms of {chosen}, which are "
-            f"{_ARMS[matching.by_topic]}: choose another context, such as {fitting}"
+            f"{_ARMS[True]}: choose another context, such as topic"
+        )
+    if learns and components.context.by_topic and not components.reward.of_answers:
+        raise UserError(
+            f"context={job.choices['context']} counts answers, and "
+            f"reward={job.choices['reward']} does not: set reward=new_answers, or another context"
+        )
+    if learns and components.context.by_topic and matching.is_lazy:
+        raise UserError(
+            f"context={job.choices['context']} sums over topics, and {chosen} prefilters pairs by "
+            "their profiles: choose matching=auto, or context=interaction"
         )
     if matching.is_pairing:
         return

@@ -1,7 +1,8 @@
-"""The result of every ``data=`` component: three disjoint sets of problems.
+"""The result of every ``data=`` component: four disjoint sets of problems.
 
 ``train`` is partitioned among the agents; ``test`` is held out and for reporting only; ``transfer``
-is public: teachers answer it, and students can verify the answers.
+is public: teachers answer it, and students can verify the answers; ``probe`` is public too, and
+only measures.
 """
 
 from abc import ABC, abstractmethod
@@ -24,6 +25,8 @@ class Benchmark:
         train: The pool that is partitioned into the agents' private train and validation data.
         test: The global test set; for reporting only.
         transfer: The public transfer set X_u that teachers answer.
+        probe: The public probe set, drawn like the transfer set, but never taught and never sent,
+            so that to solve its problems is not to recall them; empty where there is none.
 
     Raises:
         UserError: A set is no tuple, an id occurs twice, or a prompt is in two sets: names them.
@@ -33,6 +36,7 @@ class Benchmark:
     train: tuple[Problem, ...]
     test: tuple[Problem, ...]
     transfer: tuple[Problem, ...]
+    probe: tuple[Problem, ...] = ()
 
     def __post_init__(self) -> None:
         for role, problems in self.roles().items():
@@ -52,17 +56,22 @@ class Benchmark:
             raise UserError(f"a prompt may stand in one set only; repeated: {_some(leaks)}")
 
     def __iter__(self) -> Iterator[Problem]:
-        """Iterate over all problems: train, test, transfer."""
+        """Iterate over all problems: train, test, transfer, probe."""
         for problems in self.roles().values():
             yield from problems
 
     def __len__(self) -> int:
-        """Return the number of problems in all three sets."""
-        return len(self.train) + len(self.test) + len(self.transfer)
+        """Return the number of problems in all four sets."""
+        return sum(map(len, self.roles().values()))
 
     def roles(self) -> dict[str, tuple[Problem, ...]]:
-        """Return the three sets by name."""
-        return {"train": self.train, "test": self.test, "transfer": self.transfer}
+        """Return the four sets by name."""
+        return {
+            "train": self.train,
+            "test": self.test,
+            "transfer": self.transfer,
+            "probe": self.probe,
+        }
 
 
 class Dataset(ABC):
@@ -79,14 +88,6 @@ class Dataset(ABC):
         """
         return None
 
-    def probe(self) -> tuple[Problem, ...]:
-        """Return the public probe set, disjoint from all others; empty where there is none.
-
-        It is drawn like the transfer set, but never taught and never sent, so that to solve its
-        problems is not to recall them. It is made when it is asked for.
-        """
-        return ()
-
     def num_train_problems(self) -> int | None:
         """Return the size of the training pool; None where only loading the data can tell.
 
@@ -96,7 +97,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def load(self) -> Benchmark:
-        """Return the three sets, the same on every machine.
+        """Return the four sets, the same on every machine.
 
         Raises:
             UserError: If the data is missing or damaged.

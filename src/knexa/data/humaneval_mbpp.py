@@ -1,9 +1,10 @@
 """``data=humaneval_mbpp``: the published pool of 464 problems, and a transfer set outside it.
 
 The pool is HumanEval's 164 problems and the first 300 of MBPP's test split (ids 11-310), split
-348/116 into the agents' training pool and the global test set. The 128 transfer problems are drawn
-from MBPP outside the pool (test 311-510, validation 511-600, train 601-974; not the ten few-shot
-prompts 1-10), without those that repeat a problem of the pool or of the transfer set itself.
+348/116 into the agents' training pool and the global test set. The 128 transfer problems and the 64
+probe problems are drawn from MBPP outside the pool (test 311-510, validation 511-600, train
+601-974; not the ten few-shot prompts 1-10), without those that repeat a problem of the pool or an
+earlier one.
 """
 
 import ast
@@ -47,6 +48,7 @@ class HumanEvalMBPP(Dataset):
         num_train: Problems of the agents' training pool.
         num_test: Global test problems.
         num_transfer: Transfer problems.
+        num_probe: Probe problems.
     """
 
     name: ClassVar[str] = "humaneval_mbpp"
@@ -58,6 +60,7 @@ class HumanEvalMBPP(Dataset):
     num_train: Annotated[int, Field(ge=1)] = 348
     num_test: Annotated[int, Field(ge=1)] = 116
     num_transfer: Annotated[int, Field(ge=1)] = 128
+    num_probe: Annotated[int, Field(ge=0)] = 64
 
     def __post_init__(self) -> None:
         if self.num_train + self.num_test > NUM_POOL:
@@ -86,33 +89,37 @@ class HumanEvalMBPP(Dataset):
         order = derive_rng(self.split_seed, "humaneval_mbpp.split").permutation(len(pool)).tolist()
         test = sorted(order[: self.num_test])
         train = sorted(order[self.num_test : self.num_test + self.num_train])
+        transfer, probe = self._draw_public(
+            pool, [by_id[f"MBPP/{number}"] for number in _TRANSFER_MBPP]
+        )
         return Benchmark(
             name="humaneval_mbpp",
             train=tuple(pool[index] for index in train),
             test=tuple(pool[index] for index in test),
-            transfer=self._draw_transfer(
-                pool, [by_id[f"MBPP/{number}"] for number in _TRANSFER_MBPP]
-            ),
+            transfer=transfer,
+            probe=probe,
         )
 
-    def _draw_transfer(
+    def _draw_public(
         self, pool: Sequence[Problem], candidates: Sequence[Problem]
-    ) -> tuple[Problem, ...]:
-        """Draw the transfer set from the candidates that repeat no other problem."""
+    ) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+        """Draw the transfer and the probe set from the candidates that repeat no other problem."""
         vetted = without_repeats(candidates, of=pool)
         _LOG.info(
             "data: %d of %d MBPP problems outside the pool repeat another and are not drawn",
             len(candidates) - len(vetted),
             len(candidates),
         )
-        if self.num_transfer > len(vetted):
+        total = self.num_transfer + self.num_probe
+        if total > len(vetted):
             raise UserError(
-                f"data.num_transfer={self.num_transfer}: only {len(vetted)} problems lie outside "
-                f"the pool; set it to {len(vetted)} or less"
+                f"data.num_transfer + data.num_probe is {total}, but only {len(vetted)} problems "
+                "lie outside the pool; lower one of them"
             )
-        rng = derive_rng(self.split_seed, "humaneval_mbpp.transfer")
-        drawn = sorted(rng.permutation(len(vetted))[: self.num_transfer].tolist())
-        return tuple(vetted[index] for index in drawn)
+        order = derive_rng(self.split_seed, "humaneval_mbpp.transfer").permutation(len(vetted))
+        drawn = order[: self.num_transfer], order[self.num_transfer : total]
+        transfer, probe = (tuple(vetted[i] for i in sorted(each.tolist())) for each in drawn)
+        return transfer, probe
 
 
 def load_humaneval(path: str | Path | None, revision: str = HUMANEVAL_REVISION) -> list[Problem]:

@@ -9,7 +9,7 @@
 | test_code          | str          | asserts that call ``candidate`` or the entry point          |
 | setup_code         | str, if any  | imports and classes that program and tests both need        |
 | category           | str or int   | name or index of a category; absent: by rules               |
-| split              | str          | train, test or transfer; absent: drawn                      |
+| split              | str          | train, test, transfer or probe; absent: drawn               |
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from knexa.data.source_code import parse, top_level_functions, whole_program
 from knexa.errors import UserError
 from knexa.seeding import derive_rng
 
-Role = Literal["train", "test", "transfer"]
+Role = Literal["train", "test", "transfer", "probe"]
 
 _REQUIRED: Mapping[str, type] = {
     "task_id": str,
@@ -38,7 +38,8 @@ _REQUIRED: Mapping[str, type] = {
     "test_code": str,
 }
 _OPTIONAL = ("setup_code", "category", "split")
-_ROLES: tuple[Role, ...] = ("train", "test", "transfer")
+_ROLES: tuple[Role, ...] = ("train", "test", "transfer", "probe")
+_OPTIONAL_ROLE: Role = "probe"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,8 @@ class Jsonl(Dataset):
         split_seed: Seeds the draw of lines without ``split``; not the run's seed, so that all runs
             of a study report on the same test set.
         test_fraction: Share of the lines without ``split`` that become test problems (rounded).
-        transfer_fraction: Share of them that become transfer problems; the rest train.
+        transfer_fraction: Share of them that become transfer problems; the rest train. Probe
+            problems are those with ``split`` alone.
     """
 
     name: ClassVar[str] = "jsonl"
@@ -91,7 +93,7 @@ class Jsonl(Dataset):
         for role, problems in self._draw(undecided).items():
             sets[role] += problems
         for role, problems in sets.items():
-            if not problems:
+            if not problems and role != _OPTIONAL_ROLE:
                 raise UserError(f"{file}: no {role} problems; mark some with split={role}")
         name = file.name.split(".")[0]
         try:

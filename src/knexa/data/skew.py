@@ -22,6 +22,23 @@ def category_histogram(problems: Iterable[Problem]) -> Array:
     return np.asarray(counts / max(1, counts.sum()), dtype=np.float64)
 
 
+def own_weights(categories: Sequence[int], shares: Sequence[float]) -> Array:
+    """Return weights_P that make P test problems resemble an agent's own data (Eq. 1).
+
+    Each category of the problems weighs as much as its share of the agent's data, its problems
+    alike. The weights sum to 1, or are all 0 where no category of the agent's is tested.
+
+    Args:
+        categories: Of each test problem.
+        shares: Of each category in the agent's training problems.
+    """
+    categories_P = np.asarray(categories, dtype=np.int64)
+    counts_C = np.bincount(categories_P, minlength=len(shares))
+    weights_P = np.asarray(shares, dtype=np.float64)[categories_P] / counts_C[categories_P]
+    total = weights_P.sum()
+    return np.asarray(weights_P / total if total else weights_P)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Skew:
     """The skew of a partition, over each agent's train and validation problems.

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from knexa.data.skew import own_weights
 from knexa.evaluation import Outcome
 from knexa.evaluation.metrics import pass_at_k
 from knexa.seeding import derive_rng
@@ -73,6 +74,27 @@ def pass_scores(samples: Sequence[SampleRow], *, ks: Sequence[int], seed: int) -
     return {k: _by_problem(scored, partial(_pass_at_k, k=k), seed) for k in ks}
 
 
+def own_pass_scores(
+    samples: Sequence[SampleRow],
+    *,
+    ks: Sequence[int],
+    data_shares: Sequence[Sequence[float]],
+    seed: int,
+) -> dict[int, Score]:
+    """Return the same where each agent's problems are weighted by its own data (Eq. 1).
+
+    Args:
+        samples: The final completions.
+        ks: The numbers of attempts.
+        data_shares: Of each agent: the share of every category in its training problems.
+        seed: The run's.
+    """
+    scored = _scored(samples)
+    return {
+        k: _by_problem(scored, partial(_pass_at_k, k=k), seed, data_shares=data_shares) for k in ks
+    }
+
+
 def codebleu_scores(samples: Sequence[SampleRow], *, seed: int) -> tuple[Score, Score]:
     """Return CodeBLEU (compat, fixed) of the final completions."""
     scored = _scored(samples)
@@ -102,9 +124,15 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _by_problem(
-    samples: Sequence[SampleRow], score: Callable[[Sequence[SampleRow]], float | None], seed: int
+    samples: Sequence[SampleRow],
+    score: Callable[[Sequence[SampleRow]], float | None],
+    seed: int,
+    data_shares: Sequence[Sequence[float]] | None = None,
 ) -> Score:
-    """Return mean, interval and per-agent means of ``score``, computed by agent and problem."""
+    """Return mean, interval and per-agent means of ``score``, computed by agent and problem.
+
+    With ``data_shares`` a problem counts for an agent by ``own_weights``, 1 in the mean.
+    """
     groups: dict[tuple[int, str], list[SampleRow]] = defaultdict(list)
     for row in samples:
         groups[row.agent, row.task_id].append(row)
@@ -114,7 +142,13 @@ def _by_problem(
     values_AP = np.array(  # None becomes NaN
         [[scores.get((agent, task)) for task in tasks] for agent in agents], dtype=np.float64
     )
-    kept_AP = values_AP[:, ~np.isnan(values_AP).any(axis=0)]
+    known_P = np.asarray(~np.isnan(values_AP).any(axis=0))
+    kept_AP = values_AP[:, known_P]
+    if data_shares is not None:
+        category_of = {row.task_id: row.category for row in samples}
+        categories = [category_of[tasks[place]] for place in np.flatnonzero(known_P).tolist()]
+        weights_AP = np.stack([own_weights(categories, data_shares[agent]) for agent in agents])
+        kept_AP = kept_AP * weights_AP * len(categories)
     interval = bootstrap_mean(kept_AP.mean(axis=0), rng=derive_rng(seed, "bootstrap"))
     return Score.of(interval, kept_AP.mean(axis=1).tolist(), num_problems=kept_AP.shape[1])
 

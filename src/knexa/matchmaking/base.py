@@ -258,7 +258,7 @@ class RoundView:
 
     def estimates(self, theta_d: Array) -> Array:
         """Return the estimates theta^T x of all arms, in the shape of scores."""
-        if self.num_agents > LARGE and not self.matching.by_topic:
+        if self.num_agents > LARGE and not self.context.by_topic:
             known = (self.context, self.profiles_NF, self.ledger)
             return linear_pair_scores(*known, theta_d).dense()
         return np.asarray(self.contexts() @ theta_d)

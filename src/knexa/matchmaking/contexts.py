@@ -23,7 +23,7 @@ class Context:
     Base of every option of ``context=``: override ``num_features`` and ``rows``.
 
     Class attributes:
-        by_topic: Whether it describes arms that have topics (``topic_contexts.py``).
+        by_topic: Whether it describes answers on topics (``topic_contexts.py``).
     """
 
     by_topic: ClassVar[bool] = False

@@ -24,7 +24,7 @@ _LARGEST_KILOBYTES = 1024.0**2
 
 Measure = Literal["validation_loss", "transfer_loss", "transfer_pass"]
 """What a student measures before and after an exchange: its mean token cross-entropy in nats on its
-own validation split or on the transfer set, or the share of transfer problems that it solves."""
+own validation split or on the probe set, or the share of probe problems that it solves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class LocalLoss(MeasuredReward):
 
 @dataclass(frozen=True, kw_only=True)
 class TransferLoss(MeasuredReward):
-    """The fall of the receiver's loss on the public transfer problems' reference solutions."""
+    """The fall of the receiver's loss on the public probe problems' reference solutions."""
 
     name: ClassVar[str] = "transfer_loss"
     measure: ClassVar[Measure] = "transfer_loss"
@@ -128,7 +128,7 @@ class TransferLoss(MeasuredReward):
 
 @dataclass(frozen=True, kw_only=True)
 class TransferPass(MeasuredReward):
-    """The rise of the share of public transfer problems that the receiver solves greedily."""
+    """The rise of the share of public probe problems that the receiver solves greedily."""
 
     name: ClassVar[str] = "transfer_pass"
     measure: ClassVar[Measure] = "transfer_pass"

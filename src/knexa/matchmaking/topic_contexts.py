@@ -1,4 +1,4 @@
-"""Contexts of arms with topics: what a student lacks, and what a teacher is known to give.
+"""Contexts of answers: what a student lacks, and what a teacher is known to give.
 
 Axes: N agents, C categories, T topics, K arms, d context features.
 """
@@ -38,6 +38,7 @@ class TopicPublic(Context):
     no verified answer; ``right`` the share of the teacher's answers on the topic so far that were,
     over all students, 0 where it was never asked; ``asked`` whether it ever was. All in [0, 1]. A
     linear model of x says what share of what is missing a teacher brings: it is 0 where nothing is.
+    An arm without a topic is about all of them, and its x is the sum of theirs, as its reward is.
 
     Attributes:
         recommended: For the policies that learn from it.
@@ -55,7 +56,17 @@ class TopicPublic(Context):
     def arm_rows(
         self, profiles_NF: Array, ledger: Ledger, topics: TransferTopics, arms_Ka: Indices
     ) -> Array:
-        """Return contexts_Kd of (teacher, student, topic) arms (see ``Context``)."""
+        """Return contexts_Kd of K arms, with or without a topic (see ``Context``)."""
+        num_topics = len(topics.categories)
+        if arms_Ka.shape[1] == 2:
+            arms_ka = np.column_stack(
+                [
+                    np.repeat(arms_Ka, num_topics, axis=0),
+                    np.tile(np.arange(num_topics), len(arms_Ka)),
+                ]
+            )
+            rows_kd = self.arm_rows(profiles_NF, ledger, topics, arms_ka)
+            return np.asarray(rows_kd.reshape(len(arms_Ka), num_topics, -1).sum(axis=1))
         teachers_K, students_K, places_K = arms_Ka.T
         categories_K = topics.categories_T[places_K]
         new_NC = ledger.new_answers(len(profiles_NF))

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from knexa.agents import phases
-from knexa.agents.exchange_protocol import ExchangeRuntime, OutgoingPackage
+from knexa.agents.exchange_protocol import ExchangeRuntime, OutgoingPackage, sier_of
 from knexa.agents.private_training import agent_spent
 from knexa.agents.scoring import measure
 from knexa.agents.state import AgentState, load_state, save_state
@@ -137,7 +137,10 @@ class LLMBackend:
         if directive.id in self._packages:
             return self._packages[directive.id]
         (outgoing,) = phases.teach(self._runtime, self.state, directive.round, self._index)
-        self._taught[directive.id] = {"items_sent": outgoing.items_sent, "sier": outgoing.sier}
+        self._taught[directive.id] = {
+            "items_sent": outgoing.items_sent,
+            "sier": sier_of([outgoing]),
+        }
         package = messages.Package(
             text=outgoing.text,
             tensors=outgoing.payload,

@@ -94,7 +94,7 @@ class Trust(Paper32):
 class Skills(Trust):
     """The features of ``Trust``, and the agent's pass rate in each category; ours.
 
-    Skills are measured on the public transfer set and so reveal nothing private; they are 0 until
+    Skills are measured on the public probe set and so reveal nothing private; they are 0 until
     the first measurement.
     """
 

@@ -43,6 +43,7 @@ class Measure:
 
 SCORES = (
     Measure(name="pass@1", heading="pass@1 %", scale=100, digits=1),
+    Measure(name="own_pass@1", heading="own-data pass@1 %", scale=100, digits=1),
     Measure(name="pass@5", heading="pass@5 %", scale=100, digits=1),
     Measure(name="pass@10", heading="pass@10 %", scale=100, digits=1),
     Measure(name="greedy_last", heading="greedy pass@1 %, last round", scale=100, digits=1),

@@ -17,6 +17,7 @@ R = TypeVar("R", RoundRow, ExchangeRow, RegretRow)
 
 MEANS: Mapping[str, Callable[[RoundRow], float | None]] = {
     "pass@1_greedy": lambda row: row.pass_at_1_greedy,
+    "own_pass@1_greedy": lambda row: row.own_pass_at_1_greedy,
     "codebleu_compat": lambda row: row.codebleu_compat,
     "codebleu_fixed": lambda row: row.codebleu_fixed,
     "train_loss": lambda row: row.train_loss,

@@ -14,7 +14,7 @@ from pydantic import Field, SkipValidation
 from knexa.statistics import Interval
 from knexa.tracking.schema import Only, Record, Spread, table
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Increased when a column is added, removed or changed in meaning."""
 
 RowsName = Literal["rounds", "exchanges", "regret", "timings"]
@@ -51,6 +51,11 @@ class AgentRow(Row):
         float | None,
         "Share of the test set that greedy answers solve; null: not measured",
         Field(alias="pass@1_greedy"),
+    ]
+    own_pass_at_1_greedy: Annotated[
+        float | None,
+        "The same, each category weighted by its share of the agent's own data",
+        Field(alias="own_pass@1_greedy"),
     ]
     codebleu_compat: Annotated[_Modelled, "CodeBLEU of these answers, compat"] = None
     codebleu_fixed: Annotated[_Modelled, "CodeBLEU of these answers, fixed"] = None
@@ -306,6 +311,11 @@ class Scores(Record):
     """The final scores, and what they are based on."""
 
     pass_at: Annotated[Mapping[int, Score], "Pass@k on the test set", Spread("pass@")]
+    own_pass_at: Annotated[
+        Mapping[int, Score],
+        "The same, each category weighted by its share of the agent's own data",
+        Spread("own_pass@"),
+    ]
     honest_pass_at: Annotated[
         Mapping[int, Score], "The same of honest agents alone", Spread("honest_pass@")
     ]
@@ -323,6 +333,7 @@ class Scores(Record):
     def named(self) -> dict[str, Score]:
         """Return every score by its name in summary.json, e.g. ``pass@5``."""
         scores = {f"pass@{k}": score for k, score in sorted(self.pass_at.items())}
+        scores |= {f"own_pass@{k}": score for k, score in sorted(self.own_pass_at.items())}
         scores |= {f"honest_pass@{k}": s for k, s in sorted(self.honest_pass_at.items())}
         bleus = {"codebleu_compat": self.codebleu_compat, "codebleu_fixed": self.codebleu_fixed}
         return scores | {name: score for name, score in bleus.items() if score is not None}

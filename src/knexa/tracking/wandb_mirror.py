@@ -34,6 +34,7 @@ End = Literal["finished", "stopped"]
 # What W&B's tables of runs show of a metric; the default is its last value.
 SUMMARIES = {
     "pass@1_greedy": "max,last",
+    "own_pass@1_greedy": "max,last",
     "codebleu_compat": "max,last",
     "codebleu_fixed": "max,last",
     "validation_loss": "min,last",

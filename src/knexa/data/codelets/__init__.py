@@ -40,7 +40,6 @@ from knexa.data.codelets.further import (
 )
 from knexa.data.codelets.template import Template, instantiate
 from knexa.data.problem import CATEGORIES, Problem
-from knexa.recipe import AddedLater
 from knexa.seeding import derive_seed
 
 GENERATOR_VERSION = 2
@@ -104,7 +103,7 @@ class Codelets(Dataset):
     num_train: Annotated[int, Field(ge=12)] = 348
     num_test: Annotated[int, Field(ge=12)] = 116
     num_transfer: Annotated[int, Field(ge=12)] = 128
-    num_probe: Annotated[int, Field(ge=0), AddedLater(64)] = 64
+    num_probe: Annotated[int, Field(ge=0)] = 64
     num_variants: Annotated[int, Field(ge=1, le=4)] = 1
     split_seed: Annotated[int, Field(ge=0)] = 42
 
@@ -118,13 +117,10 @@ class Codelets(Dataset):
             )
 
     def fingerprint(self) -> str:
-        """Return generator version and a digest of the three sets, problem by problem.
-
-        The probe set is left out: it follows from the rest, and nothing uses it yet.
-        """
+        """Return generator version and a digest of the four sets, problem by problem."""
         benchmark = self.load()
         digest = hashlib.sha256()
-        for part in (benchmark.train, benchmark.test, benchmark.transfer):
+        for part in benchmark.roles().values():
             for p in part:
                 text = (p.task_id, p.prompt, p.canonical_solution, p.test_code)
                 digest.update("\x1f".join(text).encode())
@@ -132,14 +128,12 @@ class Codelets(Dataset):
         return f"codelets-v{GENERATOR_VERSION}-{digest.hexdigest()[:16]}"
 
     def load(self) -> Benchmark:
-        """Generate the three sets; every category is in each of them in equal share."""
-        sizes = self.num_train, self.num_test, self.num_transfer
-        return _load(*sizes, self.num_variants, self.split_seed)
+        """Generate the four sets; every category is in each of them in equal share.
 
-    def probe(self) -> tuple[Problem, ...]:
-        """Generate the probe set from what the three sets leave, in equal share of categories."""
-        sizes = self.num_train, self.num_test, self.num_transfer
-        return _probe(*sizes, self.num_probe, self.num_variants, self.split_seed)
+        The probe set is of what the others leave, so that its size moves none of them.
+        """
+        sizes = self.num_train, self.num_test, self.num_transfer, self.num_probe
+        return _load(*sizes, self.num_variants, self.split_seed)
 
     def num_train_problems(self) -> int:
         """Return ``num_train``."""
@@ -153,10 +147,16 @@ class Codelets(Dataset):
 
 @lru_cache(maxsize=4)
 def _load(
-    num_train: int, num_test: int, num_transfer: int, num_variants: int, split_seed: int
+    num_train: int,
+    num_test: int,
+    num_transfer: int,
+    num_probe: int,
+    num_variants: int,
+    split_seed: int,
 ) -> Benchmark:
-    sets: dict[str, list[Problem]] = {"test": [], "transfer": [], "train": []}
+    sets: dict[str, list[Problem]] = {"test": [], "transfer": [], "train": [], "probe": []}
     quotas = _quotas(num_train, num_test, num_transfer)
+    probes = _shares(num_probe, num_train + num_test + num_transfer)
     for category in range(len(CATEGORIES)):
         size = sum(quota[category] for quota in quotas.values())
         pool = _pool(category, size, num_variants)
@@ -164,34 +164,11 @@ def _load(
         ordered = _round_robin(pool, rng)
         for name, quota in quotas.items():
             sets[name] += [next(ordered) for _ in range(quota[category])]
+        left = islice(_slots(category, size, num_variants), size, size + probes[category])
+        sets["probe"] += [_instance(category, *slot) for slot in left]
     for name, problems in sets.items():
         random.Random(derive_seed(split_seed, "codelets order", name)).shuffle(problems)
-    return Benchmark(
-        name="codelets",
-        train=tuple(sets["train"]),
-        test=tuple(sets["test"]),
-        transfer=tuple(sets["transfer"]),
-    )
-
-
-@lru_cache(maxsize=4)
-def _probe(
-    num_train: int,
-    num_test: int,
-    num_transfer: int,
-    num_probe: int,
-    num_variants: int,
-    split_seed: int,
-) -> tuple[Problem, ...]:
-    taken = num_train + num_test + num_transfer
-    quotas = _quotas(num_train, num_test, num_transfer).values()
-    problems: list[Problem] = []
-    for category, number in enumerate(_shares(num_probe, taken)):
-        size = sum(quota[category] for quota in quotas)
-        slots = _slots(category, size, num_variants)
-        problems += [_instance(category, *slot) for slot in islice(slots, size, size + number)]
-    random.Random(derive_seed(split_seed, "codelets order", "probe")).shuffle(problems)
-    return tuple(problems)
+    return Benchmark(name="codelets", **{name: tuple(problems) for name, problems in sets.items()})
 
 
 @cache

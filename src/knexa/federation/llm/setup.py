@@ -28,7 +28,13 @@ from knexa.federation.byzantine_metrics import honest_samples
 from knexa.federation.llm.benchmark_check import benchmark_check, limits_of
 from knexa.federation.llm.world import LLMWorld
 from knexa.federation.settings import LLMSettings
-from knexa.federation.summary import codebleu_scores, num_releases, outcomes_of, pass_scores
+from knexa.federation.summary import (
+    codebleu_scores,
+    num_releases,
+    outcomes_of,
+    own_pass_scores,
+    pass_scores,
+)
 from knexa.matchmaking.arrays import Mask
 from knexa.seeding import derive_rng
 from knexa.tracking.info import AgentInfo
@@ -82,7 +88,7 @@ class LLMSetup:
             "agents": [_agent_info(runtime, index) for index in range(runtime.roster.num_agents)],
             "data": (
                 f"{benchmark.name}: {len(benchmark.train)} train, {len(benchmark.test)} test, "
-                f"{len(benchmark.transfer)} transfer"
+                f"{len(benchmark.transfer)} transfer, {len(benchmark.probe)} probe"
             ),
             "partition": choices.get("partition", type(self.settings.partition).__name__),
             "mean_js": skew.mean_js,
@@ -96,9 +102,11 @@ class LLMSetup:
         runtime, seed = self.runtime, self.settings.seed
         ks = self.settings.evaluation.kept_ks()
         compat, fixed = codebleu_scores(samples, seed=seed)
+        shares = tuple(tuple(category_histogram(data.train).tolist()) for data in runtime.splits)
         floor = {name: Floor(**bleus) for name, bleus in floors(runtime.benchmark.test).items()}
         return Scores(
             pass_at=pass_scores(samples, ks=ks, seed=seed),
+            own_pass_at=own_pass_scores(samples, ks=ks, data_shares=shares, seed=seed),
             honest_pass_at=honest_samples(self.byzantine, samples, ks=ks, seed=seed),
             codebleu_compat=compat,
             codebleu_fixed=fixed,
@@ -110,9 +118,7 @@ class LLMSetup:
                 training=training_spent(runtime, rounds),
             ),
             skew=_skew_summary(measure_skew(runtime.splits)),
-            data_shares=tuple(
-                tuple(category_histogram(data.train).tolist()) for data in runtime.splits
-            ),
+            data_shares=shares,
         )
 
 
@@ -144,6 +150,7 @@ def build_runtime(
     _check_precision(settings, workers)
     _check_compiler(settings, workers)
     checking = benchmark_check(settings)
+    _check_probe_set(settings, checking.benchmark)
     used = (
         settings.roster.used_backbones if only is None else (settings.roster.agents[only].backbone,)
     )
@@ -217,6 +224,21 @@ def _tokenizer_of(loaded: LoadedBackbone) -> str:
     return loaded.name if backend is None else str(backend.to_str())
 
 
+def _check_probe_set(settings: LLMSettings, benchmark: Benchmark) -> None:
+    """Refuse what measures on a probe set where the data has none."""
+    uses = {
+        "reward": settings.reward.measure.startswith("transfer"),
+        "profile": settings.profile.measures_skills,
+    }
+    for group, uses_it in uses.items():
+        if uses_it and not benchmark.probe:
+            raise UserError(
+                f"{group}={settings.choices[group]} measures on the public probe set, and "
+                f"data={settings.choices['data']} has none: give it one (data.num_probe=64; "
+                "split=probe in a JSONL file), or choose another"
+            )
+
+
 def _check_precision(settings: LLMSettings, workers: Workers) -> None:
     if settings.training.precision == "16-mixed" and workers.accelerator == "cpu":
         raise UserError(
@@ -275,7 +297,7 @@ def _without(benchmark: Benchmark, excluded: set[str]) -> Benchmark:
         role: tuple(problem for problem in problems if problem.task_id not in excluded)
         for role, problems in benchmark.roles().items()
     }
-    empty = [role for role, problems in kept.items() if not problems]
+    empty = [role for role, problems in benchmark.roles().items() if problems and not kept[role]]
     if empty:
         raise UserError(f"no problem of the {empty[0]} set passes the benchmark check")
     return replace(benchmark, **kept)

@@ -20,6 +20,7 @@ from knexa.agents.exchange_protocol import (
     OutgoingPackage,
     Taught,
     Topics,
+    sier_of,
 )
 from knexa.agents.scoring import text_loss
 from knexa.agents.solve import Score
@@ -181,7 +182,7 @@ class LLMWorld:
             self._scouted[student] += taught[teacher][0].kilobytes
         for teacher, (package, _) in taught.items():
             self._generated[teacher, None] = package.tokens_generated
-            self._sier[teacher] = package.sier
+            self._sier[teacher] = sier_of([package])
         return losses_NN
 
     def taught(self, round_number: int, teachers: Iterable[int]) -> list[Taught]:
@@ -226,6 +227,7 @@ class LLMWorld:
         plan = tuple(trial.directive for trial in trials)
         arms = _arms(plan)
         counts = self._counts(round_number, plan)
+        self._count_findings(plan)
         for student, arm in arms.items():
             sier = self.states[student].history.sier  # may be newer than the trial
             state, learned = self._cache.trials[arm]
@@ -276,12 +278,18 @@ class LLMWorld:
             scouted = [source for source in sources if source[1] is None]
             self._scouted[student] -= self._cache.kilobytes(scouted)
 
+    def _count_findings(self, plan: Plan) -> None:
+        sent: dict[int, set[Asked]] = {}
+        for directive in plan:
+            for teacher in directive.teachers:
+                sent.setdefault(teacher, set()).add((teacher, directive.topics))
+        for teacher, asked in sent.items():
+            self._sier[teacher] = sier_of(self._cache.packages[each] for each in asked)
+
     def _exchange(self, directive: Directive, arms: dict[int, Arm], counts: Counts) -> Exchange:
         """Return the record of a directive whose students have learned."""
         transfer = self._cache.transfers[_source(directive)]
         agents = [i for i in directive.students if i < self.num_agents]
-        for teacher in directive.teachers:
-            self._sier[teacher] = self._cache.packages[teacher, directive.topics].sier
         return Exchange(
             directive=directive,
             reward=float(np.mean([self._report(directive, arms[i], counts) for i in agents])),
@@ -363,6 +371,7 @@ class LLMWorld:
             validation_loss=learned.after.loss if learned else validation,
             learn_loss=learned.fit.loss if learned else None,
             pass_at_1_greedy=score.pass_at_1 if score else None,
+            own_pass_at_1_greedy=score.own_pass_at_1 if score else None,
             codebleu_compat=score.codebleu_compat if score else None,
             codebleu_fixed=score.codebleu_fixed if score else None,
             tokens_trained=sum(fit.tokens for fit in fits),

@@ -252,6 +252,7 @@ class FormulaWorld:
                 name=f"agent-{agent}",
                 backbone=self.family_of(agent),
                 pass_at_1_greedy=None if scores_N is None else float(scores_N[agent]),
+                own_pass_at_1_greedy=None,
                 tokens_trained=0,
                 tokens_generated=0,
                 optimizer_steps=0,

@@ -105,6 +105,7 @@ class FormulaSetup:
             honest = honest_agents(self.byzantine, scores_N, seed=seed)
         return Scores(
             pass_at=pass_at,
+            own_pass_at={},
             honest_pass_at=honest,
             privacy=Privacy(profiles=self.privacy.spent(num_releases(rounds)), training=None),
             data_shares=tuple(map(tuple, self._world.shares_NC.tolist())),

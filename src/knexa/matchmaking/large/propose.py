@@ -17,7 +17,7 @@ from knexa.matchmaking.large.scorers import linear_pair_scores
 
 def plans_in_blocks(view: RoundView) -> bool:
     """Return whether ``propose_linear`` makes this round's plan of a linear policy."""
-    return (view.num_agents > LARGE or view.matching.is_lazy) and not view.matching.by_topic
+    return (view.num_agents > LARGE or view.matching.is_lazy) and not view.context.by_topic
 
 
 def propose_linear(
