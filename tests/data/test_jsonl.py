@@ -31,7 +31,7 @@ def test_lines_without_split_are_drawn_by_the_fractions_and_the_seed(tmp_path: P
     path = write(tmp_path / "mine.jsonl", [line(index) for index in range(20)])
     benchmark = Jsonl(path=path, test_fraction=0.25, transfer_fraction=0.1).load()
     assert benchmark.name == "mine"
-    assert [len(part) for part in benchmark.roles().values()] == [13, 5, 2]
+    assert [len(part) for part in benchmark.roles().values()] == [13, 5, 2, 0]
     assert Jsonl(path=path, test_fraction=0.25, transfer_fraction=0.1).load() == benchmark
     other = Jsonl(path=path, test_fraction=0.25, transfer_fraction=0.1, split_seed=1).load()
     assert other.test != benchmark.test

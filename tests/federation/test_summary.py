@@ -1,6 +1,12 @@
 import pytest
 
-from knexa.federation.summary import codebleu_scores, costs_of, outcomes_of, pass_scores
+from knexa.federation.summary import (
+    codebleu_scores,
+    costs_of,
+    outcomes_of,
+    own_pass_scores,
+    pass_scores,
+)
 from knexa.tracking.metrics import regret_totals
 from knexa.tracking.rows import ServerCosts
 from tests.row_examples import exchange_row, regret_row, round_row, sample_row
@@ -24,6 +30,33 @@ def test_pass_at_k_is_the_mean_over_agents_and_problems():
     assert scores[1].low <= scores[1].mean <= scores[1].high
     compat, fixed = codebleu_scores(samples, seed=0)
     assert (compat.mean, fixed.mean) == (0.5, 0.25)
+
+
+def test_own_pass_at_k_weighs_each_category_by_the_agents_data():
+    by_category = {"a": 0, "b": 0, "c": 1}
+    passed = {0: "ac", 1: "b"}
+    samples = [
+        sample_row(
+            agent=agent,
+            task_id=task,
+            category=by_category[task],
+            outcome="passed" if task in passed[agent] else "failed",
+        )
+        for agent in passed
+        for task in by_category
+    ]
+    shares = [(0.25, 0.75), (1.0, 0.0)]
+    own = own_pass_scores(samples, ks=(1,), data_shares=shares, seed=0)[1]
+    assert own.per_agent == pytest.approx([0.25 * 0.5 + 0.75, 0.5])
+    assert own.mean == pytest.approx((0.875 + 0.5) / 2)
+    even = own_pass_scores(samples, ks=(1,), data_shares=[(2 / 3, 1 / 3)] * 2, seed=0)[1]
+    assert even.per_agent == pytest.approx(pass_scores(samples, ks=(1,), seed=0)[1].per_agent)
+
+
+def test_a_category_that_is_not_tested_counts_for_nothing():
+    samples = [sample_row(agent=0, task_id="a", category=0, outcome="passed")]
+    own = own_pass_scores(samples, ks=(1,), data_shares=[(0.1, 0.9)], seed=0)[1]
+    assert own.mean == pytest.approx(1.0)
 
 
 def test_what_the_sandbox_lost_is_not_a_wrong_answer():
