@@ -1,5 +1,6 @@
 """The shipped configs: every option, experiment and sweep composes and passes its own checks."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +42,11 @@ def test_every_named_run_composes_and_validates(group: str, option: str) -> None
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_composes_and_validates(group: str, option: str) -> None:
-    besides = {
-        ("data", "jsonl"): "data.path=folder",
-        ("context", "complementarity"): "profile=skills",
-        ("context", "topic"): "experiment=routed",
-        ("context", "topic_public"): "experiment=routed",
-        ("matching", "routed"): "experiment=routed",
-        ("matching", "broadcast"): "matchmaker=random",
-        ("exchange", "ensemble"): "matchmaker=central_kd",
-        ("exchange", "fedavg"): "matchmaker=fedavg",
-        ("exchange", "fedid"): "matchmaker=fedid",
-    }
-    extra = besides.get((group, option))
-    without = ["regret=none"] if option == "broadcast" else []
-    (job,) = jobs(f"{group}={option}", *([extra] if extra else []), *without)
+def test_every_option_runs_by_the_command_that_its_file_opens_with(group: str, option: str) -> None:
+    opening = (config_folder() / group / f"{option}.yaml").read_text().splitlines()[0]
+    command = shlex.split(opening.removeprefix("# python -m knexa ").partition(" && ")[0])
+    (job,) = jobs(*command)
+    assert job.choices[group] == option
     build_components(job)
 
 
@@ -151,20 +142,18 @@ def test_search_checks_both_ends_of_an_interval(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("matching=routed",), "context=interaction does not describe the arms of matching=routed"),
-        (
-            ("context=topic",),
-            "context=topic does not describe .* a teacher and a student: .* inter",
-        ),
-        (("experiment=routed", "matching=one_to_many"), "context=topic does not describe"),
-        (("experiment=routed", "reward=local_loss"), "set reward=new_answers"),
-        (("experiment=routed", "exchange=akd"), "exchange=akd does not verify and keep them"),
+        (("context=concat",), "context=concat does not describe the arms of .*experiment=paired"),
+        (("experiment=paired", "context=topic"), "context=topic counts answers, and reward=local"),
+        (("matching=prefiltered",), "context=topic sums over topics, .* matching=auto"),
+        (("reward=local_loss",), "set reward=new_answers, or experiment=paired"),
+        (("matchmaker=random", "reward=local_loss"), "set reward=new_answers"),
+        (("exchange=akd",), "exchange=akd does not verify and keep them: .*experiment=paired"),
         (("reward=new_answers", "exchange=similarity"), "choose akd_verified"),
-        (("experiment=routed", "matchmaker=pens"), "matchmaker=pens scores pairs"),
-        (("matching=one_to_many", "matchmaker=central_kd", "regret=none"), "set matching=exact"),
-        (("experiment=routed", "federation.mutual=true"), "federation.mutual is about disjoint"),
-        (("experiment=routed", "federation.num_pairs=2"), "federation.num_pairs is about disjoint"),
-        (("experiment=routed", "matching.budget=0"), "matching.budget=0"),
+        (("matchmaker=pens", "matching=routed"), "matchmaker=pens scores pairs"),
+        (("matching=one_to_many", "matchmaker=central_kd"), "set matching=exact"),
+        (("federation.mutual=true",), "federation.mutual is about disjoint"),
+        (("federation.num_pairs=2",), "federation.num_pairs is about disjoint"),
+        (("matching.budget=0",), "matching.budget=0"),
         (("matching=broadcast", "matchmaker=random"), "set matchmaker=random regret=none"),
         (("matching=broadcast", "regret=none"), "set matchmaker=random regret=none"),
     ],
@@ -186,17 +175,16 @@ def test_arms_that_do_not_fit_are_one_line(arguments: tuple[str, ...], said: str
     ],
 )
 def test_matchmakers_run_on_every_shape(matchmaker: str, matching: str) -> None:
-    pairs = [] if matching == "routed" else ["context=interaction"]
-    (job,) = jobs("experiment=routed", f"matchmaker={matchmaker}", f"matching={matching}", *pairs)
+    (job,) = jobs(f"matchmaker={matchmaker}", f"matching={matching}")
     build_components(job)
 
 
 def test_a_context_recommends_how_much_linucb_explores() -> None:
     for arguments, expected in (
-        (("experiment=routed",), (0.1, 0.3)),
-        (("experiment=routed", "context=topic_public"), (0.1, 0.3)),
-        (("experiment=routed", "matchmaker.exploration=2"), (0.1, 2.0)),
-        ((), (0.01, 1.0)),
+        ((), (0.1, 0.3)),
+        (("context=topic_public",), (0.1, 0.3)),
+        (("matchmaker.exploration=2",), (0.1, 2.0)),
+        (("experiment=paired",), (0.01, 1.0)),
         (("experiment=paper",), (0.01, 1.0)),
     ):
         (job,) = jobs(*arguments)
@@ -225,8 +213,8 @@ def test_a_matchmaker_brings_its_own_exchange(matchmaker: str, experiment: tuple
         (("matchmaker=central_kd", "regret=probes"), "set regret=none"),
         (("matchmaker=pens", "exchange=adapter"), "sends none"),
         (("matchmaker=central_kd", "exchange.vote=maybe"), "exchange.vote=maybe"),
-        (("exchange=adapter", "+exchange.num_steps=2"), "exchange.num_steps"),
-        (("matchmaker=oracle", "training=dp"), "no budget of training counts"),
+        (("experiment=paired", "exchange=adapter", "+exchange.num_steps=2"), "exchange.num_steps"),
+        (("experiment=paired", "matchmaker=oracle", "training=dp"), "no budget of training counts"),
         (("training=dp", "training.precision=bf16-mixed"), "32 bits only"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

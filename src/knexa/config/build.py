@@ -244,7 +244,8 @@ def _check_reward(job: Job, components: Components) -> None:
     if reward.of_answers and not keeps:
         raise UserError(
             f"reward={job.choices['reward']} counts answers that pass and are kept, and "
-            f"exchange={job.choices['exchange']} does not verify and keep them: choose akd_verified"
+            f"exchange={job.choices['exchange']} does not verify and keep them: "
+            "choose akd_verified, or experiment=paired"
         )
 
 
@@ -256,12 +257,12 @@ def _check_selection(job: Job, components: Components) -> None:
     if learns and matching.by_topic and not components.context.by_topic:
         raise UserError(
             f"context={job.choices['context']} does not describe the arms of {chosen}, which are "
-            f"{_ARMS[True]}: choose another context, such as topic"
+            f"{_ARMS[True]}: choose context=topic, or experiment=paired for pairs"
         )
     if learns and components.context.by_topic and not components.reward.of_answers:
         raise UserError(
             f"context={job.choices['context']} counts answers, and "
-            f"reward={job.choices['reward']} does not: set reward=new_answers, or another context"
+            f"reward={job.choices['reward']} does not: set reward=new_answers, or experiment=paired"
         )
     if learns and components.context.by_topic and matching.is_lazy:
         raise UserError(
