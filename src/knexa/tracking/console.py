@@ -6,6 +6,7 @@ Where the output is no terminal (a log file, a sweep, CI), plain lines replace t
 import os
 import sys
 import textwrap
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -24,9 +25,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.tree import Tree
 
+from knexa.data.problem import CATEGORIES
 from knexa.tracking.info import AgentInfo, ClosingInfo, StartInfo
 from knexa.tracking.metrics import agent_names
-from knexa.tracking.rows import RegretTotals, Score
+from knexa.tracking.rows import ExchangeRow, RegretTotals, Score
 
 MAX_PLAIN_LINES = 20
 MAX_LISTED_AGENTS = 16
@@ -200,8 +202,11 @@ def agents_table(info: ClosingInfo) -> Table:
     """Return the closing table's rows per agent: scores at the start and the end, and roles."""
     table = _table("Agents")
     table.add_column("agent")
-    for column in ("greedy Pass@1", "final Pass@1", "CodeBLEU", "taught", "learned"):
+    for column in ("greedy Pass@1", "final Pass@1", "own data", "CodeBLEU", "taught", "learned"):
         table.add_column(column, justify="right")
+    asked = _topics_asked(info.exchanges)
+    if asked:
+        table.add_column("asked mostly about")
     names, scores = agent_names(info.rounds), info.summary.scores
     for agent, name in list(enumerate(names))[:MAX_LISTED_AGENTS]:
         rows = [row for row in info.rounds if row.agent == agent]
@@ -210,9 +215,11 @@ def agents_table(info: ClosingInfo) -> Table:
             escape(name),
             f"{_percent(curve[0])} -> {_percent(curve[-1])}" if curve else "-",
             _percent(_of_agent(scores.pass_at.get(1), agent)),
+            _percent(_of_agent(scores.own_pass_at.get(1), agent)),
             _number(_of_agent(scores.codebleu_fixed, agent)),
             str(sum(agent in row.teachers for row in info.exchanges)),
             str(sum(agent in row.students for row in info.exchanges)),
+            *([_most(asked[agent])] if asked else []),
         )
     if len(names) > MAX_LISTED_AGENTS:
         table.caption = f"and {len(names) - MAX_LISTED_AGENTS} more, see rounds.jsonl"
@@ -228,6 +235,9 @@ def totals_table(info: ClosingInfo) -> Table:
     for k, score in sorted(scores.pass_at.items()):
         interval = f"{_percent(score.low)} to {_percent(score.high)}"
         table.add_row(f"Pass@{k}", f"{_percent(score.mean)}  (95 % CI {interval})")
+    if (own := scores.own_pass_at.get(1)) is not None:
+        interval = f"{_percent(own.low)} to {_percent(own.high)}"
+        table.add_row("Pass@1, own data", f"{_percent(own.mean)}  (95 % CI {interval})")
     fixed, compat, floors = scores.codebleu_fixed, scores.codebleu_compat, scores.floors
     if fixed and compat and floors:
         empty, copied = floors.empty, floors.prompt_copy
@@ -236,6 +246,8 @@ def totals_table(info: ClosingInfo) -> Table:
     if summary.regret.random_regret is not None:
         table.add_row("regret", _regret_line(summary.regret))
     table.add_row("sent", f"{summary.costs.kilobytes:,.1f} kB in {len(info.exchanges)} exchanges")
+    if any(row.answers_asked is not None for row in info.exchanges):
+        table.add_row("answers", _answers_line(info.exchanges))
     if summary.needs:
         table.add_row("needs", escape(", ".join(summary.needs)))
     if scores.excluded:
@@ -296,6 +308,27 @@ def _regret_line(regret: RegretTotals) -> str:
     chosen, rounds = regret.cumulative_regret, len(regret.regret_rounds)
     own = "not defined for these plans" if chosen is None else f"{chosen:.4f}"
     return f"{own}  (random {regret.random_regret:.4f}; {rounds} probed rounds)"
+
+
+def _topics_asked(exchanges: Sequence[ExchangeRow]) -> dict[int, Counter[int]]:
+    """Return how many students asked each teacher about each topic; empty without topics."""
+    asked: dict[int, Counter[int]] = defaultdict(Counter)
+    for row in exchanges:
+        for teacher in row.teachers:
+            for topic in row.topics or ():
+                asked[teacher][topic] += len(row.students)
+    return asked
+
+
+def _most(asked: Counter[int]) -> str:
+    return ", ".join(CATEGORIES[topic].replace("_", " ") for topic, _ in asked.most_common(2))
+
+
+def _answers_line(exchanges: Sequence[ExchangeRow]) -> str:
+    asked = sum(row.answers_asked or 0 for row in exchanges)
+    right = sum(row.answers_right or 0 for row in exchanges)
+    new = sum(row.answers_new or 0 for row in exchanges)
+    return f"{asked:,} asked, {right:,} right, {new:,} new"
 
 
 def _of_agent(score: Score | None, agent: int) -> float | None:

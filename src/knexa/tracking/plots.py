@@ -13,6 +13,7 @@ import numpy as np
 
 from knexa.data.problem import CATEGORIES
 from knexa.tracking import plot_style as style
+from knexa.tracking.answer_plots import answers, questions
 from knexa.tracking.metrics import MEANS, PROBE_ARMS, agent_names, mean, pair_counts
 from knexa.tracking.rows import ExchangeRow, RegretRow, RoundRow, SampleRow
 from knexa.tracking.run_directory import RunDirectory
@@ -42,6 +43,8 @@ def draw_plots(run_dir: RunDirectory) -> list[Path]:
             "learning_curve": learning_curve(rounds, names),
             "regret": regret(run_dir.read_rows(RegretRow)),
             "pairing_matrix": pairing_matrix(exchanges, names),
+            "questions": questions(exchanges, names),
+            "answers": answers(exchanges, names),
             "skills": skills(samples, names, shares),
         }
         run_dir.plots.mkdir(parents=True, exist_ok=True)
@@ -82,6 +85,10 @@ def learning_curve(rounds: Sequence[RoundRow], names: Sequence[str]) -> "Figure 
     size = 4.5 if len(x) <= MAX_MARKED_ROUNDS else 0.0
     left.plot(x, y, color=style.INK, linewidth=2.4, marker="o", markersize=size, zorder=5)
     ends.append((y[-1], "mean", style.INK))
+    own_x, own_y = _curve(rounds, "own_pass@1_greedy", 100)
+    if own_x:
+        left.plot(own_x, own_y, color=style.INK, linewidth=1.6, linestyle="--", zorder=4)
+        ends.append((own_y[-1], "mean, own data", style.INK))
     left.set(xlabel="Round", ylabel="Pass@1, greedy (%)")
     left.set_title("Pass@1 on the global test set")
     left.set_ylim(bottom=0)
