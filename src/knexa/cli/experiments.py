@@ -158,8 +158,8 @@ def run_job(settings: "Settings", *, rerun: bool) -> "Summary | None":
     Raises:
         UserError: When the run cannot work as configured, e.g. models or data are missing.
     """
-    from knexa.tracking.console import shown_path
     from knexa.tracking.run_directory import RunDirectory
+    from knexa.tracking.tables import shown_path
 
     run_directory = RunDirectory(settings.run_path)
     if run_directory.is_finished() and not rerun and not settings.dry_run:
@@ -268,7 +268,7 @@ def _remove_while_empty(path: Path) -> bool:
 
 def _say_crash(error: Exception, trusted_modules: Sequence[str]) -> None:
     """Print an exception's traceback and, if it comes from a trusted module, say so."""
-    from knexa.tracking.console import shown_path
+    from knexa.tracking.tables import shown_path
 
     traceback.print_exception(error)
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
