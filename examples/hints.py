@@ -1,4 +1,4 @@
-# python -m knexa -cd . exchange=hints roster=duo debug=smoke 'trusted_modules=[hints]'
+# python -m knexa -cd . experiment=paired exchange=hints debug=smoke 'trusted_modules=[hints]'
 from dataclasses import dataclass
 
 from knexa.agents.exchange_protocol import ExchangeContext, OutgoingPackage, ReceivedKnowledge

@@ -23,6 +23,11 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
+def rows(folder: Path, name: str) -> list[dict]:
+    (text,) = (content for path, content in files(folder).items() if path == name)
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def test_the_directory_holds_the_contract(finished):
     found = files(finished)
     for name in (
@@ -44,8 +49,30 @@ def test_the_directory_holds_the_contract(finished):
         assert summary[metric]["low"] <= summary[metric]["mean"] <= summary[metric]["high"]
         assert len(summary[metric]["per_agent"]) == 6
     assert summary["seed"] == 7
-    assert summary["regret_rounds"] == [1]
+    assert summary["regret_rounds"] == [1, 2]
     assert yaml.safe_load(found["config.yaml"])["data"]["num_test"] == 24
+
+
+def test_every_round_has_its_exact_regret_and_every_exchange_its_topic(finished):
+    regret = rows(finished, "regret.jsonl")
+    exchanges = rows(finished, "exchanges.jsonl")
+    assert [row["round"] for row in regret] == [1, 2]
+    for row in regret:
+        mine = [each for each in exchanges if each["issued_round"] == row["round"]]
+        assert len(mine) == 6 * 12
+        assert {(*each["students"], *each["topics"]) for each in mine} == {
+            (student, topic) for student in range(6) for topic in range(12)
+        }
+        assert sum(each["reward_raw"] for each in mine) == pytest.approx(row["chosen"])
+        assert 0.0 <= row["random"] <= row["best"]
+        assert row["chosen"] <= row["best"]
+        assert all(
+            each["answers_new"] <= each["answers_right"] <= each["answers_asked"] == 2
+            for each in mine
+        )
+    assert regret[-1]["best"] > 0.0
+    assert "plots/pairing_matrix.png" in files(finished)
+    assert "plots/regret.png" in files(finished)
 
 
 def test_two_workers_write_the_same_bytes_as_one(finished, tmp_path):

@@ -1,20 +1,27 @@
 """Small runs of other configs, each to its end."""
 
+import json
 import re
 
 import pytest
 
-from tests.whole_runs import run
+from tests.whole_runs import files, run
 
 pytestmark = pytest.mark.slow
+TRIO = (
+    "data.num_train=36",
+    "data.num_transfer=12",
+    "roster.agents=[{name:a,backbone:tiny-qwen2},{name:b,backbone:tiny-gpt2},"
+    "{name:c,backbone:tiny-qwen2}]",
+)
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("matchmaker=random", "exchange=akd"),
+        ("experiment=paired", "name=smoke", "regret=every_round"),
+        ("experiment=paired", "name=smoke", "matchmaker=random", "exchange=akd"),
         ("matchmaker=local_only",),
-        ("matchmaker=oracle", "regret=none"),
         ("matchmaker=fedid", "roster.server=tiny-neox"),
         ("experiment=paper", "roster=tiny6", "data=codelets", "name=smoke"),
     ],
@@ -23,6 +30,26 @@ pytestmark = pytest.mark.slow
 def test_other_configs_run_to_the_end(tmp_path, overrides):
     output = run(tmp_path, "evaluation.max_new_tokens=40", "data.num_test=12", *overrides)
     assert re.search(r"Pass@1\s+\d", output)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("matchmaker=oracle", "matching.budget=6", "context=topic_public"),
+        ("matchmaker=thompson", "matching=one_to_many", "matching.capacity=2"),
+        ("matchmaker=c2ucb", "matching=exact"),
+        ("matchmaker=random", "matching=broadcast", "regret=none"),
+        ("matchmaker=self_taught",),
+        ("matchmaker=heuristic", "federation.sync=async", "federation/faults=torture"),
+        ("matchmaker=neural_linear", "roster.byzantine.num=1", "roster.byzantine.attack=forged"),
+    ],
+    ids=" ".join,
+)
+def test_what_can_be_chosen_beside_the_default_runs_to_the_end(tmp_path, overrides):
+    run(tmp_path, "evaluation.max_new_tokens=40", "data.num_test=12", *TRIO, *overrides)
+    text = files(tmp_path)["exchanges.jsonl"]
+    assert all(json.loads(line)["answers_asked"] for line in text.splitlines()[:3])
+    assert len(text.splitlines()) >= 2
 
 
 def test_the_published_roster_without_a_network_is_one_line(tmp_path):
