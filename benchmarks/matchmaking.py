@@ -1,9 +1,10 @@
 """Speed of the matchmaker, as ratios to plain implementations and to floors timed in the same run.
 
-    OMP_NUM_THREADS=1 python benchmarks/matchmaking.py decision|scoring|greedy|exact|large
+    OMP_NUM_THREADS=1 python benchmarks/matchmaking.py decision|routed|scoring|greedy|exact|large
 
 Rivals alternate, and each figure is the least processor time of its repetitions, so that other work
-on the machine disturbs the ratios little. Nothing here is a test. Axes: N agents, d features.
+on the machine disturbs the ratios little. Nothing here is a test. Axes: N agents, T topics, d
+features.
 """
 
 import argparse
@@ -11,19 +12,27 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy starts its threads
 
 import numpy as np
 
+from knexa.matchmaking.answers import TopicAnswers, TransferTopics
 from knexa.matchmaking.arrays import Array
-from knexa.matchmaking.base import Matching, RoundView
+from knexa.matchmaking.base import Feedback, Matching, RoundView
 from knexa.matchmaking.contexts import Concat, Context, Interaction
+from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.large.pair_scores import PairScores
 from knexa.matchmaking.large.prefilter import Prefiltered
 from knexa.matchmaking.large.scorers import linear_pair_scores
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Auto, Exact, Greedy
+from knexa.matchmaking.random import Random
+from knexa.matchmaking.rewards import NewAnswers
+from knexa.matchmaking.selections import Routed
+from knexa.matchmaking.topic_contexts import Topic
 from knexa.profiles import layout as profile_layout
 
 BETA = 1.0
@@ -148,6 +157,114 @@ def decision() -> None:
     show("One decision, N = 64", seconds, "concat, loop with one inverse")
 
 
+TOPICS = TransferTopics(categories=tuple(range(12)), sizes=(11,) * 8 + (10,) * 4)
+
+
+def routed_round(cpm: CPM, round: int, profiles_NF: Array) -> None:
+    """Make the plan of a routed round, as a run does, and report random counts of answers."""
+    rng = np.random.default_rng(round)
+    plan = cpm.propose(round, profiles_NF, rng)
+    shares_K2 = np.sort(rng.random((len(plan), 2)), axis=1).tolist()
+    feedbacks = []
+    for directive, (new_share, right_share) in zip(plan, shares_K2, strict=True):
+        assert directive.topics is not None
+        (topic,) = directive.topics
+        size = TOPICS.size(topic)
+        new, right = int(new_share * size / 4), int(right_share * size)
+        answers = TopicAnswers(category=topic, asked=size, right=right, new=new)
+        feedbacks.append(Feedback(directive_id=directive.id, reward=new / size, answers=(answers,)))
+    cpm.receive(feedbacks)
+
+
+def routed_view(num_agents: int, budget: int | None = None) -> tuple[CPM, RoundView, Array]:
+    """Return a matchmaker of routed exchange after three rounds, and its next round."""
+    rng = np.random.default_rng(0)
+    profiles_NF = profiles(num_agents, rng)
+    policy = LinUCB(regularization=0.1, exploration=0.3)
+    cpm = CPM(
+        matchmaker=policy,
+        context=Topic(),
+        matching=Routed(budget=budget),
+        reward=NewAnswers(),
+        protocol="akd_verified",
+        num_profile_features=profile_layout.NUM_FEATURES,
+        topics=TOPICS,
+    )
+    for round in (1, 2, 3):
+        routed_round(cpm, round, profiles_NF)
+    view = RoundView(
+        round=4,
+        profiles_NF=profiles_NF,
+        context=cpm.context,
+        matching=cpm.matching,
+        num_pairs=num_agents // 2,
+        protocol=cpm.protocol,
+        rng=rng,
+        topics=TOPICS,
+        ledger=cpm.ledger,
+    )
+    return cpm, view, profiles_NF
+
+
+def decide_routed(policy: LinUCB, view: RoundView) -> None:
+    """Choose a teacher for every student and topic, and learn from all of them."""
+    view = replace(view)  # without what an earlier call has built
+    plan = policy.propose(view)
+    arms = [arm for arm in map(view.arm_of, plan) if arm is not None]
+    policy.learn(view.contexts_of(arms), view.rng.random(len(arms)))
+
+
+def products_and_maxima(num_agents: int) -> Callable[[], None]:
+    """Return the floor: a product of N x 4 x N and its maxima for each topic, in blocks."""
+    rng = np.random.default_rng(1)
+    offers_TNd = rng.random((len(TOPICS.sizes), num_agents, 4))
+    wants_TdN = rng.random((len(TOPICS.sizes), 4, num_agents))
+    block_nN = np.empty((64, num_agents))
+
+    def floor() -> None:
+        for offers_Nd, wants_dN in zip(offers_TNd, wants_TdN, strict=True):
+            best_N = np.full(num_agents, -np.inf)
+            for begin in range(0, num_agents, len(block_nN)):
+                np.matmul(offers_Nd[begin : begin + len(block_nN)], wants_dN, out=block_nN)
+                np.maximum(best_N, block_nN.max(axis=0), out=best_N)
+
+    return floor
+
+
+def routed() -> None:
+    """One routed decision at 64 and 4,096 agents and 12 topics."""
+    for num_agents, repeat in ((64, 40), (4096, 4)):
+        routed_at(num_agents, repeat)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"  {peak:.2f} GiB at most, over this whole command")
+
+
+def routed_at(num_agents: int, repeat: int) -> None:
+    """One routed decision of so many agents and 12 topics."""
+    cpm, view, profiles_NF = routed_view(num_agents)
+    _, within, _ = routed_view(num_agents, budget=64)
+    policy, rounds = cpm.matchmaker, count(4)
+    assert isinstance(policy, LinUCB)
+
+    def choose_by_all_scores() -> None:
+        fresh = replace(view)
+        fresh.match(policy.scores(fresh))
+
+    rivals: dict[str, Callable[[], object]] = {
+        "floor: matrix products in blocks, their maxima": products_and_maxima(num_agents),
+        "linucb: choose, learn": lambda: decide_routed(policy, view),
+        "linucb, budget of 64 answers": lambda: decide_routed(policy, within),
+        "random": lambda: Random().propose(replace(view)),
+        "linucb: a CPM's round, with all checks": lambda: routed_round(
+            cpm, next(rounds), profiles_NF
+        ),
+    }
+    if num_agents <= 64:
+        rivals["linucb, all arms' scores: choose"] = choose_by_all_scores
+    seconds = interleaved(rivals, repeat)
+    show(f"One routed decision, N = {num_agents:,}, T = 12", seconds, next(iter(rivals)))
+
+
 def scoring() -> None:
     """All scores at N = 4,096 against the floor, and interaction against concat."""
     num_agents = 4096
@@ -250,7 +367,7 @@ def kept_by_window(policy: LinUCB, view: RoundView, name: str) -> None:
 
 
 if __name__ == "__main__":
-    commands = {f.__name__: f for f in (decision, scoring, greedy, exact, large)}
+    commands = {f.__name__: f for f in (decision, routed, scoring, greedy, exact, large)}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=commands)
     commands[parser.parse_args().command]()

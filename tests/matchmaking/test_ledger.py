@@ -1,5 +1,6 @@
 import numpy as np
 
+from knexa.matchmaking.answers import TopicAnswers
 from knexa.matchmaking.ledger import Ledger
 
 
@@ -72,3 +73,22 @@ def test_a_saved_state_does_not_change_with_the_ledger():
     state = ledger.state_dict()
     ledger.record(1, 0, 0.5)
     assert state["rewards"].tolist() == [0.1]
+
+
+def test_sums_of_answers_grow_with_the_records_and_not_in_hands_that_hold_them():
+    ledger = ledger_of()
+    first = TopicAnswers(category=3, asked=5, right=4, new=2)
+    ledger.record(0, 1, 0.5, [first])
+    before = (ledger.new_answers(2), ledger.requested(2), *ledger.answered(2))
+    ledger.record(0, 1, 0.5, [first, TopicAnswers(category=0, asked=1, right=0, new=0)])
+    assert [sums_NC.sum() for sums_NC in before] == [2, 5, 5, 4]
+    assert ledger.new_answers(2)[1, 3] == 4
+    assert [sums_NC[0, 3] for sums_NC in ledger.answered(2)] == [10, 8]
+    assert ledger.requested(2)[1, 0] == 1
+    assert ledger.requested(3).shape[0] == 3  # of a roster that grew
+    assert ledger.requested(3).sum() == 11
+    restored = ledger_of((0, 1, 1.0))
+    restored.record(1, 0, 1.0, [first])
+    assert restored.requested(2).sum() == 5
+    restored.load_state_dict(ledger.state_dict())
+    np.testing.assert_array_equal(restored.requested(2), ledger.requested(2))

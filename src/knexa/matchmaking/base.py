@@ -19,11 +19,14 @@ import numpy as np
 from knexa.errors import UserError
 from knexa.matchmaking.answers import NO_TOPICS, TopicAnswers, TransferTopics
 from knexa.matchmaking.arrays import Array, Indices, Mask
-from knexa.matchmaking.contexts import Context
-from knexa.matchmaking.large import LARGE
+from knexa.matchmaking.contexts import Context, TopicFactors
+from knexa.matchmaking.large import LARGE, LARGE_BY_TOPIC
 from knexa.matchmaking.large.scorers import linear_pair_scores
 from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.weights import ScoresError
+
+MAX_ARMS = 1 << 24
+"""Arms with topics that are scored one by one at most: their contexts take half a gigabyte."""
 
 NEEDS = frozenset({"probes", "peer losses"})
 """What a policy may ask to see beyond profiles and rewards."""
@@ -75,12 +78,14 @@ class Selection(ABC):
         is_pairing: Whether no agent is in two arms.
         chooses: Whether there is anything to choose; else every round holds all arms.
         is_lazy: Whether it needs the scores of few pairs only (``large.prefilter.LazyMatching``).
+        ranks: Whether it has ``select_ranked`` and ``draw_ranked``, for large federations.
     """
 
     by_topic: ClassVar[bool] = False
     is_pairing: ClassVar[bool] = False
     chooses: ClassVar[bool] = True
     is_lazy: ClassVar[bool] = False
+    ranks: ClassVar[bool] = False
 
     @abstractmethod
     def select(
@@ -99,6 +104,31 @@ class Selection(ABC):
             ScoresError: When a score is NaN or +inf.
         """
 
+    def select_ranked(
+        self,
+        worths_NT: Array,
+        missing_NT: Array,
+        admissible_NN: Mask | None,
+        topics: TransferTopics,
+        rng: np.random.Generator,
+        *,
+        abstain: bool = False,
+    ) -> tuple[Sequence[Arm], Sequence[float]]:
+        """Return ``select``'s arms, and their scores, where scores are products.
+
+        Args:
+            worths_NT: What a teacher is worth on a topic, ``[teacher, topic]``.
+            missing_NT: What a score is that times, ``[student, topic]``, at least 0.
+            admissible_NN: Which ordered pairs may meet; None is all.
+            topics: The topics of the transfer set.
+            rng: Breaks ties at random.
+            abstain: Whether arms whose score is not positive are left out.
+
+        Raises:
+            ScoresError: When a worth is not finite.
+        """
+        raise NotImplementedError
+
     def draw(
         self, admissible: Mask, topics: TransferTopics, num_pairs: int, rng: np.random.Generator
     ) -> Sequence[Arm]:
@@ -108,6 +138,16 @@ class Selection(ABC):
         """
         scores = np.where(admissible, rng.random(admissible.shape), -np.inf)
         return self.select(scores, topics, num_pairs, rng)
+
+    def draw_ranked(
+        self,
+        num_agents: int,
+        admissible_NN: Mask | None,
+        topics: TransferTopics,
+        rng: np.random.Generator,
+    ) -> Sequence[Arm]:
+        """Return what ``draw`` does, for ``admissible_NN`` as in ``select_ranked``."""
+        raise NotImplementedError
 
     def expected(self, rewards: Array, topics: TransferTopics) -> float | None:
         """Return the expected total reward of ``draw``; None where it has no closed form.
@@ -224,9 +264,21 @@ class RoundView:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of scores: (N, N), or (N, N, T) where arms have topics."""
+        """The shape of scores: (N, N), or (N, N, T) where arms have topics.
+
+        Raises:
+            UserError: When arms with topics are too many to score each.
+        """
         pairs = (self.num_agents, self.num_agents)
-        return (*pairs, len(self.topics.categories)) if self.matching.by_topic else pairs
+        if not self.matching.by_topic:
+            return pairs
+        check_num_arms(self.num_agents, self.topics)
+        return (*pairs, len(self.topics.categories))
+
+    @property
+    def ranks_teachers(self) -> bool:
+        """Whether so many arms have topics that teachers are ranked instead of all arms scored."""
+        return self.num_agents > LARGE_BY_TOPIC and self.matching.ranks
 
     @property
     def admissible(self) -> Mask:
@@ -237,11 +289,25 @@ class RoundView:
         return np.asarray(np.broadcast_to(_over_topics(allowed_NN, self.shape), self.shape))
 
     @cached_property
+    def topic_factors(self) -> TopicFactors | None:
+        """What the contexts of answers are products of; None where of nothing."""
+        if not self.context.by_topic:
+            return None
+        return self.context.topic_factors(self.profiles_NF, self.ledger, self.topics)
+
+    @cached_property
     def _built_contexts(self) -> Array:
-        arms = np.indices(self.shape).reshape(len(self.shape), math.prod(self.shape)).T
-        return self._rows(arms).reshape(*self.shape, -1)
+        shape = self.shape
+        if self.context.by_topic:
+            check_num_arms(self.num_agents, self.topics)
+        if self.matching.by_topic and self.topic_factors is not None:
+            return self.topic_factors.all_rows()
+        arms = np.indices(shape).reshape(len(shape), math.prod(shape)).T
+        return self._rows(arms).reshape(*shape, -1)
 
     def _rows(self, arms_Ka: Indices) -> Array:
+        if self.topic_factors is not None:
+            return self.topic_factors.rows(arms_Ka)
         return self.context.arm_rows(self.profiles_NF, self.ledger, self.topics, arms_Ka)
 
     def contexts(self) -> Array:
@@ -250,7 +316,8 @@ class RoundView:
 
     def contexts_of(self, arms: Sequence[Arm]) -> Array:
         """Return contexts_Kd of these arms alone."""
-        return self._rows(np.array(arms, dtype=np.int64).reshape(len(arms), len(self.shape)))
+        num_parts = 2 + self.matching.by_topic
+        return self._rows(np.array(arms, dtype=np.int64).reshape(len(arms), num_parts))
 
     def arm_of(self, directive: Directive) -> Arm | None:
         """Return the arm that a directive is; None where it is none of the selection's."""
@@ -279,8 +346,31 @@ class RoundView:
             self._check_pairs(arms)
         return self.plan(arms, scores)
 
+    def match_ranked(
+        self, worths_NT: Array, missing_NT: Array | None = None, *, abstain: bool = False
+    ) -> Plan:
+        """Return ``match``'s plan where scores are products, as ``Selection.select_ranked`` says.
+
+        Up to ``LARGE_BY_TOPIC`` agents it is made by the scores of all arms.
+
+        Args:
+            worths_NT: What a teacher is worth on a topic, ``[teacher, topic]``.
+            missing_NT: What a score is that times, ``[student, topic]``; None is 1.
+            abstain: Whether arms whose score is not positive are left out.
+        """
+        if missing_NT is None:
+            missing_NT = np.ones(worths_NT.shape)
+        if not self.ranks_teachers:
+            return self.match(missing_NT * worths_NT[:, None], abstain=abstain)
+        known = (self.admissible_NN, self.topics, self.rng)
+        arms, scores = self.matching.select_ranked(worths_NT, missing_NT, *known, abstain=abstain)
+        return self.plan_of(arms, scores)
+
     def draw(self) -> Plan:
         """Return a random plan that the configured selection allows."""
+        if self.ranks_teachers:
+            known = (self.num_agents, self.admissible_NN, self.topics)
+            return self.plan(self.matching.draw_ranked(*known, self.rng))
         return self.plan(self.matching.draw(self.admissible, self.topics, self.num_pairs, self.rng))
 
     def _check_pairs(self, pairs: Sequence[Arm]) -> None:
@@ -310,15 +400,23 @@ class RoundView:
         """Return the plan of these arms, with their scores if given."""
         if self.mutual:
             arms = [both for i, j in arms for both in ((i, j), (j, i))]
+        if scores is None or not len(arms):
+            return self.plan_of(arms, [None] * len(arms))
+        return self.plan_of(arms, scores[tuple(np.array(arms, dtype=np.int64).T)].tolist())
+
+    def plan_of(self, arms: Sequence[Arm], scores: Sequence[float | None]) -> Plan:
+        """Return the plan of these arms, given the score of each."""
+        prefix, protocol, categories = f"r{self.round}-", self.protocol, self.topics.categories
         return tuple(
-            self.directive(
-                index,
-                arm[:1],
-                arm[1:2],
-                None if scores is None else scores[arm].item(),
-                [self.topics.categories[place] for place in arm[2:]] or None,
+            Directive(
+                id=f"{prefix}{index}",
+                teachers=tuple(arm[:1]),
+                students=tuple(arm[1:2]),
+                protocol=protocol,
+                score=score,
+                topics=(categories[arm[2]],) if len(arm) > 2 else None,
             )
-            for index, arm in enumerate(arms)
+            for index, (arm, score) in enumerate(zip(arms, scores, strict=True))
         )
 
     def directive(
@@ -340,6 +438,17 @@ class RoundView:
             protocol=self.protocol,
             score=score,
             topics=None if topics is None else tuple(map(int, topics)),
+        )
+
+
+def check_num_arms(num_agents: int, topics: TransferTopics) -> None:
+    """Raise a ``UserError`` where so many agents have too many arms with topics to hold each."""
+    num_arms = num_agents**2 * len(topics.categories)
+    if num_arms > MAX_ARMS:
+        raise UserError(
+            f"{num_agents} agents and {len(topics.categories)} topics have {num_arms:.1e} arms, "
+            f"which are scored one by one up to {MAX_ARMS:.1e}: choose matching=routed regret=none "
+            "with matchmaker=linucb, c2ucb, thompson, heuristic or random; or fewer agents"
         )
 
 

@@ -17,6 +17,33 @@ from knexa.matchmaking.ledger import Ledger
 from knexa.profiles import layout
 
 
+@dataclass(frozen=True, kw_only=True)
+class TopicFactors:
+    """Contexts of answers as products: x = missing[student, topic] offer[teacher, topic].
+
+    Attributes:
+        offers_NTd: What a teacher offers on a topic, ``[teacher, topic]``.
+        missing_NT: How much of it the student lacks, ``[student, topic]``, at least 0.
+    """
+
+    offers_NTd: Array
+    missing_NT: Array
+
+    def rows(self, arms_Ka: Indices) -> Array:
+        """Return contexts_Kd of arms; of those without a topic the sum over all topics."""
+        teachers_K, students_K, *topics = arms_Ka.T
+        if topics:
+            missing_K1 = self.missing_NT[students_K, topics[0]][:, None]
+            return np.asarray(missing_K1 * self.offers_NTd[teachers_K, topics[0]])
+        missing_KT1 = self.missing_NT[students_K][:, :, None]
+        return np.asarray((missing_KT1 * self.offers_NTd[teachers_K]).sum(axis=1))
+
+    def all_rows(self) -> Array:
+        """Return the contexts of all arms, contexts_NNTd ``[teacher, student, topic]``."""
+        missing_1NT1 = self.missing_NT[None, :, :, None]
+        return np.asarray(np.multiply(missing_1NT1, self.offers_NTd[:, None], order="C"))
+
+
 class Context:
     """Makes one feature vector x_d per ordered pair from what the CPM knows.
 
@@ -57,6 +84,15 @@ class Context:
         ``topics`` are those of the transfer set; a topic is its place among them.
         """
         return self.rows(profiles_NF, ledger, arms_Ka[:, 0], arms_Ka[:, 1])
+
+    def topic_factors(
+        self, profiles_NF: Array, ledger: Ledger, topics: TransferTopics
+    ) -> TopicFactors | None:
+        """Return what ``arm_rows`` of a context ``by_topic`` are products of; None: of nothing.
+
+        A context that has factors is not asked for the rows of all N^2 T arms.
+        """
+        return None
 
     def build(self, profiles_NF: Array, ledger: Ledger | None = None) -> Array:
         """Return contexts_NNd of all ordered pairs; the diagonal's content is unused."""

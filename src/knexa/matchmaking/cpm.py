@@ -117,6 +117,7 @@ class CPM:
         self.mutual = mutual
         self.trust_gate = trust_gate
         self.topics = topics
+        self._topic_sizes = dict(zip(topics.categories, topics.sizes, strict=True))
         self.ledger = Ledger()
         self._num_profile_features = num_profile_features
         self._largest_reward = reward.largest
@@ -377,5 +378,7 @@ class CPM:
 
     def _can_be(self, answers: TopicAnswers) -> bool:
         """Return whether counts are those of answers to transfer problems."""
-        counts = (answers.new, answers.right, answers.asked, self.topics.size(answers.category))
-        return all(type(count) is int for count in counts) and sorted((0, *counts)) == [0, *counts]
+        new, right, asked = answers.new, answers.right, answers.asked
+        if not type(new) is type(right) is type(asked) is int:
+            return False
+        return 0 <= new <= right <= asked <= self._topic_sizes.get(answers.category, 0)

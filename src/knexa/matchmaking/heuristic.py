@@ -40,7 +40,7 @@ class Heuristic(Matchmaker):
         histograms_NH = view.profiles_NF[:, -self.num_histogram :]
         if view.matching.by_topic:
             shares_TN = normalised_bins(histograms_NH)[view.topics.categories_T]
-            return view.match(np.broadcast_to(shares_TN.T[:, None], view.shape))
+            return view.match_ranked(shares_TN.T)
         divergence_NN = jensen_shannon(histograms_NH)
         if not view.matching.is_pairing:
             return view.match(divergence_NN)

@@ -21,6 +21,8 @@ class Ledger:
         self._students: list[int] = []
         self._rewards: list[float] = []
         self._answers: list[tuple[int, ...]] = []
+        self._sums_4NC = np.zeros((4, 0, len(CATEGORIES)))  # of the first so many of them
+        self._num_summed = 0
 
     def __len__(self) -> int:
         return len(self._rewards)
@@ -81,24 +83,41 @@ class Ledger:
 
     def new_answers(self, num_agents: int) -> Array:
         """Return new_NC, how many problems of each category students were first brought."""
-        _, students_m, categories_m, _, _, new_m = self._columns()
-        return _summed(num_agents, students_m, categories_m, new_m)
+        return np.asarray(self._sums(num_agents)[3])
 
     def requested(self, num_agents: int) -> Array:
         """Return asked_NC, how many answers of each category students have asked for."""
-        _, students_m, categories_m, asked_m, _, _ = self._columns()
-        return _summed(num_agents, students_m, categories_m, asked_m)
+        return np.asarray(self._sums(num_agents)[2])
 
     def answered(self, num_agents: int) -> tuple[Array, Array]:
         """Return (asked_NC, right_NC): answers that teachers were asked for, and right ones."""
-        teachers_m, _, categories_m, asked_m, right_m, _ = self._columns()
-        return (
-            _summed(num_agents, teachers_m, categories_m, asked_m),
-            _summed(num_agents, teachers_m, categories_m, right_m),
-        )
+        asked_NC, right_NC, _, _ = self._sums(num_agents)
+        return asked_NC, right_NC
 
-    def _columns(self) -> Indices:
-        return np.array(self._answers, dtype=np.int64).reshape(-1, 6).T
+    def _sums(self, num_agents: int) -> Array:
+        """Return four sums of counts, sums_4NC.
+
+        What teachers were asked and had right, what students asked for and were first brought.
+        Only counts that came since the last call are added: a run of many rounds has millions.
+        """
+        if self._sums_4NC.shape[1] != num_agents:
+            self._sums_4NC = np.zeros((4, num_agents, len(CATEGORIES)))
+            self._num_summed = 0
+        sums_4NC = self._sums_4NC.copy()
+        added = np.array(self._answers[self._num_summed :], dtype=np.int64).reshape(-1, 6)
+        teachers_m, students_m, categories_m, asked_m, right_m, new_m = added.T
+        columns = (
+            (teachers_m, asked_m),
+            (teachers_m, right_m),
+            (students_m, asked_m),
+            (students_m, new_m),
+        )
+        size = num_agents * len(CATEGORIES)
+        for sums_NC, (agents_m, counts_m) in zip(sums_4NC, columns, strict=True):
+            places_m = agents_m * len(CATEGORIES) + categories_m
+            sums_NC += np.bincount(places_m, counts_m, minlength=size).reshape(sums_NC.shape)
+        self._num_summed, self._sums_4NC = len(self._answers), sums_4NC
+        return sums_4NC.copy()
 
     def root_mean_square(self) -> float:
         """Return the size of a typical raw reward; 0 before the first."""
@@ -119,13 +138,7 @@ class Ledger:
         self._students = [int(agent) for agent in state["students"]]
         self._rewards = [float(reward) for reward in state["rewards"]]
         self._answers = [tuple(map(int, row)) for row in state.get("answers", ())]
-
-
-def _summed(num_agents: int, agents_m: Indices, categories_m: Indices, counts_m: Indices) -> Array:
-    """Return sums_NC of the counts."""
-    sums_NC = np.zeros((num_agents, len(CATEGORIES)))
-    np.add.at(sums_NC, (agents_m, categories_m), counts_m)
-    return sums_NC
+        self._num_summed, self._sums_4NC = 0, np.zeros((4, 0, len(CATEGORIES)))
 
 
 def _keys(teachers: Indices, students: Indices) -> Indices:

@@ -55,8 +55,7 @@ class LinearMatchmaker(Matchmaker):
         theta_d, beta = self.scoring(view)
         x_nd = view.contexts().reshape(-1, len(theta_d))
         estimates_n = x_nd @ theta_d
-        squares_n = np.einsum("nd,nd->n", x_nd @ self.model.inverse_dd, x_nd)
-        bonuses_n = beta * np.sqrt(np.maximum(squares_n, 0.0))  # rounding may leave them below 0
+        bonuses_n = beta * self.model.widths(x_nd)
         return np.asarray((estimates_n + bonuses_n).reshape(view.shape))
 
     def propose(self, view: RoundView) -> Plan:

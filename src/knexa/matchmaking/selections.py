@@ -16,8 +16,10 @@ from pydantic import Field
 from knexa.matchmaking.answers import TransferTopics
 from knexa.matchmaking.arrays import Array, Indices, Mask
 from knexa.matchmaking.base import Arm, Selection
+from knexa.matchmaking.large.ranking import NOBODY, best_teachers
 from knexa.matchmaking.weights import (
     INADMISSIBLE,
+    ScoresError,
     Weights,
     integer_weights,
     largest_magnitude,
@@ -79,6 +81,7 @@ class Routed(Selection):
 
     name: ClassVar[str] = "routed"
     by_topic: ClassVar[bool] = True
+    ranks: ClassVar[bool] = True
 
     budget: Annotated[int, Field(ge=1)] | None = None
 
@@ -106,11 +109,56 @@ class Routed(Selection):
         """
         draws_NNT = np.where(_without_self(admissible), rng.random(admissible.shape), -1.0)
         teachers_NT, asked_NT = draws_NNT.argmax(axis=0), draws_NNT.max(axis=0) >= 0.0
+        return self._drawn(teachers_NT, asked_NT, topics, rng)
+
+    def _drawn(
+        self,
+        teachers_NT: Indices,
+        asked_NT: Mask,
+        topics: TransferTopics,
+        rng: np.random.Generator,
+    ) -> list[Arm]:
+        """Return the drawn teachers of a drawn set of topics."""
         if self._binds(topics):
             assert self.budget is not None
             sets_ST = _maximal_sets(topics.sizes, self.budget)
             asked_NT &= sets_ST[rng.integers(len(sets_ST), size=len(asked_NT))]
         return _arms(teachers_NT, asked_NT)
+
+    def select_ranked(
+        self,
+        worths_NT: Array,
+        missing_NT: Array,
+        admissible_NN: Mask | None,
+        topics: TransferTopics,
+        rng: np.random.Generator,
+        *,
+        abstain: bool = False,
+    ) -> tuple[list[Arm], list[float]]:
+        """Return what ``select`` does, and the scores, by ranks (see ``Selection``)."""
+        if not np.isfinite(worths_NT).all():
+            raise ScoresError("scores must be finite, or -inf where a pair is inadmissible")
+        teachers_NT = best_teachers(worths_NT, missing_NT, admissible_NN, rng)
+        best_NT = missing_NT * worths_NT[teachers_NT, np.arange(worths_NT.shape[1])]
+        asked_NT = (teachers_NT != NOBODY) & (best_NT > 0.0 if abstain else True)
+        if self._binds(topics):
+            assert self.budget is not None
+            largest = largest_magnitude(best_NT, asked_NT)
+            weights_NT = integer_weights(best_NT, asked_NT, largest, rng)
+            asked_NT = _within(weights_NT, topics.sizes_T, self.budget)
+        return _arms(teachers_NT, asked_NT), best_NT[asked_NT].tolist()
+
+    def draw_ranked(
+        self,
+        num_agents: int,
+        admissible_NN: Mask | None,
+        topics: TransferTopics,
+        rng: np.random.Generator,
+    ) -> list[Arm]:
+        """Return what ``draw`` does, without N^2 T draws (see ``Selection``)."""
+        equal_NT = np.zeros((num_agents, len(topics.categories)))
+        teachers_NT = best_teachers(equal_NT, equal_NT, admissible_NN, rng)
+        return self._drawn(teachers_NT, teachers_NT != NOBODY, topics, rng)
 
     def expected(self, rewards: Array, topics: TransferTopics) -> float | None:
         """Return the sum of the mean rewards over teachers, as often as topics are drawn."""
@@ -144,10 +192,9 @@ class Broadcast(Selection):
 
 def _arms(teachers_NT: Indices, asked_NT: Mask) -> list[Arm]:
     """Return the arms of the topics that are asked about, student by student."""
-    return [
-        (int(teachers_NT[student, topic]), student, topic)
-        for student, topic in zip(*(axis.tolist() for axis in np.nonzero(asked_NT)), strict=True)
-    ]
+    students_K, topics_K = np.nonzero(asked_NT)
+    columns = (teachers_NT[students_K, topics_K], students_K, topics_K)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def _without_self(allowed: Mask) -> Mask:
@@ -208,12 +255,12 @@ def _within(best_NT: Weights, sizes_T: Indices, budget: int) -> Mask:
     for topic in reversed(range(num_topics)):
         asked_NT[:, topic] = takes_TNB[topic, everyone, left_N]
         left_N -= np.where(asked_NT[:, topic], sizes_T[topic], 0)
-    for student in range(num_agents):
-        for topic in np.argsort(-best_NT[student], kind="stable").tolist():
-            weight, size = best_NT[student, topic], sizes_T[topic]
-            if weight != INADMISSIBLE and not asked_NT[student, topic] and size <= left_N[student]:
-                asked_NT[student, topic] = True
-                left_N[student] -= size
+    # The least weight has no negative, and comes first: it is not asked about anyway.
+    for topics_N in np.argsort(-best_NT, axis=1, kind="stable").T:
+        fits_N = (best_NT[everyone, topics_N] != INADMISSIBLE) & (sizes_T[topics_N] <= left_N)
+        fits_N &= ~asked_NT[everyone, topics_N]
+        asked_NT[everyone, topics_N] |= fits_N
+        left_N -= np.where(fits_N, sizes_T[topics_N], 0)
     return asked_NT
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from knexa.data.divergence import normalised_bins
 from knexa.matchmaking.answers import TransferTopics
 from knexa.matchmaking.arrays import Array, Indices
-from knexa.matchmaking.contexts import Context
+from knexa.matchmaking.contexts import Context, TopicFactors
 from knexa.matchmaking.ledger import Ledger
 from knexa.profiles import layout
 
@@ -57,35 +57,27 @@ class TopicPublic(Context):
         self, profiles_NF: Array, ledger: Ledger, topics: TransferTopics, arms_Ka: Indices
     ) -> Array:
         """Return contexts_Kd of K arms, with or without a topic (see ``Context``)."""
-        num_topics = len(topics.categories)
-        if arms_Ka.shape[1] == 2:
-            arms_ka = np.column_stack(
-                [
-                    np.repeat(arms_Ka, num_topics, axis=0),
-                    np.tile(np.arange(num_topics), len(arms_Ka)),
-                ]
-            )
-            rows_kd = self.arm_rows(profiles_NF, ledger, topics, arms_ka)
-            return np.asarray(rows_kd.reshape(len(arms_Ka), num_topics, -1).sum(axis=1))
-        teachers_K, students_K, places_K = arms_Ka.T
-        categories_K = topics.categories_T[places_K]
-        new_NC = ledger.new_answers(len(profiles_NF))
-        missing_K = 1.0 - new_NC[students_K, categories_K] / topics.sizes_T[places_K]
-        asked_NC, right_NC = ledger.answered(len(profiles_NF))
-        shares_NC = right_NC / np.maximum(asked_NC, 1.0)
-        columns = [
-            np.ones(len(arms_Ka)),
-            *self.private(profiles_NF, teachers_K, categories_K),
-            shares_NC[teachers_K, categories_K],
-            (asked_NC > 0.0)[teachers_K, categories_K].astype(np.float64),
+        return self.topic_factors(profiles_NF, ledger, topics).rows(arms_Ka)
+
+    def topic_factors(
+        self, profiles_NF: Array, ledger: Ledger, topics: TransferTopics
+    ) -> TopicFactors:
+        """Return ``missing`` and the features that it is multiplied with (see ``Context``)."""
+        new_NT = ledger.new_answers(len(profiles_NF))[:, topics.categories_T]
+        counts_NC = ledger.answered(len(profiles_NF))
+        asked_NT, right_NT = (counts[:, topics.categories_T] for counts in counts_NC)
+        features = [
+            np.ones(asked_NT.shape),
+            *self.private(profiles_NF, topics),
+            right_NT / np.maximum(asked_NT, 1.0),
+            (asked_NT > 0.0).astype(np.float64),
         ]
         # Answers that the student's store had no room for can be new twice.
-        return np.asarray(np.maximum(missing_K, 0.0)[:, None] * np.stack(columns, axis=1))
+        missing_NT = np.maximum(1.0 - new_NT / topics.sizes_T, 0.0)
+        return TopicFactors(offers_NTd=np.stack(features, axis=-1), missing_NT=missing_NT)
 
-    def private(
-        self, profiles_NF: Array, teachers_K: Indices, categories_K: Indices
-    ) -> tuple[Array, ...]:
-        """Return the features that come from what teachers show of their private data: none."""
+    def private(self, profiles_NF: Array, topics: TransferTopics) -> tuple[Array, ...]:
+        """Return the features_NT of what teachers show of their private data: none."""
         return ()
 
 
@@ -107,9 +99,7 @@ class Topic(TopicPublic):
             )
         return 4
 
-    def private(
-        self, profiles_NF: Array, teachers_K: Indices, categories_K: Indices
-    ) -> tuple[Array, ...]:
+    def private(self, profiles_NF: Array, topics: TransferTopics) -> tuple[Array, ...]:
         """Return the teacher's share of the category."""
         shares_CN = normalised_bins(profiles_NF[:, -layout.NUM_DATA :])
-        return (shares_CN[categories_K, teachers_K],)
+        return (shares_CN[topics.categories_T].T,)

@@ -1,6 +1,7 @@
 """A linear policy's plan of a large federation.
 
-Axes: N agents, K pairs, T teachers, S students; matrices are ``[teacher, student]``.
+Axes: N agents, K pairs, T teachers, S students, d context features; matrices are ``[teacher,
+student]``.
 """
 
 from dataclasses import replace
@@ -13,11 +14,14 @@ from knexa.matchmaking.large import LARGE
 from knexa.matchmaking.large.pair_scores import PairScores, Scorer, Span
 from knexa.matchmaking.large.prefilter import LazyMatching
 from knexa.matchmaking.large.scorers import linear_pair_scores
+from knexa.matchmaking.ridge import norms
 
 
 def plans_in_blocks(view: RoundView) -> bool:
     """Return whether ``propose_linear`` makes this round's plan of a linear policy."""
-    return (view.num_agents > LARGE or view.matching.is_lazy) and not view.context.by_topic
+    if view.context.by_topic:
+        return view.ranks_teachers and view.topic_factors is not None
+    return view.num_agents > LARGE or view.matching.is_lazy
 
 
 def propose_linear(
@@ -25,8 +29,16 @@ def propose_linear(
 ) -> Plan:
     """Return the plan by theta^T x + beta sqrt(x^T A^-1 x), as ``LinearMatchmaker.propose`` does.
 
-    With a lazy matching only the scores that it needs are computed.
+    With a lazy matching only the scores that it needs are computed, and of arms with topics those
+    of teachers: a score is what the student lacks times it.
     """
+    if view.matching.by_topic:
+        assert view.topic_factors is not None
+        offers_NTd, missing_NT = view.topic_factors.offers_NTd, view.topic_factors.missing_NT
+        offers_nd = offers_NTd.reshape(-1, len(theta_d))
+        worths_n = offers_nd @ theta_d + beta * norms(offers_nd, inverse_dd)
+        worths_NT = worths_n.reshape(missing_NT.shape)
+        return view.match_ranked(worths_NT, missing_NT, abstain=abstain)
     scores = linear_pair_scores(
         view.context, view.profiles_NF, view.ledger, theta_d, inverse_dd, beta
     )
