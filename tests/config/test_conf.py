@@ -23,7 +23,7 @@ WHOLE_RUNS = [
     for option in options_of(group)
 ]
 WHOLE_RUNS += [("experiment", f"ablation/{name}") for name in options_of("experiment/ablation")]
-OPTIONS = [("federation", "synthetic/linear")]
+OPTIONS = [("federation", f"synthetic/{name}") for name in options_of("federation/synthetic")]
 OPTIONS += [("federation/faults", option) for option in options_of("federation/faults")]
 OPTIONS += [(group, option) for group in COMPONENT_GROUPS for option in options_of(group)]
 

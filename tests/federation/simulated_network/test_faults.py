@@ -322,7 +322,12 @@ def test_what_a_lost_package_weighed_is_counted_where_the_others_of_its_directiv
 
 
 @pytest.mark.parametrize(
-    ("federation", "sync"), [("synthetic", "async"), ("synthetic/linear", "lockstep")]
+    ("federation", "sync"),
+    [
+        ("synthetic", "async"),
+        ("synthetic/linear", "lockstep"),
+        ("synthetic/answers", "async"),
+    ],
 )
 def test_a_run_under_torture_says_what_befell_it(federation, sync, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -100,9 +100,49 @@ class FormulaWorld:
         """Return the expected Pass@1 of every agent, where the world has one."""
         return None
 
-    def kilobytes(self, teacher: int) -> float:
-        """Return the size of a teacher's package."""
+    def own_pass_at_1(self) -> Array | None:
+        """Return the same on data like the agent's own, where the world has that."""
+        return None
+
+    def num_answers(self, directive: Directive) -> int:
+        """Return the number of answers in a package of the directive."""
+        return 1
+
+    def kilobytes(self, directive: Directive) -> float:
+        """Return the size of a package of the directive."""
         return 0.0
+
+    def tokens(self, directive: Directive) -> int:
+        """Return the tokens that virtual time counts for writing or learning a package."""
+        return _EXCHANGE_TOKENS
+
+    @property
+    def partition(self) -> str:
+        """How the private data differ."""
+        return f"dirichlet, heterogeneity {self.heterogeneity}"
+
+    def check(self, settings: "Settings") -> None:
+        """Refuse what needs answers to problems.
+
+        Raises:
+            UserError: A matchmaker, a reward or a selection does.
+        """
+        choices = settings.choices
+        if settings.matchmaker.teaches_itself:
+            raise UserError(
+                f"matchmaker={settings.matchmaker_name}: formulas learn from others alone; use "
+                "federation=synthetic/answers or llm, or another matchmaker"
+            )
+        if settings.reward.measure != "validation_loss" or settings.reward.of_answers:
+            raise UserError(
+                f"reward={choices['reward']} is about a transfer set, which "
+                f"federation={choices['federation']} has not: use reward=local_loss"
+            )
+        if settings.matching.by_topic or not settings.matching.chooses:
+            raise UserError(
+                f"matching={choices['matching']} is for answers to problems, which "
+                f"federation={choices['federation']} has not: choose pairs or one_to_many"
+            )
 
     def state(self) -> dict[str, Any]:
         """Return what changes from round to round."""
@@ -169,9 +209,9 @@ class FormulaWorld:
             directive.id: {
                 teacher: Package(
                     parts=(f"formula {round_number} {teacher}".encode(),),
-                    kilobytes=self.kilobytes(teacher),
-                    tokens_generated=_EXCHANGE_TOKENS,
-                    items_sent=1,
+                    kilobytes=self.kilobytes(directive),
+                    tokens_generated=self.tokens(directive),
+                    items_sent=self.num_answers(directive),
                     guardrail=dict(NOTHING_FOUND),
                 )
                 for teacher in directive.teachers
@@ -182,21 +222,30 @@ class FormulaWorld:
     def try_learning(self, round_number: int, plan: Plan) -> list[Trial]:
         """Return the tokens of learning; rewards are computed when it takes effect."""
         return [
-            Trial(directive=each, learning_tokens=dict.fromkeys(each.students, _EXCHANGE_TOKENS))
+            Trial(directive=each, learning_tokens=dict.fromkeys(each.students, self.tokens(each)))
             for each in plan
         ]
 
     def commit(self, round_number: int, trials: Sequence[Trial]) -> list[Exchange]:
-        """Let the students learn from the round's snapshot; rewards are true means plus noise."""
+        """Let the students learn from the round's snapshot."""
         if not trials:
             return []
         now, self.round = self.round, round_number  # a late exchange counts as of its own round
         try:
-            return self._commit(round_number, [trial.directive for trial in trials])
+            exchanges = self._commit([trial.directive for trial in trials])
         finally:
             self.round = now
+        pairs = [each.directive.pair for each in exchanges if each.directive.pair is not None]
+        rewards_K = np.array([each.reward for each in exchanges])
+        teachers_K, students_K = np.array(pairs, dtype=np.int64).T
+        for role, agents_K in enumerate((students_K, teachers_K)):
+            np.add.at(self._earned_2N[role], agents_K, rewards_K)
+            np.add.at(self._exchanges_2N[role], agents_K, 1.0)
+        np.add.at(self._received_N, students_K, [each.kilobytes for each in exchanges])
+        return exchanges
 
-    def _commit(self, round_number: int, plan: Sequence[Directive]) -> list[Exchange]:
+    def _commit(self, plan: Sequence[Directive]) -> list[Exchange]:
+        """Let the exchanges take effect; rewards are true means plus noise."""
         pairs = [directive.pair for directive in plan]
         if None in pairs or any(directive.topics is not None for directive in plan):
             raise UserError(
@@ -205,24 +254,19 @@ class FormulaWorld:
             )
         teachers_K, students_K = np.array(pairs, dtype=np.int64).T
         rewards_K = self.mean_rewards(teachers_K, students_K)
-        rewards_K = rewards_K + self._noise(round_number, teachers_K, students_K)
+        rewards_K = rewards_K + self._noise(self.round, teachers_K, students_K)
         rewards_K = self._reports(teachers_K, students_K, rewards_K)
         self.teach(teachers_K, students_K)
-        for role, agents_K in enumerate((students_K, teachers_K)):
-            np.add.at(self._earned_2N[role], agents_K, rewards_K)
-            np.add.at(self._exchanges_2N[role], agents_K, 1.0)
-        kilobytes = [self.kilobytes(int(teacher)) for teacher in teachers_K]
-        np.add.at(self._received_N, students_K, kilobytes)
         return [
             Exchange(
                 directive=directive,
                 reward=float(reward),
-                kilobytes=size,
+                kilobytes=self.kilobytes(directive),
                 items_sent=1,
                 items_kept=1,
                 guardrail=dict(NOTHING_FOUND),
             )
-            for directive, reward, size in zip(plan, rewards_K, kilobytes, strict=True)
+            for directive, reward in zip(plan, rewards_K, strict=True)
         ]
 
     def _reports(self, teachers_K: Indices, students_K: Indices, rewards_K: Array) -> Array:
@@ -244,7 +288,7 @@ class FormulaWorld:
 
     def rows(self, round_number: int, exchanges: list[Exchange]) -> list[AgentRow]:
         """Return one row an agent for rounds.jsonl."""
-        scores_N = self.pass_at_1()
+        scores_N, own_N = self.pass_at_1(), self.own_pass_at_1()
         return [
             AgentRow(
                 round=round_number,
@@ -252,7 +296,7 @@ class FormulaWorld:
                 name=f"agent-{agent}",
                 backbone=self.family_of(agent),
                 pass_at_1_greedy=None if scores_N is None else float(scores_N[agent]),
-                own_pass_at_1_greedy=None,
+                own_pass_at_1_greedy=None if own_N is None else float(own_N[agent]),
                 tokens_trained=0,
                 tokens_generated=0,
                 optimizer_steps=0,

@@ -39,21 +39,7 @@ class FormulaSetup:
                 f"{chosen} works on models and text: federation={choices['federation']} has "
                 "neither; use federation=llm, or a matchmaker that pairs peers by profiles"
             )
-        if matchmaker.teaches_itself:
-            raise UserError(
-                f"{chosen}: formulas learn from others alone; use federation=llm, or another "
-                "matchmaker"
-            )
-        if settings.reward.measure != "validation_loss" or settings.reward.of_answers:
-            raise UserError(
-                f"reward={choices['reward']} is about a transfer set, which "
-                f"federation={choices['federation']} has not: use reward=local_loss"
-            )
-        if settings.matching.by_topic or not settings.matching.chooses:
-            raise UserError(
-                f"matching={choices['matching']} is for answers to problems, which "
-                f"federation={choices['federation']} has not: choose pairs or one_to_many"
-            )
+        world.check(settings)
         self.settings, self._world, self.byzantine = settings, world, world.byzantine
         world.privacy = self.privacy = settings.privacy.mechanism(
             families=[world.family_of(agent) for agent in range(world.num_agents)],
@@ -77,7 +63,7 @@ class FormulaSetup:
         return {
             "agents": [self._agent(agent, shares_NC[agent]) for agent in range(world.num_agents)],
             "data": f"formulas (federation={self.settings.choices['federation']})",
-            "partition": f"dirichlet, heterogeneity {self._world.heterogeneity}",
+            "partition": world.partition,
             "mean_js": float(divergence_NN.sum() / max(1, num_pairs)),
             "exchange": world.protocol_name,
         }
@@ -97,16 +83,21 @@ class FormulaSetup:
     def scores(self, rounds: list[RoundRow], samples: list[SampleRow]) -> Scores:
         """Return the final Pass@1, its interval over agents, and the agents' data shares."""
         scores_N, seed = self._world.pass_at_1(), self.settings.seed
-        pass_at: dict[int, Score] = {}
         honest: dict[int, Score] = {}
         if scores_N is not None:
-            interval = bootstrap_mean(scores_N, rng=derive_rng(seed, "bootstrap"))
-            pass_at = {1: Score.of(interval, scores_N.tolist())}
             honest = honest_agents(self.byzantine, scores_N, seed=seed)
         return Scores(
-            pass_at=pass_at,
-            own_pass_at={},
+            pass_at=_score(scores_N, seed),
+            own_pass_at=_score(self._world.own_pass_at_1(), seed),
             honest_pass_at=honest,
             privacy=Privacy(profiles=self.privacy.spent(num_releases(rounds)), training=None),
             data_shares=tuple(map(tuple, self._world.shares_NC.tolist())),
         )
+
+
+def _score(scores_N: Array | None, seed: int) -> dict[int, Score]:
+    """Return Pass@1 with its interval over agents, by k; empty where the world has none."""
+    if scores_N is None:
+        return {}
+    interval = bootstrap_mean(scores_N, rng=derive_rng(seed, "bootstrap"))
+    return {1: Score.of(interval, scores_N.tolist())}

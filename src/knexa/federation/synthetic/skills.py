@@ -18,6 +18,7 @@ from knexa.data.problem import CATEGORIES
 from knexa.federation.settings import Federation, Settings
 from knexa.federation.synthetic.formulas import CONCENTRATIONS, LACKS, NUM_FAMILIES, FormulaWorld
 from knexa.matchmaking.arrays import Array, Indices, Mask
+from knexa.matchmaking.base import Directive
 from knexa.profiles.layout import SKILL_FEATURES
 from knexa.seeding import derive_rng
 
@@ -154,9 +155,9 @@ class SkillWorld(FormulaWorld):
         np.add.at(skills_NC, students_K, change_KC)
         self.skills_NC = np.clip(skills_NC, 0.0, self.sizes_N[:, None])
 
-    def kilobytes(self, teacher: int) -> float:
+    def kilobytes(self, directive: Directive) -> float:
         """Return the size of the teacher's package."""
-        return float(self.kilobytes_N[teacher])
+        return float(self.kilobytes_N[directive.teachers[0]])
 
     def pass_at_1(self) -> Array:
         """Return the expected Pass@1 on the public test set, even over categories, pass_N."""
