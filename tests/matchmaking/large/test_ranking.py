@@ -1,6 +1,7 @@
 """Ranked teachers of large federations, against the plain selection of all arms' scores."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.neural_linear import NeuralLinear
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.round_robin import RoundRobin
-from knexa.matchmaking.selections import Routed
+from knexa.matchmaking.selections import OneToMany, Routed
 from knexa.matchmaking.thompson import Thompson
 from knexa.matchmaking.topic_contexts import Topic, TopicPublic
 from knexa.matchmaking.weights import ScoresError
@@ -211,4 +212,11 @@ def test_more_arms_than_can_be_held_are_no_hindrance_to_who_ranks_teachers(polic
 def test_more_arms_than_can_be_held_are_refused_to_who_scores_each(policy):
     view = learned(policy, Topic(), 2100)
     with pytest.raises(UserError, match=r"2100 agents and 4 topics have 1\.8e\+07 arms"):
+        policy.propose(view)
+
+
+def test_pairs_whose_contexts_sum_over_more_topics_than_can_be_held_are_refused():
+    policy = LinUCB()
+    view = replace(learned(policy, Topic(), 2100), matching=OneToMany())
+    with pytest.raises(UserError, match="choose matching=routed"):
         policy.propose(view)

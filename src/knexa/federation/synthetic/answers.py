@@ -142,7 +142,8 @@ class AnswerWorld(FormulaWorld):
                 f"reward={settings.choices['reward']} is of measurements, and agents of "
                 "federation=synthetic/answers only count answers: set reward=new_answers"
             )
-        if settings.regret.every or "probes" in settings.matchmaker.needs:
+        is_probed = settings.regret.every > 0 or "probes" in settings.matchmaker.needs
+        if is_probed and settings.matching.by_topic:
             check_num_arms(self.num_agents, self.topics)
 
     def practise(self, active_N: Mask) -> None:
