@@ -143,8 +143,9 @@ def test_byzantine_agents_that_cannot_be_are_refused_in_one_line(overrides, said
 
 
 def test_numbers_can_be_exchanged_by_byzantine_agents_of_other_kinds():
-    build("exchange=adapter", "roster.byzantine.num=1", "roster.byzantine.attack=[inflated,forged]")
-    build("exchange=logits", "roster.byzantine.num=1")
+    attacks = "roster.byzantine.attack=[inflated,forged]"
+    build("experiment=paired", "exchange=adapter", "roster.byzantine.num=1", attacks)
+    build("experiment=paired", "exchange=logits", "roster.byzantine.num=1")
 
 
 def build(*overrides: str) -> None:
