@@ -247,6 +247,11 @@ def _check_reward(job: Job, components: Components) -> None:
             f"exchange={job.choices['exchange']} does not verify and keep them: "
             "choose akd_verified, or experiment=paired"
         )
+    if components.federation.compare_reports and not reward.of_answers:
+        raise UserError(
+            "federation.compare_reports=true compares counts of answers, and "
+            f"reward={job.choices['reward']} reports none: set reward=new_answers"
+        )
 
 
 def _check_selection(job: Job, components: Components) -> None:
