@@ -131,7 +131,7 @@ def test_what_a_sybil_said_outlives_an_interruption_and_its_speakers_next_update
         (["exchange=adapter", "roster.byzantine.attack=[forged,sybil]"], "attack=sybil needs text"),
         (["exchange=logits", "roster.byzantine.attack=sybil"], "sends logits"),
         (["matchmaker=fedavg", "federation.trust_gate=0.5"], "set it to null"),
-        (["federation.compare_reports=true"], "set reward=new_answers"),
+        (["experiment=paired", "federation.compare_reports=true"], "set reward=new_answers"),
         (["roster.byzantine.num=6"], "leaves nobody honest"),
         (["roster.byzantine.agents=[9]"], "0 to 5"),
     ],
