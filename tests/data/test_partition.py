@@ -1,6 +1,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from knexa.data.partition import (
     IID,
     AgentData,
+    Conventions,
     Dirichlet,
     Experts,
     Sizes,
@@ -322,3 +324,22 @@ def test_as_many_experts_as_agents_are_refused() -> None:
         Experts(num_experts=6).check(348, 6)
     with pytest.raises(UserError, match="at most 17 agents"):
         Experts().check(348, 18)
+
+
+# Conventions
+
+
+def test_groups_are_halves_that_get_dirichlets_problems_as_they_mean_them() -> None:
+    def meant(problem: Problem, group: int) -> Problem:
+        return replace(problem, test_code=f"assert candidate() == {-group}\n")
+
+    pool = [replace(p, conventions=(meant(p, 0), meant(p, 1))) for p in POOL]
+    splits = Conventions().split(pool, 6, derive_rng(3, "partition"))
+    plain = Dirichlet().split(POOL, 6, derive_rng(3, "partition"))
+    assert [ids(agent) for agent in splits] == [ids(agent) for agent in plain]
+    assert sorted(agent.group for agent in splits) == [0, 0, 0, 1, 1, 1]
+    for agent in splits:
+        answers = {problem.test_code for problem in agent.train + agent.validation}
+        assert answers == {f"assert candidate() == {-agent.group}\n"}
+    others = Conventions().split(pool, 6, derive_rng(4, "partition"))
+    assert [agent.group for agent in others] != [agent.group for agent in splits]

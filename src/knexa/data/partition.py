@@ -31,6 +31,8 @@ class AgentData:
 
     train: tuple[Problem, ...]
     validation: tuple[Problem, ...]
+    group: int = 0
+    """Its group of agents, by whose conventions problems are meant."""
 
 
 class Split(list[AgentData]):
@@ -48,7 +50,13 @@ class Split(list[AgentData]):
 
 
 class Partition(ABC):
-    """Base of every component of the config group ``partition``."""
+    """Base of every component of the config group ``partition``.
+
+    Class attributes:
+        num_groups: How many groups of agents it makes; the data must tell as many apart.
+    """
+
+    num_groups: ClassVar[int] = 1
 
     def check(self, num_problems: int, num_agents: int) -> None:
         """Refuse numbers of problems and agents that ``split`` could not deal; takes no time.
@@ -168,6 +176,35 @@ class Dirichlet(Partition):
             for hand, piece in zip(hands, np.split(rng.permutation(positions), cuts), strict=True):
                 hand.extend(piece.tolist())
         return hands
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conventions(Dirichlet):
+    """Groups of agents with conflicting conventions: ``Dirichlet``, and a random half each. Ours.
+
+    Problems mean to an agent what they mean to its group (``Problem.as_meant_by``), so its own
+    solutions and tests are of its group's convention, while public tests accept all of them. The
+    problems that an agent gets are those of ``Dirichlet`` at the same seed.
+    """
+
+    name: ClassVar[str] = "conventions"
+    num_groups: ClassVar[int] = 2
+
+    def split(
+        self, problems: Sequence[Problem], num_agents: int, rng: np.random.Generator
+    ) -> Split:
+        """Deal the problems; see the class."""
+        dealt = super().split(problems, num_agents, rng)
+        groups = (rng.permutation(num_agents) % self.num_groups).tolist()
+        agents = [
+            AgentData(
+                train=tuple(problem.as_meant_by(group) for problem in agent.train),
+                validation=tuple(problem.as_meant_by(group) for problem in agent.validation),
+                group=group,
+            )
+            for agent, group in zip(dealt, groups, strict=True)
+        ]
+        return Split(agents, dealt.num_draws)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -329,6 +329,11 @@ class Scores(Record):
     privacy: Annotated[Privacy, "What was spent of the privacy budgets"]
     skew: Annotated[SkewSummary | None, "How different the agents' data are", _TEXT] = None
     data_shares: Annotated[_Shares, "By agent: share of each category in its training data"]
+    groups: Annotated[
+        tuple[int, ...] | None,
+        "By agent: its group, by whose conventions it is scored",
+        Only("`partition=conventions` only"),
+    ] = None
 
     def named(self) -> dict[str, Score]:
         """Return every score by its name in summary.json, e.g. ``pass@5``."""

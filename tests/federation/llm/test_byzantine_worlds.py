@@ -144,8 +144,9 @@ def test_byzantine_agents_that_cannot_be_are_refused_in_one_line(overrides, said
 
 
 def test_numbers_can_be_exchanged_by_byzantine_agents_of_other_kinds():
-    build("exchange=adapter", "roster.byzantine.num=1", "roster.byzantine.attack=[inflated,forged]")
-    build("exchange=logits", "roster.byzantine.num=1")
+    lying = ("experiment=paired", "roster.byzantine.num=1")
+    build(*lying, "exchange=adapter", "roster.byzantine.attack=[inflated,forged]")
+    build(*lying, "exchange=logits")
 
 
 def build(*overrides: str) -> None:
