@@ -1,13 +1,23 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knexa.data.partition import IID, AgentData, Dirichlet, Sizes, Split, validation_counts
+from knexa.data.partition import (
+    IID,
+    AgentData,
+    Conventions,
+    Dirichlet,
+    Experts,
+    Sizes,
+    Split,
+    validation_counts,
+)
 from knexa.data.problem import Problem
 from knexa.data.skew import measure_skew
 from knexa.errors import UserError
@@ -253,3 +263,83 @@ def test_a_problem_dealt_twice_is_caught() -> None:
     agent = AgentData(train=(POOL[0],), validation=())
     with pytest.raises(AssertionError, match="dealt out twice"):
         Split([agent, agent])
+
+
+# Experts
+
+
+def shares_of(splits: Sequence[AgentData]) -> np.ndarray:
+    """Return shares_NC: which part of each category's problems each agent holds."""
+    counts_NC = np.zeros((len(splits), 12))
+    for agent, data in enumerate(splits):
+        for problem in data.train + data.validation:
+            counts_NC[agent, problem.category] += 1
+    return counts_NC / counts_NC.sum(axis=0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    problems=pools,
+    num_agents=st.integers(3, 9),
+    num_experts=st.integers(1, 2),
+    share=st.floats(0.01, 1.0),
+    seed=st.integers(0, 2**32),
+)
+def test_experts_and_others_are_dealt_every_problem_once_and_nobody_is_short(
+    problems: list[Problem], num_agents: int, num_experts: int, share: float, seed: int
+) -> None:
+    partition = Experts(num_experts=num_experts, share=share, min_train=3, min_validation=1)
+    splits = partition.split(problems, num_agents, np.random.default_rng(seed))
+    assert_dealt_once(splits, problems)
+    assert all(len(agent.train) >= 3 and len(agent.validation) >= 1 for agent in splits)
+
+
+@pytest.mark.parametrize(("num_agents", "num_experts"), [(6, 1), (12, 1), (24, 1), (24, 3)])
+def test_experts_hold_their_share_of_a_category_however_many_agents_there_are(
+    num_agents: int, num_experts: int
+) -> None:
+    pool = make_problems([index % 12 for index in range(58 * num_agents)])
+    partition = Experts(num_experts=num_experts)
+    for seed in range(3):
+        splits = partition.split(pool, num_agents, np.random.default_rng(seed))
+        shares_NC = np.sort(shares_of(splits), axis=0)[::-1]
+        np.testing.assert_allclose(shares_NC[:num_experts].sum(axis=0), 0.8, atol=0.02)
+        assert (shares_NC[num_experts] < 0.8 / num_experts / 2).all()
+        expert_NC = shares_of(splits) > 0.8 / num_experts / 2
+        topics_N = expert_NC.sum(axis=1)
+        assert topics_N.max() - topics_N.min() <= 1
+        assert min(len(data.train) + len(data.validation) for data in splits) >= 20
+
+
+def test_experts_are_others_at_another_seed_and_the_same_at_the_same() -> None:
+    def split(seed: int) -> np.ndarray:
+        return shares_of(Experts().split(POOL, 6, derive_rng(seed, "partition")))
+
+    np.testing.assert_array_equal(split(1), split(1))
+    assert (split(1).argmax(axis=0) != split(2).argmax(axis=0)).any()
+
+
+def test_as_many_experts_as_agents_are_refused() -> None:
+    with pytest.raises(UserError, match=r"partition.num_experts=6 of 6 agents.*at most 5"):
+        Experts(num_experts=6).check(348, 6)
+    with pytest.raises(UserError, match="at most 17 agents"):
+        Experts().check(348, 18)
+
+
+# Conventions
+
+
+def test_groups_are_halves_that_get_dirichlets_problems_as_they_mean_them() -> None:
+    def meant(problem: Problem, group: int) -> Problem:
+        return replace(problem, test_code=f"assert candidate() == {-group}\n")
+
+    pool = [replace(p, conventions=(meant(p, 0), meant(p, 1))) for p in POOL]
+    splits = Conventions().split(pool, 6, derive_rng(3, "partition"))
+    plain = Dirichlet().split(POOL, 6, derive_rng(3, "partition"))
+    assert [ids(agent) for agent in splits] == [ids(agent) for agent in plain]
+    assert sorted(agent.group for agent in splits) == [0, 0, 0, 1, 1, 1]
+    for agent in splits:
+        answers = {problem.test_code for problem in agent.train + agent.validation}
+        assert answers == {f"assert candidate() == {-agent.group}\n"}
+    others = Conventions().split(pool, 6, derive_rng(4, "partition"))
+    assert [agent.group for agent in others] != [agent.group for agent in splits]

@@ -9,7 +9,7 @@ from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.rewards import LocalLoss, NewAnswers
 from knexa.matchmaking.selections import Routed
-from knexa.matchmaking.topic_contexts import Topic, TopicPublic
+from knexa.matchmaking.topic_contexts import Topic, TopicPublic, TopicReputation
 from tests.matchmaking.matchmaking_worlds import cpm_of, random_profiles
 
 TOPICS = TransferTopics.of([3, 0, 3, 7, 3, 0, 7, 7, 3])
@@ -70,9 +70,32 @@ def test_the_public_context_is_the_same_without_the_data_share():
     assert (contexts(Topic(), lived()) != contexts(Topic(), lived(), others_NF)).any()
 
 
+def test_a_claim_counts_until_its_author_is_known_on_the_topic_and_as_far_as_it_is_known():
+    profiles_NF = random_profiles(np.random.default_rng(1), 3)
+    x_NNTd = contexts(TopicReputation(), lived(), profiles_NF)
+    # Of 13 answers 8 were right. Teacher 1: 6 of 11, and 3 (a mean topic) more as everybody's.
+    reputation = (6 + 3 * 8 / 13) / (11 + 3)
+    np.testing.assert_allclose(x_NNTd[1, 0, 1], 0.5 * np.array([reputation, 0.0, 0.75]))
+    claim = profiles_NF[1, -12:][0] / profiles_NF[1, -12:].sum()
+    np.testing.assert_allclose(x_NNTd[1, 0, 0], [reputation, reputation * claim, 0.0])
+    # Teacher 2 was never asked: it is believed as much as a mean one.
+    claim = profiles_NF[2, -12:][3] / profiles_NF[2, -12:].sum()
+    np.testing.assert_allclose(x_NNTd[2, 0, 1], 0.5 * 8 / 13 * np.array([1.0, claim, 0.0]))
+
+
+def test_before_the_first_answer_every_claim_is_believed():
+    profiles_NF = random_profiles(np.random.default_rng(1), 3)
+    x_NNTd = contexts(TopicReputation(), Ledger(), profiles_NF)
+    np.testing.assert_array_equal(
+        x_NNTd[..., :2], contexts(Topic(), Ledger(), profiles_NF)[..., :2]
+    )
+
+
 def test_profiles_without_a_histogram_are_refused():
     with pytest.raises(ValueError, match="context=topic_public"):
         Topic().num_features(11)
+    with pytest.raises(ValueError, match="context=topic_reputation reads"):
+        TopicReputation().num_features(11)
     assert TopicPublic().num_features(0) == 3
 
 
@@ -105,6 +128,7 @@ def test_new_answers_are_shares_of_their_topics():
         brought(3, 4, 1, 2),
         brought(3, 4, 1, -1),
         brought(5, 1, 1, 1),  # no topic
+        brought(7, 3, 1, 1),  # not asked about
         brought(3, 4, 1, True),
         brought(3, 4, 1.0, 1),
     ],
@@ -113,8 +137,9 @@ def test_new_answers_are_shares_of_their_topics():
 def test_counts_that_cannot_be_are_refused_and_nothing_is_learned(counts):
     cpm = cpm_of(LinUCB(), context=Topic(), matching=Routed(), reward=NewAnswers(), topics=TOPICS)
     plan = cpm.propose(1, random_profiles(np.random.default_rng(0), 3), np.random.default_rng(0))
-    good = Feedback(directive_id=plan[0].id, reward=0.5, answers=(brought(3, 4, 2, 2),))
-    bad = Feedback(directive_id=plan[1].id, reward=0.5, answers=(counts,))
+    asked = [directive.id for directive in plan if directive.topics == (3,)]
+    good = Feedback(directive_id=asked[0], reward=0.5, answers=(brought(3, 4, 2, 2),))
+    bad = Feedback(directive_id=asked[1], reward=0.5, answers=(counts,))
     with pytest.raises(ValueError, match="counts of answers cannot be"):
         cpm.receive([good, bad])
     assert len(cpm.ledger) == 0

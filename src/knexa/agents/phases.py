@@ -121,7 +121,7 @@ def _measure_privately(runtime: Runtime, state: AgentState, report: FitReport) -
 @two_step
 def evaluate(runtime: Runtime, state: AgentState) -> Generator[None, None, solve.Score]:
     """Return the greedy score on the global test set, for the report alone."""
-    problems = runtime.benchmark.test
+    problems = runtime.test(state.index)
     answers = solve.answer(runtime, state, problems, temperature=0.0, seed=0, is_executed=True)
     yield
     return solve.score(runtime, state, problems, answers)
@@ -130,7 +130,7 @@ def evaluate(runtime: Runtime, state: AgentState) -> Generator[None, None, solve
 @two_step
 def answer_finally(runtime: Runtime, state: AgentState) -> Generator[None, None, list[SampleRow]]:
     """Return n sampled completions of every test problem with outcome and CodeBLEU."""
-    settings, problems = runtime.evaluation, runtime.benchmark.test
+    settings, problems = runtime.evaluation, runtime.test(state.index)
     answers = solve.answer(
         runtime,
         state,

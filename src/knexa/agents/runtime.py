@@ -69,6 +69,11 @@ class Runtime:
         """Return a member's private training problems; a server has none."""
         return self.splits[index].train if index < len(self.splits) else ()
 
+    def test(self, index: int) -> "tuple[Problem, ...]":
+        """Return the test set as an agent's group means it."""
+        group = self.splits[index].group
+        return tuple(problem.as_meant_by(group) for problem in self.benchmark.test)
+
     def local_batches(self, index: int) -> int:
         """Return how many batches of private data a local update of a member takes."""
         batches_per_epoch = -(-len(self.private(index)) // self.training.batch_size)

@@ -92,7 +92,7 @@ def build_components(job: Job) -> tuple[RootKeys, Components]:
     _check_matchmaker(job, components)
     _check_protocol(job, components)
     _check_byzantine(job, components)
-    _check_partition(components)
+    _check_partition(job, components)
     _check_context(components)
     _check_reward(job, components)
     _check_selection(job, components)
@@ -214,13 +214,19 @@ def _check_byzantine(job: Job, components: Components) -> None:
         )
 
 
-def _check_partition(components: Components) -> None:
-    """Refuse more agents than the training pool has problems for, where its size is known."""
+def _check_partition(job: Job, components: Components) -> None:
+    """Refuse agents or groups of them that the data, where its size is known, is not enough for."""
     roster, data, partition = components.roster, components.data, components.partition
     if roster is None or data is None or partition is None:
         return
     if (num_problems := data.num_train_problems()) is not None:
         partition.check(num_problems, roster.num_agents)
+    if partition.num_groups != data.num_groups():
+        raise UserError(
+            f"partition={job.choices['partition']} makes {partition.num_groups} "
+            f"group{'s' * (partition.num_groups > 1)} of agents, and the data tells "
+            f"{data.num_groups()} apart: partition=conventions goes with data.num_conventions=2"
+        )
 
 
 def _check_context(components: Components) -> None:
@@ -246,6 +252,11 @@ def _check_reward(job: Job, components: Components) -> None:
             f"reward={job.choices['reward']} counts answers that pass and are kept, and "
             f"exchange={job.choices['exchange']} does not verify and keep them: "
             "choose akd_verified, or experiment=paired"
+        )
+    if components.federation.compare_reports and not reward.of_answers:
+        raise UserError(
+            "federation.compare_reports=true compares counts of answers, and "
+            f"reward={job.choices['reward']} reports none: set reward=new_answers"
         )
 
 

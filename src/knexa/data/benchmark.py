@@ -95,6 +95,10 @@ class Dataset(ABC):
         """
         return None
 
+    def num_groups(self) -> int:
+        """Return how many groups of agents the problems tell apart (``Problem.conventions``)."""
+        return 1
+
     @abstractmethod
     def load(self) -> Benchmark:
         """Return the four sets, the same on every machine.

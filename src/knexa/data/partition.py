@@ -1,4 +1,4 @@
-"""Partitions of the training pool among the agents: Dirichlet label skew, IID, or given sizes.
+"""Partitions of the training pool among the agents: label skew, experts, IID, or given sizes.
 
 Every partition assigns all problems, each exactly once, and is a function of the problems, the
 number of agents and the generator alone. Axes: N agents, C categories that occur in the pool.
@@ -19,6 +19,7 @@ from knexa.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 _FLOORS = "partition.min_train and partition.min_validation"
+_MOVED = "partition: moved %d of %d problems so that no agent is short"
 
 VALIDATION_FRACTION = 72 / 348
 """The published split: of 348 problems, 276 are trained on and 72 validate."""
@@ -30,6 +31,8 @@ class AgentData:
 
     train: tuple[Problem, ...]
     validation: tuple[Problem, ...]
+    group: int = 0
+    """Its group of agents, by whose conventions problems are meant."""
 
 
 class Split(list[AgentData]):
@@ -47,7 +50,13 @@ class Split(list[AgentData]):
 
 
 class Partition(ABC):
-    """Base of every component of the config group ``partition``."""
+    """Base of every component of the config group ``partition``.
+
+    Class attributes:
+        num_groups: How many groups of agents it makes; the data must tell as many apart.
+    """
+
+    num_groups: ClassVar[int] = 1
 
     def check(self, num_problems: int, num_agents: int) -> None:
         """Refuse numbers of problems and agents that ``split`` could not deal; takes no time.
@@ -117,11 +126,10 @@ class Dirichlet(Partition):
                     f"{self._need} problems; {evener}, lower {_FLOORS}, or set "
                     "partition.on_short=fill"
                 )
-            num_moved = _fill(hands, self._need, rng)
             _LOG.log(
                 logging.INFO if self.on_short == "fill" else logging.WARNING,
-                "partition: moved %d of %d problems so that no agent is short%s",
-                num_moved,
+                _MOVED + "%s",
+                _fill(hands, self._need, rng),
                 len(problems),
                 f": some were in each of {num_draws} draws" if num_draws > 1 else "",
             )
@@ -167,6 +175,119 @@ class Dirichlet(Partition):
             cuts = np.rint(np.cumsum(shares_N)[:-1] * len(positions)).astype(np.int64)
             for hand, piece in zip(hands, np.split(rng.permutation(positions), cuts), strict=True):
                 hand.extend(piece.tolist())
+        return hands
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conventions(Dirichlet):
+    """Groups of agents with conflicting conventions: ``Dirichlet``, and a random half each. Ours.
+
+    Problems mean to an agent what they mean to its group (``Problem.as_meant_by``), so its own
+    solutions and tests are of its group's convention, while public tests accept all of them. The
+    problems that an agent gets are those of ``Dirichlet`` at the same seed.
+    """
+
+    name: ClassVar[str] = "conventions"
+    num_groups: ClassVar[int] = 2
+
+    def split(
+        self, problems: Sequence[Problem], num_agents: int, rng: np.random.Generator
+    ) -> Split:
+        """Deal the problems; see the class."""
+        dealt = super().split(problems, num_agents, rng)
+        groups = (rng.permutation(num_agents) % self.num_groups).tolist()
+        agents = [
+            AgentData(
+                train=tuple(problem.as_meant_by(group) for problem in agent.train),
+                validation=tuple(problem.as_meant_by(group) for problem in agent.validation),
+                group=group,
+            )
+            for agent, group in zip(dealt, groups, strict=True)
+        ]
+        return Split(agents, dealt.num_draws)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experts(Partition):
+    """Few agents hold most problems of a category, and the others little of it. Ours.
+
+    The agents, in a random order, take turns at being experts: a category's problems are shuffled,
+    and ``share`` of them goes to its ``num_experts`` experts in equal parts. So agents are experts
+    of as many categories as each other, give or take one; where there are more agents than places,
+    some are experts of none. The rest of all problems is dealt in a random order: each goes to the
+    agent with the fewest problems that is no expert of its category (ties at random). Whoever is
+    short then is given random problems of the agents with the most.
+
+    Unlike ``Dirichlet``'s alpha, ``num_experts`` says how many peers are worth asking about a
+    category, whatever the number of agents.
+
+    Attributes:
+        num_experts: Experts of a category; fewer than agents.
+        share: Share of a category's problems that its experts hold together.
+        validation_fraction: As in ``Dirichlet``.
+        min_train: Fewest training problems an agent may end with.
+        min_validation: Fewest validation problems an agent may end with.
+    """
+
+    name: ClassVar[str] = "experts"
+
+    num_experts: Annotated[int, Field(ge=1)] = 1
+    share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = VALIDATION_FRACTION
+    min_train: Annotated[int, Field(ge=1)] = 16
+    min_validation: Annotated[int, Field(ge=1)] = 4
+
+    def split(
+        self, problems: Sequence[Problem], num_agents: int, rng: np.random.Generator
+    ) -> Split:
+        """Deal the problems; see the class."""
+        self.check(len(problems), num_agents)
+        hands = self._deal(problems, num_agents, rng)
+        need = self.min_train + self.min_validation
+        if _num_short(hands, need):
+            _LOG.warning(_MOVED, _fill(hands, need, rng), len(problems))
+        counts = validation_counts(
+            [len(hand) for hand in hands],
+            self.validation_fraction,
+            min_train=self.min_train,
+            min_validation=self.min_validation,
+        )
+        return Split(_deal_validation(problems, hands, counts, rng))
+
+    def check(self, num_problems: int, num_agents: int) -> None:
+        """Refuse fewer problems than all agents need, and experts that everybody would be."""
+        need = self.min_train + self.min_validation
+        _check_enough(num_problems, num_agents, need, f"lower {_FLOORS}")
+        if self.num_experts >= num_agents:
+            raise UserError(
+                f"partition.num_experts={self.num_experts} of {num_agents} agents leaves nobody "
+                f"who is no expert: set at most {num_agents - 1}, or use partition=iid"
+            )
+
+    def _deal(
+        self, problems: Sequence[Problem], num_agents: int, rng: np.random.Generator
+    ) -> list[list[int]]:
+        """Return the positions of the problems that each agent is dealt."""
+        turns = rng.permutation(num_agents)
+        hands: list[list[int]] = [[] for _ in range(num_agents)]
+        experts: dict[int, list[int]] = {}
+        rest: list[int] = []
+        for place, (category, positions) in enumerate(_positions_by_category(problems).items()):
+            first = place * self.num_experts
+            experts[category] = turns[
+                np.arange(first, first + self.num_experts) % num_agents
+            ].tolist()
+            shuffled = rng.permutation(positions)
+            held, others = np.split(shuffled, [round(self.share * len(positions))])
+            for agent, part in zip(
+                experts[category], np.array_split(held, self.num_experts), strict=True
+            ):
+                hands[agent] += part.tolist()
+            rest += others.tolist()
+        for position in rng.permutation(np.array(rest, dtype=np.int64)).tolist():
+            order = rng.permutation(num_agents).tolist()
+            able = [i for i in order if i not in experts[problems[position].category]]
+            hands[min(able, key=lambda agent: len(hands[agent]))].append(position)
         return hands
 
 

@@ -37,6 +37,9 @@ class Problem:
         test_code: Trusted source that calls ``candidate`` (also bound to the name ``entry_point``)
             and raises where an answer is wrong; never enters the process of the completion.
         setup_code: Trusted source that program and tests execute first: imports, helper classes.
+        conventions: What the prompt means to each group of agents, where their conventions differ:
+            the same problem with the group's own solution and tests. The problem itself is then
+            group 0's. Empty where all agree.
         category: Index into ``CATEGORIES``.
         source: The benchmark the problem belongs to.
     """
@@ -49,6 +52,11 @@ class Problem:
     category: int
     source: str
     setup_code: str = ""
+    conventions: "tuple[Problem, ...]" = ()
+
+    def as_meant_by(self, group: int) -> "Problem":
+        """Return what the problem means to a group of agents."""
+        return self.conventions[group] if self.conventions else self
 
     @property
     def canonical_cpu_s(self) -> float:

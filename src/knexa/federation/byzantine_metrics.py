@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from knexa.agents.byzantine import ByzantineAgents
 from knexa.federation.summary import pass_scores
+from knexa.matchmaking.answers import TopicAnswers
 from knexa.matchmaking.ledger import Ledger
 from knexa.seeding import derive_rng
 from knexa.statistics import bootstrap_mean
@@ -48,6 +49,7 @@ def teaching_of(
     *,
     num_agents: int,
     num_rounds: int,
+    most_liars: int | None = None,
 ) -> ByzantineSummary | None:
     """Return how much the Byzantine agents taught; None without any.
 
@@ -57,12 +59,20 @@ def teaching_of(
     harm nobody and count in ``lessons_among_liars`` alone. ``shunned_after`` is the first round
     from which on the moving mean over the last ``WINDOW`` rounds (or all, in a shorter run) stays
     below a third, or None. ``trust`` is the final trust in the CPM's ledger, as means over the
-    Byzantine and the honest agents.
+    Byzantine and the honest agents. Where arms have topics, a round has many exchanges: then
+    ``rarely_asked_from`` is the first round from which on each alone is below a third, or None.
+
+    Args:
+        byzantine: The Byzantine agents.
+        exchanges: All rows.
+        num_agents: N.
+        num_rounds: R.
+        most_liars: As in ``CPM``; with it ``forgers`` are those that the ledger finds out.
     """
     if not byzantine.members:
         return None
     taught_2R = np.zeros((2, num_rounds))
-    among, ledger = 0, Ledger()
+    among, ledger = 0, Ledger(most_liars)
     for row in exchanges:
         pairs = [
             (teacher in byzantine.members, student in byzantine.members)
@@ -75,8 +85,11 @@ def teaching_of(
         among += pairs.count((True, True))
         is_pair = len(row.teachers) == 1 and len(row.students) == 1
         if is_pair and row.reward_raw is not None:
-            ledger.record(row.teachers[0], row.students[0], row.reward_raw)
+            pair = row.teachers[0], row.students[0]
+            ledger.record(*pair, row.reward_raw, _counts_of(row), row.issued_round)
+    ledger.compare_reports()
     fair = len(byzantine.members) / (num_agents - 1)
+    by_topic = any(row.topics for row in exchanges)
     trust_N = ledger.trust(num_agents)
     return ByzantineSummary(
         liars=tuple(sorted(byzantine.members)),
@@ -91,16 +104,31 @@ def teaching_of(
             liars=float(trust_N[list(byzantine.members)].mean()),
             honest=float(np.delete(trust_N, list(byzantine.members)).mean()),
         ),
+        forgers=None if most_liars is None else tuple(sorted(ledger.comparison.forgers)),
+        questions=tuple(map(int, taught_2R[0])) if by_topic else None,
+        rarely_asked_from=shunned_after(taught_2R, fair, window=1) if by_topic else None,
     )
 
 
-def shunned_after(taught_2R: NDArray[np.float64], fair: float) -> int | None:
+def _counts_of(row: ExchangeRow) -> tuple[TopicAnswers, ...]:
+    """Return what a row says of the answers on its topic, if it has one."""
+    counts = (row.answers_asked, row.answers_right, row.answers_new)
+    if row.topics is None or len(row.topics) != 1 or None in counts:
+        return ()
+    asked, right, new = (int(count or 0) for count in counts)
+    return (TopicAnswers(category=row.topics[0], asked=asked, right=right, new=new),)
+
+
+def shunned_after(
+    taught_2R: NDArray[np.float64], fair: float, *, window: int = WINDOW
+) -> int | None:
     """Return the round from which on Byzantine agents taught under a third of their fair share.
 
-    ``taught_2R`` holds the exchanges by Byzantine teachers, and by any, by round.
+    ``taught_2R`` holds the exchanges by Byzantine teachers, and by any, by round; the share is that
+    of the last ``window`` rounds, or of all where there are fewer.
     """
     num_rounds = taught_2R.shape[1]
-    window, found = min(WINDOW, num_rounds), None
+    window, found = min(window, num_rounds), None
     for end in range(num_rounds, window - 1, -1):
         ratio = _ratio(taught_2R[:, end - window : end].sum(axis=1), fair)
         if ratio is None or ratio >= SHUNNED:

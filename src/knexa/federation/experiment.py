@@ -114,6 +114,7 @@ def build_cpm(settings: Settings, population: AgentGroup) -> CPM:
         mutual=settings.federation.mutual,
         trust_gate=settings.federation.trust_gate,
         topics=population.topics,
+        most_liars=settings.federation.most_liars(population.num_agents),
     )
 
 
@@ -168,6 +169,7 @@ def _summary(
     settings: Settings, setup: Setup, run_dir: RunDirectory, samples: list[SampleRow]
 ) -> Summary:
     rounds, exchanges = run_dir.read_rows(RoundRow), run_dir.read_rows(ExchangeRow)
+    num_agents = 1 + max(row.agent for row in rounds)
     return Summary(
         seed=settings.seed,
         config_hash=settings.config_hash,
@@ -181,7 +183,8 @@ def _summary(
         byzantine=teaching_of(
             setup.byzantine,
             exchanges,
-            num_agents=1 + max(row.agent for row in rounds),
+            num_agents=num_agents,
             num_rounds=settings.federation.num_rounds,
+            most_liars=settings.federation.most_liars(num_agents),
         ),
     )

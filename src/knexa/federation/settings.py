@@ -27,6 +27,7 @@ from knexa.matchmaking.regret import Regret
 from knexa.matchmaking.rewards import Reward
 from knexa.profiles.build import Profile
 from knexa.profiles.privacy import Privacy
+from knexa.recipe import AddedLater
 from knexa.tracking.loggers import Logger
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class Federation(ABC):
         mutual: Both agents of a pair teach each other, in two directives.
         trust_gate: The CPM excludes an agent from teaching once its trust is surely below this
             share of the median agent's; None: never. Ours, against Byzantine agents.
+        compare_reports: The CPM compares what students of one teacher report of its answers on a
+            topic, and learns from no report that it proves forged, as long as fewer than half of
+            the agents forge (``matchmaking.reports``). For rewards of answers.
         sync: When a round ends. ``lockstep``: when all its directives have ended. ``async``: when
             enough feedback has come in or a timer has run out; busy agents are not matched, and
             late feedback is used with the context of its choice. The last round waits for all.
@@ -60,6 +64,7 @@ class Federation(ABC):
     num_pairs: Annotated[int, Field(ge=0)] | None = None
     mutual: bool = False
     trust_gate: Annotated[float, Field(gt=0, le=1)] | None = None
+    compare_reports: Annotated[bool, AddedLater(False)] = False
     sync: Literal["lockstep", "async"] = "lockstep"
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
     timer_s: Annotated[float, Field(gt=0)] = 60.0
@@ -77,6 +82,10 @@ class Federation(ABC):
         """Return K_p for ``num_agents`` agents."""
         most = num_agents // 2
         return most if self.num_pairs is None else min(self.num_pairs, most)
+
+    def most_liars(self, num_agents: int) -> int | None:
+        """Return how many agents may forge reports; None where reports are not compared."""
+        return (num_agents - 1) // 2 if self.compare_reports else None
 
     def scheduler(self, seed: int, num_agents: int) -> EventScheduler:
         """Return the event scheduler of a run."""

@@ -6,6 +6,7 @@ N agents, F profile features, K feedbacks, d context features.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from numbers import Real
 from typing import Any
 
@@ -62,13 +63,15 @@ def check_profiles(profiles_NF: Array, num_features: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A directive that waits for feedback: its arm, and the context that it was chosen by.
+    """A directive that waits for feedback: its arm, the context that it was chosen by, its round.
 
-    Both are None where the directive is no arm; so is the context if the policy does not learn.
+    Arm and context are None where the directive is no arm; so is the context if the policy does not
+    learn.
     """
 
     arm: Arm | None
     context_d: Array | None
+    round: int
 
 
 class CPM:
@@ -89,6 +92,9 @@ class CPM:
         trust_gate: Agents whose trust is significantly below this share of the median may not
             teach (see ``Ledger.distrusted``); None: all may.
         topics: The topics of the transfer set.
+        most_liars: How many agents may forge reports. With it students' counts are compared: the
+            policy learns from no report that is forged or disputed, and a reward of answers is the
+            worth of its counts, whatever else is claimed. None: all reports are believed.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class CPM:
         mutual: bool = False,
         trust_gate: float | None = None,
         topics: TransferTopics = NO_TOPICS,
+        most_liars: int | None = None,
     ) -> None:
         self.matchmaker = matchmaker
         self.context = context
@@ -118,9 +125,9 @@ class CPM:
         self.trust_gate = trust_gate
         self.topics = topics
         self._topic_sizes = dict(zip(topics.categories, topics.sizes, strict=True))
-        self.ledger = Ledger()
+        self.ledger = Ledger(most_liars)
         self._num_profile_features = num_profile_features
-        self._largest_reward = reward.largest
+        self._reward = reward
         self._normalizer = reward.normalizer()
         self._pending: dict[str, _Pending] = {}
         self.expired: dict[str, int] = {}
@@ -178,7 +185,7 @@ class CPM:
         known = [arm for arm in arms if arm is not None]
         rows = iter(view.contexts_of(known) if self._learns and known else ())
         for id_, arm in zip(ids, arms, strict=True):
-            self._pending[id_] = _Pending(arm, None if arm is None else next(rows, None))
+            self._pending[id_] = _Pending(arm, None if arm is None else next(rows, None), round)
         return plan
 
     def receive(self, feedbacks: Sequence[Feedback]) -> list[float]:
@@ -194,18 +201,34 @@ class CPM:
         if not feedbacks:
             return []
         self._check(feedbacks)
-        raw_K = np.array([feedback.reward for feedback in feedbacks], dtype=np.float64)
+        raw_K = np.array([self._borne_out(feedback) for feedback in feedbacks], dtype=np.float64)
         rewards_K = self._normalizer.normalize(raw_K)
         answered = [self._pending.pop(feedback.directive_id) for feedback in feedbacks]
-        for pending, feedback in zip(answered, feedbacks, strict=True):
+        for pending, feedback, raw in zip(answered, feedbacks, raw_K.tolist(), strict=True):
             if pending.arm is not None:
                 teacher, student, *_ = pending.arm
-                self.ledger.record(teacher, student, feedback.reward, feedback.answers)
-        rows = [pending.context_d for pending in answered if pending.context_d is not None]
-        if rows:
-            learnable_K = np.array([pending.context_d is not None for pending in answered])
+                self.ledger.record(teacher, student, raw, feedback.answers, pending.round)
+        self.ledger.compare_reports()
+        learnable_K = np.array(list(map(self._may_learn, answered, feedbacks)))
+        if learnable_K.any():
+            rows = [p.context_d for p in compress(answered, learnable_K) if p.context_d is not None]
             self.matchmaker.learn(np.stack(rows), rewards_K[learnable_K])
         return [float(reward) for reward in rewards_K]
+
+    def _borne_out(self, feedback: Feedback) -> float:
+        """Return the raw reward: where reports are compared, what its counts are worth."""
+        if self.ledger.most_liars is None or not feedback.answers or not self._reward.of_answers:
+            return feedback.reward
+        return self._reward.worth(feedback.answers, self.topics)
+
+    def _may_learn(self, pending: _Pending, feedback: Feedback) -> bool:
+        """Return whether the policy learns from an answered directive."""
+        if pending.arm is None or pending.context_d is None:
+            return False
+        if self.ledger.most_liars is not None and not feedback.answers:
+            return False  # nothing that others' reports could be compared with
+        teacher, student, *_ = pending.arm
+        return self.ledger.believes(teacher, student, feedback.answers, pending.round)
 
     def expire(self, directive_id: str, outcome: str) -> None:
         """Stop waiting for a directive's feedback, and count the ``outcome`` that ended it.
@@ -227,7 +250,9 @@ class CPM:
             for id_, pending in self._pending.items()
             if pending.context_d is not None
         }
-        return {
+        rounds = {id_: pending.round for id_, pending in self._pending.items()}
+        compared = {} if self.ledger.most_liars is None else {"pending_rounds": rounds}
+        return compared | {
             "matchmaker": self.matchmaker.state_dict(),
             "reward": self._normalizer.state_dict(),
             "ledger": self.ledger.state_dict(),
@@ -246,11 +271,14 @@ class CPM:
         self._normalizer.load_state_dict(state["reward"])
         self.ledger.load_state_dict(state["ledger"])
         self.expired = dict(state["expired"])
+        compares = self.ledger.most_liars is not None
+        rounds = state["pending_rounds"] if compares else dict.fromkeys(state["pending"], 0)
         rows = dict(zip(state["pending_with_context"], state["pending_contexts"], strict=True))
         self._pending = {
             id_: _Pending(
                 None if arm is None else tuple(map(int, arm)),
                 np.array(rows[id_], dtype=np.float64) if id_ in rows else None,
+                int(rounds[id_]),
             )
             for id_, arm in state["pending"].items()
         }
@@ -367,14 +395,22 @@ class CPM:
                 )
             if not isinstance(reward, Real) or isinstance(reward, bool):
                 raise ValueError(f"feedback on directive {id_!r}: its reward is not a number")
-            if not abs(reward) <= self._largest_reward:
+            if not abs(reward) <= self._reward.largest:
                 size = "finite" if reward != reward or abs(reward) == np.inf else "plausible"
                 raise ValueError(
                     f"feedback on directive {id_!r}: its reward is not {size}; allowed is "
-                    f"-{self._largest_reward:g} to {self._largest_reward:g}"
+                    f"-{self._reward.largest:g} to {self._reward.largest:g}"
                 )
-            if not all(map(self._can_be, feedback.answers)):
+            if not all(map(self._can_be, feedback.answers)) or not self._were_asked(feedback):
                 raise ValueError(f"feedback on directive {id_!r}: its counts of answers cannot be")
+
+    def _were_asked(self, feedback: Feedback) -> bool:
+        """Return whether counts are of topics that the directive asked about, each once."""
+        arm = self._pending[feedback.directive_id].arm
+        told = [each.category for each in feedback.answers]
+        if arm is None or not self.matching.by_topic:
+            return len(set(told)) == len(told)
+        return told in ([], [self.topics.categories[arm[2]]])
 
     def _can_be(self, answers: TopicAnswers) -> bool:
         """Return whether counts are those of answers to transfer problems."""

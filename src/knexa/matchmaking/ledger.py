@@ -11,16 +11,26 @@ import numpy as np
 from knexa.data.problem import CATEGORIES
 from knexa.matchmaking.answers import TopicAnswers
 from knexa.matchmaking.arrays import Array, Indices, Mask
+from knexa.matchmaking.reports import Comparison, compare
 
 
 class Ledger:
-    """Every answered pair directive of a run, oldest first."""
+    """Every answered pair directive of a run, oldest first.
 
-    def __init__(self) -> None:
+    Args:
+        most_liars: How many agents may forge reports. With it ``comparison`` tells who did, and
+            their reports are no evidence of teachers, nor are those of texts that are disputed.
+            None: reports are not compared.
+    """
+
+    def __init__(self, most_liars: int | None = None) -> None:
+        self.most_liars = most_liars
+        self.comparison = Comparison()
         self._teachers: list[int] = []
         self._students: list[int] = []
         self._rewards: list[float] = []
         self._answers: list[tuple[int, ...]] = []
+        self._rounds: list[int] = []
         self._sums_4NC = np.zeros((4, 0, len(CATEGORIES)))  # of the first so many of them
         self._num_summed = 0
 
@@ -28,15 +38,45 @@ class Ledger:
         return len(self._rewards)
 
     def record(
-        self, teacher: int, student: int, reward: float, answers: Sequence[TopicAnswers] = ()
+        self,
+        teacher: int,
+        student: int,
+        reward: float,
+        answers: Sequence[TopicAnswers] = (),
+        round: int = 0,
     ) -> None:
-        """Add one exchange with its raw reward, and what it brought on each topic."""
+        """Add one exchange with its raw reward, and what it brought on each topic.
+
+        ``round`` is the one whose plan it is from; only ``compare_reports`` needs it.
+        """
         self._answers += [
             (teacher, student, each.category, each.asked, each.right, each.new) for each in answers
         ]
+        self._rounds += [round] * len(answers)
         self._teachers.append(teacher)
         self._students.append(student)
         self._rewards.append(reward)
+
+    def compare_reports(self) -> None:
+        """Compare all reports so far, where ``most_liars`` says to."""
+        if self.most_liars is not None:
+            self.comparison = compare(
+                (
+                    ((round, teacher, category), student, (asked, right))
+                    for round, (teacher, student, category, asked, right, _) in zip(
+                        self._rounds, self._answers, strict=True
+                    )
+                ),
+                self.most_liars,
+            )
+
+    def believes(
+        self, teacher: int, student: int, answers: Sequence[TopicAnswers], round: int
+    ) -> bool:
+        """Return whether a report may be true: not a forger's, and not on a disputed text."""
+        forgers, disputed = self.comparison.forgers, self.comparison.disputed
+        texts = [(round, teacher, each.category) for each in answers]
+        return student not in forgers and disputed.isdisjoint(texts)
 
     def trust(self, num_agents: int) -> Array:
         """Return trust_N in (0, 1): the share of exchanges with a positive reward, by teacher.
@@ -90,9 +130,26 @@ class Ledger:
         return np.asarray(self._sums(num_agents)[2])
 
     def answered(self, num_agents: int) -> tuple[Array, Array]:
-        """Return (asked_NC, right_NC): answers that teachers were asked for, and right ones."""
+        """Return (asked_NC, right_NC): answers that teachers were asked for, and right ones.
+
+        By the reports that are believed.
+        """
         asked_NC, right_NC, _, _ = self._sums(num_agents)
+        for teacher, _, category, asked, right, _ in self._disbelieved():
+            asked_NC[teacher, category] -= asked
+            right_NC[teacher, category] -= right
         return asked_NC, right_NC
+
+    def _disbelieved(self) -> list[tuple[int, ...]]:
+        """Return the counts of the reports that are not believed."""
+        forgers, disputed = self.comparison.forgers, self.comparison.disputed
+        if not forgers and not disputed:
+            return []
+        return [
+            row
+            for round, row in zip(self._rounds, self._answers, strict=True)
+            if row[1] in forgers or (round, row[0], row[2]) in disputed
+        ]
 
     def _sums(self, num_agents: int) -> Array:
         """Return four sums of counts, sums_4NC.
@@ -126,6 +183,8 @@ class Ledger:
     def state_dict(self) -> dict[str, Any]:
         """Return the record as arrays; ``answers`` where any were counted."""
         answers = {"answers": np.array(self._answers, dtype=np.int64)} if self._answers else {}
+        if self.most_liars is not None:
+            answers["rounds"] = np.array(self._rounds, dtype=np.int64)
         return answers | {
             "teachers": np.array(self._teachers, dtype=np.int64),
             "students": np.array(self._students, dtype=np.int64),
@@ -138,6 +197,10 @@ class Ledger:
         self._students = [int(agent) for agent in state["students"]]
         self._rewards = [float(reward) for reward in state["rewards"]]
         self._answers = [tuple(map(int, row)) for row in state.get("answers", ())]
+        self._rounds = [0] * len(self._answers)
+        if self.most_liars is not None:
+            self._rounds = [int(round) for round in state["rounds"]]
+        self.compare_reports()
         self._num_summed, self._sums_4NC = 0, np.zeros((4, 0, len(CATEGORIES)))
 
 

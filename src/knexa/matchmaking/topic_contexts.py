@@ -66,15 +66,25 @@ class TopicPublic(Context):
         new_NT = ledger.new_answers(len(profiles_NF))[:, topics.categories_T]
         counts_NC = ledger.answered(len(profiles_NF))
         asked_NT, right_NT = (counts[:, topics.categories_T] for counts in counts_NC)
-        features = [
-            np.ones(asked_NT.shape),
-            *self.private(profiles_NF, topics),
-            right_NT / np.maximum(asked_NT, 1.0),
-            (asked_NT > 0.0).astype(np.float64),
-        ]
+        features = self.offers(asked_NT, right_NT, self.private(profiles_NF, topics), topics)
         # Answers that the student's store had no room for can be new twice.
         missing_NT = np.maximum(1.0 - new_NT / topics.sizes_T, 0.0)
         return TopicFactors(offers_NTd=np.stack(features, axis=-1), missing_NT=missing_NT)
+
+    def offers(
+        self,
+        asked_NT: Array,
+        right_NT: Array,
+        private: tuple[Array, ...],
+        topics: TransferTopics,
+    ) -> list[Array]:
+        """Return the features_NT that ``missing`` is multiplied with."""
+        return [
+            np.ones(asked_NT.shape),
+            *private,
+            right_NT / np.maximum(asked_NT, 1.0),
+            (asked_NT > 0.0).astype(np.float64),
+        ]
 
     def private(self, profiles_NF: Array, topics: TransferTopics) -> tuple[Array, ...]:
         """Return the features_NT of what teachers show of their private data: none."""
@@ -94,8 +104,9 @@ class Topic(TopicPublic):
         """Return 4."""
         if num_profile_features < layout.NUM_DATA:
             raise ValueError(
-                f"context=topic reads the profile's histogram of {layout.NUM_DATA} categories, the "
-                f"profile has {num_profile_features} features; use context=topic_public"
+                f"context={self.name} reads the profile's histogram of {layout.NUM_DATA} "
+                f"categories, the profile has {num_profile_features} features; use "
+                "context=topic_public"
             )
         return 4
 
@@ -103,3 +114,48 @@ class Topic(TopicPublic):
         """Return the teacher's share of the category."""
         shares_CN = normalised_bins(profiles_NF[:, -layout.NUM_DATA :])
         return (shares_CN[topics.categories_T].T,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicReputation(Topic):
+    """Claims count as much as their author's answers were right: x = missing [p, p share, right].
+
+    p is the teacher's reputation: the share of right ones among all its answers so far, on any
+    topic, with as many more as a mean topic has assumed to be right as often as everybody's; 1
+    before anybody answered. A teacher that was asked about the topic is known by ``right`` there,
+    and its claim, ``share``, counts no more (is 0). Ours, against Byzantine agents: one whose text
+    is false is doubted on all topics once it was asked about some. All features are in [0, 1].
+    """
+
+    name: ClassVar[str] = "topic_reputation"
+
+    def num_features(self, num_profile_features: int) -> int:
+        """Return 3."""
+        return super().num_features(num_profile_features) - 1
+
+    def offers(
+        self,
+        asked_NT: Array,
+        right_NT: Array,
+        private: tuple[Array, ...],
+        topics: TransferTopics,
+    ) -> list[Array]:
+        """Return the features_NT that ``missing`` is multiplied with."""
+        (claims_NT,) = private
+        reputations_NT = reputations(asked_NT, right_NT, topics)[:, None] * np.ones(asked_NT.shape)
+        return [
+            reputations_NT,
+            reputations_NT * np.where(asked_NT > 0.0, 0.0, claims_NT),
+            right_NT / np.maximum(asked_NT, 1.0),
+        ]
+
+
+def reputations(asked_NT: Array, right_NT: Array, topics: TransferTopics) -> Array:
+    """Return every teacher's reputation (see ``TopicReputation``) from counts of its answers."""
+    if not asked_NT.any():
+        return np.ones(len(asked_NT))
+    everybodys = right_NT.sum() / asked_NT.sum()
+    assumed = topics.sizes_T.mean()
+    return np.asarray(
+        (right_NT.sum(axis=1) + assumed * everybodys) / (asked_NT.sum(axis=1) + assumed)
+    )

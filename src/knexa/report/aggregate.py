@@ -34,7 +34,7 @@ _TELLING = (
     "federation.heterogeneity",
     "federation.num_rounds",
 )
-_RULES = frozenset({"federation.mutual", "federation.trust_gate"})
+_RULES = frozenset({"federation.mutual", "federation.trust_gate", "federation.compare_reports"})
 """Keys outside ``METHOD_PARTS`` that belong to the method."""
 _COPIED = ".recommended."  # a roster's defaults: other keys hold what a run took of them
 _LEVELS = ("low", "medium", "high")

@@ -56,6 +56,7 @@ BYZANTINE = (
     Measure(name="honest_pass@1", heading="honest agents' pass@1 %", scale=100, digits=1),
     Measure(name="teaching_share", heading="liars' teaching over their fair share", digits=2),
     Measure(name="shunned_after", heading="rounds until under a third of it", digits=0),
+    Measure(name="rarely_asked_from", heading="first round of all under a third", digits=1),
 )
 """Only runs with Byzantine agents have these."""
 COSTS = (

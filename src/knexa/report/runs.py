@@ -204,6 +204,7 @@ def _values(summary: Summary, curve: Curve | None) -> dict[str, float]:
     if byzantine is not None:
         known["teaching_share"] = byzantine.teaching_share
         known["shunned_after"] = byzantine.shunned_after
+        known["rarely_asked_from"] = byzantine.rarely_asked_from
     if curve is not None:
         mean_R = curve.means
         known["greedy_last"], known["greedy_peak"] = float(mean_R[-1]), float(mean_R.max())

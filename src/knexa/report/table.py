@@ -124,7 +124,8 @@ def _byzantine_columns(study: Study, notes: list[str]) -> list[_Column]:
             "Honest agents are those that do not lie. The liars' teaching is the share of honest "
             "agents' lessons that liars gave, over the share that uniformly random pairs would "
             "give them; the rounds are those until its moving mean over five rounds is below a "
-            "third and stays there, over the seeds where that happened."
+            "third and stays there, over the seeds where that happened; where each topic is asked "
+            "about by itself, also the first round from which on every single one is."
         )
     return columns
 

@@ -329,6 +329,11 @@ class Scores(Record):
     privacy: Annotated[Privacy, "What was spent of the privacy budgets"]
     skew: Annotated[SkewSummary | None, "How different the agents' data are", _TEXT] = None
     data_shares: Annotated[_Shares, "By agent: share of each category in its training data"]
+    groups: Annotated[
+        tuple[int, ...] | None,
+        "By agent: its group, by whose conventions it is scored",
+        Only("`partition=conventions` only"),
+    ] = None
 
     def named(self) -> dict[str, Score]:
         """Return every score by its name in summary.json, e.g. ``pass@5``."""
@@ -386,6 +391,21 @@ class ByzantineSummary(Record):
     teaching_share: Annotated[float | None, "`teaching` over all rounds"]
     shunned_after: Annotated[int | None, "Round from which on it stays under a third"]
     trust: Annotated[Trust, "Trust of the matchmaker's ledger"]
+    questions: Annotated[
+        tuple[int, ...] | None,
+        "By round: topics that honest agents asked Byzantine ones about",
+        Only("where arms have topics"),
+    ] = None
+    rarely_asked_from: Annotated[
+        int | None,
+        "Round from which on each round's `teaching` is under a third",
+        Only("where arms have topics", beside="questions"),
+    ] = None
+    forgers: Annotated[
+        tuple[int, ...] | None,
+        "Agents whose reports the matchmaker proved forged",
+        Only("`federation.compare_reports=true` only"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

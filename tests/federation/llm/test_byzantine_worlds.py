@@ -131,6 +131,7 @@ def test_what_a_sybil_said_outlives_an_interruption_and_its_speakers_next_update
         (["exchange=adapter", "roster.byzantine.attack=[forged,sybil]"], "attack=sybil needs text"),
         (["exchange=logits", "roster.byzantine.attack=sybil"], "sends logits"),
         (["matchmaker=fedavg", "federation.trust_gate=0.5"], "set it to null"),
+        (["experiment=paired", "federation.compare_reports=true"], "set reward=new_answers"),
         (["roster.byzantine.num=6"], "leaves nobody honest"),
         (["roster.byzantine.agents=[9]"], "0 to 5"),
     ],
@@ -143,9 +144,9 @@ def test_byzantine_agents_that_cannot_be_are_refused_in_one_line(overrides, said
 
 
 def test_numbers_can_be_exchanged_by_byzantine_agents_of_other_kinds():
-    attacks = "roster.byzantine.attack=[inflated,forged]"
-    build("experiment=paired", "exchange=adapter", "roster.byzantine.num=1", attacks)
-    build("experiment=paired", "exchange=logits", "roster.byzantine.num=1")
+    lying = ("experiment=paired", "roster.byzantine.num=1")
+    build(*lying, "exchange=adapter", "roster.byzantine.attack=[inflated,forged]")
+    build(*lying, "exchange=logits")
 
 
 def build(*overrides: str) -> None:
@@ -237,6 +238,7 @@ def test_byzantine_agents_are_shunned_once_they_teach_little_to_the_end():
     assert shunned_after(teaching(*[0.3] * 12), 0.3) is None
     assert shunned_after(teaching(0.0, 0.0, 0.0), 0.3) == 3  # a run shorter than the window
     assert shunned_after(np.zeros((2, 8)), 0.3) is None  # nobody taught anybody
+    assert shunned_after(teaching(0.3, 0.3, 0.0, 0.3, 0.0, 0.09), 0.3, window=1) == 5
 
 
 def test_exchanges_among_byzantine_agents_are_counted_apart():
@@ -249,6 +251,34 @@ def test_exchanges_among_byzantine_agents_are_counted_apart():
     assert said.lessons_among_liars == 1
     assert said.teaching == (pytest.approx((2 / 3) / (2 / 3)), None)
     assert said.trust == Trust(liars=0.5, honest=pytest.approx((0.5 + 2 / 3) / 2))
+
+
+def routed_rows(*counts: tuple[int, int, int]) -> list:
+    """Rows of round 1 in which agent 3 is asked about topic 4, by (student, right, new)."""
+    return [
+        exchange_row(
+            teachers=(3,),
+            students=(student,),
+            topics=(4,),
+            answers_asked=8,
+            answers_right=right,
+            answers_new=new,
+        )
+        for student, right, new in counts
+    ]
+
+
+def test_what_byzantine_agents_are_asked_is_counted_by_round_and_forgers_are_named():
+    rows = routed_rows((0, 2, 2), (1, 2, 0), (2, 8, 8))
+    liars = byzantine("wrong", "forged", members=(2, 3))
+    said = teaching_of(liars, rows, num_agents=5, num_rounds=1, most_liars=1)
+    assert said.questions == (2,)
+    assert said.rarely_asked_from is None
+    assert said.forgers == (2,)
+    only = teaching_of(byzantine("wrong"), rows, num_agents=5, num_rounds=1)
+    assert (only.questions, only.rarely_asked_from, only.forgers) == ((0,), 1, None)
+    pairs = teaching_of(liars, [exchange_row()], num_agents=5, num_rounds=1)
+    assert (pairs.questions, pairs.rarely_asked_from) == (None, None)
 
 
 def test_honest_scores_leave_the_byzantine_agents_out():

@@ -24,6 +24,7 @@ from knexa.data.codelets import (
     templates_structures,
     templates_text,
 )
+from knexa.data.codelets.conventions import NUM_CONVENTIONS, private, public
 from knexa.data.codelets.further import (
     aggregation,
     arithmetic,
@@ -40,6 +41,7 @@ from knexa.data.codelets.further import (
 )
 from knexa.data.codelets.template import Template, instantiate
 from knexa.data.problem import CATEGORIES, Problem
+from knexa.recipe import AddedLater
 from knexa.seeding import derive_seed
 
 GENERATOR_VERSION = 2
@@ -95,6 +97,8 @@ class Codelets(Dataset):
         num_probe: Problems of the probe set.
         num_variants: How many operators, directions and the like a template may use; with 1 its
             instances differ in names, wording and constants only. More is harder to learn.
+        num_conventions: With 2, most problems mean another thing to each of two groups of agents
+            (``codelets.conventions``), for ``partition=conventions``.
         split_seed: Which instances go to which set; the problems themselves do not depend on it.
     """
 
@@ -105,6 +109,7 @@ class Codelets(Dataset):
     num_transfer: Annotated[int, Field(ge=12)] = 128
     num_probe: Annotated[int, Field(ge=0)] = 64
     num_variants: Annotated[int, Field(ge=1, le=4)] = 1
+    num_conventions: Annotated[int, Field(ge=1, le=NUM_CONVENTIONS), AddedLater(1)] = 1
     split_seed: Annotated[int, Field(ge=0)] = 42
 
     def __post_init__(self) -> None:
@@ -124,6 +129,8 @@ class Codelets(Dataset):
             for p in part:
                 text = (p.task_id, p.prompt, p.canonical_solution, p.test_code)
                 digest.update("\x1f".join(text).encode())
+                for meant in p.conventions:
+                    digest.update(f"{meant.canonical_solution}\x1f{meant.test_code}".encode())
             digest.update(b"\x1e")
         return f"codelets-v{GENERATOR_VERSION}-{digest.hexdigest()[:16]}"
 
@@ -133,7 +140,11 @@ class Codelets(Dataset):
         The probe set is of what the others leave, so that its size moves none of them.
         """
         sizes = self.num_train, self.num_test, self.num_transfer, self.num_probe
-        return _load(*sizes, self.num_variants, self.split_seed)
+        return _load(*sizes, self.num_variants, self.split_seed, self.num_conventions)
+
+    def num_groups(self) -> int:
+        """Return ``num_conventions``."""
+        return self.num_conventions
 
     def num_train_problems(self) -> int:
         """Return ``num_train``."""
@@ -153,6 +164,7 @@ def _load(
     num_probe: int,
     num_variants: int,
     split_seed: int,
+    num_conventions: int,
 ) -> Benchmark:
     sets: dict[str, list[Problem]] = {"test": [], "transfer": [], "train": [], "probe": []}
     quotas = _quotas(num_train, num_test, num_transfer)
@@ -168,6 +180,8 @@ def _load(
         sets["probe"] += [_instance(category, *slot) for slot in left]
     for name, problems in sets.items():
         random.Random(derive_seed(split_seed, "codelets order", name)).shuffle(problems)
+        if num_conventions > 1:
+            problems[:] = map(private if name in {"train", "test"} else public, problems)
     return Benchmark(name="codelets", **{name: tuple(problems) for name, problems in sets.items()})
 
 

@@ -119,6 +119,11 @@ class LLMSetup:
             ),
             skew=_skew_summary(measure_skew(runtime.splits)),
             data_shares=shares,
+            groups=(
+                tuple(data.group for data in runtime.splits)
+                if self.settings.partition.num_groups > 1
+                else None
+            ),
         )
 
 
