@@ -18,7 +18,7 @@ _NUM_NAMED = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Problems in their three roles.
+    """Problems in their four roles.
 
     Attributes:
         name: The benchmark's name in reports.
