@@ -27,10 +27,10 @@ INCARNATION = b"1"
 class Served:
     """A matchmaker on loopback, its certificates in a folder that the test may change."""
 
-    def __init__(self, folder: Path, **server: Any) -> None:
+    def __init__(self, folder: Path, *, routed: bool = False, **server: Any) -> None:
         self.me, self.harness, self.clock = (
             identity(MATCHMAKER, folder),
-            Harness(),
+            Harness(routed=routed),
             MonotonicClock(),
         )
         self.service = MatchmakerService(self.harness.coordinator, self.me, self.clock)

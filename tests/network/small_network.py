@@ -1,12 +1,12 @@
 """A federation on loopback: real TLS, real gRPC, threads for processes, and agents of a few lines.
 
-A toy agent's package is its name and round, and its rewards are those of ``rounds.reward``, so the
-rows must be ``rounds.expected_rows()``.
+A toy agent's package is its name, and what it reports is ``rounds.report``, so the rows must be
+``rounds.expected_rows()``.
 """
 
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -15,7 +15,6 @@ import numpy as np
 from knexa.errors import UserError
 from knexa.network import messages
 from knexa.network.agent_loop import AgentLoop, AgentTimeouts
-from knexa.network.assignments import StudentReport
 from knexa.network.authority import MATCHMAKER
 from knexa.network.matchmaker import MatchmakerService
 from knexa.network.packages import (
@@ -26,10 +25,11 @@ from knexa.network.packages import (
     read_package,
 )
 from knexa.network.refusals import Refusals
+from knexa.network.reports import StudentReport
 from knexa.network.sealing import SealingKey
 from knexa.network.timing import Backoff, MonotonicClock
 from knexa.network.transport import RpcClient, RpcServer
-from tests.network.rounds import Harness, profile, reward
+from tests.network.rounds import Harness, profile, report
 from tests.network.trial import identity
 
 QUICK = Backoff(first_s=0.02, largest_s=0.1, give_up_s=20.0)
@@ -46,7 +46,8 @@ class ToyBackend:
     def __init__(self, name: str) -> None:
         self.name, self.prepared_round = name, 0
         self.learned, self.noted = list[str](), dict[str, Any]()
-        self.pending: tuple[str, StudentReport] | None = None
+        self.lessons = list[list[str]]()  # what it learned from together, adopted or not
+        self.pending: Mapping[str, StudentReport] | None = None
         self.before_learning: Callable[[NamedDirective], None] = lambda directive: None
 
     def first_profile(self) -> list[float]:
@@ -57,21 +58,33 @@ class ToyBackend:
         self.prepared_round = round_number
         return profile(self.name, round_number), list(results)
 
-    def teach(self, directive: NamedDirective) -> bytes:
+    def teach(self, directives: Sequence[NamedDirective]) -> dict[str, bytes]:
         text = SECRET + self.name.encode() + b" " * 100_000
-        return bytes(messages.Package(text=text, items_sent=1).SerializeToString())
+        package = bytes(messages.Package(text=text, items_sent=1).SerializeToString())
+        return {directive.id: package for directive in directives}
 
-    def learn(self, directive: NamedDirective, package: bytes) -> StudentReport:
-        self.before_learning(directive)
+    def learn(
+        self, directives: Sequence[NamedDirective], packages: Mapping[str, bytes]
+    ) -> Mapping[str, StudentReport]:
+        self.before_learning(directives[0])
+        self.pending = {
+            directive.id: self._learn(directive, packages.get(directive.id))
+            for directive in directives
+        }
+        self.lessons.append(list(self.pending))
+        return self.pending
+
+    def _learn(self, directive: NamedDirective, package: bytes | None) -> StudentReport:
+        if package is None:
+            return StudentReport(outcome="lost")
         assert read_package(package).text.startswith(SECRET + directive.teacher.encode())
-        answer = StudentReport(outcome="learned", reward=reward(directive.id), items_kept=1)
-        self.pending = directive.id, answer
-        return answer
+        return report(directive.id, directive.topics)
 
-    def settle(self, directive_id: str, *, counts: bool) -> None:
+    def settle(self, *, counts: bool) -> None:
+        if counts and self.pending is not None:
+            told = self.pending.items()
+            self.learned += [id_ for id_, mine in told if mine.outcome == "learned"]
         self.pending = None
-        if counts:
-            self.learned.append(directive_id)
 
     def finish(self, results: Any) -> None:
         self.noted.update(results)
@@ -194,6 +207,7 @@ class Agent:
         *,
         forwarded: bool = False,
         agreement: str = "alike",
+        timeouts: AgentTimeouts = TIMEOUTS,
     ) -> None:
         self.name, self.backend = name, backend or ToyBackend(name)
         me, key, inbox = identity(name), SealingKey(), PackageInbox()
@@ -217,11 +231,11 @@ class Agent:
             me,
             self.backend,
             self.client,
-            PackageSender(me, key, backoff=TIMEOUTS.student_retries, clock=self.clock, rng=rng),
+            PackageSender(me, key, backoff=timeouts.student_retries, clock=self.clock, rng=rng),
             inbox,
             address=f"127.0.0.1:{self.port}",
             agreement=agreement,
-            timeouts=TIMEOUTS,
+            timeouts=timeouts,
             clock=self.clock,
             rng=rng,
             refusals=self.refusals,

@@ -12,12 +12,12 @@ import pytest
 from knexa.errors import UserError
 from knexa.network import authority
 from knexa.network.agent_loop import AgentLoop
-from knexa.network.assignments import StudentReport
 from knexa.network.authority import MATCHMAKER
 from knexa.network.identity import Identity
 from knexa.network.matchmaker import MatchmakerService
 from knexa.network.packages import PackageInbox, PackageSender
 from knexa.network.refusals import Refusals, RefusedError
+from knexa.network.reports import StudentReport
 from knexa.network.sealing import SealingKey
 from knexa.network.timing import MonotonicClock
 from knexa.network.transport import RemoteRefusalError
@@ -178,9 +178,9 @@ def test_a_process_that_was_cut_off_does_not_put_out_a_newer_one(alone: Alone) -
 
 
 def test_what_was_learned_is_reported_after_a_restart_before_all_else(alone: Alone) -> None:
-    alone.backend.pending = "r1-0", StudentReport(outcome="learned", reward=0.1)
+    alone.backend.pending = {"r1-0": StudentReport(outcome="learned", reward=0.1)}
     alone.wire.harness.register("a0")
-    alone.wire.harness.coordinator.members["a0"].learned = "r1-0"
+    alone.wire.harness.coordinator.members["a0"].learned = ["r1-0"]
     alone.at(1, alone.stop.set)
     alone.loop().run(alone.stop)
     assert alone.wire.asked[:3] == ["Register", "SubmitFeedback", "Await"]

@@ -1,6 +1,7 @@
 """What organisations must configure alike, and which configurations are refused."""
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -42,10 +43,6 @@ def test_organisations_agree_on_what_must_be_alike_and_on_nothing_else() -> None
         ("federation/faults=lossy", "real"),
         ("roster.byzantine.num=1", "Byzantine agents"),
         ("federation=synthetic", "federation=llm"),
-        ("experiment=routed", "matching=routed .* not served over a network yet"),
-        ("matching=one_to_many", "not served over a network yet"),
-        ("reward=new_answers", "reward=new_answers .* not served over a network yet"),
-        ("matchmaker=self_taught", "matchmaker=self_taught is not served over a network yet"),
     ],
 )
 def test_what_organisations_cannot_do_is_refused_in_one_line(override: str, told: str) -> None:
@@ -55,10 +52,30 @@ def test_what_organisations_cannot_do_is_refused_in_one_line(override: str, told
 
 
 @pytest.mark.parametrize(
-    "override", ["matchmaker=random", "exchange=akd", "federation.mutual=true", "training=dp"]
+    "override",
+    [
+        "matchmaker=random",
+        "exchange=akd",
+        "federation.mutual=true",
+        "training=dp",
+        "matching=one_to_many",
+        "matching=broadcast matchmaker=random regret=none",
+        "reward=new_answers",
+        "matchmaker=self_taught",
+        "experiment=routed matching.budget=64 federation.sync=async",
+    ],
 )
 def test_what_they_can_do_is_not(override: str) -> None:
-    check_servable(organisation_settings([override]))
+    check_servable(organisation_settings(override.split()))
+
+
+def test_regret_that_nobody_can_measure_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        check_servable(organisation_settings(["experiment=routed", "regret=none"]))
+        assert caplog.messages == []
+        check_servable(organisation_settings(["experiment=routed"]))
+    (said,) = caplog.messages
+    assert "regret=none" in said
 
 
 def run_cpm(folder: Path, *changes: str) -> int:

@@ -2,10 +2,12 @@
 
 import pytest
 
+from knexa.errors import UserError
 from knexa.federation.simulated_network.scheduler import Sync
-from knexa.network.assignments import StudentReport
+from knexa.matchmaking.answers import TopicAnswers
 from knexa.network.refusals import RefusedError
-from tests.network.rounds import Harness, expected_rows, profile, reward, told
+from knexa.network.reports import StudentReport
+from tests.network.rounds import Harness, expected_rows, profile, report, reward, told
 
 
 def test_rounds_without_faults_are_those_of_one_process() -> None:
@@ -33,6 +35,58 @@ def test_a_restart_at_any_moment_changes_nothing() -> None:
         harness.restart()
         harness.answer(*others)
     assert told(harness.rows) == expected_rows()
+
+
+def test_routed_rounds_are_those_of_one_process_whenever_it_restarts() -> None:
+    harness = Harness(routed=True)
+    harness.register()
+    for _ in range(3):
+        harness.prepare()
+        harness.restart()
+        assert len(harness.coordinator.assignments) == 4 * 2
+        first, *others = reversed(harness.config.names)
+        harness.answer(*asked_by(harness, first))
+        harness.restart()
+        harness.answer(*(id_ for name in others for id_ in asked_by(harness, name)))
+    assert told(harness.rows) == expected_rows(routed=True)
+
+
+def asked_by(harness: Harness, student: str) -> list[str]:
+    """The directives of a student's that are under way."""
+    assignments = harness.coordinator.assignments
+    return [id_ for id_, each in assignments.items() if each.student == student]
+
+
+def test_what_was_learned_together_counts_together_or_not_at_all() -> None:
+    harness = Harness(routed=True)
+    harness.register()
+    harness.prepare()
+    assignments = harness.coordinator.assignments
+    student, (one, two) = next(
+        (name, asked_by(harness, name))
+        for name in harness.config.names
+        if len({assignments[id_].teacher for id_ in asked_by(harness, name)}) == 2
+    )
+    gone = assignments[two].teacher
+    both = {id_: report(id_, assignments[id_].directive.topics) for id_ in (one, two)}
+    harness.order(student, received=[one])  # the other teacher leaves before its package arrives
+    harness.wait(15, *(name for name in harness.config.names if name != gone))
+    assert not harness.coordinator.submit_feedback(student, "1", both)
+    assert assignments[one].report is None
+    ordered = harness.order(student).assignments
+    assert [each.directive.id for each in ordered if each.student == student] == [one]
+    assert harness.coordinator.submit_feedback(student, "1", {one: both[one]})
+    assert harness.coordinator.submit_feedback(student, "1", {one: both[one]})  # said twice
+    assert not harness.coordinator.submit_feedback(student, "1", both)
+
+
+def test_a_plan_that_teaches_a_group_is_refused_in_a_line_that_says_what_to_do() -> None:
+    harness = Harness()
+    policy = harness.coordinator.cpm.matchmaker
+    policy.propose = lambda view: (view.directive(0, (0, 1), (2,)),)  # type: ignore[method-assign]
+    harness.register()
+    with pytest.raises(UserError, match=r"LinUCB\.propose: over a network a directive has one"):
+        harness.prepare()
 
 
 def test_the_first_round_waits_for_everybody() -> None:
@@ -86,7 +140,7 @@ def test_a_directive_whose_agent_vanishes_is_dropped(gone: str) -> None:
     assert harness.coordinator.cpm.pending == ()
     late = StudentReport(outcome="learned", reward=0.1)
     assert not harness.coordinator.submit_feedback(
-        assignment.student, "1", assignment.directive.id, late
+        assignment.student, "1", {assignment.directive.id: late}
     )
 
 
@@ -194,10 +248,11 @@ def test_feedback_counts_once_and_from_its_student_alone() -> None:
     harness.register()
     harness.prepare()
     id_, assignment = next(iter(harness.coordinator.assignments.items()))
-    submit, answer = (
-        harness.coordinator.submit_feedback,
-        StudentReport(outcome="learned", reward=0.1),
-    )
+    answer = StudentReport(outcome="learned", reward=0.1)
+
+    def submit(name: str, incarnation: str, id_: str, report: StudentReport) -> bool:
+        return harness.coordinator.submit_feedback(name, incarnation, {id_: report})
+
     assert refusal(submit, assignment.teacher, "1", id_, answer) == "identity"
     assert submit(assignment.student, "1", id_, answer)
     assert submit(assignment.student, "1", id_, answer)
@@ -230,8 +285,60 @@ def test_implausible_feedback_is_refused_and_the_directive_stays_open(
     harness.prepare()
     id_, assignment = next(iter(harness.coordinator.assignments.items()))
     submit = harness.coordinator.submit_feedback
-    assert refusal(submit, assignment.student, "1", id_, answer) == "feedback"
+    assert refusal(submit, assignment.student, "1", {id_: answer}) == "feedback"
     assert assignment.report is None
+
+
+def counted(category: int, asked: int, right: int, new: int) -> TopicAnswers:
+    return TopicAnswers(category=category, asked=asked, right=right, new=new)
+
+
+@pytest.mark.parametrize(
+    ("answers", "reward", "said"),
+    [
+        ([(0, 4, 2, 1)], 0.5, "a reward of 0.5 is not what its answers are worth"),
+        ([(0, 4, 2, 1)], -0.25, "a reward of -0.25 is not what its answers are worth"),
+        ([], 0.0, "other topics than it asks about"),
+        ([(3, 2, 1, 1)], 0.5, "other topics than it asks about"),
+        ([(0, 4, 2, 1), (3, 2, 1, 1)], 0.75, "other topics than it asks about"),
+        ([(0, 4, 2, 1), (0, 4, 2, 1)], 0.5, "other topics than it asks about"),
+        ([(2**32 - 1, 0, 0, 0)], 0.0, "other topics than it asks about"),
+        ([(0, 5, 5, 5)], 1.25, "counts of answers cannot be"),
+        ([(0, 2, 3, 0)], 0.0, "counts of answers cannot be"),
+        ([(0, 4, 1, 2)], 0.5, "counts of answers cannot be"),
+    ],
+)
+def test_counts_of_answers_that_cannot_be_are_refused_and_harm_nobody(
+    answers: list[tuple[int, int, int, int]], reward: float, said: str
+) -> None:
+    harness = Harness(routed=True)
+    harness.register()
+    harness.prepare()
+    assignments = harness.coordinator.assignments
+    id_, liar = next(
+        (id_, each) for id_, each in assignments.items() if each.directive.topics == (0,)
+    )
+    counts = tuple(counted(*each) for each in answers)
+    forged = StudentReport(outcome="learned", reward=reward, answers=counts)
+    other = next(each for each in asked_by(harness, liar.student) if each != id_)
+    honest = report(other, assignments[other].directive.topics)
+    with pytest.raises(RefusedError, match=said) as caught:
+        harness.coordinator.submit_feedback(liar.student, "1", {other: honest, id_: forged})
+    assert caught.value.reason == "feedback"
+    assert (assignments[id_].report, assignments[other].report) == (None, None)
+    harness.answer()
+    assert told(harness.rows) == expected_rows(routed=True)[: len(harness.rows)] != []
+
+
+def test_who_did_not_learn_counts_nothing() -> None:
+    harness = Harness(routed=True)
+    harness.register()
+    harness.prepare()
+    id_, assignment = next(iter(harness.coordinator.assignments.items()))
+    lost = StudentReport(outcome="lost", answers=(counted(0, 4, 4, 4),))
+    submit = harness.coordinator.submit_feedback
+    assert refusal(submit, assignment.student, "1", {id_: lost}) == "feedback"
+    assert refusal(submit, assignment.student, "1", {}) == "feedback"
 
 
 def test_profiles_that_are_none_are_refused() -> None:
@@ -264,7 +371,7 @@ def test_the_newest_process_of_an_agent_speaks_for_it() -> None:
     rounds, answer = harness.coordinator, StudentReport(outcome="learned", reward=0.1)
     assert refusal(rounds.beat, "a0", "1") == "identity"
     assert refusal(rounds.submit_profile, "a0", "1", 1, profile("a0", 1), []) == "identity"
-    assert refusal(rounds.submit_feedback, "a0", "1", "r1-0", answer) == "identity"
+    assert refusal(rounds.submit_feedback, "a0", "1", {"r1-0": answer}) == "identity"
     rounds.beat("a0", "2")
     rounds.submit_profile("a0", "2", 1, profile("a0", 1), [])
     assert rounds.members["a0"].prepared_round == 1

@@ -5,30 +5,33 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
+from knexa.agents import solve
 from knexa.agents.state import AgentState, save_state
 from knexa.agents.training import DPTraining
 from knexa.errors import UserError
+from knexa.evaluation import Outcome
+from knexa.federation.llm.answers import AnswerCounts
 from knexa.matchmaking.base import Directive
-from knexa.matchmaking.rewards import LocalLoss
+from knexa.matchmaking.rewards import NewAnswers
 from knexa.network.llm_backend import LLMBackend
 from knexa.network.packages import NamedDirective
 from knexa.profiles.build import Paper32
 from knexa.protocols.akd import AKD
+from knexa.protocols.akd_verified import AKDVerified
 from knexa.tracking.run_directory import RunDirectory
 from tests.federation.carrying_out import carry_out
+from tests.federation.llm import small_worlds
 
 LESSON = NamedDirective(id="r1-0", teacher="a0", student="a1", address="", round=1)
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Any:
+def world() -> Any:
     """Three agents in one process."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "federation"))
-    from tests.federation.llm import small_worlds
-
     return small_worlds.world(AKD(num_steps=1))
 
 
@@ -44,7 +47,7 @@ class Member:
             self._world.runtime,
             self._index,
             profile=Paper32(),
-            reward=LocalLoss(),
+            reward=self._world.reward,
             release=lambda profiles_NF, round_number: profiles_NF,
             agreement=self._agreement,
             folder=self._folder,
@@ -67,13 +70,14 @@ def test_teacher_and_student_end_as_in_one_process(world: Any, tmp_path: Path) -
     assert (shown, noted) == (world.profiles()[0].tolist(), [])
     assert teacher.prepare(1, {})[0] == shown  # asked twice, updated once
     student.prepare(1, {})
-    package = teacher.teach(LESSON)
-    assert teacher.teach(LESSON) == package
-    answer = student.learn(LESSON, package)
-    assert student.pending == ("r1-0", answer)
-    student.settle("r1-0", counts=True)
+    packages = teacher.teach([LESSON])
+    assert teacher.teach([LESSON]) == packages
+    answers = student.learn([LESSON], packages)
+    assert student.pending == answers
+    answer = answers["r1-0"]
+    student.settle(counts=True)
     assert student.pending is None
-    student.settle("r1-0", counts=True)  # said twice
+    student.settle(counts=True)  # said twice
     results = {"r1-0": {"reward": answer.reward, "items_kept": answer.items_kept}}
     teacher.finish(results)
     teacher.finish(results)
@@ -87,15 +91,136 @@ def test_teacher_and_student_end_as_in_one_process(world: Any, tmp_path: Path) -
         assert as_bytes(member.state, tmp_path) == alone, index
 
 
+@pytest.fixture
+def routed_world(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The same under a reward of answers; half of all answers pass, by their text."""
+
+    def execute(runtime: Any, problems: Any, completions: Any) -> list[Outcome]:
+        texts = [f"{p.task_id} {c}" for p, c in zip(problems, completions, strict=True)]
+        return [Outcome.PASSED if crc32(t.encode()) % 2 else Outcome.FAILED for t in texts]
+
+    monkeypatch.setattr(solve, "execute", execute)
+    monkeypatch.setattr(solve, "begin", lambda *_: None)
+    return small_worlds.world(AKDVerified(num_steps=1), reward=NewAnswers())
+
+
+def asks(number: int, teacher: int, student: int, *topics: int, round: int = 1) -> NamedDirective:
+    return NamedDirective(
+        id=f"r{round}-{number}",
+        teacher=f"a{teacher}",
+        student=f"a{student}",
+        address="",
+        round=round,
+        topics=topics or None,
+    )
+
+
+def planned(directive: NamedDirective) -> Directive:
+    teacher, student = int(directive.teacher[1:]), int(directive.student[1:])
+    return Directive(
+        id=directive.id,
+        teachers=(teacher,),
+        students=(student,),
+        protocol="akd_verified",
+        topics=directive.topics,
+    )
+
+
+def test_a_student_of_many_directives_learns_once_as_in_one_process(
+    routed_world: Any, tmp_path: Path
+) -> None:
+    world = routed_world
+    members = [Member(world, index, tmp_path / str(index)) for index in range(3)]
+    one, two, *others = world.topics.categories
+    results: dict[int, dict[str, Any]] = {index: {} for index in range(3)}
+    for number in (1, 2):
+        plan = [
+            asks(0, 1, 0, one, round=number),
+            asks(1, 2, 0, two, round=number),
+            asks(2, 1, 0, *others, round=number),
+            asks(3, 2, 0, round=number),  # all topics: some of what it brings has come before
+            asks(4, 1, 2, one, round=number),  # of one text with the first
+            asks(5, 1, 1, round=number),  # teaches itself
+        ]
+        world.begin_round(number)
+        for index, member in enumerate(members):
+            member.prepare(number, results[index])
+        packages = {}
+        for index, member in enumerate(members):
+            packages |= member.teach([each for each in plan if each.teacher == f"a{index}"])
+        assert packages[f"r{number}-0"] == packages[f"r{number}-4"]
+        reports, results = {}, {index: {} for index in range(3)}
+        for index, member in enumerate(members):
+            mine = [each for each in plan if each.student == f"a{index}"]
+            reports |= member.learn(mine, packages)
+            member.settle(counts=True)
+        for directive in plan:
+            report = reports[directive.id]
+            results[int(directive.teacher[1:])][directive.id] = {
+                "reward": report.reward,
+                "items_kept": report.items_kept,
+            }
+        exchanges = carry_out(world, number, tuple(map(planned, plan)))
+        for exchange in exchanges:
+            report = reports[exchange.directive.id]
+            for name in ("reward", "kilobytes", "items_sent", "items_kept", "answers", "guardrail"):
+                assert getattr(report, name) == getattr(exchange, name), (exchange.directive, name)
+        rights, news = (
+            [sum(getattr(each, name) for each in exchange.answers) for exchange in exchanges]
+            for name in ("right", "new")
+        )
+        assert news[3] < rights[3]
+        assert sum(news) > 0
+    for index, member in enumerate(members):
+        member.finish(results[index])
+        assert as_bytes(member.state, tmp_path) == as_bytes(world.states[index], tmp_path), index
+
+
+def test_a_package_that_is_lost_or_bad_spoils_no_other(
+    routed_world: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = routed_world
+    teachers = [Member(world, index, tmp_path / str(index)) for index in (1, 2)]
+    one, two, three, four = world.topics.categories[:4]
+    plan = [asks(0, 1, 0, one), asks(1, 1, 0, two), asks(2, 1, 0, three), asks(3, 2, 0, four)]
+    packages = {**teachers[0].teach(plan[:3]), **teachers[1].teach(plan[3:])}
+    alone = Member(world, 0, tmp_path / "alone").learn(plan[3:], packages)
+    del packages["r1-0"]
+    packages["r1-1"] = packages["r1-1"][:-9]
+    packages["r1-2"] = packages["r1-3"]  # a2's answers are on another topic than this one asks
+    student = Member(world, 0, tmp_path / "0")
+    reports = student.learn(plan, packages)
+    assert {id_: report.outcome for id_, report in reports.items()} == {
+        "r1-0": "lost",
+        "r1-1": "refused",
+        "r1-2": "refused",
+        "r1-3": "learned",
+    }
+    assert reports["r1-3"] == alone["r1-3"]
+    bad, other = caplog.messages
+    assert bad.startswith("a1's package for r1-1 is refused: ")
+    assert other == "a1's package for r1-2 is refused: unexpected: it answers what was not asked"
+    student.settle(counts=True)
+    assert student.state.history.learn_rewards == (reports["r1-3"].reward,)
+
+
+def test_answers_to_what_was_not_asked_this_round_do_not_count(routed_world: Any) -> None:
+    runtime = replace(routed_world.runtime, protocol=AKDVerified(num_steps=1, num_problems=4))
+    everything = {problem.task_id for problem in runtime.benchmark.transfer}
+    counts = AnswerCounts(runtime, routed_world.states).count(1, None, everything, set())
+    assert sum(each.asked for each in counts) == 4
+    assert all(each.new == each.right == each.asked for each in counts)
+
+
 def test_what_does_not_count_is_forgotten_and_what_is_no_package_is_refused(
     world: Any, tmp_path: Path
 ) -> None:
     teacher, student = (Member(world, index, tmp_path / str(index)) for index in (0, 1))
-    package = teacher.teach(LESSON)
+    package = teacher.teach([LESSON])["r1-0"]
     before = as_bytes(student.state, tmp_path)
     for sent, outcome in ((package, "learned"), (b"\xff", "refused"), (package[:-9], "refused")):
-        assert student.learn(LESSON, sent).outcome == outcome
-        student.settle("r1-0", counts=False)
+        assert student.learn([LESSON], {"r1-0": sent})["r1-0"].outcome == outcome
+        student.settle(counts=False)
         assert as_bytes(student.state, tmp_path) == before
 
 
@@ -105,11 +230,11 @@ def test_a_hostile_teachers_counts_are_held_to_what_is_plausible(
     from knexa.network import messages
 
     teacher, student = (Member(world, index, tmp_path / str(index)) for index in (0, 1))
-    package = messages.Package.FromString(teacher.teach(LESSON))
+    package = messages.Package.FromString(teacher.teach([LESSON])["r1-0"])
     package.items_sent = 2**32 - 1
     package.guardrail["blocked"] = 2**32 - 1
     package.guardrail["made up"] = 7
-    answer = student.learn(LESSON, package.SerializeToString())
+    answer = student.learn([LESSON], {"r1-0": package.SerializeToString()})["r1-0"]
     assert answer.items_sent == 4096
     assert answer.guardrail["blocked"] <= 8192
     assert set(answer.guardrail) == {"blocked", "redacted", "counted"}
@@ -120,12 +245,12 @@ def test_a_repeated_lesson_is_of_the_state_before_learning(world: Any, tmp_path:
     back = NamedDirective(id="r1-1", teacher="a1", student="a0", address="", round=1)
     for member in (first, second):
         member.prepare(1, {})
-    package = first.teach(LESSON)
+    packages = first.teach([LESSON])
     before = as_bytes(first.state, tmp_path)
-    first.learn(back, second.teach(back))
-    first.settle("r1-1", counts=True)
+    first.learn([back], second.teach([back]))
+    first.settle(counts=True)
     assert as_bytes(first.state, tmp_path) != before
-    assert first.teach(LESSON) == package
+    assert first.teach([LESSON]) == packages
     first.prepare(2, {})
     assert first._packages == {}
 
@@ -162,15 +287,15 @@ def test_lessons_beyond_the_budget_are_refused(private_world: Any, tmp_path: Pat
     teacher, student = (Member(private_world, index, tmp_path / str(index)) for index in (0, 1))
     runtime = private_world.runtime
     assert runtime.protocol.num_steps == 1
-    package = teacher.teach(LESSON)
+    package = teacher.teach([LESSON])["r1-0"]
     most = runtime.num_rounds * (runtime.local_batches(1) + 1)
     for number in range(most):
         lesson = replace(LESSON, id=f"r1-{number}")
-        student.learn(lesson, package)
-        student.settle(lesson.id, counts=True)
+        student.learn([lesson], {lesson.id: package})
+        student.settle(counts=True)
     before = as_bytes(student.state, tmp_path)
     with pytest.raises(UserError, match=f"a1 has spent its budget, {most} steps"):
-        student.learn(replace(LESSON, id="one more"), package)
+        student.learn([replace(LESSON, id="one more")], {"one more": package})
     assert as_bytes(student.state, tmp_path) == before
 
 

@@ -15,9 +15,10 @@ import pytest
 from knexa.network import authority, messages
 from knexa.network.packages import NamedDirective, PackageInbox, PackageServer
 from knexa.network.refusals import LINE_EVERY_S, LineLimit, Refusals, RefusedError
+from knexa.network.reports import report_message
 from knexa.network.sealing import SealingKey
 from knexa.network.transport import RemoteRefusalError, RpcClient, RpcServer, is_transient
-from tests.network.rounds import Moved, profile
+from tests.network.rounds import Moved, profile, report
 from tests.network.servers import (
     CALL_S,
     CONTEXT,
@@ -38,7 +39,15 @@ MATCHMAKER_CALLS: dict[str, Any] = {
     "Await": messages.Status(incarnation=INCARNATION, received=["r1-0"], wait_s=0.0),
     "SubmitProfile": messages.Profile(incarnation=INCARNATION, round=1, features=profile("a0", 1)),
     "SubmitFeedback": messages.Feedback(
-        incarnation=INCARNATION, directive_id="r1-0", reward=0.1, guardrail={"blocked": 1}
+        incarnation=INCARNATION,
+        reports=[
+            messages.Report(
+                directive_id="r1-0",
+                reward=0.1,
+                guardrail={"blocked": 1},
+                answers=[messages.TopicAnswers(category=3, asked=2, right=2, new=1)],
+            )
+        ],
     ),
     "Beat": messages.Heartbeat(incarnation=INCARNATION),
 }
@@ -165,7 +174,7 @@ def test_an_agents_own_port_takes_no_more_from_malformed_messages(
     (line,) = lines.take()
     assert line.startswith("refused a2 (ipv4:127.0.0.1:")
     a1.send([messages.Chunk.FromString(chunk) for chunk in chunks])
-    assert a1.inbox.take("r1-0", 0.0) == DATA
+    assert a1.inbox.arrived(["r1-0"]) == {"r1-0": DATA}
 
 
 @pytest.mark.parametrize(
@@ -394,10 +403,12 @@ def test_calls_for_what_is_anothers_are_refused(served: Served) -> None:
     assignment, *_ = harness.coordinator.assignments.values()
     id_ = assignment.directive.id
     outsider = next(n for n in AGENTS if n not in (assignment.teacher, assignment.student))
-    report = messages.Feedback(incarnation=INCARNATION, directive_id=id_, reward=1.0)
+    feedback = messages.Feedback(
+        incarnation=INCARNATION, reports=[messages.Report(directive_id=id_, reward=1.0)]
+    )
     for liar in (outsider, assignment.teacher):
         with pytest.raises(RemoteRefusalError, match=f"{liar} is not the student of"):
-            served.call(identity(liar), "SubmitFeedback", report)
+            served.call(identity(liar), "SubmitFeedback", feedback)
     status = messages.Status(incarnation=INCARNATION, prepared_round=1, received=[id_])
     served.call(identity(outsider), "Await", status)
     assert not assignment.received
@@ -407,10 +418,62 @@ def test_calls_for_what_is_anothers_are_refused(served: Served) -> None:
         )
         served.call(identity(outsider), "SubmitProfile", late)
     assert harness.coordinator.members[outsider].prepared_round == 1
-    report.directive_id = "r9-9"
-    assert not served.call(identity(outsider), "SubmitFeedback", report).counts
+    feedback.reports[0].directive_id = "r9-9"
+    assert not served.call(identity(outsider), "SubmitFeedback", feedback).counts
     assert assignment.report is None
     assert served.service.failed is None
+
+
+def test_forged_counts_are_refused_in_one_line_and_the_honest_are_served(
+    tmp_path: Path, clock: Moved, lines: Lines
+) -> None:
+    """In a routed round: a liar's feedback changes nothing, whatever it says of its answers."""
+    refusals = Refusals(now=clock)
+    served = Served(copy_of_certificates(tmp_path), routed=True, refusals=refusals, now=clock)
+    for name in AGENTS:
+        served.call(identity(name), "Register", registration(name))
+    for name in AGENTS:
+        shown = messages.Profile(incarnation=INCARNATION, round=1, features=profile(name, 1))
+        served.call(identity(name), "SubmitProfile", shown)
+    order = served.call(identity("a0"), "Await", messages.Status(incarnation=INCARNATION))
+    assert order.kind == messages.Order.PREPARE  # of a0's newer profile: it says it has none
+    status = messages.Status(incarnation=INCARNATION, prepared_round=1)
+    order = served.call(identity("a0"), "Await", status)
+    mine = [each for each in order.directives if each.student == "a0"]
+    anothers = [each for each in order.directives if each.student != "a0"]
+    assert [list(each.topics) for each in mine] == [[0], [3]]
+    honest = [report_message(each.id, report(each.id, each.topics)) for each in mine]
+
+    def forged(of: int = 0, **changes: int) -> list[Any]:
+        told = [messages.Report.FromString(each.SerializeToString()) for each in honest]
+        for name, value in changes.items():
+            setattr(told[of].answers[0], name, value)
+        return told
+
+    huge = [messages.TopicAnswers(category=number) for number in range(10_000)]
+    attempts = [
+        forged(new=2**32 - 1, right=2**32 - 1, asked=2**32 - 1),
+        forged(right=honest[0].answers[0].asked + 1),
+        forged(category=3),
+        forged(category=99),
+        [*honest, honest[0]],
+        [messages.Report(directive_id=honest[0].directive_id, reward=1.0, answers=huge)],
+        [messages.Report(directive_id=anothers[0].id, answers=honest[0].answers), *honest],
+        [],
+    ]
+    for reports in attempts:
+        told = messages.Feedback(incarnation=INCARNATION, reports=reports)
+        with pytest.raises(RemoteRefusalError):
+            served.call(identity("a0"), "SubmitFeedback", told)
+    assert served.server.counts() == {"feedback": len(attempts) - 1, "identity": 1}
+    (line,) = lines.take()
+    assert line.startswith("refused a0 ")
+    assignments = served.harness.coordinator.assignments.values()
+    assert {assignment.report for assignment in assignments} == {None}
+    told = messages.Feedback(incarnation=INCARNATION, reports=honest)
+    assert served.call(identity("a0"), "SubmitFeedback", told).counts
+    assert served.service.failed is None
+    served.server.stop()
 
 
 def test_a_package_of_anothers_directive_is_refused_whatever_its_sender_signs(
@@ -420,5 +483,5 @@ def test_a_package_of_anothers_directive_is_refused_whatever_its_sender_signs(
     for who, directive in (("a2", "r1-0"), ("a0", "r1-1"), ("a3", "r1-0"), ("a2", "r1-1")):
         context = type(CONTEXT)(sender=who, receiver="a1", round=1, directive=directive, counter=0)
         assert a1.refusal(a1.chunks(context, vouched_by=who), who) == "unexpected"
-    assert a1.inbox.take("r1-0", 0.0) is None
+    assert a1.inbox.arrived(["r1-0"]) == {}
     a1.send(a1.chunks())

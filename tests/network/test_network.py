@@ -1,15 +1,17 @@
 """Agents and matchmaker over real TLS: the rounds of one process, whatever happens in between."""
 
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
+from knexa.matchmaking.self_taught import SelfTaught
 from knexa.network.packages import NamedDirective
 from knexa.network.timing import HeartbeatPolicy
 from tests.network.rounds import expected_rows, told
-from tests.network.small_network import SECRET, Agent, Network, ToyBackend
+from tests.network.small_network import SECRET, TIMEOUTS, Agent, Network, ToyBackend
 
 NAMES = ("a0", "a1", "a2", "a3")
 PATIENT = HeartbeatPolicy(
@@ -44,6 +46,56 @@ def test_both_of_a_pair_may_teach_each_other() -> None:
             agent.join()
         assert told(network.harness.rows) == expected_rows(mutual=True)
         assert [len(agent.backend.learned) for agent in agents] == [3, 3, 3, 3]
+
+
+def test_a_student_of_many_teachers_learns_once_a_round() -> None:
+    with Network(heartbeat_policy=PATIENT, routed=True) as network:
+        agents = [Agent(network, name, forwarded=True).start() for name in NAMES]
+        for agent in agents:
+            agent.join()
+        expected = expected_rows(routed=True)
+        assert told(network.harness.rows) == expected
+        assert network.server.counts() == {}
+        for index, agent in enumerate(agents):
+            of_rounds = [
+                [row[0] for row in expected if row[2] == (index,) and row[0].startswith(f"r{n}-")]
+                for n in (1, 2, 3)
+            ]
+            assert agent.backend.lessons == of_rounds
+            assert agent.server.counts() == {}
+            assert agent.forwarder is not None
+            assert len(agent.forwarder.seen) > 100_000 * len(agent.backend.learned)
+            assert SECRET not in agent.forwarder.seen
+
+
+def test_of_many_teachers_one_that_is_cut_off_costs_its_own_packages_alone() -> None:
+    timeouts = replace(TIMEOUTS, package_s=1.0)
+    with Network(heartbeat_policy=PATIENT, routed=True, num_rounds=1) as network:
+        agents = [Agent(network, name, timeouts=timeouts) for name in NAMES]
+        victim = agents[expected_rows(1, routed=True)[0][1][0]]
+        victim.loop._deliver = lambda directive, package: False  # type: ignore[method-assign]
+        for agent in agents:
+            agent.start()
+        for agent in agents:
+            agent.join()
+        lost = [row for row in network.harness.rows if row.outcome == "lost"]
+        assert {row.teachers for row in lost} == {(NAMES.index(victim.name),)}
+        others = [row for row in network.harness.rows if row not in lost]
+        assert {row.outcome for row in others} == {"delivered"}
+        assert len(others) + len(lost) == len(expected_rows(1, routed=True))
+        assert all(len(agent.backend.lessons) == 1 for agent in agents)
+
+
+def test_who_teaches_itself_sends_nothing_and_learns() -> None:
+    with Network(heartbeat_policy=PATIENT, num_rounds=2) as network:
+        network.harness.coordinator.cpm.matchmaker = SelfTaught()
+        agents = [Agent(network, name, forwarded=True).start() for name in NAMES]
+        for agent in agents:
+            agent.join()
+            assert len(agent.backend.learned) == 2
+            assert agent.forwarder is not None
+            assert not agent.forwarder.seen
+        assert [row.teachers for row in network.harness.rows] == [(0,), (1,), (2,), (3,)] * 2
 
 
 def test_a_restarted_matchmaker_goes_on_where_it_was() -> None:
@@ -82,24 +134,26 @@ def test_a_killed_agent_comes_back_and_the_rounds_are_the_same(when: str) -> Non
                 died.set()
                 raise Killed(directive.student)
 
-        def settle_dead(id_: str, *, counts: bool, settle: Any) -> None:
-            if id_.startswith("r2-") and not died.is_set():
+        def settle_dead(*, counts: bool, backend: ToyBackend, settle: Any) -> None:
+            assert backend.pending is not None
+            if min(backend.pending).startswith("r2-") and not died.is_set():
                 died.set()
-                raise Killed(id_)
-            settle(id_, counts=counts)
+                raise Killed(backend.name)
+            settle(counts=counts)
 
         for agent in agents.values():
             if when == "before learning":
                 agent.backend.before_learning = die
             elif when == "before the verdict":
-                settle = partial(settle_dead, settle=agent.backend.settle)
+                backend = agent.backend
+                settle = partial(settle_dead, backend=backend, settle=backend.settle)
                 agent.backend.settle = settle  # type: ignore[method-assign]
             else:
                 learn = agent.backend.learn
 
-                def learn_and_die(a: NamedDirective, p: bytes, learn=learn):  # type: ignore[no-untyped-def]
-                    answer = learn(a, p)
-                    die(a)
+                def learn_and_die(directives, packages, learn=learn):  # type: ignore[no-untyped-def]
+                    answer = learn(directives, packages)
+                    die(directives[0])
                     return answer
 
                 agent.backend.learn = learn_and_die  # type: ignore[method-assign]

@@ -279,7 +279,7 @@ def test_the_matchmakers_own_certificate_is_no_agents(served: Served) -> None:
     for method, request in (
         ("Register", registration(MATCHMAKER)),
         ("Await", messages.Status(incarnation=INCARNATION)),
-        ("SubmitFeedback", messages.Feedback(incarnation=INCARNATION, directive_id="r1-0")),
+        ("SubmitFeedback", messages.Feedback(incarnation=INCARNATION)),
         ("Beat", messages.Heartbeat(incarnation=INCARNATION)),
     ):
         with pytest.raises(RemoteRefusalError, match="not on this federation's roster"):

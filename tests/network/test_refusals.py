@@ -295,7 +295,7 @@ def test_a_package_arrives_and_its_replay_does_not(a1: Receiving) -> None:
     chunks = a1.chunks()
     assert b"lesson" not in b"".join(chunk.SerializeToString() for chunk in chunks)
     a1.send(chunks)
-    assert a1.inbox.take("r1-0", 0.0) == DATA
+    assert a1.inbox.arrived(["r1-0"]) == {"r1-0": DATA}
     assert a1.refusal(chunks) == "replayed"
     again = SealingContext(sender="a0", receiver="a1", round=1, directive="r1-0", counter=1)
     assert a1.refusal(a1.chunks(again)) == "unexpected"  # one package a directive
@@ -310,9 +310,9 @@ def test_whatever_happens_to_a_package_on_its_way_is_noticed(a1: Receiving) -> N
     harmed = messages.Chunk.FromString(third.SerializeToString())
     harmed.sealed = bytes([harmed.sealed[0] ^ 1]) + harmed.sealed[1:]
     assert a1.refusal([first, second, harmed]) == "tampered"
-    assert a1.inbox.take("r1-0", 0.0) is None
+    assert a1.inbox.arrived(["r1-0"]) == {}
     a1.send([first, second, third])  # what was refused has used nothing up
-    assert a1.inbox.take("r1-0", 0.0) == DATA
+    assert a1.inbox.arrived(["r1-0"]) == {"r1-0": DATA}
 
 
 def test_a_package_for_somebody_else_is_refused(a1: Receiving) -> None:

@@ -83,9 +83,9 @@ def test_a_package_that_was_taken_before_is_refused_by_a_restarted_student() -> 
     assert after.inbox.is_expected(DIRECTIVE.id, "a0")
     assert after.refusal(chunks) == "tampered"  # sealed to a key that ended with its process
     assert after.refusal(other) == "unexpected"
-    assert after.inbox.take(DIRECTIVE.id, 0.0) is None
+    assert after.inbox.arrived([DIRECTIVE.id]) == {}
     after.send(after.chunks())
-    assert after.inbox.take(DIRECTIVE.id, 0.0) == DATA
+    assert after.inbox.arrived([DIRECTIVE.id]) == {DIRECTIVE.id: DATA}
     after.server.stop()
 
 

@@ -54,6 +54,13 @@ class OutgoingPackage(HasLarge):
         """Size of the package as sent, in units of 1,024 bytes."""
         return (len(self.text) + len(self.payload)) / 1024
 
+    @property
+    def findings(self) -> tuple[int, int]:
+        """Findings of the sender's guardrail, and the answers that it vetted; 0 without text."""
+        if not self.text:
+            return 0, 0
+        return sum(self.guardrail.values()), self.items_sent + self.guardrail["blocked"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedKnowledge(HasLarge):
@@ -281,12 +288,10 @@ class ExchangeProtocol:
         return 0.0, []
 
 
-def sier_of(packages: Iterable[OutgoingPackage]) -> float | None:
-    """Return the share of answers with a finding of the sender's guardrail; None without text."""
-    with_text = [package for package in packages if package.text]
-    answers = sum(package.items_sent + package.guardrail["blocked"] for package in with_text)
-    findings = sum(sum(package.guardrail.values()) for package in with_text)
-    return findings / answers if answers else None
+def sier_of(findings: Iterable[tuple[int, int]]) -> float | None:
+    """Return the share of answers with a finding (see ``OutgoingPackage.findings``), if any."""
+    found, vetted = (sum(counts) for counts in zip((0, 0), *findings, strict=True))
+    return found / vetted if vetted else None
 
 
 def summed(reports: Sequence[Mapping[str, int]]) -> dict[str, int]:

@@ -20,6 +20,7 @@ from knexa.errors import UserError
 
 if TYPE_CHECKING:
     from knexa.federation.settings import LLMSettings
+    from knexa.matchmaking.answers import TransferTopics
     from knexa.network.coordinator import Coordinator
     from knexa.network.timing import Clock
     from knexa.tracking.rows import ExchangeRow
@@ -107,14 +108,16 @@ def _coordinator(
         seed=settings.seed,
         num_rounds=federation.num_rounds,
         num_features=len(settings.profile.feature_names),
-        largest_reward=settings.reward.largest,
+        reward=settings.reward,
         sync=Sync(mode=federation.sync, quorum=federation.quorum, timer_s=federation.timer_s),
         exchange_s=given.exchange_s,
         heartbeat_policy=HeartbeatPolicy(beat_every_s=given.beat_s),
         agreement=agreement(settings),
     )
     configuration = matchmaker_agreement(settings)
-    population = ServedAgents(num_agents=len(names), protocol_name=settings.exchange.name)
+    population = ServedAgents(
+        num_agents=len(names), protocol_name=settings.exchange.name, topics=_topics(settings)
+    )
 
     def save(rounds: "Coordinator", rows: Sequence["ExchangeRow"]) -> None:
         folder.append(rows)
@@ -137,3 +140,19 @@ def _coordinator(
         coordinator.load_state_dict(tree)
         log.info("going on in round %d", coordinator.round)
     return coordinator
+
+
+def _topics(settings: "LLMSettings") -> "TransferTopics":
+    """Return the topics of the transfer set, where the matchmaker counts answers by topic.
+
+    The problems are checked as every agent checks them: all count the same ones.
+    """
+    from knexa.federation.llm.benchmark_check import benchmark_check
+    from knexa.matchmaking.answers import NO_TOPICS, TransferTopics
+
+    if not settings.reward.of_answers:
+        return NO_TOPICS
+    checking = benchmark_check(settings)
+    excluded = set(checking.report().excluded)
+    problems = [each for each in checking.benchmark.transfer if each.task_id not in excluded]
+    return TransferTopics.of(problem.category for problem in problems)

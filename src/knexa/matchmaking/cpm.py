@@ -381,28 +381,35 @@ class CPM:
         """Raise ValueError where a feedback cannot be accepted."""
         seen: set[str] = set()
         for feedback in feedbacks:
-            # It may come from a peer, of any type and length.
-            id_, reward = feedback.directive_id, feedback.reward
-            if not isinstance(id_, str):
-                raise ValueError("feedback on a directive whose id is not text")
-            if id_ in seen:
-                raise ValueError(f"feedback on directive {id_!r:.60} comes twice")
-            seen.add(id_)
-            if id_ not in self._pending:
-                raise ValueError(
-                    f"feedback on directive {id_!r:.60}, which was never issued or has been "
-                    "answered already"
-                )
-            if not isinstance(reward, Real) or isinstance(reward, bool):
-                raise ValueError(f"feedback on directive {id_!r}: its reward is not a number")
-            if not abs(reward) <= self._reward.largest:
-                size = "finite" if reward != reward or abs(reward) == np.inf else "plausible"
-                raise ValueError(
-                    f"feedback on directive {id_!r}: its reward is not {size}; allowed is "
-                    f"-{self._reward.largest:g} to {self._reward.largest:g}"
-                )
-            if not all(map(self._can_be, feedback.answers)) or not self._were_asked(feedback):
-                raise ValueError(f"feedback on directive {id_!r}: its counts of answers cannot be")
+            self.check(feedback)
+            if feedback.directive_id in seen:
+                raise ValueError(f"feedback on directive {feedback.directive_id!r} comes twice")
+            seen.add(feedback.directive_id)
+
+    def check(self, feedback: Feedback) -> None:
+        """Refuse a feedback that cannot be; it may come from a peer, of any type and length.
+
+        Raises:
+            ValueError: See ``receive``.
+        """
+        id_, reward = feedback.directive_id, feedback.reward
+        if not isinstance(id_, str):
+            raise ValueError("feedback on a directive whose id is not text")
+        if id_ not in self._pending:
+            raise ValueError(
+                f"feedback on directive {id_!r:.60}, which was never issued or has been answered "
+                "already"
+            )
+        if not isinstance(reward, Real) or isinstance(reward, bool):
+            raise ValueError(f"feedback on directive {id_!r}: its reward is not a number")
+        if not abs(reward) <= self._reward.largest:
+            size = "finite" if reward != reward or abs(reward) == np.inf else "plausible"
+            raise ValueError(
+                f"feedback on directive {id_!r}: its reward is not {size}; allowed is "
+                f"-{self._reward.largest:g} to {self._reward.largest:g}"
+            )
+        if not all(map(self._can_be, feedback.answers)) or not self._were_asked(feedback):
+            raise ValueError(f"feedback on directive {id_!r}: its counts of answers cannot be")
 
     def _were_asked(self, feedback: Feedback) -> bool:
         """Return whether counts are of topics that the directive asked about, each once."""

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from knexa.network.assignments import StudentReport
 from knexa.network.packages import NamedDirective
+from knexa.network.reports import StudentReport
 
 Results = Mapping[str, Mapping[str, Any]]
 """By directive that the agent taught: its ``reward`` and ``items_kept``."""
@@ -18,8 +18,8 @@ class AgentBackend(Protocol):
         """The last round that the agent has updated for; 0 before the first."""
 
     @property
-    def pending(self) -> tuple[str, StudentReport] | None:
-        """The directive that was learned from and is not settled yet, with its report."""
+    def pending(self) -> Mapping[str, StudentReport] | None:
+        """The reports of the directives that were learned from and are not settled yet, by id."""
 
     def first_profile(self) -> list[float]:
         """Return the profile to register with."""
@@ -31,14 +31,20 @@ class AgentBackend(Protocol):
             The round's profile, and the directives whose results are recorded.
         """
 
-    def teach(self, directive: NamedDirective) -> bytes:
-        """Return the package for the student, as ``messages.Package`` in bytes."""
+    def teach(self, directives: Sequence[NamedDirective]) -> Mapping[str, bytes]:
+        """Return the package of each directive by its id, as ``messages.Package`` in bytes."""
 
-    def learn(self, directive: NamedDirective, package: bytes) -> StudentReport:
-        """Learn from a package; the agent's state changes only at ``settle``."""
+    def learn(
+        self, directives: Sequence[NamedDirective], packages: Mapping[str, bytes]
+    ) -> Mapping[str, StudentReport]:
+        """Learn, once, from all packages; the agent's state changes only at ``settle``.
 
-    def settle(self, directive_id: str, *, counts: bool) -> None:
-        """Adopt what was learned, or discard it where the directive was given up."""
+        Returns:
+            A report on each directive: one without a package is lost.
+        """
+
+    def settle(self, *, counts: bool) -> None:
+        """Adopt what was learned, or discard it where a directive was given up."""
 
     def finish(self, results: Results) -> None:
         """Record the results of the last round."""

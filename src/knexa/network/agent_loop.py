@@ -7,7 +7,7 @@ of either side loses nothing that was acknowledged.
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -17,12 +17,12 @@ import numpy as np
 from knexa.errors import UserError
 from knexa.network import messages
 from knexa.network.agent_backend import AgentBackend
-from knexa.network.assignments import StudentReport
 from knexa.network.authority import MATCHMAKER
 from knexa.network.identity import Identity
-from knexa.network.matchmaker import OUTCOMES, check_welcome
+from knexa.network.matchmaker import check_welcome
 from knexa.network.packages import NamedDirective, PackageInbox, PackageSender
 from knexa.network.refusals import Refusals, RefusedError, printable
+from knexa.network.reports import StudentReport, report_message
 from knexa.network.timing import Backoff, Clock
 from knexa.network.transport import RemoteRefusalError, RpcClient, is_transient
 
@@ -33,8 +33,6 @@ T = TypeVar("T")
 _CALL_S: Final = 15.0
 _TEMPORARY: Final[frozenset[str]] = frozenset({"no list"})
 """Refusals worth a retry: they end once the revocation list is renewed."""
-
-_CODES: Final = {outcome: code for code, outcome in OUTCOMES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +108,7 @@ class AgentLoop:
             self._retry(self._check_matchmaker)
             pending = self._backend.pending
             if pending is not None:  # the previous process ended before it got the verdict
-                self._settle(*pending)
+                self._settle(pending)
             while not (stop is not None and stop.is_set()) and not self._step():
                 pass
         except RemoteRefusalError as error:
@@ -209,7 +207,7 @@ class AgentLoop:
 
     def _received(self) -> list[str]:
         """Return the directives whose package has arrived."""
-        return sorted(id_ for id_ in self._since if self._inbox.take(id_, 0.0) is not None)
+        return sorted(self._inbox.arrived(self._since))
 
     def _exchange(self, directives: Sequence[NamedDirective]) -> None:
         """Carry out the directives; teaching first, from the state before learning."""
@@ -219,74 +217,74 @@ class AgentLoop:
         self._since = {d.id: self._since.get(d.id, self._clock.now()) for d in learning}
         for directive in learning:
             self._inbox.expect(directive)
-        for directive in directives:
-            sent = (directive.id, directive.attempt) in self._sent
-            if directive.teacher == name and not sent:
-                self._teach(directive)
-        for directive in learning:
-            self._learn(directive)
-        if not learning:
+        sent = self._sent
+        teaching = [d for d in directives if d.teacher == name and (d.id, d.attempt) not in sent]
+        if teaching:
+            self._teach(teaching)
+        if learning:
+            self._learn(learning)
+        else:
             self._clock.sleep(self._timeouts.poll_s)
 
-    def _teach(self, directive: NamedDirective) -> None:
+    def _teach(self, directives: Sequence[NamedDirective]) -> None:
+        """Send the packages; who is not reached is tried again with the next order."""
+        packages, away = self._backend.teach(directives), set[str]()
+        for directive in directives:
+            if directive.student in away:
+                continue
+            if directive.student == self._identity.name:
+                self._inbox.put(directive.id, directive.teacher, packages[directive.id])
+            elif not self._deliver(directive, packages[directive.id]):
+                away.add(directive.student)
+                continue
+            self._sent.add((directive.id, directive.attempt))
+
+    def _deliver(self, directive: NamedDirective, package: bytes) -> bool:
+        """Send a package; return whether it arrived or was refused for good."""
+        student = directive.student
         try:
-            self._sender.deliver(directive, self._backend.teach(directive))
+            self._sender.deliver(directive, package)
         except RefusedError as refused:
-            self._refusals.count(refused, directive.student)
-            if refused.reason in _TEMPORARY:
-                return
+            self._refusals.count(refused, student)
+            return refused.reason not in _TEMPORARY
         except RemoteRefusalError as error:
-            student = directive.student
             self._refusals.warn(student, "%s refuses a package: %s", student, error)
         except grpc.RpcError as error:
-            # Not marked as sent: the next order says whether the directive is still open.
-            student, told = directive.student, error.details()
-            self._refusals.warn(student, "%s is not reached: %s", student, told)
-            return
-        self._sent.add((directive.id, directive.attempt))
+            # The next order says whether the directive is still open.
+            self._refusals.warn(student, "%s is not reached: %s", student, error.details())
+            return False
+        return True
 
-    def _learn(self, directive: NamedDirective) -> None:
-        """Learn and report if the package has arrived; else try again with the next order."""
-        id_ = directive.id
-        package = self._inbox.take(id_, self._timeouts.poll_s)
-        if package is not None:
-            self._ask(0.0)  # reports the arrival before learning, which takes long
-            report = self._backend.learn(directive, package)
-        elif self._clock.now() - self._since[id_] > self._timeouts.package_s:
-            report = StudentReport(outcome="lost")
-        else:
-            return
-        self._settle(id_, report)
-        del self._since[id_]
+    def _learn(self, directives: Sequence[NamedDirective]) -> None:
+        """Learn from all packages and report, once all are there or were waited for long enough."""
+        packages = self._inbox.arrived(self._since, self._timeouts.poll_s)
+        begun = [begun for id_, begun in self._since.items() if id_ not in packages]
+        if begun and self._clock.now() - min(begun) <= self._timeouts.package_s:
+            return  # try again with the next order
+        # Learning takes long: the matchmaker is told what arrived, and tells what is still open.
+        still_open = {directive.id for directive in self._ask(0.0).directives}
+        directives = [directive for directive in directives if directive.id in still_open]
+        if directives:
+            self._settle(self._backend.learn(directives, packages))
 
-    def _settle(self, id_: str, report: StudentReport) -> None:
-        """Send the report; adopt what was learned if it counts, else discard it."""
-        feedback = messages.Feedback(
-            incarnation=self._incarnation,
-            directive_id=id_,
-            outcome=_CODES[report.outcome],
-            reward=report.reward,
-            kilobytes=report.kilobytes,
-            items_sent=report.items_sent,
-            items_kept=report.items_kept,
-            guardrail=report.guardrail,
-        )
-        self._backend.settle(id_, counts=self._report(feedback))
+    def _settle(self, reports: Mapping[str, StudentReport]) -> None:
+        """Send the reports; adopt what was learned if it counts, else discard it."""
+        self._backend.settle(counts=self._report(reports))
 
-    def _report(self, feedback: Any) -> bool:
+    def _report(self, reports: Mapping[str, StudentReport]) -> bool:
         """Send feedback to the matchmaker; return whether it counts."""
         try:
-            return bool(self._call("SubmitFeedback", feedback).counts)
+            return bool(self._call("SubmitFeedback", self._feedback(reports)).counts)
         except RemoteRefusalError as error:
             # E.g. an unbounded reward of a training that diverged: it must not count.
             log.warning("the matchmaker refuses feedback: %s", error)
-            refused = messages.Feedback(
-                incarnation=self._incarnation,
-                directive_id=feedback.directive_id,
-                outcome=messages.Feedback.REFUSED,
-            )
-            self._call("SubmitFeedback", refused)
+            refused = dict.fromkeys(reports, StudentReport(outcome="refused"))
+            self._call("SubmitFeedback", self._feedback(refused))
             return False
+
+    def _feedback(self, reports: Mapping[str, StudentReport]) -> Any:
+        told = [report_message(id_, report) for id_, report in reports.items()]
+        return messages.Feedback(incarnation=self._incarnation, reports=told)
 
     def _call(self, method: str, request: Any) -> Any:
         timeout_s = _CALL_S + (request.wait_s if method == "Await" else 0.0)

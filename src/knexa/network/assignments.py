@@ -1,18 +1,19 @@
-"""Records of the coordinator: its members, the directives under way, and the students' reports."""
+"""Records of the coordinator: its members, and the directives under way."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from knexa.federation.exchange_rows import exchange_row
 from knexa.federation.simulated_network.scheduler import Sync
 from knexa.federation.world import Exchange
 from knexa.matchmaking.base import Directive
+from knexa.matchmaking.rewards import Reward
+from knexa.network.reports import GUARDRAIL_KINDS, StudentReport
 from knexa.network.timing import HeartbeatPolicy
 from knexa.tracking.rows import ExchangeRow
 
 Kind = Literal["wait", "prepare", "exchange", "finished"]
-GUARDRAIL_KINDS: Final = ("blocked", "redacted", "counted")
 
 
 @dataclass(kw_only=True)
@@ -24,8 +25,8 @@ class Member:
         incarnation: The random identifier (hex) of its process that registered last.
         profile: Its newest profile.
         prepared_round: The round of that profile.
-        learned: The last directive that it reported as learned; kept after the round, since the
-            report may be repeated.
+        learned: The directives that it last reported as learned, together; kept after the round,
+            since the report may be repeated.
         results: By directive, the results of what it taught, until it acknowledges them.
     """
 
@@ -33,23 +34,8 @@ class Member:
     incarnation: str
     profile: list[float]
     prepared_round: int = 0
-    learned: str | None = None
+    learned: Sequence[str] = ()
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudentReport:
-    """A student's report on a directive.
-
-    ``outcome`` is ``learned``, ``lost`` or ``refused``; the coordinator sets ``dropped`` itself.
-    """
-
-    outcome: str
-    reward: float = 0.0
-    kilobytes: float = 0.0
-    items_sent: int = 0
-    items_kept: int = 0
-    guardrail: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -91,7 +77,7 @@ class CoordinatorConfig:
     Attributes:
         names: The agents by roster index.
         num_features: Length of a profile.
-        largest_reward: Largest reward accepted, in magnitude.
+        reward: The reward that students report.
         exchange_s: Time after which a directive without a report is given up.
         agreement: Hash (hex) of what all organisations must configure alike.
     """
@@ -100,7 +86,7 @@ class CoordinatorConfig:
     seed: int
     num_rounds: int
     num_features: int
-    largest_reward: float
+    reward: Reward
     sync: Sync
     exchange_s: float
     heartbeat_policy: HeartbeatPolicy
@@ -118,6 +104,7 @@ def row_of_assignment(
         items_sent=report.items_sent,
         items_kept=report.items_kept,
         guardrail={kind: report.guardrail.get(kind, 0) for kind in GUARDRAIL_KINDS},
+        answers=report.answers,
     )
     return exchange_row(
         round_number,

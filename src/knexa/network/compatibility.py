@@ -77,13 +77,6 @@ def check_servable(settings: Settings) -> LLMSettings:
             f"exchange={exchange.name} puts many teachers' packages together; over a network one "
             "peer teaches another: choose an exchange of pairs, such as akd_verified"
         )
-    if not settings.matching.is_pairing or settings.reward.of_answers or matchmaker.teaches_itself:
-        chosen = {key: settings.choices[key] for key in ("matching", "reward", "matchmaker")}
-        raise UserError(
-            f"{' '.join(f'{key}={option}' for key, option in chosen.items())} is not served over a "
-            "network yet: choose a matching of pairs, such as exact, and a reward of losses, such "
-            "as local_loss"
-        )
     if exchange.common != "nothing":
         raise UserError(
             f"exchange={exchange.name} needs agents with the same {exchange.common}, which is not "
@@ -96,5 +89,5 @@ def check_servable(settings: Settings) -> LLMSettings:
             "roster.byzantine simulates Byzantine agents; over a network set it to num=0"
         )
     if settings.regret.every:
-        log.info("regret is not measured: nobody may try out what others hold")
+        log.info("regret is not measured: nobody sees what all agents would teach (regret=none)")
     return settings

@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from math import ceil, isfinite
+from math import ceil
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -19,15 +19,14 @@ from knexa.errors import UserError
 from knexa.matchmaking.base import Directive, Feedback
 from knexa.matchmaking.cpm import CPM, check_profiles
 from knexa.network.assignments import (
-    GUARDRAIL_KINDS,
     Assignment,
     CoordinatorConfig,
     Member,
     Order,
-    StudentReport,
     row_of_assignment,
 )
 from knexa.network.refusals import RefusedError
+from knexa.network.reports import StudentReport, check_report
 from knexa.network.timing import Liveness
 from knexa.seeding import derive_rng
 from knexa.tracking.rows import ExchangeRow
@@ -35,7 +34,6 @@ from knexa.tracking.rows import ExchangeRow
 log = logging.getLogger(__name__)
 
 Phase = Literal["gather", "exchange", "finished"]
-_MAX_ITEMS: Final = 1 << 20
 _MAX_INCARNATION: Final = 64  # of hex
 _ADDRESS: Final = re.compile(r"(?=.{1,255}\Z)([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 """A host and a port: gRPC would take names of other kinds, such as a teacher's own sockets."""
@@ -158,33 +156,35 @@ class Coordinator:
         self.tick()
 
     def submit_feedback(
-        self, name: str, incarnation: str, directive_id: str, report: StudentReport
+        self, name: str, incarnation: str, reports: Mapping[str, StudentReport]
     ) -> bool:
-        """Accept a student's report; return whether it counts, or the directive was given up.
+        """Accept, all or none, what a student reports of directives that it learned from together.
+
+        Returns:
+            Whether what it learned counts. If any of the directives was given up, no report is
+            accepted: the student learns again from those that are still open.
 
         Raises:
             RefusedError: The agent has not registered, a newer process of it has, it is not the
-                student, it reported differently before, or the report is implausible.
+                student, it reported differently before, or a report is implausible.
         """
         member = self._member(name, incarnation)
-        assignment = self.assignments.get(directive_id)
-        if assignment is None:  # its round is over
-            return member.learned == directive_id
-        if assignment.student != name:
-            raise RefusedError("identity", f"{name} is not the student of {directive_id:.40}")
-        if assignment.report is not None:
-            if assignment.report == report:
-                return report.outcome == "learned"  # a repeated call
-            if assignment.report.outcome in ("dropped", "lost"):
-                return False
-            raise RefusedError("feedback", f"{directive_id:.40} was answered otherwise before")
-        self._check_report(report)
-        assignment.report = report
-        if report.outcome == "learned":
-            member.learned = directive_id
+        if not reports:
+            raise RefusedError("feedback", "it reports of no directive")
+        for id_, report in reports.items():
+            if (assignment := self.assignments.get(id_)) is not None:
+                self._check_report(name, assignment, report)
+        learned = [id_ for id_, report in reports.items() if report.outcome == "learned"]
+        answered = [self.assignments.get(id_) for id_ in reports]
+        is_open = [each is not None and each.report is None for each in answered]
+        if not all(is_open):  # a repeated call, or directives that were given up
+            return bool(learned) and not any(is_open) and set(learned) <= set(member.learned)
+        for id_, report in reports.items():
+            self.assignments[id_].report = report
+        member.learned = learned
         self._save(self, ())
         self.tick()
-        return report.outcome == "learned"
+        return bool(learned)
 
     def tick(self) -> bool:
         """Advance round and phase where that is due; return whether they changed."""
@@ -241,14 +241,12 @@ class Coordinator:
             rng=derive_rng(self.config.seed, "matchmaker", self.round),
             available_N=None if available_N.all() else available_N,
         )
-        students = [student for directive in plan for student in directive.students]
-        if len(set(students)) < len(students) or any(d.topics is not None for d in plan):
-            raise UserError(
-                f"{type(self.cpm.matchmaker).__name__}.propose: over a network a student has one "
-                "teacher a round, who is asked about all topics"
-            )
         for index, directive in enumerate(plan):
-            assert directive.pair is not None  # check_servable admits exchanges of pairs only
+            if directive.pair is None:
+                raise UserError(
+                    f"{type(self.cpm.matchmaker).__name__}.propose: over a network a directive has "
+                    "one teacher and one student; give each of them a directive of its own"
+                )
             teacher, student = directive.pair
             self.assignments[directive.id] = Assignment(
                 directive=directive,
@@ -290,7 +288,10 @@ class Coordinator:
             (e for e in self.assignments.values() if e.report), key=lambda e: (e.round, e.index)
         )
         taken = [(e, e.report) for e in ended if e.report and e.report.outcome == "learned"]
-        feedbacks = [Feedback(directive_id=e.directive.id, reward=a.reward) for e, a in taken]
+        feedbacks = [
+            Feedback(directive_id=e.directive.id, reward=a.reward, answers=a.answers)
+            for e, a in taken
+        ]
         rewards = self.cpm.receive(feedbacks)
         normalised = {f.directive_id: r for f, r in zip(feedbacks, rewards, strict=True)}
         rows = []
@@ -343,17 +344,16 @@ class Coordinator:
             raise RefusedError("profile", str(error)) from None
         return [float(feature) for feature in profile]
 
-    def _check_report(self, report: StudentReport) -> None:
-        largest = self.config.largest_reward
-        if not (isfinite(report.reward) and abs(report.reward) <= largest):
-            raise RefusedError("feedback", f"a reward is at most {largest:g} in magnitude")
-        if not (isfinite(report.kilobytes) and 0 <= report.kilobytes < 1e9):
-            raise RefusedError("feedback", "no package has so many kilobytes")
-        counts = [report.items_sent, report.items_kept, *report.guardrail.values()]
-        if not all(0 <= count <= _MAX_ITEMS for count in counts) or not set(
-            report.guardrail
-        ).issubset(GUARDRAIL_KINDS):
-            raise RefusedError("feedback", "the counts of a package are implausible")
+    def _check_report(self, name: str, assignment: Assignment, report: StudentReport) -> None:
+        """Raise RefusedError where a member cannot, or must not, report so of a directive."""
+        id_, before = assignment.directive.id, assignment.report
+        if assignment.student != name:
+            raise RefusedError("identity", f"{name} is not the student of {id_}")
+        if before is not None:
+            if before != report and before.outcome not in ("dropped", "lost"):
+                raise RefusedError("feedback", f"{id_} was answered otherwise before")
+            return
+        check_report(report, assignment.directive, self.cpm, self.config.reward)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the rounds as plain values and arrays."""
@@ -372,9 +372,12 @@ class Coordinator:
         self.members = {name: Member(**fields) for name, fields in state["members"].items()}
         self.assignments = {}
         for fields in state["assignments"]:
-            roles = {role: tuple(fields["directive"][role]) for role in ("teachers", "students")}
-            directive = Directive(**{**fields["directive"], **roles})
-            report = None if fields["report"] is None else StudentReport(**fields["report"])
+            plain: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in fields["directive"].items()
+            }
+            directive = Directive(**plain)
+            report = None if fields["report"] is None else StudentReport.of(fields["report"])
             read = {"directive": directive, "report": report, "issued_s": self._now()}
             restored = Assignment(**{**fields, **read})
             self.assignments[directive.id] = restored

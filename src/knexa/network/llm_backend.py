@@ -1,32 +1,32 @@
 """The agent backend for language models: runs the phases of a local run for one agent.
 
 Every step ends with a checkpoint in the agent's own folder, so a killed agent resumes from the last
-step that it has reported. What was learned is kept beside the agent's state until the matchmaker
-says that it counts.
+step that it has reported. A student learns once a round, from all packages that reached it; what it
+learned is kept beside its state until the matchmaker says that it counts.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from knexa.agents import phases
 from knexa.agents.exchange_protocol import ExchangeRuntime, OutgoingPackage, sier_of
 from knexa.agents.private_training import agent_spent
-from knexa.agents.scoring import measure
 from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import DPTraining
 from knexa.errors import UserError
-from knexa.exchange.package import DEFAULT_LIMITS, PackageError
+from knexa.exchange.package import PackageError
 from knexa.matchmaking.arrays import Array
-from knexa.network import messages
+from knexa.matchmaking.base import Directive, Plan
+from knexa.network import messages, student
 from knexa.network.agent_backend import Results
-from knexa.network.assignments import GUARDRAIL_KINDS, StudentReport
-from knexa.network.packages import NamedDirective, read_package
-from knexa.network.refusals import RefusedError
+from knexa.network.packages import NamedDirective
+from knexa.network.refusals import RefusedError, printable
+from knexa.network.reports import StudentReport
 from knexa.tracking.rows import OrganisationPrivacy, OrganisationRow
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tree_file import load_tree, save_tree
@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 
 _AGENT, _LEARNED = "agent.safetensors", "learned.safetensors"
 _PROGRESS = "progress.safetensors"
-_MAX_TOKENS: Final = 1 << 30
+_UNKNOWN: Mapping[str, Any] = {"topics": None, "items_sent": 0, "findings": (0, 0)}
+"""What is known of a package that was taught from a later checkpoint than this one."""
 
 
 class LLMBackend:
@@ -68,10 +69,10 @@ class LLMBackend:
         self._runtime, self._index, self._folder = runtime, index, folder
         self._profile, self._reward, self._release = profile, reward, release
         self._indices = {agent.name: i for i, agent in enumerate(runtime.roster.agents)}
-        self._pending: tuple[str, StudentReport, AgentState | None] | None = None
+        self._pending: tuple[dict[str, StudentReport], AgentState | None] | None = None
         self._taught: dict[str, dict[str, Any]] = {}
         self._packages: dict[str, bytes] = {}
-        self._noted: list[str] = []
+        self._noted: Sequence[str] = ()
         self._last_profile: list[float] = []
         self.prepared_round = 0
         member = runtime.roster.agents[index]
@@ -132,70 +133,88 @@ class LLMBackend:
         spent = agent_spent(self._runtime, self._index, self.state.optimizer_steps)
         return OrganisationPrivacy(delta=training.delta, **asdict(spent))
 
-    def teach(self, directive: NamedDirective) -> bytes:
-        """Return the package made before this round's learning; the same bytes at every call."""
-        if directive.id in self._packages:
-            return self._packages[directive.id]
-        (outgoing,) = phases.teach(self._runtime, self.state, directive.round, self._index)
-        self._taught[directive.id] = {
-            "items_sent": outgoing.items_sent,
-            "sier": sier_of([outgoing]),
-        }
-        package = messages.Package(
-            text=outgoing.text,
-            tensors=outgoing.payload,
-            items_sent=outgoing.items_sent,
-            guardrail=dict(outgoing.guardrail),
-            tokens_generated=outgoing.tokens_generated,
-        )
-        self._packages[directive.id] = package.SerializeToString()
-        self._save()
-        return self._packages[directive.id]
+    def teach(self, directives: Sequence[NamedDirective]) -> Mapping[str, bytes]:
+        """Return packages made before this round's learning; the same bytes at every call.
+
+        Directives of equal topics have the same package.
+        """
+        missing = [each for each in directives if each.id not in self._packages]
+        if missing:
+            asked = list(dict.fromkeys(directive.topics for directive in missing))
+            round_number = missing[0].round
+            made = phases.teach(self._runtime, self.state, round_number, self._index, asked)
+            outgoing = dict(zip(asked, made, strict=True))
+            packages = {topics: _message(package) for topics, package in outgoing.items()}
+            for directive in missing:
+                sent = outgoing[directive.topics]
+                self._taught[directive.id] = {
+                    "topics": directive.topics,
+                    "items_sent": sent.items_sent,
+                    "findings": sent.findings,
+                }
+                self._packages[directive.id] = packages[directive.topics]
+            self._save()
+        return {directive.id: self._packages[directive.id] for directive in directives}
 
     @property
-    def pending(self) -> tuple[str, StudentReport] | None:
-        """The directive that was learned from and is not settled yet, with its report."""
-        return None if self._pending is None else self._pending[:2]
+    def pending(self) -> Mapping[str, StudentReport] | None:
+        """The reports of what was learned and is not settled yet, by directive."""
+        return None if self._pending is None else self._pending[0]
 
-    def learn(self, directive: NamedDirective, package: bytes) -> StudentReport:
-        """Learn from the package; keep the new state beside the present one until ``settle``."""
-        round_number = directive.round
-        learned_state: AgentState | None = None
-        try:
-            outgoing = self._read(directive, package)
-            received = phases.receive(self._runtime, outgoing, round_number)
-        except (PackageError, RefusedError):
-            report = StudentReport(outcome="refused", kilobytes=len(package) / 1024)
-        else:
-            before = measure(self._runtime, self.state)
-            learned_state, learned = phases.learn(
-                self._runtime, self.state, received, round_number, before
+    def learn(
+        self, directives: Sequence[NamedDirective], packages: Mapping[str, bytes]
+    ) -> Mapping[str, StudentReport]:
+        """Learn from the packages; keep the new state beside the present one until ``settle``.
+
+        The directives are of one round, in the plan's order.
+        """
+        received: dict[str, student.Received] = {}
+        failed: dict[str, StudentReport] = {}
+        plan, round_number = self._planned(directives), directives[0].round
+        for directive in plan:
+            id_, package = directive.id, packages.get(directive.id)
+            if package is None:
+                failed[id_] = StudentReport(outcome="lost")
+                continue
+            try:
+                received[id_] = student.receive(self._runtime, directive, round_number, package)
+            except (PackageError, RefusedError) as error:
+                teacher = self._runtime.roster.agents[directive.teachers[0]].name
+                log.warning("%s's package for %s is refused: %s", teacher, id_, printable(error))
+                failed[id_] = StudentReport(outcome="refused", kilobytes=len(package) / 1024)
+        reports, learned_state = dict[str, StudentReport](), None
+        if received:
+            came = tuple(directive for directive in plan if directive.id in received)
+            reports, learned_state = student.learn(
+                self._runtime, self.state, self._reward, came, round_number, received
             )
-            reward = self._reward.reward(
-                before=before.value, after=learned.after.value, kilobytes=outgoing.kilobytes
-            )
-            report = StudentReport(
-                outcome="learned",
-                reward=float(reward),
-                kilobytes=outgoing.kilobytes,
-                items_sent=outgoing.items_sent,
-                items_kept=received.items_kept,
-                guardrail={
-                    kind: outgoing.guardrail[kind] + received.guardrail[kind]
-                    for kind in GUARDRAIL_KINDS
-                },
-            )
-        self._pending = directive.id, report, learned_state
+        self._pending = reports | failed, learned_state
         self._save()
-        return report
+        return self._pending[0]
 
-    def settle(self, directive_id: str, *, counts: bool) -> None:
+    def _planned(self, directives: Sequence[NamedDirective]) -> Plan:
+        """Return the directives as the plan has them, with roster indices."""
+        return tuple(
+            Directive(
+                id=each.id,
+                teachers=(self._indices[each.teacher],),
+                students=(self._indices[each.student],),
+                protocol=self._runtime.protocol.name,
+                topics=each.topics,
+            )
+            for each in directives
+        )
+
+    def settle(self, *, counts: bool) -> None:
         """Adopt what was learned, or discard it."""
-        if self._pending is None or self._pending[0] != directive_id:
-            return  # nothing was learned from this directive
-        _, report, learned_state = self._pending
+        if self._pending is None:
+            return
+        reports, learned_state = self._pending
         if counts and learned_state is not None:
-            self.state = learned_state.after_learning(report.reward)
+            self.state = learned_state
+            for report in reports.values():
+                if report.outcome == "learned":
+                    self.state = self.state.after_learning(report.reward)
         self._pending = None
         self._save()
 
@@ -208,32 +227,25 @@ class LLMBackend:
             log.info("training has spent epsilon %.2f at delta %g", spent.epsilon, spent.delta)
 
     def _note(self, results: Results) -> None:
-        """Add the results of teaching to the history, each once."""
+        """Add the results of teaching to the history, each once.
+
+        The matchmaker repeats results until it is told that they are noted.
+        """
+        findings: dict[tuple[int, ...], tuple[int, int]] = {}
         for id_, result in results.items():
             if id_ in self._noted:
                 continue
-            self._noted.append(id_)
-            taught = self._taught.pop(id_, {"items_sent": 0, "sier": None})
-            if taught["sier"] is not None:
-                self.state = self.state.with_history(sier=taught["sier"])
+            taught = self._taught.pop(id_, _UNKNOWN)
+            findings[tuple(taught["topics"] or ())] = tuple(taught["findings"])
             self.state = self.state.after_teaching(
                 items_kept=int(result["items_kept"]),
                 items_sent=taught["items_sent"],
                 reward=float(result["reward"]),
             )
-
-    def _read(self, directive: NamedDirective, package: bytes) -> OutgoingPackage:
-        """Read a teacher's package; counts are capped at what an honest one can have."""
-        read = read_package(package)
-        most = DEFAULT_LIMITS.max_items
-        return OutgoingPackage(
-            teacher=self._indices[directive.teacher],
-            text=read.text,
-            payload=read.tensors,
-            items_sent=min(read.items_sent, most),
-            guardrail={k: min(read.guardrail.get(k, 0), most) for k in GUARDRAIL_KINDS},
-            tokens_generated=min(read.tokens_generated, _MAX_TOKENS),
-        )
+        sier = sier_of(findings.values())
+        if sier is not None:
+            self.state = self.state.with_history(sier=sier)
+        self._noted = list(results)
 
     def _features(self, round_number: int) -> list[float]:
         """Return the agent's profile after the privacy mechanism."""
@@ -253,8 +265,8 @@ class LLMBackend:
         save_state(folder / _AGENT, self.state)
         pending: dict[str, Any] | None = None
         if self._pending is not None:
-            id_, report, learned_state = self._pending
-            pending = {"id": id_, "report": asdict(report)}
+            reports, learned_state = self._pending
+            pending = {id_: asdict(report) for id_, report in reports.items()}
             if learned_state is not None:
                 save_state(folder / _LEARNED, learned_state)
         save_tree(
@@ -282,10 +294,10 @@ class LLMBackend:
         self._taught = dict(progress["taught"])
         self._packages = {id_: data.tobytes() for id_, data in progress["packages"].items()}
         if progress["pending"] is not None:
-            report = StudentReport(**progress["pending"]["report"])
+            pending = progress["pending"]
+            reports = {id_: StudentReport.of(fields) for id_, fields in pending.items()}
             learned = folder / _LEARNED
-            state = load_state(learned) if learned.exists() else None
-            self._pending = progress["pending"]["id"], report, state
+            self._pending = reports, load_state(learned) if learned.exists() else None
 
     def _check_owner(self, owner: dict[str, str]) -> None:
         for what, own in self._owner.items():
@@ -294,3 +306,15 @@ class LLMBackend:
                     f"{self._folder.path} belongs to another {what}: give the name and overrides "
                     "that it was begun with, or another --state"
                 )
+
+
+def _message(outgoing: OutgoingPackage) -> bytes:
+    """Return a package as ``messages.Package`` in bytes."""
+    package = messages.Package(
+        text=outgoing.text,
+        tensors=outgoing.payload,
+        items_sent=outgoing.items_sent,
+        guardrail=dict(outgoing.guardrail),
+        tokens_generated=outgoing.tokens_generated,
+    )
+    return bytes(package.SerializeToString())

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from knexa.network import messages
-from knexa.network.assignments import Assignment, Order, StudentReport
+from knexa.network.assignments import Assignment, Order
 from knexa.network.authority import MATCHMAKER
 from knexa.network.coordinator import Coordinator
 from knexa.network.identity import Identity
 from knexa.network.refusals import RefusedError
+from knexa.network.reports import read_report
 from knexa.network.timing import Clock
 from knexa.network.transport import Handler, NotYetError
 
@@ -24,11 +25,6 @@ _KINDS: Final = {
     "prepare": messages.Order.PREPARE,
     "exchange": messages.Order.EXCHANGE,
     "finished": messages.Order.FINISHED,
-}
-OUTCOMES: Final = {
-    messages.Feedback.LEARNED: "learned",
-    messages.Feedback.LOST: "lost",
-    messages.Feedback.REFUSED: "refused",
 }
 
 
@@ -148,19 +144,10 @@ class MatchmakerService:
         return messages.Receipt()
 
     def _submit_feedback(self, name: str, request: Any) -> Any:
-        if request.outcome not in OUTCOMES:
-            raise RefusedError("feedback", f"there is no outcome {request.outcome}")
-        report = StudentReport(
-            outcome=OUTCOMES[request.outcome],
-            reward=request.reward,
-            kilobytes=request.kilobytes,
-            items_sent=request.items_sent,
-            items_kept=request.items_kept,
-            guardrail=dict(request.guardrail),
-        )
-        counts = self._coordinator.submit_feedback(
-            name, request.incarnation.hex(), request.directive_id, report
-        )
+        reports = {report.directive_id: read_report(report) for report in request.reports}
+        if len(reports) < len(request.reports):
+            raise RefusedError("feedback", "it reports of a directive twice")
+        counts = self._coordinator.submit_feedback(name, request.incarnation.hex(), reports)
         return messages.Verdict(counts=counts)
 
     def _beat(self, name: str, request: Any) -> Any:
@@ -186,6 +173,7 @@ class MatchmakerService:
             protocol=assignment.directive.protocol,
             round=assignment.round,
             attempt=assignment.attempt,
+            topics=assignment.directive.topics or (),
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 PACKAGE: Final = "knexa.v1"
 DESCRIPTORS: Final = Path(__file__).with_name("knexa.binpb")
 
@@ -32,6 +32,8 @@ Directive = _message("Directive")
 Result = _message("Result")
 Profile = _message("Profile")
 Feedback = _message("Feedback")
+Report = _message("Report")
+TopicAnswers = _message("TopicAnswers")
 Verdict = _message("Verdict")
 Hello = _message("Hello")
 Introduction = _message("Introduction")

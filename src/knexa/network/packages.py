@@ -2,13 +2,14 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from knexa.agents.exchange_protocol import Topics
 from knexa.exchange.package import DEFAULT_LIMITS
 from knexa.network import messages
 from knexa.network.identity import Identity
@@ -41,7 +42,10 @@ _STREAM_S: Final = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedDirective:
-    """A directive as its agents receive it: teacher and student by name."""
+    """A directive as its agents receive it: teacher and student by name.
+
+    ``topics`` are categories of transfer problems; None is all of them.
+    """
 
     id: str
     teacher: str
@@ -49,11 +53,13 @@ class NamedDirective:
     address: str
     round: int
     attempt: int = 0
+    topics: Topics = None
 
     @classmethod
     def of(cls, message: Any) -> "NamedDirective":
         """Read a directive from the matchmaker's message."""
-        return cls(**{name: getattr(message, name) for name in cls.__dataclass_fields__})
+        fields = {name: getattr(message, name) for name in cls.__dataclass_fields__}
+        return cls(**{**fields, "topics": tuple(message.topics) or None})
 
 
 class PackageInbox:
@@ -106,11 +112,11 @@ class PackageInbox:
             self._arrived[directive_id] = data
             self._changed.notify_all()
 
-    def take(self, directive_id: str, wait_s: float) -> bytes | None:
-        """Return a directive's package, or None if it does not arrive within ``wait_s``."""
+    def arrived(self, directive_ids: Collection[str], wait_s: float = 0.0) -> dict[str, bytes]:
+        """Return these directives' packages, once all are there or ``wait_s`` is over."""
         with self._changed:
-            self._changed.wait_for(lambda: directive_id in self._arrived, wait_s)
-            return self._arrived.get(directive_id)
+            self._changed.wait_for(lambda: self._arrived.keys() >= set(directive_ids), wait_s)
+            return {id_: self._arrived[id_] for id_ in directive_ids if id_ in self._arrived}
 
     def keep_only(self, directive_ids: set[str]) -> None:
         """Drop all other directives."""

@@ -1,7 +1,7 @@
 """Counts of verified answers by topic: what a directive brings a student."""
 
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 
 from knexa.agents.exchange_protocol import (
@@ -20,9 +20,13 @@ Counts = dict[tuple[str, int], tuple[TopicAnswers, ...]]
 
 
 class AnswerCounts:
-    """Counts against what students keep in ``states``, the list of all members' states."""
+    """Counts against what students keep in ``states``, the students' states by index."""
 
-    def __init__(self, runtime: ExchangeRuntime, states: Sequence[AgentState]) -> None:
+    def __init__(
+        self,
+        runtime: ExchangeRuntime,
+        states: Sequence[AgentState] | Mapping[int, AgentState],
+    ) -> None:
         self._runtime, self._states = runtime, states
         self.topics = TransferTopics.of(each.category for each in runtime.benchmark.transfer)
 
@@ -33,12 +37,16 @@ class AnswerCounts:
     def count(
         self, round_number: int, topics: Topics, right: set[str], kept: set[str]
     ) -> tuple[TopicAnswers, ...]:
-        """Return the counts, by topic, of right answers for a student that has those ``kept``."""
+        """Return the counts, by topic, of right answers for a student that has those ``kept``.
+
+        Answers to problems that were not asked in the round count as little as no answers.
+        """
         context = ExchangeContext(self._runtime, round_number, topics)
-        asked = Counter(each.category for each in self._runtime.protocol.problems(context))
-        by_id = self._runtime.transfer_by_id
-        rights = Counter(by_id[task_id].category for task_id in right)
-        news = Counter(by_id[task_id].category for task_id in right - kept)
+        problems = self._runtime.protocol.problems(context)
+        asked = Counter(each.category for each in problems)
+        answered = [each for each in problems if each.task_id in right]
+        rights = Counter(each.category for each in answered)
+        news = Counter(each.category for each in answered if each.task_id not in kept)
         return tuple(
             TopicAnswers(category=c, asked=asked[c], right=rights[c], new=news[c])
             for c in self.topics.categories

@@ -182,7 +182,7 @@ class LLMWorld:
             self._scouted[student] += taught[teacher][0].kilobytes
         for teacher, (package, _) in taught.items():
             self._generated[teacher, None] = package.tokens_generated
-            self._sier[teacher] = sier_of([package])
+            self._sier[teacher] = sier_of([package.findings])
         return losses_NN
 
     def taught(self, round_number: int, teachers: Iterable[int]) -> list[Taught]:
@@ -284,7 +284,7 @@ class LLMWorld:
             for teacher in directive.teachers:
                 sent.setdefault(teacher, set()).add((teacher, directive.topics))
         for teacher, asked in sent.items():
-            self._sier[teacher] = sier_of(self._cache.packages[each] for each in asked)
+            self._sier[teacher] = sier_of(self._cache.packages[each].findings for each in asked)
 
     def _exchange(self, directive: Directive, arms: dict[int, Arm], counts: Counts) -> Exchange:
         """Return the record of a directive whose students have learned."""
