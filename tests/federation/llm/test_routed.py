@@ -2,15 +2,13 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
-from zlib import crc32
 
 import numpy as np
 import pytest
 
-from knexa.agents import phases, solve
+from knexa.agents import phases
 from knexa.agents.byzantine import ByzantineAgents
 from knexa.engine.object_refs import fetched
-from knexa.evaluation import Outcome
 from knexa.exchange.package import KnowledgePackage, TextItem, decode, encode
 from knexa.matchmaking.base import Directive, Feedback
 from knexa.matchmaking.cpm import CPM
@@ -24,25 +22,15 @@ from knexa.matchmaking.topic_contexts import Topic
 from knexa.profiles.build import Paper32
 from knexa.protocols.akd_verified import AKDVerified
 from tests.federation.carrying_out import carry_out
-from tests.federation.llm.small_worlds import world
+from tests.federation.llm import small_worlds
+from tests.federation.llm.small_worlds import passes, world
 
 PROTOCOL = AKDVerified(num_steps=1)
 
 
-def passes(problem, completion: str) -> bool:
-    return crc32(f"{problem.task_id} {completion}".encode()) % 2 == 0
-
-
 @pytest.fixture(autouse=True)
 def some_answers_pass(monkeypatch):
-    """Half of all answers pass, by their text: agents so small solve nothing."""
-
-    def execute(runtime, problems, completions):
-        pairs = zip(problems, completions, strict=True)
-        return [Outcome.PASSED if passes(*pair) else Outcome.FAILED for pair in pairs]
-
-    monkeypatch.setattr(solve, "execute", execute)
-    monkeypatch.setattr(solve, "begin", lambda *_: None)
+    small_worlds.let_some_answers_pass(monkeypatch)
 
 
 @pytest.fixture
@@ -106,7 +94,7 @@ def test_a_reward_is_the_share_of_the_topic_that_the_student_could_not_answer(li
 
 
 def test_a_problem_that_two_teachers_bring_counts_for_the_first(lived, monkeypatch):
-    monkeypatch.setitem(globals(), "passes", lambda *_: True)
+    monkeypatch.setattr(small_worlds, "passes", lambda *_: True)
     both = carry_out(lived, 1, (asks(0, 1, 0), asks(1, 2, 0)))
     counts = [sum(each.new for each in exchange.answers) for exchange in both]
     rights = [sum(each.right for each in exchange.answers) for exchange in both]
