@@ -24,6 +24,7 @@ OVERRIDES = (
     "roster.agents=["
     + ",".join(f"{{name: {name}, backbone: tiny-qwen2}}" for name in AGENTS)
     + "]",
+    "experiment=paired",
     "federation.num_rounds=3",
     "regret=none",
     "seed=5",

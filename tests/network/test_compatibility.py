@@ -24,9 +24,9 @@ def test_organisations_agree_on_what_must_be_alike_and_on_nothing_else() -> None
     assert agreement(organisation_settings(own)) == ours
     for different in (
         ["seed=4"],
-        ["seed=3", "exchange=akd"],
+        ["seed=3", "exchange.num_steps=3"],
         ["seed=3", "federation.num_rounds=9"],
-        ["seed=3", "reward=transfer_loss"],
+        ["seed=3", "experiment=paired"],
         ["seed=3", "data.num_transfer=24"],
     ):
         assert agreement(organisation_settings(different)) != ours
@@ -38,8 +38,8 @@ def test_organisations_agree_on_what_must_be_alike_and_on_nothing_else() -> None
         ("matchmaker=oracle", "needs probes"),
         ("matchmaker=pens", "needs peer losses"),
         ("matchmaker=central_kd", "many teachers"),
-        ("exchange=logits", "same tokenizer"),
-        ("exchange=adapter", "same backbone"),
+        ("experiment=paired exchange=logits", "same tokenizer"),
+        ("experiment=paired exchange=adapter", "same backbone"),
         ("federation/faults=lossy", "real"),
         ("roster.byzantine.num=1", "Byzantine agents"),
         ("federation=synthetic", "federation=llm"),
@@ -47,7 +47,7 @@ def test_organisations_agree_on_what_must_be_alike_and_on_nothing_else() -> None
 )
 def test_what_organisations_cannot_do_is_refused_in_one_line(override: str, told: str) -> None:
     with pytest.raises(UserError, match=told) as caught:
-        check_servable(organisation_settings([override]))
+        check_servable(organisation_settings(override.split()))
     assert "\n" not in str(caught.value)
 
 
@@ -55,14 +55,13 @@ def test_what_organisations_cannot_do_is_refused_in_one_line(override: str, told
     "override",
     [
         "matchmaker=random",
-        "exchange=akd",
-        "federation.mutual=true",
-        "training=dp",
+        "matching.budget=64 federation.sync=async",
         "matching=one_to_many",
         "matching=broadcast matchmaker=random regret=none",
-        "reward=new_answers",
         "matchmaker=self_taught",
-        "experiment=routed matching.budget=64 federation.sync=async",
+        "training=dp",
+        "experiment=paired exchange=akd",
+        "experiment=paired federation.mutual=true",
     ],
 )
 def test_what_they_can_do_is_not(override: str) -> None:
@@ -71,16 +70,16 @@ def test_what_they_can_do_is_not(override: str) -> None:
 
 def test_regret_that_nobody_can_measure_is_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        check_servable(organisation_settings(["experiment=routed", "regret=none"]))
+        check_servable(organisation_settings(["regret=none"]))
         assert caplog.messages == []
-        check_servable(organisation_settings(["experiment=routed"]))
+        check_servable(organisation_settings([]))
     (said,) = caplog.messages
     assert "regret=none" in said
 
 
 def run_cpm(folder: Path, *changes: str) -> int:
     given = ["--certificates", str(folder), "--listen", "127.0.0.1:0", "--state", str(folder / "s")]
-    return run_command_line(["serve", *given, *changes])
+    return run_command_line(["serve", *given, "experiment=paired", *changes])
 
 
 @pytest.mark.parametrize("missing", ["cpm.pem", "cpm.key", "ca.pem", "revoked.crl"])
@@ -119,7 +118,7 @@ def test_a_matchmakers_folder_is_its_own(tmp_path: Path) -> None:
 
     def opened(folder: Path, *overrides: str) -> Coordinator:
         with RunDirectory(folder) as run:
-            settings = organisation_settings(overrides)
+            settings = organisation_settings(["experiment=paired", *overrides])
             return serve._coordinator(given, settings, run, MonotonicClock())
 
     first = opened(tmp_path / "cpm")

@@ -124,6 +124,7 @@ def test_a_student_of_many_directives_learns_once_as_in_one_process(
     members = [Member(world, index, tmp_path / str(index)) for index in range(3)]
     one, two, *others = world.topics.categories
     results: dict[int, dict[str, Any]] = {index: {} for index in range(3)}
+    known = 0
     for number in (1, 2):
         plan = [
             asks(0, 1, 0, one, round=number),
@@ -160,8 +161,9 @@ def test_a_student_of_many_directives_learns_once_as_in_one_process(
             [sum(getattr(each, name) for each in exchange.answers) for exchange in exchanges]
             for name in ("right", "new")
         )
-        assert news[3] < rights[3]
         assert sum(news) > 0
+        known += rights[3] - news[3]
+    assert known > 0
     for index, member in enumerate(members):
         member.finish(results[index])
         assert as_bytes(member.state, tmp_path) == as_bytes(world.states[index], tmp_path), index

@@ -30,7 +30,6 @@ from tests.network.small_network import Forwarder
 AGENTS = ("qwen2-a", "gpt2-a", "bloom", "neox", "qwen2-b", "gpt2-b")
 OVERRIDES = (
     *whole_runs.SMALL,
-    "experiment=routed",
     "regret=none",
     "federation.num_rounds=3",
     "training.local_epochs=6",  # so that some answers are right
