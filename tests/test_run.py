@@ -81,16 +81,46 @@ def test_two_workers_write_the_same_bytes_as_one(finished, tmp_path):
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(finished, tmp_path):
-    process = start(tmp_path, "engine.num_workers=2")
+    kill_after_round_1(tmp_path, "engine.num_workers=2")
+    assert "resumed" in run(tmp_path, "engine.num_workers=1")
+    assert files(tmp_path) == files(finished)
+
+
+def kill_after_round_1(folder: Path, *overrides: str) -> None:
+    process = start(folder, *overrides)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("round 1/"):
             break
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert "DONE" not in files(tmp_path)
-    assert "resumed" in run(tmp_path, "engine.num_workers=1")
-    assert files(tmp_path) == files(finished)
+    assert "DONE" not in files(folder)
+
+
+def test_under_torture_neither_workers_nor_a_kill_change_a_byte(tmp_path):
+    overrides = (
+        "federation.sync=async",
+        "federation/faults=torture",
+        "federation.num_rounds=3",
+        "roster.agents=[{name:a,backbone:tiny-qwen2},{name:b,backbone:tiny-gpt2},"
+        "{name:c,backbone:tiny-qwen2}]",
+        "data.num_train=36",
+        "data.num_transfer=12",
+        "data.num_test=12",
+        "evaluation.num_samples=1",
+        "evaluation.ks=[1]",
+        "evaluation.max_new_tokens=40",
+    )
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    run(whole, *overrides, "engine.num_workers=1")
+    kill_after_round_1(cut, *overrides, "engine.num_workers=2")
+    run(cut, *overrides, "engine.num_workers=2")
+    assert files(cut) == files(whole)
+    exchanges = rows(whole, "exchanges.jsonl")
+    assert {each["outcome"] for each in exchanges} - {"delivered"}
+    assert any(each.get("answers_new") is not None for each in exchanges)
 
 
 def test_an_interrupt_is_one_line_that_says_how_to_resume(tmp_path):
