@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
+from knexa.data.problem import CATEGORIES
 from knexa.matchmaking.answers import TopicAnswers, TransferTopics
 from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.rewards import LocalLoss, NewAnswers
 from knexa.matchmaking.selections import Routed
-from knexa.matchmaking.topic_contexts import Topic, TopicPublic, TopicReputation
+from knexa.matchmaking.topic_contexts import Topic, TopicPast, TopicPublic
+from knexa.profiles import layout
 from tests.matchmaking.matchmaking_worlds import cpm_of, random_profiles
 
 TOPICS = TransferTopics.of([3, 0, 3, 7, 3, 0, 7, 7, 3])
@@ -62,41 +64,31 @@ def test_a_student_that_was_brought_more_than_there_is_lacks_nothing():
     assert not contexts(Topic(), ledger)[:, 2, 0].any()
 
 
-def test_the_public_context_is_the_same_without_the_data_share():
+def test_the_past_is_the_same_without_the_data_share():
     others_NF = random_profiles(np.random.default_rng(9), 3)
-    public = contexts(TopicPublic(), lived())
-    np.testing.assert_array_equal(public, contexts(TopicPublic(), lived(), others_NF))
-    np.testing.assert_array_equal(public, contexts(Topic(), lived())[..., [0, 2, 3]])
+    past = contexts(TopicPast(), lived())
+    np.testing.assert_array_equal(past, contexts(TopicPast(), lived(), others_NF))
+    np.testing.assert_array_equal(past, contexts(Topic(), lived())[..., [0, 2, 3]])
     assert (contexts(Topic(), lived()) != contexts(Topic(), lived(), others_NF)).any()
 
 
-def test_a_claim_counts_until_its_author_is_known_on_the_topic_and_as_far_as_it_is_known():
-    profiles_NF = random_profiles(np.random.default_rng(1), 3)
-    x_NNTd = contexts(TopicReputation(), lived(), profiles_NF)
-    # Of 13 answers 8 were right. Teacher 1: 6 of 11, and 3 (a mean topic) more as everybody's.
-    reputation = (6 + 3 * 8 / 13) / (11 + 3)
-    np.testing.assert_allclose(x_NNTd[1, 0, 1], 0.5 * np.array([reputation, 0.0, 0.75]))
-    claim = profiles_NF[1, -12:][0] / profiles_NF[1, -12:].sum()
-    np.testing.assert_allclose(x_NNTd[1, 0, 0], [reputation, reputation * claim, 0.0])
-    # Teacher 2 was never asked: it is believed as much as a mean one.
-    claim = profiles_NF[2, -12:][3] / profiles_NF[2, -12:].sum()
-    np.testing.assert_allclose(x_NNTd[2, 0, 1], 0.5 * 8 / 13 * np.array([1.0, claim, 0.0]))
+def test_the_public_context_has_pass_rates_in_place_of_shares_and_nothing_of_the_data():
+    profiles_NF = np.random.default_rng(4).random((3, len(layout.SKILLS_FEATURE_NAMES)))
+    public = contexts(TopicPublic(), lived(), profiles_NF)
+    np.testing.assert_array_equal(public[..., [0, 2, 3]], contexts(TopicPast(), lived()))
+    skill = profiles_NF[1, layout.SKILLS_FEATURE_NAMES.index(f"skill_{CATEGORIES[3]}")]
+    assert public[1, 0, 1, 1] == pytest.approx(0.5 * skill)  # half of the topic is missing
+    others_NF = np.random.default_rng(5).random(profiles_NF.shape)
+    others_NF[:, layout.SKILLS] = profiles_NF[:, layout.SKILLS]
+    np.testing.assert_array_equal(public, contexts(TopicPublic(), lived(), others_NF))
 
 
-def test_before_the_first_answer_every_claim_is_believed():
-    profiles_NF = random_profiles(np.random.default_rng(1), 3)
-    x_NNTd = contexts(TopicReputation(), Ledger(), profiles_NF)
-    np.testing.assert_array_equal(
-        x_NNTd[..., :2], contexts(Topic(), Ledger(), profiles_NF)[..., :2]
-    )
-
-
-def test_profiles_without_a_histogram_are_refused():
+def test_profiles_without_what_a_context_reads_are_refused():
     with pytest.raises(ValueError, match="context=topic_public"):
         Topic().num_features(11)
-    with pytest.raises(ValueError, match="context=topic_reputation reads"):
-        TopicReputation().num_features(11)
-    assert TopicPublic().num_features(0) == 3
+    with pytest.raises(ValueError, match="set profile=skills"):
+        TopicPublic().num_features(len(layout.TRUST_FEATURE_NAMES))
+    assert TopicPast().num_features(0) == 3
 
 
 def test_a_ledger_goes_on_from_its_state_and_from_one_that_knew_no_answers():

@@ -14,7 +14,7 @@ from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.rewards import LocalLoss, NewAnswers
 from knexa.matchmaking.selections import Routed
-from knexa.matchmaking.topic_contexts import TopicPublic
+from knexa.matchmaking.topic_contexts import TopicPast
 from knexa.network.assignments import CoordinatorConfig, Order
 from knexa.network.coordinator import Coordinator
 from knexa.network.reports import StudentReport
@@ -57,7 +57,7 @@ def coordinator_config(
 def cpm(*, mutual: bool = False, routed: bool = False) -> CPM:
     return CPM(
         matchmaker=LinUCB(),
-        context=TopicPublic() if routed else Concat(),
+        context=TopicPast() if routed else Concat(),
         matching=Routed() if routed else Exact(),
         reward=NewAnswers() if routed else LocalLoss(),
         protocol="akd",

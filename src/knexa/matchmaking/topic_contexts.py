@@ -31,8 +31,8 @@ class RecommendedPolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopicPublic(Context):
-    """What everybody may know: x = missing [1, right, asked].
+class TopicPast(Context):
+    """What everybody saw: x = missing [1, right, asked].
 
     ``missing`` is the share of the topic's transfer problems to which the student has been brought
     no verified answer; ``right`` the share of the teacher's answers on the topic so far that were,
@@ -44,7 +44,7 @@ class TopicPublic(Context):
         recommended: For the policies that learn from it.
     """
 
-    name: ClassVar[str] = "topic_public"
+    name: ClassVar[str] = "topic_past"
     by_topic: ClassVar[bool] = True
 
     recommended: RecommendedPolicy = RecommendedPolicy(regularization=0.1, exploration=0.3)
@@ -66,7 +66,7 @@ class TopicPublic(Context):
         new_NT = ledger.new_answers(len(profiles_NF))[:, topics.categories_T]
         counts_NC = ledger.answered(len(profiles_NF))
         asked_NT, right_NT = (counts[:, topics.categories_T] for counts in counts_NC)
-        features = self.offers(asked_NT, right_NT, self.private(profiles_NF, topics), topics)
+        features = self.offers(asked_NT, right_NT, self.claims(profiles_NF, topics), topics)
         # Answers that the student's store had no room for can be new twice.
         missing_NT = np.maximum(1.0 - new_NT / topics.sizes_T, 0.0)
         return TopicFactors(offers_NTd=np.stack(features, axis=-1), missing_NT=missing_NT)
@@ -75,24 +75,48 @@ class TopicPublic(Context):
         self,
         asked_NT: Array,
         right_NT: Array,
-        private: tuple[Array, ...],
+        claims: tuple[Array, ...],
         topics: TransferTopics,
     ) -> list[Array]:
         """Return the features_NT that ``missing`` is multiplied with."""
         return [
             np.ones(asked_NT.shape),
-            *private,
+            *claims,
             right_NT / np.maximum(asked_NT, 1.0),
             (asked_NT > 0.0).astype(np.float64),
         ]
 
-    def private(self, profiles_NF: Array, topics: TransferTopics) -> tuple[Array, ...]:
-        """Return the features_NT of what teachers show of their private data: none."""
+    def claims(self, profiles_NF: Array, topics: TransferTopics) -> tuple[Array, ...]:
+        """Return the features_NT of what teachers say of themselves: none."""
         return ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Topic(TopicPublic):
+class TopicPublic(TopicPast):
+    """The same with what the teacher says it can: x = missing [1, skill, right, asked].
+
+    ``skill`` is its pass rate on the topic's problems of the public probe set, by
+    ``profile=skills``: nothing that its private data would be needed for.
+    """
+
+    name: ClassVar[str] = "topic_public"
+
+    def num_features(self, num_profile_features: int) -> int:
+        """Return 4."""
+        if num_profile_features < len(layout.SKILLS_FEATURE_NAMES):
+            raise ValueError(
+                f"context={self.name} reads pass rates by category, which the profile has not; set "
+                "profile=skills"
+            )
+        return 4
+
+    def claims(self, profiles_NF: Array, topics: TransferTopics) -> tuple[Array, ...]:
+        """Return the teacher's pass rate in the category."""
+        return (profiles_NF[:, layout.SKILLS][:, topics.categories_T],)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic(TopicPast):
     """The same with the teacher's data share of the topic: x = missing [1, share, right, asked].
 
     The share is from the profile's data histogram, its last features.
@@ -110,7 +134,7 @@ class Topic(TopicPublic):
             )
         return 4
 
-    def private(self, profiles_NF: Array, topics: TransferTopics) -> tuple[Array, ...]:
+    def claims(self, profiles_NF: Array, topics: TransferTopics) -> tuple[Array, ...]:
         """Return the teacher's share of the category."""
         shares_CN = normalised_bins(profiles_NF[:, -layout.NUM_DATA :])
         return (shares_CN[topics.categories_T].T,)
@@ -137,11 +161,11 @@ class TopicReputation(Topic):
         self,
         asked_NT: Array,
         right_NT: Array,
-        private: tuple[Array, ...],
+        claims: tuple[Array, ...],
         topics: TransferTopics,
     ) -> list[Array]:
         """Return the features_NT that ``missing`` is multiplied with."""
-        (claims_NT,) = private
+        (claims_NT,) = claims
         reputations_NT = reputations(asked_NT, right_NT, topics)[:, None] * np.ones(asked_NT.shape)
         return [
             reputations_NT,

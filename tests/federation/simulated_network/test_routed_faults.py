@@ -15,7 +15,7 @@ from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.regret import Regret
 from knexa.matchmaking.rewards import NewAnswers
 from knexa.matchmaking.selections import OneToMany, Routed
-from knexa.matchmaking.topic_contexts import TopicPublic
+from knexa.matchmaking.topic_contexts import TopicPast
 from knexa.profiles.build import Paper32
 from knexa.protocols.akd_verified import AKDVerified
 from knexa.tracking.rows import ExchangeRow, RoundRow
@@ -46,7 +46,7 @@ def run(
     def cpm() -> CPM:
         return CPM(
             matchmaker=LinUCB(regularization=0.1, exploration=0.3),
-            context=TopicPublic(),
+            context=TopicPast(),
             matching=selection,
             reward=world.reward,
             protocol=world.protocol_name,
