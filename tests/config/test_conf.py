@@ -149,7 +149,6 @@ def test_search_checks_both_ends_of_an_interval(monkeypatch: pytest.MonkeyPatch)
         (("matchmaker=random", "reward=local_loss"), "set reward=new_answers"),
         (("exchange=akd",), "exchange=akd does not verify and keep them: .*experiment=paired"),
         (("reward=new_answers", "exchange=similarity"), "choose akd_verified"),
-        (("matchmaker=pens", "matching=routed"), "matchmaker=pens scores pairs"),
         (("matching=one_to_many", "matchmaker=central_kd"), "set matching=exact"),
         (("federation.mutual=true",), "federation.mutual is about disjoint"),
         (("federation.num_pairs=2",), "federation.num_pairs is about disjoint"),
@@ -170,7 +169,7 @@ def test_arms_that_do_not_fit_are_one_line(arguments: tuple[str, ...], said: str
 @pytest.mark.parametrize(
     "matchmaker",
     [
-        *("linucb", "c2ucb", "thompson", "neural_linear", "oracle"),
+        *("linucb", "c2ucb", "thompson", "neural_linear", "oracle", "pens"),
         *("random", "round_robin", "heuristic", "self_taught", "local_only"),
     ],
 )

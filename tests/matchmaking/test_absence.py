@@ -46,7 +46,7 @@ def propose(cpm: CPM, available_N, round: int = 1):
         random_profiles(rng, NUM_AGENTS),
         rng,
         probe=Probe(rewards=rewards_NN, no_teacher_N=np.zeros(NUM_AGENTS)),
-        peer_losses_NN=np.abs(rewards_NN),
+        peer_losses=np.abs(rewards_NN),
         available_N=available_N,
     )
 

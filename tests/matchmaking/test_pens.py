@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from knexa.matchmaking.answers import TransferTopics
 from knexa.matchmaking.base import Matchmaker
 from knexa.matchmaking.matchings import Greedy
 from knexa.matchmaking.pens import PENS
+from knexa.matchmaking.selections import Routed
 from tests.matchmaking.matchmaking_worlds import pairs_of, view_of
 
 
@@ -14,7 +16,7 @@ def view_with(losses_NN, seed: int = 0, **more):
     losses_NN = np.array(losses_NN, dtype=float)
     np.fill_diagonal(losses_NN, np.nan)
     profiles_NF = np.zeros((len(losses_NN), 32))
-    return view_of(profiles_NF, np.random.default_rng(seed), peer_losses_NN=losses_NN, **more)
+    return view_of(profiles_NF, np.random.default_rng(seed), peer_losses=losses_NN, **more)
 
 
 # Student 0's losses: 1 on the text of 1, 2 of 2, 3 of 3; and so on by column.
@@ -103,3 +105,17 @@ def test_pens_says_that_it_needs_peer_losses():
     assert PENS.learn is Matchmaker.learn
     with pytest.raises(ValueError, match="peer losses"):
         PENS().propose(view_of(np.zeros((4, 32)), np.random.default_rng(0)))
+
+
+def test_a_student_asks_about_each_topic_whose_answers_surprise_it_least():
+    rng = np.random.default_rng(3)
+    losses_NNT = rng.random((4, 4, 3))
+    losses_NNT[1, :, 1] = np.inf  # agent 1 has nothing to say on the second topic
+    topics = TransferTopics.of([0, 0, 2, 5])
+    view = view_of(np.zeros((4, 32)), rng, peer_losses=losses_NNT, matching=Routed(), topics=topics)
+    asked = {(d.students[0], d.topics[0]): d.teachers[0] for d in PENS().propose(view)}
+    assert len(asked) == 4 * 3
+    losses_NNT[range(4), range(4)] = np.inf
+    for (student, category), teacher in asked.items():
+        place = topics.categories.index(category)
+        assert teacher == losses_NNT[:, student, place].argmin()

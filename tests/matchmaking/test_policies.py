@@ -68,9 +68,7 @@ def test_ties_are_broken_without_bias(name, matching):
     counts = Counter(
         frozenset(
             pairs_of(
-                policy.propose(
-                    view_of(profiles_NF, rng, matching=matching, peer_losses_NN=losses_NN)
-                )
+                policy.propose(view_of(profiles_NF, rng, matching=matching, peer_losses=losses_NN))
             )
         )
         for _ in range(40 * len(every))
@@ -93,7 +91,7 @@ def test_permuting_the_agents_permutes_the_plan(name, matching):
                 rows_NF,
                 np.random.default_rng(2),
                 matching=matching,
-                peer_losses_NN=losses_of(rows_NF),
+                peer_losses=losses_of(rows_NF),
             )
         )
         for rows_NF in (profiles_NF, profiles_NF[order])

@@ -16,7 +16,7 @@ from knexa.federation.simulated_network.in_flight import InFlight, arriving
 from knexa.federation.simulated_network.scheduler import Arrivals, Attendance, EventScheduler
 from knexa.federation.world import Exchange, World
 from knexa.matchmaking.arrays import Mask
-from knexa.matchmaking.base import Feedback, Plan, Probe
+from knexa.matchmaking.base import Plan, Probe
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.regret import Regret, among, regret_row, selection_regret_row
 from knexa.seeding import derive_rng
@@ -65,12 +65,15 @@ def run_rounds(
         probe = None
         if due or "probes" in needs:
             probe = world.probe(round_number, by_topic=cpm.matching.by_topic)
+        losses = None
+        if "peer losses" in needs:
+            losses = world.peer_losses(round_number, by_topic=cpm.matching.by_topic)
         plan = cpm.propose(
             round_number,
             world.profiles(),
             rng=derive_rng(seed, "matchmaker", round_number),
             probe=None if probe is None else among(probe, active_N),
-            peer_losses_NN=world.peer_losses(round_number) if "peer losses" in needs else None,
+            peer_losses=losses,
             available_N=active_N,
         )
         sent = scheduler.send(
@@ -116,15 +119,7 @@ def _take_effect(
         for issued_round, plan in arrivals.delivered()
         for exchange in world.commit(issued_round, world.try_learning(issued_round, plan))
     ]
-    feedbacks = [
-        Feedback(
-            directive_id=e.directive.id,
-            reward=e.reward,
-            answers=e.answers if e.directive.pair else (),
-        )
-        for e in exchanges
-    ]
-    normalised = cpm.receive(feedbacks)
+    normalised = cpm.receive([exchange.feedback() for exchange in exchanges])
     results = {e.directive.id: (e, r) for e, r in zip(exchanges, normalised, strict=True)}
     rows = []
     for flight in arrivals.ended:

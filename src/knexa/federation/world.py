@@ -7,7 +7,7 @@ from typing import Protocol
 
 from knexa.matchmaking.answers import TopicAnswers, TransferTopics
 from knexa.matchmaking.arrays import Array, Mask
-from knexa.matchmaking.base import Directive, Plan, Probe
+from knexa.matchmaking.base import Directive, Feedback, Plan, Probe
 from knexa.tracking.rows import AgentRow, SampleRow, ServerCosts
 
 
@@ -28,6 +28,14 @@ class Exchange:
     guardrail: dict[str, int]
     server: ServerCosts | None = None
     answers: tuple[TopicAnswers, ...] = ()
+
+    def feedback(self) -> Feedback:
+        """Return what the CPM is told of it."""
+        return Feedback(
+            directive_id=self.directive.id,
+            reward=self.reward,
+            answers=self.answers if self.directive.pair else (),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +101,12 @@ class World(Protocol):
         An arm is an ordered pair, or with ``by_topic`` a teacher, a student and a topic.
         """
 
-    def peer_losses(self, round_number: int) -> Array:
-        """Return peer_losses_NN, every student's loss on every teacher's text, diagonal NaN."""
+    def peer_losses(self, round_number: int, *, by_topic: bool = False) -> Array:
+        """Return every student's loss on every teacher's text, diagonal NaN.
+
+        Of shape [N, N], ``[teacher, student]``; or with ``by_topic`` [N, N, T], of the text on each
+        topic.
+        """
 
     def packages(self, round_number: int, plan: Plan) -> dict[str, dict[int, Package]]:
         """Return the plan's packages, by directive and teacher; no state changes."""

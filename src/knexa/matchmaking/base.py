@@ -232,8 +232,8 @@ class RoundView:
         mutual: Each pair teaches both ways: two directives a pair, matched by the sum of both
             scores.
         probe: Counterfactual rewards; only for matchmakers that declare ``needs = {"probes"}``.
-        peer_losses_NN: The student's loss on the teacher's text, in nats, diagonal NaN; only for
-            matchmakers that declare ``needs = {"peer losses"}``.
+        peer_losses: The student's loss on the teacher's text, in nats, diagonal NaN, in the shape
+            of scores; only for matchmakers that declare ``needs = {"peer losses"}``.
     """
 
     round: int
@@ -249,7 +249,7 @@ class RoundView:
     available_N: Mask | None = None
     mutual: bool = False
     probe: Probe | None = None
-    peer_losses_NN: Array | None = None
+    peer_losses: Array | None = None
 
     @property
     def num_agents(self) -> int:

@@ -145,7 +145,7 @@ class CPM:
         profiles_NF: Array,
         rng: np.random.Generator,
         probe: Probe | None = None,
-        peer_losses_NN: Array | None = None,
+        peer_losses: Array | None = None,
         available_N: Mask | None = None,
     ) -> Plan:
         """Return the round's plan and keep the context of each arm.
@@ -157,7 +157,7 @@ class CPM:
             profiles_NF: The newest profiles.
             rng: The round's generator.
             probe: Shown only to a policy that declares ``needs = {"probes"}``.
-            peer_losses_NN: Shown only to a policy that declares ``needs = {"peer losses"}``.
+            peer_losses: Shown only to a policy that declares ``needs = {"peer losses"}``.
             available_N: Which agents are present and not busy; None is all.
 
         Raises:
@@ -168,7 +168,7 @@ class CPM:
         check_profiles(profiles_NF, self._num_profile_features)
         if available_N is not None and available_N.sum() < 2:
             return ()
-        view = self._view(round, profiles_NF, rng, probe, peer_losses_NN, available_N)
+        view = self._view(round, profiles_NF, rng, probe, peer_losses, available_N)
         try:
             plan = self.matchmaker.propose(view)
         except ScoresError as error:
@@ -289,14 +289,14 @@ class CPM:
         profiles_NF: Array,
         rng: np.random.Generator,
         probe: Probe | None,
-        peer_losses_NN: Array | None,
+        peer_losses: Array | None,
         available_N: Mask | None,
     ) -> RoundView:
         """Return what the policy may see."""
         needs, name = self.matchmaker.needs, type(self.matchmaker).__name__
         if "probes" in needs and probe is None:
             raise ValueError(f"{name} needs the probe of every round; round {round} has none")
-        if "peer losses" in needs and peer_losses_NN is None:
+        if "peer losses" in needs and peer_losses is None:
             raise ValueError(f"{name} needs the peer losses of every round; round {round} has none")
         num_agents = len(profiles_NF)
         if self.trust_column is not None:
@@ -316,7 +316,7 @@ class CPM:
             available_N=available_N,
             mutual=self.mutual,
             probe=probe if "probes" in needs else None,
-            peer_losses_NN=peer_losses_NN if "peer losses" in needs else None,
+            peer_losses=peer_losses if "peer losses" in needs else None,
         )
 
     def _reachable(self, available_N: Mask | None) -> Mask | None:

@@ -21,7 +21,6 @@ from knexa.federation.experiment import build_cpm
 from knexa.federation.llm.setup import LLMSetup
 from knexa.federation.llm.world import LLMWorld
 from knexa.federation.settings import LLMSettings, Settings
-from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.cpm import CPM
 from knexa.membership_inference.attacks import ATTACKS, Attack, Evidence, Tokens, tokens
 from knexa.membership_inference.measures import power
@@ -75,19 +74,21 @@ def packages(settings: Settings) -> tuple[list[AgentData], Sent]:
 def _run_round(
     settings: Settings, world: LLMWorld, cpm: CPM, number: int, sent: list[list[Tokens]]
 ) -> None:
-    needs = cpm.matchmaker.needs
+    needs, by_topic = cpm.matchmaker.needs, cpm.matching.by_topic
     world.begin_round(number)
     plan = cpm.propose(
         number,
         world.profiles(),
         rng=derive_rng(settings.seed, "matchmaker", number),
-        probe=world.probe(number) if "probes" in needs else None,
-        peer_losses_NN=world.peer_losses(number) if "peer losses" in needs else None,
+        probe=world.probe(number, by_topic=by_topic) if "probes" in needs else None,
+        peer_losses=(
+            world.peer_losses(number, by_topic=by_topic) if "peer losses" in needs else None
+        ),
     )
     for texts, (package, _) in zip(sent, world.taught(number, range(len(sent))), strict=True):
         texts += [tokens(item.completion) for item in decode(package.text).items]
     exchanges = world.commit(number, world.try_learning(number, plan))
-    cpm.receive([Feedback(directive_id=e.directive.id, reward=e.reward) for e in exchanges])
+    cpm.receive([e.feedback() for e in exchanges])
 
 
 def attack_all(

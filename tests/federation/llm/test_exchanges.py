@@ -307,7 +307,7 @@ def test_peers_find_the_text_of_others_hard_and_pay_for_reading_it():
     assert np.isnan(losses_NN.diagonal()).all()
     assert (losses_NN[~np.eye(3, dtype=bool)] > 0).all()
     plan = small.cpm(PENS(), world).propose(
-        1, world.profiles(), rng=np.random.default_rng(0), peer_losses_NN=losses_NN
+        1, world.profiles(), rng=np.random.default_rng(0), peer_losses=losses_NN
     )
     exchanges = carry_out(world, 1, plan)
     rows = world.rows(1, exchanges)

@@ -208,3 +208,18 @@ def test_a_forger_forges_the_counts_that_it_reports_too():
     assert [(each.asked, each.right, each.new) for each in praise.answers] == [(1, 1, 1)]
     assert [(each.asked, each.right, each.new) for each in blame.answers] == [(1, 0, 0)]
     assert honest.answers[0].new == len(known(made, 1))
+
+
+def test_peer_losses_by_topic_are_of_the_answers_on_the_topic_and_paid_for_once(lived):
+    by_topic = lived.peer_losses(1, by_topic=True)
+    num_topics = len(lived.topics.categories)
+    assert by_topic.shape == (3, 3, num_topics)
+    assert np.isnan(by_topic[range(3), range(3)]).all()
+    assert len(np.unique(by_topic[np.isfinite(by_topic)])) > num_topics
+    sent = [row.kilobytes_scouted for row in lived.rows(1, [])]
+    assert min(sent) > 0
+    plan = tuple(asks(k, 1, 0, topic) for k, topic in enumerate(lived.topics.categories))
+    exchanges = carry_out(lived, 1, plan)
+    rows = lived.rows(1, exchanges)
+    assert rows[0].kilobytes_scouted + rows[0].kilobytes_received == pytest.approx(sent[0])
+    assert [row.kilobytes_scouted for row in rows[1:]] == sent[1:]

@@ -81,6 +81,7 @@ class LLMWorld:
         self._updates: list[FitReport | None] = [None] * self.num_agents
         self._learned: dict[int, Learned] = {}
         self._received, self._scouted = list(nothing), list(nothing)
+        self._scouted_topics: list[Topics] = []
         self._generated: dict[Asked, int] = {}
         self._sier: list[float | None] = [None] * self.num_agents
 
@@ -146,7 +147,7 @@ class LLMWorld:
     def _probe_answers(self, round_number: int, by_topic: bool) -> Probe:
         """Return the worth of every arm, rewards [N, N] or [N, N, T]."""
         everyone = self._active
-        asked: list[Topics] = [(c,) for c in self.topics.categories] if by_topic else [None]
+        asked: list[Topics] = self._asked_by_topic() if by_topic else [None]
         self._cache.receive(round_number, [(j, topics) for j in everyone for topics in asked])
         rewards = np.full((self.num_agents, self.num_agents, len(asked)), -np.inf)
         known = {i: self._answers.kept(i) for i in everyone}
@@ -165,25 +166,32 @@ class LLMWorld:
             no_teacher_N=np.zeros(self.num_agents),
         )
 
-    def peer_losses(self, round_number: int) -> Array:
-        """Return every student's loss on every teacher's text, diagonal NaN.
+    def peer_losses(self, round_number: int, *, by_topic: bool = False) -> Array:
+        """Return every student's loss on every teacher's text (see ``World``).
 
         All agents send their text to all others, which the round's rows count as scouting.
         """
         everyone = self._active
-        taught = dict(zip(everyone, self.taught(round_number, everyone), strict=True))
-        pairs = [(j, i) for i in everyone for j in everyone if i != j]
-        tasks = [(self.states[i], taught[j][1].texts) for j, i in pairs]
-        losses_NN = np.full((self.num_agents, self.num_agents), np.nan)
-        for (teacher, student), loss in zip(
-            pairs, self.pool.map(text_loss, tasks, [i for _, i in pairs]), strict=True
-        ):
-            losses_NN[teacher, student] = loss
-            self._scouted[student] += taught[teacher][0].kilobytes
-        for teacher, (package, _) in taught.items():
-            self._generated[teacher, None] = package.tokens_generated
-            self._sier[teacher] = sier_of([package.findings])
-        return losses_NN
+        asked: list[Topics] = self._asked_by_topic() if by_topic else [None]
+        self._cache.receive(round_number, [(j, topics) for j in everyone for topics in asked])
+        packages, received = self._cache.packages, self._cache.received
+        arms = [(j, i, t) for i in everyone for j in everyone if i != j for t in range(len(asked))]
+        tasks = [(self.states[i], received[j, asked[t]].texts) for j, i, t in arms]
+        found = self.pool.map(text_loss, tasks, [i for _, i, _ in arms])
+        losses = np.full((self.num_agents, self.num_agents, len(asked)), np.nan)
+        for arm, loss in zip(arms, found, strict=True):
+            teacher, student, place = arm
+            losses[arm] = loss
+            self._scouted[student] += packages[teacher, asked[place]].kilobytes
+        for teacher in everyone:
+            sent = [(teacher, topics) for topics in asked]
+            self._generated.update({each: packages[each].tokens_generated for each in sent})
+            self._sier[teacher] = sier_of([packages[each].findings for each in sent])
+        self._scouted_topics = asked
+        return losses if by_topic else losses[:, :, 0]
+
+    def _asked_by_topic(self) -> list[Topics]:
+        return [(category,) for category in self.topics.categories]
 
     def taught(self, round_number: int, teachers: Iterable[int]) -> list[Taught]:
         """Return what these teachers send on all topics, and what students keep of it."""
@@ -274,8 +282,8 @@ class LLMWorld:
         sources, student = arm
         kilobytes = sum(self._kilobytes(source, student) for source in sources)
         self._received[student] += kilobytes
-        if self._scouted[student]:  # what was sent on all topics is not sent a second time
-            scouted = [source for source in sources if source[1] is None]
+        if self._scouted[student]:  # what was sent to be scored is not sent a second time
+            scouted = [source for source in sources if source[1] in self._scouted_topics]
             self._scouted[student] -= self._cache.kilobytes(scouted)
 
     def _count_findings(self, plan: Plan) -> None:

@@ -199,7 +199,7 @@ class FormulaWorld:
         np.fill_diagonal(rewards_NN, np.nan)
         return Probe(rewards=rewards_NN, no_teacher_N=np.zeros(num_agents))
 
-    def peer_losses(self, round_number: int) -> Array:
+    def peer_losses(self, round_number: int, *, by_topic: bool = False) -> Array:
         """Refuse: formulas write no text that could have a loss."""
         raise NotImplementedError("formulas have no text")
 
