@@ -23,7 +23,8 @@ MODULES = sorted((SOURCE / "knexa" / "matchmaking").rglob("[!_]*.py"))
 def test_option_says_its_command_and_names_every_parameter(name):
     text = (CONF / f"{name}.yaml").read_text()
     command = text.splitlines()[0].split()
-    assert command[:5] == ["#", "python", "-m", "knexa", name.replace("/", "=")]
+    assert command[:4] == ["#", "python", "-m", "knexa"]
+    assert name.replace("/", "=") in command
     node = node_of(name)
     component = instantiate(node, key=name.split("/")[0])
     assert set(node) == {"_target_", *inspect.signature(type(component)).parameters}

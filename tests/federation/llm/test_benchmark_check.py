@@ -13,7 +13,7 @@ from knexa.evaluation.settings import Evaluation
 from knexa.federation.llm import benchmark_check as module
 from knexa.federation.llm.benchmark_check import benchmark_check
 
-SMALL = Codelets(num_train=12, num_test=12, num_transfer=12)
+SMALL = Codelets(num_train=12, num_test=12, num_transfer=12, num_probe=12)
 
 
 def settings(**evaluation: Any) -> Any:
@@ -34,7 +34,7 @@ def test_the_runs_of_a_process_share_one_check_and_its_thread_has_ended_with_the
     assert benchmark_check(settings()) is first
     report = first.report()
     assert report.problems == tuple(first.benchmark)
-    assert report.num_canonical_passed == 36
+    assert report.num_canonical_passed == 48
     assert report.num_none_passed == 0
     assert all(thread.name != "benchmark-check" for thread in threading.enumerate())
 
