@@ -22,7 +22,7 @@ from knexa.matchmaking.random import Random
 from knexa.matchmaking.round_robin import RoundRobin
 from knexa.matchmaking.selections import OneToMany, Routed
 from knexa.matchmaking.thompson import Thompson
-from knexa.matchmaking.topic_contexts import Topic, TopicPublic
+from knexa.matchmaking.topic_contexts import Topic, TopicPast
 from knexa.matchmaking.weights import ScoresError
 from tests.matchmaking.matchmaking_worlds import random_profiles, started, view_of
 
@@ -178,7 +178,7 @@ def learned(policy, context, num_agents: int, **more):
     return view
 
 
-@pytest.mark.parametrize("context", [Topic(), TopicPublic()])
+@pytest.mark.parametrize("context", [Topic(), TopicPast()])
 @pytest.mark.parametrize("absent", [(), (3, 4, 20)])
 def test_a_linear_policy_ranks_teachers_by_the_scores_of_all_arms(context, absent):
     num_agents = LARGE_BY_TOPIC + 8
