@@ -40,7 +40,6 @@ def test_other_configs_run_to_the_end(tmp_path, overrides):
         ("matchmaker=c2ucb", "matching=exact"),
         ("matchmaker=random", "matching=broadcast", "regret=none"),
         ("matchmaker=self_taught",),
-        ("matchmaker=pens", "matching.budget=8"),
         ("matchmaker=heuristic", "federation.sync=async", "federation/faults=torture"),
         ("matchmaker=neural_linear", "roster.byzantine.num=1", "roster.byzantine.attack=forged"),
     ],
