@@ -83,3 +83,35 @@ def test_codebleu_stands_beside_its_floors():
     lines = {line[:16].strip(): line for line in output.getvalue().splitlines()}
     assert "0.400  (an empty answer 0.250, a copied prompt 0.290)" in lines["CodeBLEU, compat"]
     assert "0.300  (an empty answer 0.000, a copied prompt 0.087)" in lines["CodeBLEU"]
+
+
+def test_who_is_asked_about_what_fits_eighty_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    rounds = [
+        row_examples.round_row(agent=agent, name=f"qwen2-{agent}", pass_at_1_greedy=rate)
+        for rate in (0.017, 0.345)
+        for agent in range(3)
+    ]
+    exchanges = [
+        row_examples.exchange_row(
+            teachers=(0,),
+            students=(1,),
+            topics=(topic,),
+            answers_asked=11,
+            answers_right=7,
+            answers_new=2,
+        )
+        for topic in (7, 7, 2)
+    ]
+    high = replace(score(1.0, num_agents=3), per_agent=(1.0, 1.0, 1.0))
+    found = scores(pass_at={1: high}, own_pass_at={1: high}, codebleu_fixed=high)
+    summary = row_examples.summary(scores=found)
+    output = io.StringIO()
+    info = ClosingInfo(run_path=Path("run"), summary=summary, rounds=rounds, exchanges=exchanges)
+    Console(file=output, quiet=True).close(info)
+    lines = [line.rstrip() for line in output.getvalue().splitlines()]
+    assert sum(line.startswith("qwen2-") for line in lines) == 3
+    (teacher,) = (line for line in lines if line.startswith("qwen2-0"))
+    assert teacher.split()[-3:] == ["3", "string", "building"]
+    assert "1.7% -> 34.5%" in teacher
+    assert any(line.endswith("33 asked, 21 right, 6 new") for line in lines)

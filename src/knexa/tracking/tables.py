@@ -67,14 +67,20 @@ def brief_result(info: ClosingInfo) -> str:
 
 
 def agents_table(info: ClosingInfo) -> Table:
-    """Return the closing table's rows per agent: scores at the start and the end, and roles."""
+    """Return the closing table's rows per agent: scores at the start and the end, and roles.
+
+    Where agents are asked about topics, every student learns from many directives a round; what a
+    teacher is asked about takes the place of that number. In 80 columns nothing wraps.
+    """
     table = _table("Agents")
     table.add_column("agent")
-    for column in ("greedy Pass@1", "final Pass@1", "own data", "CodeBLEU", "taught", "learned"):
+    for column in ("greedy Pass@1", "Pass@1", "own data", "CodeBLEU", "taught"):
         table.add_column(column, justify="right")
     asked = _topics_asked(info.exchanges)
     if asked:
-        table.add_column("asked mostly about")
+        table.add_column("mostly about")
+    else:
+        table.add_column("learned", justify="right")
     names, scores = agent_names(info.rounds), info.summary.scores
     for agent, name in list(enumerate(names))[:MAX_LISTED_AGENTS]:
         rows = [row for row in info.rounds if row.agent == agent]
@@ -86,8 +92,9 @@ def agents_table(info: ClosingInfo) -> Table:
             _percent(_of_agent(scores.own_pass_at.get(1), agent)),
             _number(_of_agent(scores.codebleu_fixed, agent)),
             str(sum(agent in row.teachers for row in info.exchanges)),
-            str(sum(agent in row.students for row in info.exchanges)),
-            *([_most(asked[agent])] if asked else []),
+            _most(asked[agent])
+            if asked
+            else str(sum(agent in row.students for row in info.exchanges)),
         )
     if len(names) > MAX_LISTED_AGENTS:
         table.caption = f"and {len(names) - MAX_LISTED_AGENTS} more, see rounds.jsonl"
@@ -189,7 +196,7 @@ def _topics_asked(exchanges: Sequence[ExchangeRow]) -> dict[int, Counter[int]]:
 
 
 def _most(asked: Counter[int]) -> str:
-    return ", ".join(CATEGORIES[topic].replace("_", " ") for topic, _ in asked.most_common(2))
+    return "".join(CATEGORIES[topic].replace("_", " ") for topic, _ in asked.most_common(1))
 
 
 def _answers_line(exchanges: Sequence[ExchangeRow]) -> str:

@@ -56,14 +56,19 @@ def both(worths_NT, missing_NT, mask_NN, budget, abstain, seed):
     return ranked, (arms, [scores[arm] for arm in arms])
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    seed=SEEDS,
-    num_agents=st.integers(2, 12),
-    mask=MASKS,
-    budget=BUDGETS,
-    abstain=st.booleans(),
-)
+def over_selections(test):
+    """Run a test on many federations, masks and budgets."""
+    cases = given(
+        seed=SEEDS,
+        num_agents=st.integers(2, 12),
+        mask=MASKS,
+        budget=BUDGETS,
+        abstain=st.booleans(),
+    )
+    return settings(max_examples=150, deadline=None)(cases(test))
+
+
+@over_selections
 def test_distinct_worths_give_the_arms_and_scores_of_the_plain_selection(
     seed, num_agents, mask, budget, abstain
 ):
@@ -75,14 +80,7 @@ def test_distinct_worths_give_the_arms_and_scores_of_the_plain_selection(
     assert (arms, scores) == plain
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    seed=SEEDS,
-    num_agents=st.integers(2, 12),
-    mask=MASKS,
-    budget=BUDGETS,
-    abstain=st.booleans(),
-)
+@over_selections
 def test_equal_worths_give_admissible_arms_of_the_same_scores(
     seed, num_agents, mask, budget, abstain
 ):
