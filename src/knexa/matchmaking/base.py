@@ -114,11 +114,14 @@ class Selection(ABC):
         *,
         abstain: bool = False,
     ) -> tuple[Sequence[Arm], Sequence[float]]:
-        """Return ``select``'s arms, and their scores, where scores are products.
+        """Return the arms that ``select`` chooses, and their scores, where scores are products.
+
+        A score is worth[teacher, topic] times missing[student, topic], so that the teachers of a
+        topic rank alike for all students.
 
         Args:
             worths_NT: What a teacher is worth on a topic, ``[teacher, topic]``.
-            missing_NT: What a score is that times, ``[student, topic]``, at least 0.
+            missing_NT: How much of the topic a student lacks, ``[student, topic]``, at least 0.
             admissible_NN: Which ordered pairs may meet; None is all.
             topics: The topics of the transfer set.
             rng: Breaks ties at random.
@@ -290,7 +293,7 @@ class RoundView:
 
     @cached_property
     def topic_factors(self) -> TopicFactors | None:
-        """What the contexts of answers are products of; None where of nothing."""
+        """The factors of all contexts where these are products; None where they are not."""
         if not self.context.by_topic:
             return None
         return self.context.topic_factors(self.profiles_NF, self.ledger, self.topics)
@@ -349,13 +352,14 @@ class RoundView:
     def match_ranked(
         self, worths_NT: Array, missing_NT: Array | None = None, *, abstain: bool = False
     ) -> Plan:
-        """Return ``match``'s plan where scores are products, as ``Selection.select_ranked`` says.
+        """Return the plan that ``match`` makes where scores are products.
 
         Up to ``LARGE_BY_TOPIC`` agents it is made by the scores of all arms.
 
         Args:
             worths_NT: What a teacher is worth on a topic, ``[teacher, topic]``.
-            missing_NT: What a score is that times, ``[student, topic]``; None is 1.
+            missing_NT: How much of the topic a student lacks, ``[student, topic]``; None is 1.
+                A score is the product of the two.
             abstain: Whether arms whose score is not positive are left out.
         """
         if missing_NT is None:

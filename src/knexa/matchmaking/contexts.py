@@ -88,7 +88,7 @@ class Context:
     def topic_factors(
         self, profiles_NF: Array, ledger: Ledger, topics: TransferTopics
     ) -> TopicFactors | None:
-        """Return what ``arm_rows`` of a context ``by_topic`` are products of; None: of nothing.
+        """Return the factors of ``arm_rows`` where these are products; None where they are not.
 
         A context that has factors is not asked for the rows of all N^2 T arms.
         """

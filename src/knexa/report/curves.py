@@ -73,7 +73,7 @@ def regret(study: Study, looks: Looks, asked: tuple[float, float] | None = None)
     """Draw cumulative regret with bands, plain and log-log with its slope, per setting."""
     found = _lines(study, lambda group: regret_curves(group, "chosen"))
     if not found:
-        raise NotDrawnError("no run has counterfactual probes of pairings (regret.every)")
+        raise NotDrawnError("no run has counterfactual probes (regret.every)")
     drawing.check_panels(len(found))
     first, last = slope_range(study, asked)
     crowded = max(map(len, found.values())) > MAX_SLOPES_INSIDE

@@ -53,8 +53,8 @@ def questions(exchanges: Sequence[ExchangeRow], names: Sequence[str]) -> "Figure
             each.set_yticklabels([])
         if panel + columns < len(parts):
             each.set_xticklabels([])
-        several = "" if len(part) == 1 else f" to {part[-1]}"
-        each.set_title(f"Round {part[0]}{several}")
+        first, *rest = part
+        each.set_title(f"Rounds {first} to {rest[-1]}" if rest else f"Round {first}")
     bar: Any = figure.colorbar(image, ax=list(axes), shrink=0.8, pad=0.01, aspect=30)
     bar.set_label("Students that ask" if last <= MAX_PANELS else "Students that ask, a round")
     bar.outline.set_visible(False)
