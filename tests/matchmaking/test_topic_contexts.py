@@ -10,7 +10,7 @@ from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.rewards import LocalLoss, NewAnswers
 from knexa.matchmaking.selections import Routed
-from knexa.matchmaking.topic_contexts import Topic, TopicPast, TopicPublic
+from knexa.matchmaking.topic_contexts import Topic, TopicHistory, TopicPast, TopicPublic
 from knexa.profiles import layout
 from tests.matchmaking.matchmaking_worlds import cpm_of, random_profiles
 
@@ -70,6 +70,28 @@ def test_the_past_is_the_same_without_the_data_share():
     np.testing.assert_array_equal(past, contexts(TopicPast(), lived(), others_NF))
     np.testing.assert_array_equal(past, contexts(Topic(), lived())[..., [0, 2, 3]])
     assert (contexts(Topic(), lived()) != contexts(Topic(), lived(), others_NF)).any()
+
+
+def test_history_is_of_the_student_the_teacher_and_the_topic():
+    ledger = lived()
+    ledger.record(1, 0, 0.0, [brought(3, 4, 3, 0)])
+    x_NNTd = contexts(TopicHistory(), ledger)
+    np.testing.assert_array_equal(x_NNTd[..., :4], contexts(Topic(), ledger))
+    # Student 0 has 2 of 4 answers on category 3 and asked teacher 1 twice, who had 9 of 12 right.
+    np.testing.assert_allclose(x_NNTd[1, 0, 1, 4:], 0.5 * 2 / 3 * np.array([1.0, 0.75]))
+    # Student 2 asked it once and lacks 1 of 4.
+    np.testing.assert_allclose(x_NNTd[1, 2, 1, 4:], 0.25 * 1 / 2 * np.array([1.0, 0.75]))
+    met_NNT = np.zeros((3, 3, 3), dtype=bool)
+    met_NNT[[1, 1, 1], [0, 2, 2], [1, 1, 2]] = True  # teacher 0 left student 2 nothing to ask for
+    np.testing.assert_array_equal(x_NNTd[..., 4] > 0.0, met_NNT)
+
+
+def test_history_of_a_pair_is_the_sum_over_topics():
+    profiles_NF = random_profiles(np.random.default_rng(0), 3)
+    pairs_K2 = np.array(list(np.ndindex(3, 3)))
+    rows_Kd = TopicHistory().arm_rows(profiles_NF, lived(), TOPICS, pairs_K2)
+    summed_NNd = contexts(TopicHistory(), lived(), profiles_NF).sum(axis=2)
+    np.testing.assert_allclose(rows_Kd.reshape(3, 3, -1), summed_NNd)
 
 
 def test_the_public_context_has_pass_rates_in_place_of_shares_and_nothing_of_the_data():

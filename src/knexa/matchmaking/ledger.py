@@ -3,6 +3,7 @@
 Axes: N agents, C categories, M exchanges, m topics of exchanges, K ordered pairs, p pairs that met.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,6 +129,13 @@ class Ledger:
     def requested(self, num_agents: int) -> Array:
         """Return asked_NC, how many answers of each category students have asked for."""
         return np.asarray(self._sums(num_agents)[2])
+
+    def times_asked(self, num_agents: int) -> Array:
+        """Return times_NNC ``[teacher, student, category]``: how often the student asked."""
+        shape = (num_agents, num_agents, len(CATEGORIES))
+        asked = np.array(self._answers, dtype=np.int64).reshape(-1, 6)[:, :3]
+        places_m = np.ravel_multi_index(tuple(asked.T), shape)
+        return np.bincount(places_m, minlength=math.prod(shape)).reshape(shape).astype(np.float64)
 
     def answered(self, num_agents: int) -> tuple[Array, Array]:
         """Return (asked_NC, right_NC): answers that teachers were asked for, and right ones.

@@ -16,6 +16,9 @@ from knexa.matchmaking.contexts import Context, TopicFactors
 from knexa.matchmaking.ledger import Ledger
 from knexa.profiles import layout
 
+RIGHT = -2
+"""The place of ``right`` among what teachers offer (``TopicPast.offers``)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecommendedPolicy:
@@ -57,12 +60,16 @@ class TopicPast(Context):
         self, profiles_NF: Array, ledger: Ledger, topics: TransferTopics, arms_Ka: Indices
     ) -> Array:
         """Return contexts_Kd of K arms, with or without a topic (see ``Context``)."""
-        return self.topic_factors(profiles_NF, ledger, topics).rows(arms_Ka)
+        return self.factors(profiles_NF, ledger, topics).rows(arms_Ka)
 
     def topic_factors(
         self, profiles_NF: Array, ledger: Ledger, topics: TransferTopics
-    ) -> TopicFactors:
-        """Return ``missing`` and the features that it is multiplied with (see ``Context``)."""
+    ) -> TopicFactors | None:
+        """Return ``factors``: the rows are their products (see ``Context``)."""
+        return self.factors(profiles_NF, ledger, topics)
+
+    def factors(self, profiles_NF: Array, ledger: Ledger, topics: TransferTopics) -> TopicFactors:
+        """Return ``missing`` and the features that it is multiplied with."""
         new_NT = ledger.new_answers(len(profiles_NF))[:, topics.categories_T]
         counts_NC = ledger.answered(len(profiles_NF))
         asked_NT, right_NT = (counts[:, topics.categories_T] for counts in counts_NC)
@@ -138,6 +145,45 @@ class Topic(TopicPast):
         """Return the teacher's share of the category."""
         shares_CN = normalised_bins(profiles_NF[:, -layout.NUM_DATA :])
         return (shares_CN[topics.categories_T].T,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicHistory(Topic):
+    """The same and how often the two met: x = missing [1, share, right, asked, again, again right].
+
+    ``again`` is k / (1 + k) where this student has asked this teacher k times about the topic. What
+    it lacks after that is what the teacher failed at, so the teacher's share of right answers says
+    less of what it would bring. Ours. The features are of pairs, so that no ranks of teachers hold
+    for all students: a federation has a row an arm.
+    """
+
+    name: ClassVar[str] = "topic_history"
+
+    def num_features(self, num_profile_features: int) -> int:
+        """Return 6."""
+        return super().num_features(num_profile_features) + 2
+
+    def topic_factors(
+        self, profiles_NF: Array, ledger: Ledger, topics: TransferTopics
+    ) -> TopicFactors | None:
+        """Return None (see ``Context``)."""
+        return None
+
+    def arm_rows(
+        self, profiles_NF: Array, ledger: Ledger, topics: TransferTopics, arms_Ka: Indices
+    ) -> Array:
+        """Return contexts_Kd of K arms, with or without a topic (see ``Context``)."""
+        factors = self.factors(profiles_NF, ledger, topics)
+        times_NNT = ledger.times_asked(len(profiles_NF))[:, :, topics.categories_T]
+        teachers_K1, students_K1, *asked = (column_K[:, None] for column_K in arms_Ka.T)
+        places_Kt = asked[0] if asked else np.arange(len(topics.categories))[None]
+        offers_Ktd = factors.offers_NTd[teachers_K1, places_Kt]
+        times_Kt = times_NNT[teachers_K1, students_K1, places_Kt]
+        again_Kt = times_Kt / (1.0 + times_Kt)
+        history_Kt2 = np.stack([again_Kt, again_Kt * offers_Ktd[..., RIGHT]], axis=-1)
+        missing_Kt1 = factors.missing_NT[students_K1, places_Kt][..., None]
+        x_Ktd = missing_Kt1 * np.concatenate([offers_Ktd, history_Kt2], axis=-1)
+        return np.asarray(x_Ktd.sum(axis=1))
 
 
 @dataclass(frozen=True, kw_only=True)
