@@ -10,8 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from knexa.federation.simulated_network.faults import Faults
-from knexa.federation.simulated_network.scheduler import Sync
+from knexa.agents.exchange_protocol import NOTHING_FOUND
+from knexa.federation.simulated_network.faults import Faults, Schedule
+from knexa.federation.simulated_network.scheduler import EventScheduler, Sync
+from knexa.federation.world import Package, Trial
+from knexa.matchmaking.base import Directive
 from tests.federation.simulated_network import faulty_runs
 
 RATES = st.sampled_from([0.0, 0.1, 0.4, 1.0])
@@ -88,6 +91,38 @@ def test_a_teacher_that_left_and_came_back_is_busy_until_its_exchange_is_over():
     sync = Sync(mode="async", quorum=1.0, timer_s=4.0)
     done = fresh_run(faults, sync, num_agents=6, num_rounds=40, checkpoint_every=40)
     check_that_nobody_is_in_two_exchanges(done, 6)
+
+
+class AgentTwoLeaves(Schedule):
+    def present(self, round_number):
+        return np.array([True, True, round_number == 1])
+
+
+def test_what_waits_for_an_agent_that_leaves_takes_effect_before_others_are_free_again():
+    scheduler = EventScheduler(faults=Faults(), sync=Sync(mode="async"), seed=0, num_agents=3)
+    scheduler.fault_schedule = AgentTwoLeaves(Faults(), 0, 3)
+    plan = tuple(
+        Directive(id=f"r1-{i}", teachers=(1,), students=(i,), protocol="akd") for i in (0, 2)
+    )
+    package = Package(
+        parts=(b"text",), kilobytes=1.0, tokens_generated=1, items_sent=1, guardrail=NOTHING_FOUND
+    )
+    attendance = scheduler.begin_round(1)
+    packages = {directive.id: {1: package} for directive in plan}
+    sent = scheduler.send(1, plan, attendance, packages=packages, update_tokens=[0, 0, 0])
+    tokens = {0: 1, 2: 10**9}  # agent 0 learns at once, agent 2 for days
+    scheduler.schedule(
+        sent, [Trial(directive=d, learning_tokens={s: tokens[s] for s in d.students}) for d in plan]
+    )
+    assert not scheduler.end_round(attendance, last=False).ended
+    attendance = scheduler.begin_round(2)
+    assert not attendance.free_N.any()
+    ended = scheduler.end_round(attendance, last=False).ended
+    assert [(f.directive.students, f.outcome) for f in ended] == [
+        ((0,), "delivered"),
+        ((2,), "dropped"),
+    ]
+    assert scheduler.begin_round(3).free_N.tolist() == [True, True, False]
 
 
 def check_that_nobody_is_in_two_exchanges(done, num_agents):

@@ -95,28 +95,42 @@ class EventScheduler:
     def attendance(self, round_number: int) -> Attendance:
         """Return who is present, and who of them is free."""
         present_N = self.fault_schedule.present(round_number)
-        return Attendance(present_N=present_N, free_N=present_N & (self._ready_N <= self.clock_s))
+        free_N = present_N & (self._ready_N <= self.clock_s)
+        free_N[sorted(self._flying)] = False
+        return Attendance(present_N=present_N, free_N=free_N)
+
+    @property
+    def _flying(self) -> set[int]:
+        """The agents that directives in flight keep busy."""
+        return set(self._agents_of([flight for group in self._groups for flight in group]))
 
     def begin_round(self, round_number: int) -> Attendance:
         """Drop the directives of agents that have left, and return who takes part."""
         present_N = self.fault_schedule.present(round_number)
         absent = frozenset(np.flatnonzero(~present_N).tolist())
-        self._dropped = []
+        self._dropped, groups = [], []
         for group in self._groups:
-            for place, flight in enumerate(group):
-                if self._is_broken(flight, absent):
-                    group[place] = replace(
-                        flight,
-                        outcome="dropped",
-                        finished_s=self.clock_s,
-                        faults={**flight.faults, "left": 1},
-                    )
-        self._dropped = self._land(self.clock_s)
-        released = self._agents_of(self._dropped)
-        self._ready_N[released] = np.minimum(self._ready_N[released], self.clock_s)
+            broken = [flight for flight in group if self._is_broken(flight, absent)]
+            self._dropped += [
+                replace(
+                    flight,
+                    outcome="dropped",
+                    finished_s=self.clock_s,
+                    faults={**flight.faults, "left": 1},
+                )
+                for flight in broken
+            ]
+            # The others take effect at a round's end, from states that do not change until then.
+            others = [flight for flight in group if flight not in broken]
+            groups += [others] if others else []
+            if broken:
+                agents = self._agents_of(group)
+                end = max([self.clock_s, *(flight.finished_s for flight in others)])
+                self._ready_N[agents] = np.minimum(self._ready_N[agents], end)
+        self._groups = groups
         # A teacher that left while its package is being learned from stays busy until the end.
         idle_N = ~present_N
-        idle_N[self._agents_of([flight for group in self._groups for flight in group])] = False
+        idle_N[sorted(self._flying)] = False
         self._ready_N[idle_N] = self.clock_s
         return self.attendance(round_number)
 
