@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knexa.config.components import instantiate
-from knexa.matchmaking.answers import TransferTopics
+from knexa.matchmaking.answers import TopicAnswers, TransferTopics
 from knexa.matchmaking.base import Directive, Feedback, Probe
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.heuristic import Heuristic
+from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.oracle import Oracle
 from knexa.matchmaking.random import Random
@@ -287,3 +288,26 @@ def test_scores_of_another_shape_are_refused():
         view(Exact()).match(np.zeros((4, 4, 4)))
     with pytest.raises(ScoresError, match="finite"):
         view(Routed()).match(np.full((4, 4, 4), np.nan))
+
+
+@pytest.mark.parametrize("budget", [2, 5, None])
+def test_who_teaches_itself_asks_as_many_answers_as_it_may_and_all_topics_in_turn(budget):
+    ledger, asked = Ledger(), []
+    for _ in range(6):
+        plan = SelfTaught().propose(view(Routed(budget=budget), ledger=ledger))
+        assert [directive.pair for directive in plan] == [(i, i) for i in range(4)]
+        topics = plan[2].topics or TOPICS.categories
+        asked.append(topics)
+        assert sum(map(TOPICS.size, topics)) <= (budget or sum(TOPICS.sizes))
+        for directive in plan:
+            ledger.record(
+                *directive.pair,
+                0.0,
+                [
+                    TopicAnswers(category=c, asked=TOPICS.size(c), right=0, new=0)
+                    for c in directive.topics or TOPICS.categories
+                ],
+            )
+    affordable = {c for c in TOPICS.categories if TOPICS.size(c) <= (budget or 99)}
+    assert set().union(*asked[: len(affordable)]) == affordable
+    assert (plan[0].topics is None) == (budget is None)

@@ -152,6 +152,15 @@ class Selection(ABC):
         """Return what ``draw`` does, for ``admissible_NN`` as in ``select_ranked``."""
         raise NotImplementedError
 
+    def affordable(self, times_NT: Indices, topics: TransferTopics) -> Mask:
+        """Return which topics every agent may ask one teacher about at once, asked_NT.
+
+        Args:
+            times_NT: How often it has asked about each; the least asked come first.
+            topics: The topics of the transfer set.
+        """
+        return np.ones(times_NT.shape, dtype=bool)
+
     def expected(self, rewards: Array, topics: TransferTopics) -> float | None:
         """Return the expected total reward of ``draw``; None where it has no closed form.
 

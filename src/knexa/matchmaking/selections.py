@@ -160,6 +160,13 @@ class Routed(Selection):
         teachers_NT = best_teachers(equal_NT, equal_NT, admissible_NN, rng)
         return self._drawn(teachers_NT, teachers_NT != NOBODY, topics, rng)
 
+    def affordable(self, times_NT: Indices, topics: TransferTopics) -> Mask:
+        """Return the topics that a budget leaves room for (see ``Selection``)."""
+        if not self._binds(topics):
+            return super().affordable(times_NT, topics)
+        assert self.budget is not None
+        return _within(-times_NT, topics.sizes_T, self.budget)
+
     def expected(self, rewards: Array, topics: TransferTopics) -> float | None:
         """Return the sum of the mean rewards over teachers, as often as topics are drawn."""
         means_NT = _means(rewards)
