@@ -17,7 +17,8 @@ class AddedLater:
     """Marks, in its annotation, a parameter that came when runs had been made without it.
 
     What identifies a run leaves the parameter out where it has the value ``unchanged``, with which
-    a run is what it was before: old runs keep their identity.
+    a run is what it was before: old runs keep their identity. A config group that came later is
+    marked likewise; its value is what identifies its component.
     """
 
     unchanged: object

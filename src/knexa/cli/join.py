@@ -138,6 +138,8 @@ def _backend(
 def _own(settings: "LLMSettings", executor: "Executor", path: Path) -> "AgentData":
     """Return the organisation's own problems, split as the partition splits an agent's share.
 
+    Their topics are those of the configured data: clusters are of its public prompts alone.
+
     Raises:
         UserError: The file is missing or damaged, or no problem in it passes the check.
     """
@@ -149,15 +151,16 @@ def _own(settings: "LLMSettings", executor: "Executor", path: Path) -> "AgentDat
     if not path.is_file():
         raise UserError(f"--problems {path}: no such file; name a JSONL file (docs/data.md)")
     rows = [parse_row(row, f"{path}:{number}") for number, row in read_rows(path)]
-    problems = tuple(problem for problem, role in rows if role in (None, "train"))
+    own = tuple(problem for problem, role in rows if role in (None, "train"))
+    problems = settings.topics.assign(own, settings.data.load().transfer)
     if not problems:
         raise UserError(f"--problems {path} holds no problem to train on")
     report = check_problems(executor, problems)
     if not report.problems:
         raise UserError(f"no problem in --problems {path} passes the check: mend their tests")
     split = settings.partition.split(report.problems, 1, derive_rng(settings.seed, "partition"))
-    own: AgentData = split[0]
-    return own
+    data: AgentData = split[0]
+    return data
 
 
 def _check_there(path: Path) -> None:

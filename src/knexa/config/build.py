@@ -25,7 +25,7 @@ from knexa.federation.settings import Components, Federation, LLMSettings, Setti
 from knexa.matchmaking.base import Matchmaker
 from knexa.matchmaking.policy_check import check_matchmaker
 from knexa.matchmaking.rewards import Measure
-from knexa.recipe import RECIPE, secret_digest
+from knexa.recipe import RECIPE, AddedLater, secret_digest
 
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _RUNTIME_KEYS = ("name", "rerun", "dry_run", "trusted_modules", "engine", "logger")
@@ -67,6 +67,15 @@ _IN_EVERY_RUN = frozenset(
 )
 
 
+_UNCHANGED: Mapping[str, Any] = {
+    group: mark.unchanged
+    for group, hint in get_type_hints(Components, include_extras=True).items()
+    for mark in get_args(hint)
+    if isinstance(mark, AddedLater)
+}
+"""Of each group that came later: what identifies the component with which runs are as before."""
+
+
 def build_components(job: Job) -> tuple[RootKeys, Components]:
     """Check a job's whole config by constructing its components; touches no files.
 
@@ -92,6 +101,7 @@ def build_components(job: Job) -> tuple[RootKeys, Components]:
     _check_matchmaker(job, components)
     _check_protocol(job, components)
     _check_byzantine(job, components)
+    _check_topics(job, components)
     _check_partition(job, components)
     _check_context(components)
     _check_reward(job, components)
@@ -138,6 +148,11 @@ def build_settings(job: Job) -> Settings:
         else value
         for key, value in job.config.items()
         if key not in _RUNTIME_KEYS
+    }
+    config = {
+        key: value
+        for key, value in config.items()
+        if key not in _UNCHANGED or value != _UNCHANGED[key]
     }
     return (Settings if components.federation.lacks else LLMSettings)(
         seed=root.seed,
@@ -211,6 +226,15 @@ def _check_byzantine(job: Job, components: Components) -> None:
             f"roster.byzantine.attack={used[0]} needs text, and "
             f"exchange={job.choices['exchange']} sends {exchange.carries}; choose akd or "
             "akd_verified, or an attack on profiles or rewards"
+        )
+
+
+def _check_topics(job: Job, components: Components) -> None:
+    """Refuse topics that are found among prompts where there are none."""
+    if components.topics.of_prompts and components.data is None:
+        raise UserError(
+            f"topics={job.choices['topics']} are found among prompts, and "
+            f"federation={job.choices['federation']} has none: set topics=categories"
         )
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from knexa.data.problem import Problem
+from knexa.data.problem import CATEGORIES, Problem
 from knexa.errors import UserError
 
 _NUM_NAMED = 5
@@ -27,6 +27,7 @@ class Benchmark:
         transfer: The public transfer set X_u that teachers answer.
         probe: The public probe set, drawn like the transfer set, but never taught and never sent,
             so that to solve its problems is not to recall them; empty where there is none.
+        categories: Names of what the problems' ``category`` counts.
 
     Raises:
         UserError: A set is no tuple, an id occurs twice, or a prompt is in two sets: names them.
@@ -37,6 +38,7 @@ class Benchmark:
     test: tuple[Problem, ...]
     transfer: tuple[Problem, ...]
     probe: tuple[Problem, ...] = ()
+    categories: tuple[str, ...] = CATEGORIES
 
     def __post_init__(self) -> None:
         for role, problems in self.roles().items():

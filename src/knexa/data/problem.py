@@ -40,7 +40,7 @@ class Problem:
         conventions: What the prompt means to each group of agents, where their conventions differ:
             the same problem with the group's own solution and tests. The problem itself is then
             group 0's. Empty where all agree.
-        category: Index into ``CATEGORIES``.
+        category: Index into the benchmark's ``categories``.
         source: The benchmark the problem belongs to.
     """
 

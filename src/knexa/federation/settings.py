@@ -16,6 +16,7 @@ from knexa.agents.training import Training
 from knexa.backbones.roster import Roster
 from knexa.data.benchmark import Dataset
 from knexa.data.partition import Partition
+from knexa.data.topics import Topics
 from knexa.engine.local import Engine
 from knexa.evaluation.settings import Evaluation
 from knexa.exchange.guardrail.filter import Guardrail
@@ -27,7 +28,7 @@ from knexa.matchmaking.regret import Regret
 from knexa.matchmaking.rewards import Reward
 from knexa.profiles.build import Profile
 from knexa.profiles.privacy import Privacy
-from knexa.recipe import AddedLater
+from knexa.recipe import NAME, AddedLater
 from knexa.tracking.loggers import Logger
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Components:
     federation: Federation
     roster: Roster | None
     data: Dataset | None
+    topics: Annotated[Topics, AddedLater({NAME: "categories"})]
     partition: Partition | None
     profile: Profile
     context: Context

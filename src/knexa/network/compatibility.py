@@ -22,7 +22,7 @@ from knexa.recipe import RECIPE
 
 log = logging.getLogger(__name__)
 
-_ALIKE = ("seed", "federation", "exchange", "profile", "reward", "privacy")
+_ALIKE = ("seed", "federation", "topics", "exchange", "profile", "reward", "privacy")
 _OWN = ("matchmaker", "context", "matching")
 
 
@@ -39,7 +39,7 @@ class ServedAgents:
 def agreement(settings: Settings) -> str:
     """Return the SHA-256 (hex) of what all organisations must configure alike."""
     config = settings.config
-    alike: dict[str, Any] = {key: config[key] for key in _ALIKE}
+    alike: dict[str, Any] = {key: config[key] for key in _ALIKE if key in config}
     alike["agents"] = config["roster"]["agents"]
     # The transfer and test sets are shared; where an organisation keeps the files is its own.
     alike["data"] = {key: value for key, value in config["data"].items() if key != "path"}

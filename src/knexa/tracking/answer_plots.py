@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from knexa.data.problem import CATEGORIES
 from knexa.tracking import plot_style as style
 from knexa.tracking.rows import ExchangeRow
 
@@ -19,10 +18,17 @@ MAX_PANELS = 8
 MAX_LABELLED_AGENTS = 12
 
 
-def questions(exchanges: Sequence[ExchangeRow], names: Sequence[str]) -> "Figure | str":
+def questions(
+    exchanges: Sequence[ExchangeRow], names: Sequence[str], topics: Sequence[str]
+) -> "Figure | str":
     """Draw how many students ask each teacher about each topic, a heat map a round.
 
     In a run of more than ``MAX_PANELS`` rounds a panel is the mean of as many rounds as it takes.
+
+    Args:
+        exchanges: Rows of exchanges.jsonl.
+        names: Agents' names by index.
+        topics: Topics' names by category.
     """
     asked = [row for row in exchanges if row.topics is not None]
     if not asked:
@@ -31,7 +37,7 @@ def questions(exchanges: Sequence[ExchangeRow], names: Sequence[str]) -> "Figure
         return f"{len(names)} agents are too many to show one by one"
     last = max(row.issued_round for row in asked)
     parts = np.array_split(np.arange(1, last + 1), min(last, MAX_PANELS))
-    counts_PNC = np.zeros((len(parts), len(names), len(CATEGORIES)))
+    counts_PNC = np.zeros((len(parts), len(names), len(topics)))
     place = {int(number): panel for panel, part in enumerate(parts) for number in part}
     for row in asked:
         for teacher in row.teachers:
@@ -43,7 +49,6 @@ def questions(exchanges: Sequence[ExchangeRow], names: Sequence[str]) -> "Figure
     height = 1.3 + rows * (0.35 + 0.17 * len(names))
     figure, axes = style.panels(1.0 + 1.9 * columns, height, len(parts), rows=rows)
     maximum = max(1.0, float(counts_PNC.max()))
-    topics = [name.replace("_", " ") for name in CATEGORIES]
     for panel, (part, counts_NC, each) in enumerate(zip(parts, counts_PNC, axes, strict=True)):
         image = style.heat_map(each, counts_NC, maximum=maximum)
         style.name_cells(each, names, topics)

@@ -37,15 +37,18 @@ def draw_plots(run_dir: RunDirectory) -> list[Path]:
     """Draw every figure that the run's files allow into plots/; return their paths."""
     rounds, exchanges = run_dir.read_rows(RoundRow), run_dir.read_rows(ExchangeRow)
     samples, names = run_dir.read_samples(), agent_names(rounds)
-    shares = run_dir.read_summary().scores.data_shares if run_dir.summary.exists() else None
+    scores = run_dir.read_summary().scores if run_dir.summary.exists() else None
+    shares, categories = None, tuple(name.replace("_", " ") for name in CATEGORIES)
+    if scores is not None:
+        shares, categories = scores.data_shares, scores.category_names()
     with style.applied():
         figures = {
             "learning_curve": learning_curve(rounds, names),
             "regret": regret(run_dir.read_rows(RegretRow)),
             "pairing_matrix": pairing_matrix(exchanges, names),
-            "questions": questions(exchanges, names),
+            "questions": questions(exchanges, names, categories),
             "answers": answers(exchanges, names),
-            "skills": skills(samples, names, shares),
+            "skills": skills(samples, names, categories, shares),
         }
         run_dir.plots.mkdir(parents=True, exist_ok=True)
         paths = []
@@ -166,6 +169,7 @@ def pairing_matrix(exchanges: Sequence[ExchangeRow], names: Sequence[str]) -> "F
 def skills(
     samples: Sequence[SampleRow],
     names: Sequence[str],
+    categories: Sequence[str],
     data_shares: Sequence[Sequence[float]] | None = None,
 ) -> "Figure | str":
     """Draw each agent's final pass rate by category; a bar marks its own data's share.
@@ -173,12 +177,13 @@ def skills(
     Args:
         samples: Rows of samples.jsonl.zst.
         names: Agents' names by index.
-        data_shares: Per agent, the share of each category in its training data, in the order of
-            ``CATEGORIES``; ``data_shares`` of the summary.
+        categories: Categories' names by number.
+        data_shares: Per agent, the share of each category in its training data; ``data_shares`` of
+            the summary.
     """
     if not samples:
         return "the run has no final samples"
-    rates_NC = _pass_rates(samples, len(names))
+    rates_NC = _pass_rates(samples, len(names), len(categories))
     if len(names) > MAX_LABELLED_AGENTS:
         return f"{len(names)} agents are too many to show one by one"
     figure, (axes,) = style.panels(8.4, 1.7 + 0.36 * len(names), 1)
@@ -186,7 +191,7 @@ def skills(
     bar: Any = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.015, aspect=14)
     bar.set_label("Pass@1 (%)")
     bar.outline.set_visible(False)
-    style.name_cells(axes, names, [name.replace("_", " ") for name in CATEGORIES])
+    style.name_cells(axes, names, categories)
     style.annotate_cells(axes, 100 * rates_NC, image, lambda value: f"{value:.0f}")
     axes.set_title("Final Pass@1 by category", loc="left")
     if data_shares is not None:
@@ -235,9 +240,11 @@ def _arm_total(row: RegretRow, arm: str) -> float | None:
     return None if average is None else average * len(row.best_pairs)
 
 
-def _pass_rates(samples: Sequence[SampleRow], num_agents: int) -> "np.ndarray[Any, Any]":
+def _pass_rates(
+    samples: Sequence[SampleRow], num_agents: int, num_categories: int
+) -> "np.ndarray[Any, Any]":
     """Return rates_NC, NaN where a category has no samples."""
-    passed_NC, total_NC = np.zeros((2, num_agents, len(CATEGORIES)))
+    passed_NC, total_NC = np.zeros((2, num_agents, num_categories))
     for row in samples:
         total_NC[row.agent, row.category] += 1
         passed_NC[row.agent, row.category] += row.outcome == "passed"

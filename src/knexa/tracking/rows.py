@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SkipValidation
 
+from knexa.data.problem import CATEGORIES
 from knexa.statistics import Interval
 from knexa.tracking.schema import Only, Record, Spread, table
 
@@ -299,7 +300,7 @@ class SkewSummary(Record):
 
     train_sizes: Annotated[tuple[int, ...], "Training problems by agent"]
     validation_sizes: Annotated[tuple[int, ...], "Validation problems by agent"]
-    categories: Annotated[tuple[str, ...], "Names of the categories"]
+    categories: Annotated[tuple[str, ...], "Names of the categories; of clusters, their words"]
     histograms: Annotated[_Shares, "Share of each category in an agent's problems"]
     jensen_shannon: Annotated[_Shares, "Divergence of every pair of agents, bits"]
     mean_jensen_shannon: Annotated[float, "Its mean over pairs of different agents"]
@@ -334,6 +335,11 @@ class Scores(Record):
         "By agent: its group, by whose conventions it is scored",
         Only("`partition=conventions` only"),
     ] = None
+
+    def category_names(self) -> tuple[str, ...]:
+        """Return the names of what a problem's category counts, by its number, to be shown."""
+        names = CATEGORIES if self.skew is None else self.skew.categories
+        return tuple(name.replace("_", " ") for name in names)
 
     def named(self) -> dict[str, Score]:
         """Return every score by its name in summary.json, e.g. ``pass@5``."""

@@ -10,7 +10,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from knexa.data.problem import CATEGORIES
 from knexa.tracking.info import AgentInfo, ClosingInfo, StartInfo
 from knexa.tracking.metrics import agent_names
 from knexa.tracking.rows import ExchangeRow, RegretTotals, Score
@@ -92,7 +91,7 @@ def agents_table(info: ClosingInfo) -> Table:
             _percent(_of_agent(scores.own_pass_at.get(1), agent)),
             _number(_of_agent(scores.codebleu_fixed, agent)),
             str(sum(agent in row.teachers for row in info.exchanges)),
-            _most(asked[agent])
+            escape(_most(asked[agent], scores.category_names()))
             if asked
             else str(sum(agent in row.students for row in info.exchanges)),
         )
@@ -195,8 +194,8 @@ def _topics_asked(exchanges: Sequence[ExchangeRow]) -> dict[int, Counter[int]]:
     return asked
 
 
-def _most(asked: Counter[int]) -> str:
-    return "".join(CATEGORIES[topic].replace("_", " ") for topic, _ in asked.most_common(1))
+def _most(asked: Counter[int], topics: Sequence[str]) -> str:
+    return "".join(topics[topic] for topic, _ in asked.most_common(1))
 
 
 def _answers_line(exchanges: Sequence[ExchangeRow]) -> str:

@@ -182,7 +182,11 @@ def _load(
         random.Random(derive_seed(split_seed, "codelets order", name)).shuffle(problems)
         if num_conventions > 1:
             problems[:] = map(private if name in {"train", "test"} else public, problems)
-    return Benchmark(name="codelets", **{name: tuple(problems) for name, problems in sets.items()})
+    return Benchmark(
+        name="codelets",
+        categories=CATEGORIES,
+        **{name: tuple(problems) for name, problems in sets.items()},
+    )
 
 
 @cache

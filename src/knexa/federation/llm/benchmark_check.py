@@ -60,13 +60,19 @@ def limits_of(settings: LLMSettings) -> Limits:
 
 
 def benchmark_check(settings: LLMSettings) -> BenchmarkCheck:
-    """Begin the check of the settings' benchmark, once per process: runs of a sweep share it."""
+    """Begin the check of the settings' benchmark, once per process: runs of a sweep share it.
+
+    Its problems are of the topics that the settings choose.
+
+    Raises:
+        UserError: The data is missing or has no such topics.
+    """
     benchmark = settings.data.load()
     if not isinstance(benchmark, Benchmark):
         kind = type(settings.data).__name__
         raise UserError(f"{kind}.load returned a {type(benchmark).__name__}, not a Benchmark")
     return _begun(
-        benchmark,
+        settings.topics.of_benchmark(benchmark),
         limits_of(settings),
         # One core is left to the imports, which take longer.
         1 if settings.beside_others else max(1, num_cores() - 1),

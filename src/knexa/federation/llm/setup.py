@@ -16,7 +16,6 @@ from knexa.backbones.load import LoadedBackbone, check_available
 from knexa.backbones.pool import BackbonePool
 from knexa.data.benchmark import Benchmark
 from knexa.data.partition import AgentData
-from knexa.data.problem import CATEGORIES
 from knexa.data.skew import Skew, category_histogram, measure_skew
 from knexa.engine.local import Observer, Workers, num_cores
 from knexa.engine.process import prepare
@@ -102,7 +101,10 @@ class LLMSetup:
         runtime, seed = self.runtime, self.settings.seed
         ks = self.settings.evaluation.kept_ks()
         compat, fixed = codebleu_scores(samples, seed=seed)
-        shares = tuple(tuple(category_histogram(data.train).tolist()) for data in runtime.splits)
+        num_topics = len(runtime.benchmark.categories)
+        shares = tuple(
+            tuple(category_histogram(data.train)[:num_topics].tolist()) for data in runtime.splits
+        )
         floor = {name: Floor(**bleus) for name, bleus in floors(runtime.benchmark.test).items()}
         return Scores(
             pass_at=pass_scores(samples, ks=ks, seed=seed),
@@ -117,7 +119,7 @@ class LLMSetup:
                 profiles=self.privacy.spent(num_releases(rounds)),
                 training=training_spent(runtime, rounds),
             ),
-            skew=_skew_summary(measure_skew(runtime.splits)),
+            skew=_skew_summary(measure_skew(runtime.splits), runtime.benchmark.categories),
             data_shares=shares,
             groups=(
                 tuple(data.group for data in runtime.splits)
@@ -127,13 +129,15 @@ class LLMSetup:
         )
 
 
-def _skew_summary(skew: Skew) -> SkewSummary:
+def _skew_summary(skew: Skew, categories: tuple[str, ...]) -> SkewSummary:
     """Return the skew for summary.json, histograms and divergences to 6 digits."""
     return SkewSummary(
         train_sizes=skew.train_sizes,
         validation_sizes=skew.validation_sizes,
-        categories=tuple(CATEGORIES),
-        histograms=tuple(map(tuple, np.round(skew.histograms_N12, 6).tolist())),
+        categories=categories,
+        histograms=tuple(
+            map(tuple, np.round(skew.histograms_N12[:, : len(categories)], 6).tolist())
+        ),
         jensen_shannon=tuple(map(tuple, np.round(skew.js_NN, 6).tolist())),
         mean_jensen_shannon=round(skew.mean_js, 6),
         num_draws=skew.num_draws,
@@ -311,8 +315,8 @@ def _without(benchmark: Benchmark, excluded: set[str]) -> Benchmark:
 def _agent_info(runtime: ExchangeRuntime, index: int) -> AgentInfo:
     agent, data = runtime.roster.agents[index], runtime.splits[index]
     loaded = runtime.pool.get(agent.backbone)
-    histogram = category_histogram(data.train)
-    top = sorted(range(len(CATEGORIES)), key=lambda c: (-histogram[c], c))[:3]
+    histogram, categories = category_histogram(data.train), runtime.benchmark.categories
+    top = sorted(range(len(categories)), key=lambda c: (-histogram[c], c))[:3]
     return AgentInfo(
         name=agent.name,
         backbone=agent.backbone,
@@ -320,5 +324,5 @@ def _agent_info(runtime: ExchangeRuntime, index: int) -> AgentInfo:
         num_trainable=loaded.num_trainable,
         num_train=len(data.train),
         num_validation=len(data.validation),
-        top_categories=tuple(CATEGORIES[c] for c in top if histogram[c] > 0),
+        top_categories=tuple(categories[c] for c in top if histogram[c] > 0),
     )
