@@ -24,7 +24,7 @@ PAGE = ROOT / "docs" / "extending.md"
 TUTORIAL = ROOT / "docs" / "tutorial_matchmaker.md"
 OPTIONS = sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.glob("*/*.yaml"))
 CLASSES = sorted(path.name for path in EXAMPLES.glob("*.py"))
-NOT_SHOWN = {"federation", "guardrail", "privacy", "training", "evaluation", "regret"}
+NOT_SHOWN = {"federation", "topics", "guardrail", "privacy", "training", "evaluation", "regret"}
 """Groups whose options are new values, or whose classes are parts of the method itself."""
 
 

@@ -14,6 +14,7 @@ from knexa.config import compose
 from knexa.config.build import COMPONENT_GROUPS, build_settings
 from knexa.config.components import TARGET, component_name, load_class
 from knexa.config.folders import config_folder
+from knexa.errors import UserError
 from knexa.federation.settings import Settings
 from knexa.recipe import RECIPE
 from knexa.tracking.run_directory import RunDirectory
@@ -147,3 +148,18 @@ def test_the_same_run_by_an_older_recipe_is_told_of_in_one_line(
     (told,) = [line for line in capfd.readouterr().out.splitlines() if "recipe" in line]
     recipe = "5" if summary else "5 or older"
     assert told.startswith(f"{same} is this run by recipe {recipe}; recipe {RECIPE} makes it")
+
+
+def test_topics_identify_a_run_only_where_they_are_no_categories() -> None:
+    plain, clusters = settings_of("topics=categories"), settings_of("topics=clusters")
+    assert plain.config == settings_of().config
+    assert "topics" not in plain.config
+    assert clusters.config["topics"] == {"_name_": "clusters", "num_clusters": 12}
+    hashes = {plain.config_hash, clusters.config_hash}
+    hashes.add(settings_of("topics=clusters", "topics.num_clusters=6").config_hash)
+    assert len(hashes) == 3
+
+
+def test_topics_of_prompts_are_refused_where_there_are_none() -> None:
+    with pytest.raises(UserError, match="federation=synthetic has none: set topics=categories"):
+        settings_of("federation=synthetic", "topics=clusters")

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from knexa.data.problem import CATEGORIES
 from tests.whole_runs import files, run
 
 pytestmark = pytest.mark.slow
@@ -50,6 +51,21 @@ def test_what_can_be_chosen_beside_the_default_runs_to_the_end(tmp_path, overrid
     text = files(tmp_path)["exchanges.jsonl"]
     assert all(json.loads(line)["answers_asked"] for line in text.splitlines()[:3])
     assert len(text.splitlines()) >= 2
+
+
+def test_topics_may_be_clusters_and_the_directory_says_what_they_are(tmp_path):
+    clusters = ("topics=clusters", "topics.num_clusters=5")
+    output = run(tmp_path, "evaluation.max_new_tokens=40", "data.num_test=12", *TRIO, *clusters)
+    found = files(tmp_path)
+    summary = json.loads(found["summary.json"])
+    labels = summary["skew"]["categories"]
+    assert len(set(labels)) == 5
+    assert not set(labels) & set(CATEGORIES)
+    assert {len(shares) for shares in summary["data_shares"]} == {5}
+    rows = [json.loads(line) for line in found["exchanges.jsonl"].splitlines()]
+    assert {topic for row in rows for topic in row["topics"]} <= set(range(5))
+    assert any(label.replace("_", " ") in output for label in labels)
+    assert "plots/questions.png" in found
 
 
 def test_the_published_roster_without_a_network_is_one_line(tmp_path):

@@ -22,12 +22,14 @@ def test_organisations_agree_on_what_must_be_alike_and_on_nothing_else() -> None
     ours = agreement(organisation_settings(["seed=3"]))
     own = ["seed=3", "training.batch_size=4", "evaluation.num_samples=2", "guardrail=none"]
     assert agreement(organisation_settings(own)) == ours
+    assert agreement(organisation_settings(["seed=3", "topics=categories"])) == ours
     for different in (
         ["seed=4"],
         ["seed=3", "exchange.num_steps=3"],
         ["seed=3", "federation.num_rounds=9"],
         ["seed=3", "experiment=paired"],
         ["seed=3", "data.num_transfer=24"],
+        ["seed=3", "topics=clusters"],
     ):
         assert agreement(organisation_settings(different)) != ours
 

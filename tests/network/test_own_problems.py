@@ -11,6 +11,7 @@ from knexa.cli.join import _own
 from knexa.cli.organisation import organisation_settings
 from knexa.data.codelets import Codelets
 from knexa.data.problem import Problem
+from knexa.data.topics import Clusters
 from knexa.errors import UserError
 from knexa.evaluation import Executor
 
@@ -41,3 +42,15 @@ def test_problems_that_fail_the_gate_are_left_out_by_name(
             _own(settings, executor, file_of(tmp_path, [wrong, idle]))
         with pytest.raises(UserError, match="no such file"):
             _own(settings, executor, tmp_path / "none.jsonl")
+
+
+def test_own_problems_are_of_the_clusters_of_the_public_prompts(tmp_path: Path) -> None:
+    settings = organisation_settings(["topics=clusters", "topics.num_clusters=5"])
+    public = Codelets().load()
+    own_prompts = list(public.train[:30])
+    with Executor() as executor:
+        own = _own(settings, executor, file_of(tmp_path, own_prompts))
+    known = {p.task_id: p.category for p in Clusters(num_clusters=5).of_benchmark(public).train}
+    found = {p.task_id: p.category for p in (*own.train, *own.validation)}
+    assert found == {problem.task_id: known[problem.task_id] for problem in own_prompts}
+    assert len(set(found.values())) > 1

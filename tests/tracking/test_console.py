@@ -4,7 +4,7 @@ from pathlib import Path
 
 from knexa.tracking.console import Console
 from knexa.tracking.info import ClosingInfo
-from knexa.tracking.rows import Floor, Floors
+from knexa.tracking.rows import Floor, Floors, SkewSummary
 from tests import row_examples
 from tests.row_examples import score, scores
 from tests.tracking.tracking_examples import start_info
@@ -115,3 +115,23 @@ def test_who_is_asked_about_what_fits_eighty_columns(monkeypatch):
     assert teacher.split()[-3:] == ["3", "string", "building"]
     assert "1.7% -> 34.5%" in teacher
     assert any(line.endswith("33 asked, 21 right, 6 new") for line in lines)
+
+
+def test_who_is_asked_about_what_names_clusters_of_prompts():
+    skew = SkewSummary(
+        train_sizes=(4, 4),
+        validation_sizes=(1, 1),
+        categories=("word_letter", "nums_sum"),
+        histograms=((1.0, 0.0), (0.0, 1.0)),
+        jensen_shannon=((0.0, 1.0), (1.0, 0.0)),
+        mean_jensen_shannon=1.0,
+        num_draws=1,
+    )
+    rounds = [row_examples.round_row(agent=agent) for agent in range(2)]
+    exchanges = [row_examples.exchange_row(topics=(1,))]
+    summary = row_examples.summary(scores=scores(skew=skew))
+    output = io.StringIO()
+    info = ClosingInfo(run_path=Path("run"), summary=summary, rounds=rounds, exchanges=exchanges)
+    Console(file=output, quiet=True).close(info)
+    (teacher,) = (line for line in output.getvalue().splitlines() if line.startswith("agent-0"))
+    assert teacher.split()[-3:] == ["1", "nums", "sum"]

@@ -11,8 +11,9 @@ from knexa.tracking import plot_style as style
 from knexa.tracking.metrics import agent_names
 from knexa.tracking.plot_style import spread
 from knexa.tracking.plots import draw_plots, learning_curve
-from knexa.tracking.rows import RoundRow
+from knexa.tracking.rows import RoundRow, SkewSummary
 from knexa.tracking.run_directory import RunDirectory
+from tests import row_examples
 from tests.row_examples import exchange_row
 from tests.tracking.tracking_examples import (
     NAMES,
@@ -62,6 +63,28 @@ def test_one_round_of_zeros_can_be_drawn(run_dir):
     run_dir.append([replace(regret_row(1), chosen=None, best_pairs=())])
     run_dir.write_samples([replace(row, outcome="failed", category=3) for row in sample_rows()])
     assert names(draw_plots(run_dir)) == ["learning_curve", "regret", "skills"]
+
+
+def test_topics_are_called_what_the_run_says(run_dir, monkeypatch):
+    named = []
+    monkeypatch.setattr(style, "name_cells", lambda axes, rows, columns: named.append(columns))
+    skew = SkewSummary(
+        train_sizes=(4,) * 4,
+        validation_sizes=(1,) * 4,
+        categories=("word_letter", "nums_sum", "dict"),
+        histograms=((1.0, 0.0, 0.0),) * 4,
+        jensen_shannon=((0.0,) * 4,) * 4,
+        mean_jensen_shannon=0.0,
+        num_draws=1,
+    )
+    scores = row_examples.scores(skew=skew, data_shares=((1.0, 0.0, 0.0),) * 4)
+    run_dir.append(round_rows(1))
+    run_dir.append([exchange_row(topics=(2,))])
+    run_dir.write_samples([replace(row, category=row.agent % 3) for row in sample_rows()])
+    run_dir.write_summary(row_examples.summary(scores=scores))
+    drawn = names(draw_plots(run_dir))
+    assert {"questions", "skills"} <= set(drawn)
+    assert named.count(("word letter", "nums sum", "dict")) == 2
 
 
 def test_many_agents_can_be_drawn(run_dir):

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -74,16 +74,24 @@ def find_clusters(prompts: frozenset[str], num_clusters: int) -> PromptClusters:
     Draws are seeded by a constant: equal prompts have equal clusters, whatever the run's seed.
 
     Raises:
-        UserError: There are fewer prompts that differ in words than clusters.
+        UserError: Fewer prompts than clusters differ in n-grams that others have too.
     """
     ordered = sorted(prompts)
     columns, idf_V = _vocabulary(ordered)
     embedded_PV = _embed(ordered, columns, idf_V)
-    num_distinct = len({tuple(row.data) + tuple(row.indices) for row in embedded_PV if row.nnz})
+    rows = pairwise(embedded_PV.indptr.tolist())
+    num_distinct = len(
+        {
+            (tuple(embedded_PV.indices[start:end]), tuple(embedded_PV.data[start:end]))
+            for start, end in rows
+            if end > start
+        }
+    )
     if num_distinct < num_clusters:
+        fewer = f"set at most {num_distinct}, or " if num_distinct > 1 else "set "
         raise UserError(
             f"topics.num_clusters={num_clusters}, and only {num_distinct} transfer problems have "
-            f"prompts of different words: set at most {num_distinct}, or topics=categories"
+            f"prompts whose words tell them apart: {fewer}topics=categories"
         )
     cosines_PP = (embedded_PV @ embedded_PV.T).toarray()
     rng = derive_rng(0, "prompt clusters")
