@@ -10,6 +10,7 @@ import pytest
 from knexa.cli import serve
 from knexa.cli.commands import run_command_line
 from knexa.cli.organisation import organisation_settings
+from knexa.data import prompt_clusters
 from knexa.errors import UserError
 from knexa.network.compatibility import agreement, check_servable
 from knexa.network.coordinator import Coordinator
@@ -32,6 +33,19 @@ def test_organisations_agree_on_what_must_be_alike_and_on_nothing_else() -> None
         ["seed=3", "topics=clusters"],
     ):
         assert agreement(organisation_settings(different)) != ours
+
+
+def test_organisations_whose_software_finds_other_clusters_do_not_agree(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = organisation_settings(["topics=clusters"])
+    ours = agreement(settings)
+    prompt_clusters.find_clusters.cache_clear()
+    assert agreement(settings) == ours
+    monkeypatch.setattr(prompt_clusters, "_NGRAM_LENGTHS", range(1, 2))
+    prompt_clusters.find_clusters.cache_clear()
+    assert agreement(settings) != ours
+    prompt_clusters.find_clusters.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -37,12 +37,20 @@ class ServedAgents:
 
 
 def agreement(settings: Settings) -> str:
-    """Return the SHA-256 (hex) of what all organisations must configure alike."""
+    """Return the SHA-256 (hex) of what all organisations must configure alike.
+
+    Topics that each of them finds for itself are in it as they were found: whoever's software finds
+    others is refused.
+    """
     config = settings.config
     alike: dict[str, Any] = {key: config[key] for key in _ALIKE if key in config}
     alike["agents"] = config["roster"]["agents"]
     # The transfer and test sets are shared; where an organisation keeps the files is its own.
     alike["data"] = {key: value for key, value in config["data"].items() if key != "path"}
+    if settings.topics.of_prompts and settings.data is not None:
+        public = settings.data.load().transfer
+        found = settings.topics.find(public, public)
+        alike["found"] = [(each.task_id, topic) for each, topic in zip(public, found, strict=True)]
     document = json.dumps([PROTOCOL_VERSION, RECIPE, alike], sort_keys=True, default=str)
     return hashlib.sha256(document.encode()).hexdigest()
 
