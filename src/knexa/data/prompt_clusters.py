@@ -38,6 +38,7 @@ _NGRAM_LENGTHS = range(2, 5)
 _MIN_PROMPTS = 2  # an n-gram of one prompt alone tells nothing of another
 _SCALE = 2.0**16
 _NUM_STARTS = 20
+_STEM_LENGTH = 3
 _LEAST_GAIN = 1.0  # of a prompt's move, in units of 2**-16: more than rounding
 
 
@@ -200,7 +201,7 @@ def _labels(prompts: Sequence[str], clusters: Sequence[Indices]) -> tuple[str, .
 
     A word stands for the cluster of whose prompts it is in the largest share beyond its share of
     the others. A cluster is called by the one of its words with the most of that, the less the more
-    prompts hold it (times its inverse document frequency), and the next that fits beside it.
+    prompts hold it (times its inverse document frequency), and the next of another stem.
     """
     held = [_words(prompt) for prompt in prompts]
     found: list[list[tuple[float, str]]] = [[] for _ in clusters]
@@ -218,11 +219,12 @@ def _labels(prompts: Sequence[str], clusters: Sequence[Indices]) -> tuple[str, .
 
 
 def _label(words: Sequence[str]) -> str:
-    """Return the first word, and the next that fits beside it."""
+    """Return the first word, and the next of another stem that fits beside it."""
     if not words:
         return ""
     first, *rest = words
-    fitting = (word for word in rest if len(first) + len(word) < LABEL_LENGTH)
+    other = (word for word in rest if word[:_STEM_LENGTH] != first[:_STEM_LENGTH])
+    fitting = (word for word in other if len(first) + len(word) < LABEL_LENGTH)
     return "_".join([first, *islice(fitting, 1)])
 
 
