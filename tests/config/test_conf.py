@@ -1,5 +1,6 @@
 """The shipped configs: every option, experiment and sweep composes and passes its own checks."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,22 @@ def test_paper_experiment_is_the_published_one() -> None:
     assert job.config["federation"]["num_rounds"] == 20
     assert job.config["partition"]["train"] == [45, 43, 44, 46, 54, 44]
     assert job.config["training"]["precision"] == "16-mixed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("matchmaker.exploration=1e308",), "matchmaker.exploration"),
+        (("federation=synthetic", "federation.num_agents=100000"), "<= 8192"),
+        (("federation=synthetic", "federation.num_agents=1"), ">= 2"),
+        (("roster.size=1",), ">= 2"),
+        (("evaluation.ks=[]",), "a list of integers >= 1"),
+    ],
+)
+def test_values_that_make_no_sense_are_one_line(arguments: tuple[str, ...], said: str) -> None:
+    (job,) = jobs(*arguments)
+    with pytest.raises(UserError, match=re.escape(said)):
+        build_components(job)
 
 
 def test_a_precision_that_needs_a_gpu_is_one_line_without() -> None:

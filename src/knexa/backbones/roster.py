@@ -175,7 +175,7 @@ class Roster:
     agents: tuple[Agent, ...]
     backbones: dict[str, Backbone]
     recommended: Recommended
-    size: Annotated[int, Field(ge=1)] | None = None
+    size: Annotated[int, Field(ge=2)] | None = None
     server: str | None = None
     byzantine: Byzantine = field(default_factory=Byzantine)
 

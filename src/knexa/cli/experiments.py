@@ -164,7 +164,10 @@ def run_job(settings: "Settings", *, rerun: bool) -> "Summary | None":
     run_directory = RunDirectory(settings.run_path)
     if run_directory.is_finished() and not rerun and not settings.dry_run:
         run_directory.verify()
-        print(f"{shown_path(run_directory.path)} is finished (rerun=true runs it again)")
+        print(
+            f"{shown_path(run_directory.path)} is finished (rerun=true runs it again, for another "
+            "logger too)"
+        )
         return _show_finished(run_directory, brief=settings.beside_others)
     if not (run_directory.path.exists() or settings.dry_run):
         _say_older(settings)

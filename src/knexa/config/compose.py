@@ -252,6 +252,7 @@ class _Composer:
         return parsed
 
     def load(self, overrides: Sequence[str], mode: RunMode) -> DictConfig:
+        self._check_options(overrides)
         try:
             loaded: DictConfig = self._loader.load_configuration(
                 config_name=self._config_name, overrides=list(overrides), run_mode=mode
@@ -263,6 +264,16 @@ class _Composer:
             raise UserError(f"not YAML: {one_line(error)}") from error
         self._check_order(loaded, overrides)
         return loaded
+
+    def _check_options(self, overrides: Sequence[str]) -> None:
+        """Refuse several options of a group at once, of which Hydra would drop all but the last."""
+        for override in self.parse([text for text in overrides if "=[" in text]):
+            key, value = override.key_or_group, override.value()
+            if isinstance(value, list) and self._loader.repository.group_exists(key):
+                raise UserError(
+                    f"{override.input_line}: a run has one {key}; to try several: "
+                    f"-m {key}={','.join(map(show, value))}"
+                )
 
     def _check_order(self, loaded: DictConfig, overrides: Sequence[str]) -> None:
         """Refuse a file's setting of the matchmaker that the matchmaker's own file overrides."""
@@ -334,9 +345,10 @@ class _Composer:
                     f"{str(override.input_line).lstrip('+')}"
                 )
             if override.is_sweep_override() and "multirun" in str(error):
+                is_group = self._loader.repository.group_exists(key)
+                brackets = "" if is_group else f", or brackets for one list: {key}=[...]"
                 return UserError(
-                    f"{override.input_line}: several values need -m (multirun), or brackets for "
-                    f"one list: {override.key_or_group}=[...]"
+                    f"{override.input_line}: several values need -m (multirun){brackets}"
                 )
         config = self._without_values(parsed)
         if config is not None:

@@ -28,6 +28,16 @@ def check_hydra(hydra: DictConfig, *, is_multirun: bool) -> None:
                 f"hydra.{name}={show(chosen)}: a {name} is an option of a group, set with a slash: "
                 f"hydra/{name}={show(chosen)}"
             )
+    folder = OmegaConf.to_container(hydra.run)
+    if folder != {"dir": "."}:
+        raise UserError(
+            "hydra.run.dir: a run names its own folder, outputs/NAME/...; set name=..., and cd to "
+            "where outputs/ shall be"
+        )
+    if hydra.job.chdir:
+        raise UserError(
+            "hydra.job.chdir=true: relative paths of the command line would mean others; leave it"
+        )
     batch = hydra.sweeper.get("max_batch_size")
     if batch is not None and batch < 1:
         raise UserError(f"hydra.sweeper.max_batch_size={batch}: must be an integer >= 1 or null")
@@ -66,6 +76,11 @@ def points(master: DictConfig, parse: Parse) -> list[list[str]]:
     fixed, varied = [], []
     for override in overrides:
         if override.is_sweep_override():
+            if override.key_or_group == "seed":
+                raise UserError(
+                    f"{override.input_line}: a search would choose the luckiest one; name one "
+                    "seed, and try what it finds on others: -m seed=..."
+                )
             varied.append(_choices(override))
         else:
             fixed.append(str(override.input_line))

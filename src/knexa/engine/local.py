@@ -75,7 +75,7 @@ class Local(Engine):
     """Runs phases on this machine.
 
     Attributes:
-        num_workers: Worker processes; None takes one per core, at most one per agent. 1 runs phases
+        num_workers: Worker processes, at most one per agent; None takes one per core. 1 runs phases
             in the main process.
         accelerator: ``cpu``, ``gpu``, or ``auto``: a GPU where torch sees one.
         num_threads: Torch threads of each process. More than one is slower on tiny models.
@@ -105,6 +105,10 @@ class Local(Engine):
         cores = num_cores()
         known = f"{cores} core{'s' * (cores > 1)}, no GPU" if not has_gpu else f"{cores} cores"
         if self.num_workers is not None:
+            if self.num_workers > num_agents:
+                return Workers(
+                    num_agents, "cpu", f"one an agent, {self.num_workers} are set; {known}"
+                )
             return Workers(self.num_workers, "cpu", f"as configured; {known}")
         return Workers(max(1, min(cores, num_agents)), "cpu", known)
 

@@ -36,7 +36,7 @@ class Ray(Engine):
     """Runs phases in Ray actors.
 
     Attributes:
-        num_workers: Actors; None takes one per core of this machine, at most one per agent.
+        num_workers: Actors, at most one per agent; None takes one per core of this machine.
         num_cpus: Cores that Ray reserves for each.
         num_gpus: Share of a GPU that Ray reserves for each; 0.25 puts four workers on one. 0 trains
             on CPUs.
@@ -60,7 +60,7 @@ class Ray(Engine):
 
     def choose(self, num_agents: int) -> Workers:
         """Return the workers for that many agents."""
-        number = self.num_workers or max(1, min(num_cores(), num_agents))
+        number = max(1, min(self.num_workers or num_cores(), num_agents))
         accelerator = "gpu" if self.num_gpus else "cpu"
         share = f"{self.num_gpus:g} GPU" if self.num_gpus else f"{self.num_cpus:g} CPU"
         where = "this machine" if self.address is None else self.address

@@ -29,7 +29,10 @@ class Evaluation:
 
     every: Annotated[int, Field(ge=0)] = 1
     num_samples: Annotated[int, Field(ge=1)] = 10
-    ks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
+    ks: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...],
+        Field(min_length=1, description="a list of integers >= 1"),
+    ] = (1, 5, 10)
     temperature: Annotated[float, Field(ge=0)] = 0.4
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
     batch_size: Annotated[int, Field(ge=1)] = 128

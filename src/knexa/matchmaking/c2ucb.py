@@ -33,9 +33,9 @@ class C2UCB(LinearMatchmaker):
 
     name: ClassVar[str] = "c2ucb"
 
-    noise: Annotated[float, Field(ge=0)] = 1.0
+    noise: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
     failure_probability: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    model_norm: Annotated[float, Field(ge=0)] = 1.0
+    model_norm: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
 
     def beta(self) -> float:
         """Return the confidence set's radius after the observations so far."""

@@ -93,7 +93,7 @@ class LinUCB(LinearMatchmaker):
 
     name: ClassVar[str] = "linucb"
 
-    exploration: Annotated[float, Field(ge=0)] = 1.0
+    exploration: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
     schedule: Literal["constant", "sqrt_decay"] = "constant"
 
     def beta(self, round: int) -> float:

@@ -89,7 +89,7 @@ class NeuralLinear(Matchmaker):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     max_observations: Annotated[int, Field(ge=1)] = 2000
     regularization: Annotated[float, Field(ge=1e-6)] = 0.01
-    exploration: Annotated[float, Field(ge=0)] = 1.0
+    exploration: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
     abstain: bool = False
     _network: Network | None = field(default=None, init=False, repr=False, compare=False)
 

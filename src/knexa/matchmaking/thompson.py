@@ -25,7 +25,7 @@ class Thompson(LinearMatchmaker):
 
     name: ClassVar[str] = "thompson"
 
-    exploration: Annotated[float, Field(ge=0)] = 1.0
+    exploration: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
 
     def sample(self, rng: np.random.Generator) -> Array:
         """Return one draw theta_d from the posterior."""

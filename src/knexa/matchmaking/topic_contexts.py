@@ -30,7 +30,7 @@ class RecommendedPolicy:
     """
 
     regularization: Annotated[float, Field(ge=1e-6)]
-    exploration: Annotated[float, Field(ge=0)]
+    exploration: Annotated[float, Field(ge=0, le=1_000_000)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,10 +83,11 @@ def agents_table(info: ClosingInfo) -> Table:
     names, scores = agent_names(info.rounds), info.summary.scores
     for agent, name in list(enumerate(names))[:MAX_LISTED_AGENTS]:
         rows = [row for row in info.rounds if row.agent == agent]
-        curve = [row.pass_at_1_greedy for row in rows if row.pass_at_1_greedy is not None]
+        curve = [row.pass_at_1_greedy for row in rows]
+        known = [score for score in curve if score is not None]
         table.add_row(
             escape(name),
-            f"{_percent(curve[0])} -> {_percent(curve[-1])}" if curve else "-",
+            f"{_percent(curve[0])} -> {_percent(known[-1])}" if known else "-",
             _percent(_of_agent(scores.pass_at.get(1), agent)),
             _percent(_of_agent(scores.own_pass_at.get(1), agent)),
             _number(_of_agent(scores.codebleu_fixed, agent)),

@@ -91,7 +91,7 @@ class LLMSetup:
             ),
             "partition": choices.get("partition", type(self.settings.partition).__name__),
             "mean_js": skew.mean_js,
-            "exchange": runtime.protocol.name,
+            "exchange": _exchange_line(runtime),
             "sandbox": self.report.layers,
             "excluded": tuple(sorted(self.report.excluded)),
         }
@@ -207,6 +207,16 @@ def build_runtime(
         is_alone=workers.num_workers == 1 and not workers.remote and only is None,
     )
     return runtime, report
+
+
+def _exchange_line(runtime: ExchangeRuntime) -> str:
+    """Return the protocol's name, and how many pairs it can serve where these are not all."""
+    name, admissible_NN = runtime.protocol.name, admissible_pairs(runtime)
+    if admissible_NN is None:
+        return name
+    num_agents = len(admissible_NN)
+    served = f"{int(admissible_NN.sum())} of {num_agents * (num_agents - 1)} ordered pairs"
+    return f"{name}  ({served} have the same {runtime.protocol.common}, others cannot meet)"
 
 
 def admissible_pairs(runtime: ExchangeRuntime) -> Mask | None:

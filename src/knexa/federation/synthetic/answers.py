@@ -64,7 +64,7 @@ class SyntheticAnswers(Federation):
     name: ClassVar[str] = "synthetic/answers"
     lacks: ClassVar[frozenset[str]] = LACKS
 
-    num_agents: Annotated[int, Field(ge=1)] = 6
+    num_agents: Annotated[int, Field(ge=2, le=8192)] = 6
     alpha: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 0.1
     experts: Annotated[int, Field(ge=1)] | None = None
     num_train: Annotated[float, Field(gt=0)] = 58.0

@@ -38,7 +38,7 @@ class SyntheticLinear(Federation):
     name: ClassVar[str] = "synthetic/linear"
     lacks: ClassVar[frozenset[str]] = LACKS
 
-    num_agents: Annotated[int, Field(ge=1)] = 8
+    num_agents: Annotated[int, Field(ge=2, le=8192)] = 8
     noise: Annotated[float, Field(ge=0)] = 0.1
 
     def set_up(self, settings: Settings, stack: ExitStack) -> "FormulaSetup":

@@ -47,7 +47,7 @@ class Synthetic(Federation):
     name: ClassVar[str] = "synthetic"
     lacks: ClassVar[frozenset[str]] = LACKS
 
-    num_agents: Annotated[int, Field(ge=1)] = 8
+    num_agents: Annotated[int, Field(ge=2, le=8192)] = 8
     heterogeneity: Literal["low", "medium", "high"] = "high"
     learning: Share = 0.15
     harm: Share = 0.3
