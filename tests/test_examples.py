@@ -10,11 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from knexa.agents.exchange_protocol import OutgoingPackage
+from knexa.agents.exchange_protocol import ExchangeContext, ExchangeRuntime, OutgoingPackage
 from knexa.config.build import COMPONENT_GROUPS
 from knexa.exchange.package import PackageError
 
@@ -111,7 +111,7 @@ def test_the_example_of_an_exchange_takes_no_strangers_word(
     monkeypatch.delitem(sys.modules, "hints")
     asked = [SimpleNamespace(task_id=name, canonical_solution=name.upper()) for name in "ab"]
     runtime = SimpleNamespace(benchmark=SimpleNamespace(transfer=asked))
-    context = SimpleNamespace(runtime=runtime, round_number=1, topics=None)
+    context = ExchangeContext(cast(ExchangeRuntime, runtime), 1)
     package = OutgoingPackage(teacher=0, payload=payload, items_sent=1)
     if kept is None:
         with pytest.raises(PackageError, match="was not asked for"):

@@ -41,6 +41,13 @@ def test_batching_does_not_change_what_a_prompt_gets(model, temperature):
     assert together == apart
 
 
+def test_a_part_with_its_rows_gets_what_it_gets_among_all(model):
+    whole = _ids(model, temperature=1.0, seed=3)
+    part = [PROMPTS[place] for place in (4, 1)]
+    assert _ids(model, part, temperature=1.0, seed=3, rows=[4, 1]) == [whole[4], whole[1]]
+    assert _ids(model, part, temperature=1.0, seed=3) != [whole[4], whole[1]]
+
+
 def test_equal_prompts_are_read_once_and_answered_apart(model):
     prompts = [PROMPTS[0]] * 3 + [PROMPTS[1]] + [PROMPTS[0]]
     alone = _ids(model, prompts, temperature=1.0, seed=3, batch_size=1)

@@ -49,6 +49,7 @@ class ToyBackend:
         self.lessons = list[list[str]]()  # what it learned from together, adopted or not
         self.pending: Mapping[str, StudentReport] | None = None
         self.before_learning: Callable[[NamedDirective], None] = lambda directive: None
+        self.missing: Sequence[int] = ()
 
     def first_profile(self) -> list[float]:
         return profile(self.name, self.prepared_round)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from knexa.agents.exchange_protocol import Question
 from knexa.agents.state import AgentState, save_state
 from knexa.agents.training import DPTraining
 from knexa.errors import UserError
@@ -200,7 +201,7 @@ def test_a_package_that_is_lost_or_bad_spoils_no_other(
 def test_answers_to_what_was_not_asked_this_round_do_not_count(routed_world: Any) -> None:
     runtime = replace(routed_world.runtime, protocol=AKDVerified(num_steps=1, num_problems=4))
     everything = {problem.task_id for problem in runtime.benchmark.transfer}
-    counts = AnswerCounts(runtime, routed_world.states).count(1, None, everything, set())
+    counts = AnswerCounts(runtime, routed_world.states).count(1, Question(), everything, set())
     assert sum(each.asked for each in counts) == 4
     assert all(each.new == each.right == each.asked for each in counts)
 

@@ -23,6 +23,20 @@ Common = Literal["nothing", "tokenizer", "backbone"]
 Topics = tuple[int, ...] | None
 """Categories of transfer problems that a teacher is asked for; None is all of them."""
 
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a student asks a teacher.
+
+    Attributes:
+        topics: Categories of transfer problems; None is all of them.
+        missing: Ids of the problems on these topics that it asks about; None is all.
+    """
+
+    topics: Topics = None
+    missing: frozenset[str] | None = None
+
+
 NOTHING_FOUND: Mapping[str, int] = {"blocked": 0, "redacted": 0, "counted": 0}
 """Guardrail counts of a package without findings."""
 
@@ -84,6 +98,21 @@ class ReceivedKnowledge(HasLarge):
         return len(self.texts)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written(HasLarge):
+    """What a teacher has written in a round; its packages are parts of it.
+
+    Attributes:
+        answers: Its answers by problem; a problem may have none.
+        tokens: Tokens decoded for each problem that it was to answer.
+    """
+
+    large: ClassVar[tuple[str, ...]] = ("answers",)
+
+    answers: Mapping[str, TextItem] = field(default_factory=dict)
+    tokens: Mapping[str, int] = field(default_factory=dict)
+
+
 Taught = tuple[OutgoingPackage, ReceivedKnowledge]
 """A teacher's package, and what students keep of it."""
 
@@ -125,15 +154,20 @@ class ExchangeContext:
     Attributes:
         runtime: The models, the data and the run's components in this process.
         round_number: The round, from 1 on.
-        topics: Categories of transfer problems that the directive asks for; None is all of them.
-        written: What a teacher wrote in the round, which all of its packages are made from; for the
-            protocol's own use, empty at first.
+        question: What the student asks; everything where nothing was asked.
+        written: What the teacher wrote in the round, which its packages are made from.
     """
 
     runtime: ExchangeRuntime
     round_number: int
-    topics: Topics = None
-    written: dict[str, Any] = field(default_factory=dict)
+    question: Question = Question()
+    written: Written = Written()
+
+    def asks(self, problem: Problem) -> bool:
+        """Return whether the question is about the problem."""
+        topics, missing = self.question.topics, self.question.missing
+        is_on_topic = topics is None or problem.category in topics
+        return is_on_topic and (missing is None or problem.task_id in missing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,9 +253,24 @@ class ExchangeProtocol:
         """Whether an answer counts only where it passes the problem's public tests."""
         return False
 
+    @property
+    def asks_missing(self) -> bool:
+        """Whether students ask only about problems to which they keep no verified answer."""
+        return False
+
     def problems(self, context: ExchangeContext) -> Sequence[Problem]:
-        """Return the transfer problems that a teacher is asked in the round, on the topics."""
+        """Return the transfer problems that a teacher is asked in the round."""
         return ()
+
+    def write(
+        self, context: ExchangeContext, state: AgentState, problems: Sequence[Problem]
+    ) -> Written:
+        """Return what the teacher ``state`` has written once it has answered these problems too.
+
+        ``context.written`` is what it wrote before in the round, and is not written again. Called
+        before ``teach``, with all that is asked; a protocol without text writes nothing.
+        """
+        return context.written
 
     def teach(self, context: ExchangeContext, state: AgentState, sender: int) -> OutgoingPackage:
         """Return the package of the teacher ``state``, vetted by its guardrail.

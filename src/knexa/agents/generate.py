@@ -1,7 +1,7 @@
 """Batched decoding with a KV cache, greedy or sampled; not beam search.
 
-A sequence's draws depend on the seed and on its place in the input, not on how sequences are
-batched. Shapes: B sequences in a batch, T tokens, V vocabulary.
+A sequence's draws depend on the seed and on its row of draws, by default its place in the input,
+not on how sequences are batched. Shapes: B sequences in a batch, T tokens, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,6 +29,7 @@ def generate(
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
+    rows: Sequence[int] | None = None,
     batch_size: int = 128,
 ) -> Iterator[list[tuple[int, Generation]]]:
     """Continue every prompt; temperature 0 is greedy. Equal prompts of a batch are read once.
@@ -41,13 +42,17 @@ def generate(
         max_new_tokens: Tokens generated at most.
         temperature: Softmax temperature; 0 takes the most likely token.
         seed: Seed of the uniform draws, one row a sequence.
+        rows: The row of each prompt; None is its place. A part of some prompts with their rows is
+            drawn as all of them would be.
         batch_size: Sequences decoded together; the last bits may depend on it.
 
     Yields:
         At every step the sequences that ended there, often none: (index of the prompt, generation).
     """
     generator = torch.Generator().manual_seed(seed)
-    uniform_PT = torch.rand(len(prompts), max_new_tokens, generator=generator)
+    rows = range(len(prompts)) if rows is None else rows
+    uniform_RT = torch.rand(max(rows, default=-1) + 1, max_new_tokens, generator=generator)
+    uniform_PT = uniform_RT[list(rows)]
     order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
     for start in range(0, len(order), batch_size):
         chunk = order[start : start + batch_size]

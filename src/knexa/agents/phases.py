@@ -17,8 +17,9 @@ from knexa.agents.exchange_protocol import (
     Learned,
     Measurement,
     OutgoingPackage,
+    Question,
     ReceivedKnowledge,
-    Topics,
+    Written,
 )
 from knexa.agents.learning import train
 from knexa.agents.runtime import Runtime
@@ -72,21 +73,41 @@ def teach(
     state: AgentState,
     round_number: int,
     sender: int,
-    asked: Sequence[Topics] = (None,),
-) -> list[OutgoingPackage]:
-    """Return what the agent sends in the round, under the name of ``sender``, to each question."""
-    context = ExchangeContext(runtime, round_number)
-    return [
-        runtime.protocol.teach(replace(context, topics=topics), state, sender) for topics in asked
+    asked: Sequence[Question] = (Question(),),
+    written: Written = Written(),  # noqa: B008 - frozen
+) -> tuple[list[OutgoingPackage], Written]:
+    """Return the agent's package for each question, and all that it has written in the round.
+
+    Args:
+        runtime: The runtime.
+        state: Who writes.
+        round_number: The round, from 1 on.
+        sender: Whose name the packages bear.
+        asked: The questions.
+        written: What it wrote in the round before; only what is asked beyond it is decoded.
+    """
+    protocol, everything = runtime.protocol, ExchangeContext(runtime, round_number, written=written)
+    contexts = [replace(everything, question=question) for question in asked]
+    problems = protocol.problems(everything)
+    if protocol.asks_missing:
+        wanted = {each.task_id for context in contexts for each in protocol.problems(context)}
+        problems = [each for each in problems if each.task_id in wanted]
+    written = protocol.write(everything, state, problems)
+    packages = [
+        protocol.teach(replace(context, written=written), state, sender) for context in contexts
     ]
+    return packages, written
 
 
 @two_step
 def receive(
-    runtime: ExchangeRuntime, package: OutgoingPackage, round_number: int, topics: Topics = None
+    runtime: ExchangeRuntime,
+    package: OutgoingPackage,
+    round_number: int,
+    question: Question = Question(),  # noqa: B008 - frozen
 ) -> Generator[None, None, ReceivedKnowledge]:
-    """Return what students keep of a package, the same for all of them."""
-    received = runtime.protocol.receive(ExchangeContext(runtime, round_number, topics), package)
+    """Return what students keep of a package, the same for all that asked the question."""
+    received = runtime.protocol.receive(ExchangeContext(runtime, round_number, question), package)
     return (yield from received) if isinstance(received, Generator) else received
 
 

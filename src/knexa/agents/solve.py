@@ -50,12 +50,16 @@ def answer(
     seed: int,
     num_samples: int = 1,
     is_executed: bool = False,
+    places: Sequence[int] | None = None,
 ) -> list[Answer]:
     """Return ``num_samples`` completions of every problem, problem by problem.
 
     With ``is_executed`` the sandbox runs each answer while others are still being decoded;
-    ``execute`` returns the outcomes.
+    ``execute`` returns the outcomes. ``places`` are the problems' places in a longer list that they
+    are a part of: their answers are drawn as if all of it were answered.
     """
+    if places is None:
+        places = range(len(problems))
     loaded = runtime.backbone(state)
     loaded.model.eval()
     tokenizer = loaded.tokenizer
@@ -70,6 +74,9 @@ def answer(
             max_new_tokens=runtime.evaluation.max_new_tokens,
             temperature=temperature,
             seed=seed,
+            rows=[
+                place * num_samples + number for place in places for number in range(num_samples)
+            ],
             batch_size=runtime.evaluation.batch_size,
         ):
             for index, generation in ended:

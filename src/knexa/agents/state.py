@@ -67,6 +67,11 @@ class AgentState(HasLarge):
     replay: tuple[KeptText, ...] = ()
     history: History = field(default_factory=History)
 
+    @property
+    def kept_problems(self) -> set[str]:
+        """The transfer problems to which the agent keeps text; ``replay`` must be here."""
+        return {text.task_id for text in self.replay}
+
     def with_history(self, **changes: Any) -> "AgentState":
         """Return the state with those fields of its history replaced."""
         return replace(self, history=replace(self.history, **changes))

@@ -20,7 +20,6 @@ from knexa.errors import UserError
 
 if TYPE_CHECKING:
     from knexa.federation.settings import LLMSettings
-    from knexa.matchmaking.answers import TransferTopics
     from knexa.network.coordinator import Coordinator
     from knexa.network.timing import Clock
     from knexa.tracking.rows import ExchangeRow
@@ -96,6 +95,7 @@ def _coordinator(
     """Return the coordinator, restored from the folder's checkpoint if it has one."""
     from knexa.federation.experiment import build_cpm
     from knexa.federation.simulated_network.scheduler import Sync
+    from knexa.matchmaking.answers import TransferTopics
     from knexa.network.assignments import CoordinatorConfig
     from knexa.network.compatibility import ServedAgents, agreement, matchmaker_agreement
     from knexa.network.coordinator import Coordinator
@@ -103,6 +103,8 @@ def _coordinator(
     from knexa.tracking.tree_file import load_tree, save_tree
 
     federation, names = settings.federation, tuple(a.name for a in settings.roster.agents)
+    counts = settings.reward.of_answers or settings.exchange.asks_missing
+    categories = _categories(settings) if counts else ()
     config = CoordinatorConfig(
         names=names,
         seed=settings.seed,
@@ -113,10 +115,13 @@ def _coordinator(
         exchange_s=given.exchange_s,
         heartbeat_policy=HeartbeatPolicy(beat_every_s=given.beat_s),
         agreement=agreement(settings),
+        categories=categories if settings.exchange.asks_missing else None,
     )
     configuration = matchmaker_agreement(settings)
     population = ServedAgents(
-        num_agents=len(names), protocol_name=settings.exchange.name, topics=_topics(settings)
+        num_agents=len(names),
+        protocol_name=settings.exchange.name,
+        topics=TransferTopics.of(categories if settings.reward.of_answers else ()),
     )
 
     def save(rounds: "Coordinator", rows: Sequence["ExchangeRow"]) -> None:
@@ -142,17 +147,14 @@ def _coordinator(
     return coordinator
 
 
-def _topics(settings: "LLMSettings") -> "TransferTopics":
-    """Return the topics of the transfer set, where the matchmaker counts answers by topic.
+def _categories(settings: "LLMSettings") -> tuple[int, ...]:
+    """Return the category of each transfer problem.
 
     The problems are checked as every agent checks them: all count the same ones.
     """
     from knexa.federation.llm.benchmark_check import benchmark_check
-    from knexa.matchmaking.answers import NO_TOPICS, TransferTopics
 
-    if not settings.reward.of_answers:
-        return NO_TOPICS
     checking = benchmark_check(settings)
     excluded = set(checking.report().excluded)
     problems = [each for each in checking.benchmark.transfer if each.task_id not in excluded]
-    return TransferTopics.of(problem.category for problem in problems)
+    return tuple(problem.category for problem in problems)

@@ -290,6 +290,26 @@ def _check_reward(job: Job, components: Components) -> None:
             f"reward={job.choices['reward']} reports none: set reward=new_answers"
         )
 
+    if exchange is not None and exchange.asks_missing:
+        _check_asking(job, components, exchange)
+
+
+def _check_asking(job: Job, components: Components, exchange: ExchangeProtocol) -> None:
+    """Refuse students that ask for what they lack where that is not known, or not to be compared.
+
+    Two honest students that ask different questions count different answers.
+    """
+    if not (exchange.verifies and exchange.rehearses):
+        raise UserError(
+            f"exchange={job.choices['exchange']} asks for answers that the student keeps none of, "
+            "and does not verify and keep them: choose akd_verified"
+        )
+    if components.federation.compare_reports:
+        raise UserError(
+            "federation.compare_reports=true compares what students that asked the same report, "
+            "and under exchange.ask=missing they ask different things: set exchange.ask=all"
+        )
+
 
 def _check_selection(job: Job, components: Components) -> None:
     """Refuse what does not fit the shape of the arms that the selection chooses among."""

@@ -1,7 +1,9 @@
 """The round loop (Algorithm 1 of the paper), the same for every matchmaker and both worlds.
 
 A round: local updates and profiles (``world``); a plan (``cpm``); packages, which the ``scheduler``
-sends and times; learning; rewards back to the ``cpm``; rows and a checkpoint (``tracker``).
+sends and times; learning; rewards back to the ``cpm``; rows and a checkpoint (``tracker``). What
+only measures regret comes after the packages are written: text depends in its last bits on what is
+decoded with it, and a run must not depend on what is measured.
 """
 
 import logging
@@ -62,10 +64,9 @@ def run_rounds(
             log.info("round %d: fewer than two agents are there and free", round_number)
         world.begin_round(round_number, active_N)
         due, needs = regret.due(round_number), cpm.matchmaker.needs
-        probe = None
-        if due or "probes" in needs:
+        probe = losses = None
+        if "probes" in needs:
             probe = world.probe(round_number, by_topic=cpm.matching.by_topic)
-        losses = None
         if "peer losses" in needs:
             losses = world.peer_losses(round_number, by_topic=cpm.matching.by_topic)
         plan = cpm.propose(
@@ -76,11 +77,14 @@ def run_rounds(
             peer_losses=losses,
             available_N=active_N,
         )
+        packages = world.packages(round_number, plan)
+        if due and probe is None:
+            probe = world.probe(round_number, by_topic=cpm.matching.by_topic)
         sent = scheduler.send(
             round_number,
             plan,
             attendance,
-            packages=world.packages(round_number, plan),
+            packages=packages,
             update_tokens=world.update_tokens(),
         )
         scheduler.schedule(sent, world.try_learning(round_number, arriving(sent)))

@@ -21,6 +21,13 @@ class AgentBackend(Protocol):
     def pending(self) -> Mapping[str, StudentReport] | None:
         """The reports of the directives that were learned from and are not settled yet, by id."""
 
+    @property
+    def missing(self) -> Sequence[int]:
+        """Transfer problems that the agent has no answer to, by place in the transfer set.
+
+        Ascending; only where students ask for what they lack (``exchange.ask=missing``).
+        """
+
     def first_profile(self) -> list[float]:
         """Return the profile to register with."""
 

@@ -185,7 +185,11 @@ class AgentLoop:
         if order.kind == messages.Order.PREPARE:
             features, noted = self._backend.prepare(order.round, results)
             profile = messages.Profile(
-                incarnation=self._incarnation, round=order.round, features=features, noted=noted
+                incarnation=self._incarnation,
+                round=order.round,
+                features=features,
+                noted=noted,
+                missing=self._backend.missing,
             )
             self._call("SubmitProfile", profile)
             log.info("round %d: updated", order.round)

@@ -25,6 +25,7 @@ class Member:
         incarnation: The random identifier (hex) of its process that registered last.
         profile: Its newest profile.
         prepared_round: The round of that profile.
+        missing: The transfer problems, by place, that it then had no answer to.
         learned: The directives that it last reported as learned, together; kept after the round,
             since the report may be repeated.
         results: By directive, the results of what it taught, until it acknowledges them.
@@ -34,6 +35,7 @@ class Member:
     incarnation: str
     profile: list[float]
     prepared_round: int = 0
+    missing: Sequence[int] = ()
     learned: Sequence[str] = ()
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -43,6 +45,7 @@ class Assignment:
     """A directive that was issued and whose round has not ended.
 
     Attributes:
+        missing: The transfer problems, by place, that the student asks about; None is all.
         attempt: Counted up when a restarted student has lost the package.
         received: Whether the student has received the package.
         report: The outcome; None while it is open.
@@ -54,6 +57,7 @@ class Assignment:
     index: int
     teacher: str
     student: str
+    missing: tuple[int, ...] | None = None
     attempt: int = 0
     received: bool = False
     report: StudentReport | None = None
@@ -80,6 +84,8 @@ class CoordinatorConfig:
         reward: The reward that students report.
         exchange_s: Time after which a directive without a report is given up.
         agreement: Hash (hex) of what all organisations must configure alike.
+        categories: The category of each transfer problem, where students ask for what they lack
+            (``exchange.ask=missing``); None where they ask for everything.
     """
 
     names: tuple[str, ...]
@@ -91,6 +97,7 @@ class CoordinatorConfig:
     exchange_s: float
     heartbeat_policy: HeartbeatPolicy
     agreement: str
+    categories: tuple[int, ...] | None = None
 
 
 def row_of_assignment(

@@ -8,6 +8,7 @@ round ends, in the order of its plan, as in a local run, so the results are equa
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from math import ceil
@@ -140,8 +141,11 @@ class Coordinator:
         round_number: int,
         profile: Sequence[float],
         noted: Sequence[str],
+        missing: Sequence[int] = (),
     ) -> None:
-        """Accept a round's profile; one that is late for its round is ignored.
+        """Accept a round's profile, and the places of the transfer problems that the agent lacks.
+
+        One that is late for its round is ignored.
 
         Raises:
             RefusedError: The agent has not registered, a newer process of it has, or the profile
@@ -149,10 +153,12 @@ class Coordinator:
         """
         member = self._member(name, incarnation)
         checked = self._checked(profile)
+        self._check_missing(missing)
         for id_ in noted:
             member.results.pop(id_, None)
         if round_number == self.round and self.phase == "gather":
             member.profile, member.prepared_round = checked, round_number
+            member.missing = list(missing)
         self.tick()
 
     def submit_feedback(
@@ -254,11 +260,20 @@ class Coordinator:
                 index=index,
                 teacher=names[teacher],
                 student=names[student],
+                missing=self._asked(directive, names[student]),
                 issued_s=self._now(),
             )
         self.phase, self._began_s = "exchange", self._now()
         self._save(self, ())
         log.info("round %d: %d directives to %d agents", self.round, len(plan), available_N.sum())
+
+    def _asked(self, directive: Directive, student: str) -> tuple[int, ...] | None:
+        """Return the transfer problems that the student asks about; None is all of the topics'."""
+        categories, topics = self.config.categories, directive.topics
+        if categories is None:
+            return None
+        missing = self.members[student].missing
+        return tuple(each for each in missing if topics is None or categories[each] in topics)
 
     def _give_up(self) -> None:
         """Close directives whose agents are gone or whose time is up."""
@@ -344,6 +359,12 @@ class Coordinator:
             raise RefusedError("profile", str(error)) from None
         return [float(feature) for feature in profile]
 
+    def _check_missing(self, missing: Sequence[int]) -> None:
+        """Raise RefusedError where these are not places of the transfer set, ascending."""
+        places = range(len(self.config.categories or ()))
+        if list(missing) != sorted(set(missing)) or not all(each in places for each in missing):
+            raise RefusedError("profile", "what it lacks is no list of transfer problems in order")
+
     def _check_report(self, name: str, assignment: Assignment, report: StudentReport) -> None:
         """Raise RefusedError where a member cannot, or must not, report so of a directive."""
         id_, before = assignment.directive.id, assignment.report
@@ -354,6 +375,10 @@ class Coordinator:
                 raise RefusedError("feedback", f"{id_} was answered otherwise before")
             return
         check_report(report, assignment.directive, self.cpm, self.config.reward)
+        if assignment.missing is not None and self.config.categories is not None:
+            of_topic = Counter(self.config.categories[each] for each in assignment.missing)
+            if any(each.asked > of_topic[each.category] for each in report.answers):
+                raise RefusedError("feedback", f"{id_} is counted on more than it asks about")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the rounds as plain values and arrays."""
@@ -378,8 +403,9 @@ class Coordinator:
             }
             directive = Directive(**plain)
             report = None if fields["report"] is None else StudentReport.of(fields["report"])
-            read = {"directive": directive, "report": report, "issued_s": self._now()}
-            restored = Assignment(**{**fields, **read})
+            missing = None if fields["missing"] is None else tuple(fields["missing"])
+            read = {"directive": directive, "report": report, "missing": missing}
+            restored = Assignment(**{**fields, **read, "issued_s": self._now()})
             self.assignments[directive.id] = restored
         self._began_s = self._now()
         for name in self.members:

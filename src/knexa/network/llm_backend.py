@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 
 from knexa.agents import phases
-from knexa.agents.exchange_protocol import ExchangeRuntime, OutgoingPackage, sier_of
+from knexa.agents.exchange_protocol import (
+    ExchangeRuntime,
+    OutgoingPackage,
+    Question,
+    sier_of,
+)
 from knexa.agents.private_training import agent_spent
 from knexa.agents.state import AgentState, load_state, save_state
 from knexa.agents.training import DPTraining
@@ -35,7 +40,12 @@ log = logging.getLogger(__name__)
 
 _AGENT, _LEARNED = "agent.safetensors", "learned.safetensors"
 _PROGRESS = "progress.safetensors"
-_UNKNOWN: Mapping[str, Any] = {"topics": None, "items_sent": 0, "findings": (0, 0)}
+_UNKNOWN: Mapping[str, Any] = {
+    "topics": None,
+    "missing": None,
+    "items_sent": 0,
+    "findings": (0, 0),
+}
 """What is known of a package that was taught from a later checkpoint than this one."""
 
 
@@ -136,25 +146,43 @@ class LLMBackend:
     def teach(self, directives: Sequence[NamedDirective]) -> Mapping[str, bytes]:
         """Return packages made before this round's learning; the same bytes at every call.
 
-        Directives of equal topics have the same package.
+        Directives that ask the same have the same package.
         """
         missing = [each for each in directives if each.id not in self._packages]
         if missing:
-            asked = list(dict.fromkeys(directive.topics for directive in missing))
+            asked = list(dict.fromkeys(map(self._question, missing)))
             round_number = missing[0].round
-            made = phases.teach(self._runtime, self.state, round_number, self._index, asked)
+            made, _ = phases.teach(self._runtime, self.state, round_number, self._index, asked)
             outgoing = dict(zip(asked, made, strict=True))
-            packages = {topics: _message(package) for topics, package in outgoing.items()}
+            packages = {question: _message(package) for question, package in outgoing.items()}
             for directive in missing:
-                sent = outgoing[directive.topics]
+                question = self._question(directive)
+                sent, only = outgoing[question], question.missing
                 self._taught[directive.id] = {
-                    "topics": directive.topics,
+                    "topics": question.topics,
+                    "missing": None if only is None else sorted(only),
                     "items_sent": sent.items_sent,
                     "findings": sent.findings,
                 }
-                self._packages[directive.id] = packages[directive.topics]
+                self._packages[directive.id] = packages[question]
             self._save()
         return {directive.id: self._packages[directive.id] for directive in directives}
+
+    @property
+    def missing(self) -> Sequence[int]:
+        """Transfer problems without an answer, by place, where students ask for these alone."""
+        if not self._runtime.protocol.asks_missing:
+            return ()
+        kept, transfer = self.state.kept_problems, self._runtime.benchmark.transfer
+        return [place for place, each in enumerate(transfer) if each.task_id not in kept]
+
+    def _question(self, directive: NamedDirective) -> Question:
+        """Return what the directive's student asks."""
+        if not self._runtime.protocol.asks_missing:
+            return Question(directive.topics)
+        places, transfer = set(directive.missing), self._runtime.benchmark.transfer
+        missing = (each.task_id for place, each in enumerate(transfer) if place in places)
+        return Question(directive.topics, frozenset(missing))
 
     @property
     def pending(self) -> Mapping[str, StudentReport] | None:
@@ -171,13 +199,16 @@ class LLMBackend:
         received: dict[str, student.Received] = {}
         failed: dict[str, StudentReport] = {}
         plan, round_number = self._planned(directives), directives[0].round
+        questions = {each.id: self._question(each) for each in directives}
         for directive in plan:
             id_, package = directive.id, packages.get(directive.id)
             if package is None:
                 failed[id_] = StudentReport(outcome="lost")
                 continue
             try:
-                received[id_] = student.receive(self._runtime, directive, round_number, package)
+                received[id_] = student.receive(
+                    self._runtime, directive, questions[id_], round_number, package
+                )
             except (PackageError, RefusedError) as error:
                 teacher = self._runtime.roster.agents[directive.teachers[0]].name
                 log.warning("%s's package for %s is refused: %s", teacher, id_, printable(error))
@@ -231,12 +262,13 @@ class LLMBackend:
 
         The matchmaker repeats results until it is told that they are noted.
         """
-        findings: dict[tuple[int, ...], tuple[int, int]] = {}
+        findings: dict[Any, tuple[int, int]] = {}
         for id_, result in results.items():
             if id_ in self._noted:
                 continue
-            taught = self._taught.pop(id_, _UNKNOWN)
-            findings[tuple(taught["topics"] or ())] = tuple(taught["findings"])
+            taught = {**_UNKNOWN, **self._taught.pop(id_, {})}
+            asked = tuple(taught["topics"] or ()), tuple(taught["missing"] or ())
+            findings[asked] = tuple(taught["findings"])
             self.state = self.state.after_teaching(
                 items_kept=int(result["items_kept"]),
                 items_sent=taught["items_sent"],

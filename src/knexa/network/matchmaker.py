@@ -140,6 +140,7 @@ class MatchmakerService:
             request.round,
             list(request.features),
             list(request.noted),
+            list(request.missing),
         )
         return messages.Receipt()
 
@@ -174,6 +175,7 @@ class MatchmakerService:
             round=assignment.round,
             attempt=assignment.attempt,
             topics=assignment.directive.topics or (),
+            missing=assignment.missing or (),
         )
 
 

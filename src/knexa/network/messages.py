@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 PACKAGE: Final = "knexa.v1"
 DESCRIPTORS: Final = Path(__file__).with_name("knexa.binpb")
 

@@ -44,7 +44,8 @@ _STREAM_S: Final = 120.0
 class NamedDirective:
     """A directive as its agents receive it: teacher and student by name.
 
-    ``topics`` are categories of transfer problems; None is all of them.
+    ``topics`` are categories of transfer problems; None is all of them. ``missing`` are the
+    problems on them, by place in the transfer set, that a student asks about under ``ask=missing``.
     """
 
     id: str
@@ -54,12 +55,14 @@ class NamedDirective:
     round: int
     attempt: int = 0
     topics: Topics = None
+    missing: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, message: Any) -> "NamedDirective":
         """Read a directive from the matchmaker's message."""
         fields = {name: getattr(message, name) for name in cls.__dataclass_fields__}
-        return cls(**{**fields, "topics": tuple(message.topics) or None})
+        lists = {"topics": tuple(message.topics) or None, "missing": tuple(message.missing)}
+        return cls(**{**fields, **lists})
 
 
 class PackageInbox:

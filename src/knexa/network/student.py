@@ -4,12 +4,14 @@ What comes from a teacher may be hostile; its counts are capped at what an hones
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from knexa.agents import phases
 from knexa.agents.exchange_protocol import (
+    ExchangeContext,
     ExchangeRuntime,
     OutgoingPackage,
+    Question,
     ReceivedKnowledge,
     summed,
 )
@@ -26,18 +28,27 @@ from knexa.network.reports import GUARDRAIL_KINDS, StudentReport
 
 _MAX_TOKENS: Final = 1 << 30
 
-Received = tuple[OutgoingPackage, ReceivedKnowledge]
-"""A package that has arrived, and what is kept of it."""
+
+class Received(NamedTuple):
+    """What was asked, the package that has arrived, and what is kept of it."""
+
+    question: Question
+    outgoing: OutgoingPackage
+    knowledge: ReceivedKnowledge
 
 
 def receive(
-    runtime: ExchangeRuntime, directive: Directive, round_number: int, package: bytes
+    runtime: ExchangeRuntime,
+    directive: Directive,
+    question: Question,
+    round_number: int,
+    package: bytes,
 ) -> Received:
     """Read, vet and verify the package of a directive.
 
     Raises:
         PackageError: It is invalid.
-        RefusedError: It is no package, or has answers on topics that were not asked about.
+        RefusedError: It is no package, or has answers to problems that were not asked about.
     """
     read, most = read_package(package), DEFAULT_LIMITS.max_items
     outgoing = OutgoingPackage(
@@ -48,12 +59,14 @@ def receive(
         guardrail={k: min(read.guardrail.get(k, 0), most) for k in GUARDRAIL_KINDS},
         tokens_generated=min(read.tokens_generated, _MAX_TOKENS),
     )
-    if directive.topics is not None and runtime.protocol.has_text:
+    if question != Question() and runtime.protocol.has_text:
+        context = ExchangeContext(runtime, round_number, question)
         for item in decode(outgoing.text).items:
             problem = runtime.transfer_by_id.get(item.task_id)
-            if problem is not None and problem.category not in directive.topics:
+            if problem is not None and not context.asks(problem):
                 raise RefusedError("unexpected", "it answers what was not asked")
-    return outgoing, phases.receive(runtime, outgoing, round_number, directive.topics)
+    knowledge = phases.receive(runtime, outgoing, round_number, question)
+    return Received(question, outgoing, knowledge)
 
 
 def learn(
@@ -77,16 +90,18 @@ def learn(
     Returns:
         A report on each directive in the plan's order, and the student after learning.
     """
-    kept = [received[directive.id][1] for directive in plan]
+    kept = [received[directive.id].knowledge for directive in plan]
     knowledge = kept[0] if len(kept) == 1 else runtime.protocol.combine(kept)
     before = measure(runtime, state)
     learned_state, learned = phases.learn(runtime, state, knowledge, round_number, before)
     answers: dict[str, tuple[TopicAnswers, ...]] = {}
     if reward.of_answers:
         counting = AnswerCounts(runtime, {state.index: state})
-        counts = counting.of_plan(
-            round_number, plan, {state.index}, lambda directive, _: received[directive.id][1]
-        )
+
+        def brought(directive: Directive, _: int) -> tuple[Question, ReceivedKnowledge]:
+            return received[directive.id].question, received[directive.id].knowledge
+
+        counts = counting.of_plan(round_number, plan, {state.index}, brought)
         answers = {id_: of_directive for (id_, _), of_directive in counts.items()}
         rewards = {id_: reward.worth(each, counting.topics) for id_, each in answers.items()}
     else:
@@ -95,12 +110,12 @@ def learn(
         earned = reward.reward(
             before=before.value,
             after=learned.after.value,
-            kilobytes=sum(outgoing.kilobytes for outgoing, _ in received.values()),
+            kilobytes=sum(each.outgoing.kilobytes for each in received.values()),
         )
         rewards = dict.fromkeys(received, earned)
     reports = {}
     for directive in plan:
-        outgoing, knowledge = received[directive.id]
+        _, outgoing, knowledge = received[directive.id]
         reports[directive.id] = StudentReport(
             outcome="learned",
             reward=float(rewards[directive.id]),

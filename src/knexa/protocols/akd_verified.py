@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from knexa.agents.state import AgentState, KeptText
 from knexa.agents.training import Term
 from knexa.protocols.akd import AKD
 from knexa.protocols.distillation import text_examples
+from knexa.recipe import AddedLater
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,8 @@ class AKDVerified(AKD):
         replay_size: The most completions that an agent keeps; the oldest are dropped first.
         num_candidates: Answers that a teacher draws for each problem; it runs the public tests
             itself and sends the first answer that passes, or the first of all where none does.
+        ask: What a student asks about of its directives' topics: ``all`` problems, or the
+            ``missing`` ones, to which it keeps no answer.
     """
 
     name: ClassVar[str] = "akd_verified"
@@ -31,11 +34,17 @@ class AKDVerified(AKD):
 
     replay_size: Annotated[int, Field(ge=1)] = 512
     num_candidates: Annotated[int, Field(ge=1)] = 1
+    ask: Annotated[Literal["all", "missing"], AddedLater("all")] = "all"
 
     @property
     def verifies(self) -> bool:
         """Whether an answer counts only where it passes the problem's public tests."""
         return True
+
+    @property
+    def asks_missing(self) -> bool:
+        """Whether students ask only about problems to which they keep no verified answer."""
+        return self.ask == "missing"
 
     @property
     def answers_per_problem(self) -> int:

@@ -72,14 +72,12 @@ class Distillation(ExchangeProtocol):
         return runtime.benchmark.transfer
 
     def problems(self, context: ExchangeContext) -> Sequence[Problem]:
-        """Return the round's transfer problems on the topics, in order."""
+        """Return the round's transfer problems that are asked, in order."""
         taught, number = self.taught_problems(context.runtime), self.num_problems
         if number is not None and number < len(taught):
             rng = derive_rng(context.runtime.seed, "transfer", context.round_number)
             taught = [taught[i] for i in sorted(rng.choice(len(taught), number, replace=False))]
-        if context.topics is None:
-            return taught
-        return [problem for problem in taught if problem.category in context.topics]
+        return [problem for problem in taught if context.asks(problem)]
 
     def terms(
         self, context: ExchangeContext, state: AgentState, received: ReceivedKnowledge | None

@@ -151,7 +151,7 @@ class CentralStudent(TextDistillation):
         from knexa.agents import phases
 
         number, keys = context.round_number, [state.index]
-        ((package,),) = context.map(phases.teach, [(state, number, state.index)], keys)
+        (((package,), _),) = context.map(phases.teach, [(state, number, state.index)], keys)
         (received,) = context.map(phases.receive, [(package, number)], keys)
         return received, package.kilobytes, package.tokens_generated
 

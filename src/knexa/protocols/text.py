@@ -5,14 +5,19 @@ the protocol verifies, it is run against the problems' public tests.
 """
 
 from collections import Counter
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from knexa.agents.byzantine import kept_answers
-from knexa.agents.exchange_protocol import ExchangeContext, OutgoingPackage, ReceivedKnowledge
+from knexa.agents.exchange_protocol import (
+    ExchangeContext,
+    OutgoingPackage,
+    ReceivedKnowledge,
+    Written,
+)
 from knexa.agents.state import AgentState, KeptText
 from knexa.data.problem import Problem
 from knexa.evaluation import Outcome
@@ -49,10 +54,12 @@ class TextDistillation(Distillation):
         return b""
 
     def teach(self, context: ExchangeContext, state: AgentState, sender: int) -> OutgoingPackage:
-        """Return the teacher's answers, vetted by its guardrail."""
-        runtime = context.runtime
-        items, tokens_generated = self._answers(context, state)
-        vetted = runtime.guardrail.vet(items)
+        """Return what the teacher wrote of what is asked, vetted by its guardrail."""
+        runtime, written = context.runtime, context.written
+        asked = [problem.task_id for problem in self.problems(context)]
+        vetted = runtime.guardrail.vet(
+            [written.answers[task_id] for task_id in asked if task_id in written.answers]
+        )
         package = KnowledgePackage(
             sender=runtime.members[sender].name,
             round=context.round_number,
@@ -64,60 +71,70 @@ class TextDistillation(Distillation):
             payload=self.attachment(context, state, package),
             items_sent=len(package.items),
             guardrail=vetted.report.counts,
-            tokens_generated=tokens_generated,
+            tokens_generated=sum(written.tokens.get(task_id, 0) for task_id in asked),
         )
 
-    def _answers(self, context: ExchangeContext, state: AgentState) -> tuple[list[TextItem], int]:
-        """Return the agent's answers on the topics, and the tokens decoded for them.
+    def write(
+        self, context: ExchangeContext, state: AgentState, problems: Sequence[Problem]
+    ) -> Written:
+        """Decode the teacher's answers to the problems that it has not answered in the round yet.
 
-        An answer must not depend on what else is asked, and draws and batches do; so all problems
-        are answered, once a round, and a package of topics is a part of these answers.
+        The draws of an answer do not depend on what else is asked. Byzantine agents forge answers
+        to everything instead.
         """
-        if "answers" not in context.written:
-            context.written["answers"] = self._all_answers(replace(context, topics=None), state)
-        items, tokens = context.written["answers"]
-        asked = {problem.task_id for problem in self.problems(context)}
-        return (
-            [item for item in items if item.task_id in asked],
-            sum(count for task_id, count in tokens.items() if task_id in asked),
-        )
-
-    def _all_answers(
-        self, context: ExchangeContext, state: AgentState
-    ) -> tuple[list[TextItem], dict[str, int]]:
-        """Return the agent's answers, forged by Byzantine agents, and each problem's tokens."""
-        from knexa.agents import solve
-
-        runtime, problems = context.runtime, self.problems(context)
+        written, everything = context.written, self.problems(context)
+        unanswered = [each for each in problems if each.task_id not in written.tokens]
+        if not unanswered:
+            return written
         keys = (context.round_number, state.index)
-        forged = runtime.byzantine.text(
+        forged = context.runtime.byzantine.text(
             state.index,
-            problems,
+            everything,
             kept_answers([(text.task_id, text.completion) for text in state.replay]),
-            derive_rng(runtime.seed, "byzantine-text", *keys),
+            derive_rng(context.runtime.seed, "byzantine-text", *keys),
         )
         if forged is not None:
-            return forged, {}
-        number = self.answers_per_problem
-        answers = solve.answer(
-            runtime,
-            state,
-            problems,
-            temperature=self.decoding_temperature(context.round_number, runtime.num_rounds),
-            seed=derive_seed(runtime.seed, "teach", *keys),
-            num_samples=number,
-            # The receiver runs them; where that is this process, it may begin now.
-            is_executed=number > 1 or (runtime.is_alone and self.verifies),
-        )
+            return Written(
+                answers={item.task_id: item for item in forged},
+                tokens={problem.task_id: 0 for problem in everything},
+            )
+        places = {problem.task_id: place for place, problem in enumerate(everything)}
+        answers = self._answers(context, state, unanswered, places)
         items = [
             TextItem(task_id=a.task_id, completion=a.completion, confidence=a.confidence)
-            for a in self._best(context, problems, answers)
+            for a in self._best(context, unanswered, answers)
             if a.completion.strip()
         ]
         tokens = Counter[str]()
         for answer in answers:
             tokens[answer.task_id] += answer.num_tokens
-        return items, tokens
+        return Written(
+            answers={**written.answers, **{item.task_id: item for item in items}},
+            tokens={**written.tokens, **tokens},
+        )
+
+    def _answers(
+        self,
+        context: ExchangeContext,
+        state: AgentState,
+        problems: Sequence[Problem],
+        places: Mapping[str, int],
+    ) -> "list[Answer]":
+        """Return the answers drawn for these problems, given their places among the round's."""
+        from knexa.agents import solve
+
+        runtime, number = context.runtime, self.answers_per_problem
+        return solve.answer(
+            runtime,
+            state,
+            problems,
+            temperature=self.decoding_temperature(context.round_number, runtime.num_rounds),
+            seed=derive_seed(runtime.seed, "teach", context.round_number, state.index),
+            num_samples=number,
+            # The receiver runs them; where that is this process, it may begin now.
+            is_executed=number > 1 or (runtime.is_alone and self.verifies),
+            places=[places[problem.task_id] for problem in problems],
+        )
 
     def _best(
         self, context: ExchangeContext, problems: Sequence[Problem], answers: "list[Answer]"
@@ -145,7 +162,7 @@ class TextDistillation(Distillation):
         taught = {
             problem.task_id
             for problem in self.taught_problems(context.runtime)
-            if context.topics is None or problem.category in context.topics
+            if context.asks(problem)
         }
         vetted = context.runtime.guardrail.vet(
             [item for item in read.items if item.task_id in taught]

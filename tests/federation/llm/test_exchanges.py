@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from knexa.agents import learning, phases, scoring
+from knexa.agents.exchange_protocol import Question
 from knexa.agents.phases import receive
 from knexa.agents.solve import Answer
 from knexa.agents.training import FitReport
@@ -48,7 +49,7 @@ EVERYONE = (0, 1, 2)
 
 def teach(runtime, state, round_number, sender):
     """Return a teacher's one package, of all topics."""
-    (package,) = phases.teach(runtime, state, round_number, sender)
+    (package,), _ = phases.teach(runtime, state, round_number, sender)
     return package
 
 
@@ -332,7 +333,7 @@ def test_rewards_measure_what_they_are_named_after(reward, monkeypatch):
         monkeypatch.setattr("knexa.agents.scoring.solve.solved", lambda *_: next(solved))
     (exchange,) = small.one_round(Random(), world)
     student = exchange.directive.students[0]
-    arm = (((exchange.directive.teachers, None),), student)
+    arm = (((exchange.directive.teachers, Question()),), student)
     learned = world._cache.trials[arm][1]
     assert exchange.reward == reward.reward(
         before=learned.before.value, after=learned.after.value, kilobytes=0.0
@@ -376,7 +377,7 @@ def test_central_kd_teaches_everybody_as_one(settings):
     scores = exchange.kilobytes - uploads - sum(down)
     assert len(set(down)) == 1
     assert scores == pytest.approx(0.0) if settings.get("vote") else scores > 0
-    delivery = world._cache.transfers[EVERYONE, None]
+    delivery = world._cache.transfers[EVERYONE, Question()]
     weights = [text.weight for text in delivery.received.texts]
     assert not weights or np.mean(weights) == pytest.approx(1.0)
     if settings.get("vote"):
@@ -437,7 +438,7 @@ def test_fedid_trains_on_its_published_losses(monkeypatch):
     shares = sizes / sizes.sum()
     for client in EVERYONE:
         own = taught[client][1].texts
-        expected = 0.5 + 0.5 * bool(world._cache.transfers[EVERYONE, None].received.texts)
+        expected = 0.5 + 0.5 * bool(world._cache.transfers[EVERYONE, Question()].received.texts)
         expected += 0.5 * shares[client] * 0.5 * bool(own)
         assert float(weight_of(fitted[client]).sum()) == pytest.approx(expected, rel=1e-4)
     candidates = pool([taught[client][1].items for client in EVERYONE])
@@ -476,7 +477,7 @@ def test_fedids_server_learns_and_its_queries_are_never_taught(target):
     for _, received in world.taught(1, EVERYONE):
         assert not queries & {item.task_id for item in received.items}
     assert not queries & {
-        text.task_id for text in world._cache.transfers[EVERYONE, None].received.texts
+        text.task_id for text in world._cache.transfers[EVERYONE, Question()].received.texts
     }
     assert exchange.server.optimizer_steps == 1
     assert (exchange.server.tokens_generated > 0) == (target == "server")

@@ -8,6 +8,7 @@ import pytest
 
 from knexa.agents import phases
 from knexa.agents.byzantine import ByzantineAgents
+from knexa.agents.exchange_protocol import Question
 from knexa.engine.object_refs import fetched
 from knexa.exchange.package import KnowledgePackage, TextItem, decode, encode
 from knexa.matchmaking.base import Directive, Feedback
@@ -61,10 +62,11 @@ def known(made, student: int) -> set[str]:
 
 def test_an_answer_does_not_depend_on_what_else_is_asked(lived):
     topics = lived.topics.categories
-    asked = (None, *((c,) for c in topics), topics[3:6])
-    whole, *parts, three = phases.teach(lived.runtime, lived.states[0], 1, 0, asked)
-    (again,) = phases.teach(lived.runtime, lived.states[0], 1, 0, (topics[3:6],))
-    assert three == again
+    three_topics = Question(topics[3:6])
+    asked = (Question(), *(Question((c,)) for c in topics), three_topics)
+    (whole, *parts, three), _ = phases.teach(lived.runtime, lived.states[0], 1, 0, asked)
+    (alone,), _ = phases.teach(lived.runtime, lived.states[0], 1, 0, (three_topics,))
+    assert answers_of(alone) == answers_of(three)
     joined = {}
     for part in parts:
         joined |= answers_of(part)
@@ -140,11 +142,13 @@ def test_answers_that_nobody_asked_for_are_not_kept(lived):
         if each.category in (asked, other)
     )
     text = encode(KnowledgePackage(sender="a1", round=1, items=items))
-    (package,) = phases.teach(lived.runtime, lived.states[1], 1, 1, ((asked,),))
-    received = phases.receive(lived.runtime, replace(package, text=text), 1, (asked,))
+    about = Question((asked,))
+    (package,), _ = phases.teach(lived.runtime, lived.states[1], 1, 1, (about,))
+    received = phases.receive(lived.runtime, replace(package, text=text), 1, about)
     by_id = lived.runtime.transfer_by_id
     assert {by_id[item.task_id].category for item in received.items} == {asked}
-    received = phases.receive(lived.runtime, replace(package, text=text), 1, (asked, other))
+    about = Question((asked, other))
+    received = phases.receive(lived.runtime, replace(package, text=text), 1, about)
     assert {by_id[item.task_id].category for item in received.items} == {asked, other}
 
 

@@ -1,7 +1,7 @@
 """Routed exchange under faults: several directives teach a student, and it learns once a round."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -38,10 +38,17 @@ def profile(name: str) -> Faults:
 
 
 def run(
-    folder: Path, selection: Selection, faults: Faults, sync: Sync, kill_in: int | None = None
+    folder: Path,
+    selection: Selection,
+    faults: Faults,
+    sync: Sync,
+    kill_in: int | None = None,
+    *,
+    ask: Literal["all", "missing"] = "all",
+    every: int = 1,
 ) -> dict[str, bytes]:
     """Run small agents, or go on with them; return the files of the run."""
-    world = small.world(AKDVerified(num_steps=1), reward=NewAnswers())
+    world = small.world(AKDVerified(num_steps=1, ask=ask), reward=NewAnswers())
 
     def cpm() -> CPM:
         return CPM(
@@ -69,7 +76,7 @@ def run(
             tracker,
             seed=small.SEED,
             num_rounds=NUM_ROUNDS,
-            regret=Regret(every=1),
+            regret=Regret(every=every),
             last_round=checkpoint[0] if checkpoint else None,
             rebuild=cpm,
         )
@@ -84,19 +91,20 @@ def rows(folder: Path, kind: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "sync", "selection", "kill_in"),
+    ("name", "sync", "selection", "ask"),
     [
-        ("churn", Sync(mode="async", timer_s=4.0), Routed(), 2),
-        ("lossy", Sync(), Routed(budget=6), 2),
-        ("slow", Sync(mode="async", timer_s=4.0), OneToMany(), 2),
+        ("churn", Sync(mode="async", timer_s=4.0), Routed(), "all"),
+        ("churn", Sync(mode="async", timer_s=4.0), Routed(), "missing"),
+        ("lossy", Sync(), Routed(budget=6), "missing"),
+        ("slow", Sync(mode="async", timer_s=4.0), OneToMany(), "all"),
     ],
     ids=lambda value: str(getattr(value, "mode", getattr(value, "name", value))),
 )
-def test_routed_agents_live_through_faults_and_a_kill(tmp_path, name, sync, selection, kill_in):
-    whole = run(tmp_path / "whole", selection, profile(name), sync)
+def test_routed_agents_live_through_faults_and_a_kill(tmp_path, name, sync, selection, ask):
+    whole = run(tmp_path / "whole", selection, profile(name), sync, ask=ask)
     with pytest.raises(KilledError):
-        run(tmp_path / "cut", selection, profile(name), sync, kill_in)
-    assert run(tmp_path / "cut", selection, profile(name), sync) == whole
+        run(tmp_path / "cut", selection, profile(name), sync, kill_in=2, ask=ask)
+    assert run(tmp_path / "cut", selection, profile(name), sync, ask=ask) == whole
 
     exchanges, rounds = (rows(tmp_path / "whole", kind) for kind in (ExchangeRow, RoundRow))
     came = [row for row in exchanges if row.outcome in ("delivered", "late")]
@@ -105,3 +113,33 @@ def test_routed_agents_live_through_faults_and_a_kill(tmp_path, name, sync, sele
     assert all(row.reward_raw is None for row in exchanges if row not in came)
     learned = {(row.round, row.agent) for row in rounds if row.learn_loss is not None}
     assert learned == {(row.round, row.students[0]) for row in came}
+
+
+def test_asking_for_what_is_missing_costs_less_and_brings_as_much(tmp_path):
+    still = Faults()
+    found = {}
+    for ask in ("all", "missing"):
+        run(tmp_path / ask, Routed(), still, Sync(), ask=ask)
+        exchanges, rounds = (rows(tmp_path / ask, kind) for kind in (ExchangeRow, RoundRow))
+        firsts = [row.answers_new for row in exchanges if row.round == 1]
+        asked = [sum(r.answers_asked for r in exchanges if r.round == n) for n in (1, 2, 3)]
+        spent = [
+            sum(getattr(row, cost) for row in rounds)
+            for cost in ("kilobytes_received", "tokens_generated")
+        ]
+        found[ask] = firsts, asked, spent
+    (firsts, asked, spent), (frugal_firsts, frugal_asked, frugal_spent) = found.values()
+    assert sum(firsts) > 0
+    assert (frugal_firsts, frugal_asked[0]) == (firsts, asked[0])
+    assert frugal_asked[1] < asked[1]
+    assert all(less < more for less, more in zip(frugal_spent, spent, strict=True))
+
+
+@pytest.mark.parametrize("ask", ["all", "missing"])
+def test_what_is_measured_changes_nothing_that_happens(tmp_path, ask):
+    measured, unmeasured = (
+        run(tmp_path / str(every), Routed(), Faults(), Sync(), ask=ask, every=every)
+        for every in (1, 0)
+    )
+    assert "regret.jsonl" in measured
+    assert {name: data for name, data in measured.items() if name != "regret.jsonl"} == unmeasured

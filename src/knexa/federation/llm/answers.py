@@ -7,6 +7,7 @@ from dataclasses import replace
 from knexa.agents.exchange_protocol import (
     ExchangeContext,
     ExchangeRuntime,
+    Question,
     ReceivedKnowledge,
     Topics,
 )
@@ -32,16 +33,26 @@ class AnswerCounts:
 
     def kept(self, student: int) -> set[str]:
         """Return the transfer problems to which a student keeps a verified answer."""
-        return {text.task_id for text in fetched(self._states[student].replay)}
+        kept: set[str] = fetched(self._states[student]).kept_problems
+        return kept
+
+    def question(self, round_number: int, topics: Topics, student: int) -> Question:
+        """Return what a student asks about the topics: everything, or what it has no answer to."""
+        if not self._runtime.protocol.asks_missing:
+            return Question(topics)
+        context = ExchangeContext(self._runtime, round_number, Question(topics))
+        problems, kept = self._runtime.protocol.problems(context), self.kept(student)
+        missing = frozenset(each.task_id for each in problems if each.task_id not in kept)
+        return Question(topics, None if len(missing) == len(problems) else missing)
 
     def count(
-        self, round_number: int, topics: Topics, right: set[str], kept: set[str]
+        self, round_number: int, question: Question, right: set[str], kept: set[str]
     ) -> tuple[TopicAnswers, ...]:
         """Return the counts, by topic, of right answers for a student that has those ``kept``.
 
         Answers to problems that were not asked in the round count as little as no answers.
         """
-        context = ExchangeContext(self._runtime, round_number, topics)
+        context = ExchangeContext(self._runtime, round_number, question)
         problems = self._runtime.protocol.problems(context)
         asked = Counter(each.category for each in problems)
         answered = [each for each in problems if each.task_id in right]
@@ -50,7 +61,7 @@ class AnswerCounts:
         return tuple(
             TopicAnswers(category=c, asked=asked[c], right=rights[c], new=news[c])
             for c in self.topics.categories
-            if topics is None or c in topics
+            if question.topics is None or c in question.topics
         )
 
     def of_plan(
@@ -58,10 +69,11 @@ class AnswerCounts:
         round_number: int,
         plan: Plan,
         agents: Container[int],
-        received: Callable[[Directive, int], ReceivedKnowledge],
+        brought: Callable[[Directive, int], tuple[Question, ReceivedKnowledge]],
     ) -> Counts:
         """Return what each directive brings each of its students among the ``agents``.
 
+        ``brought`` returns what a student asked and what it keeps of the answers.
         A problem that several directives bring a student counts as new for the first of them.
         """
         kept: dict[int, set[str]] = {}
@@ -71,10 +83,9 @@ class AnswerCounts:
                 if student not in agents:
                     continue
                 known = kept.setdefault(student, self.kept(student))
-                right = right_answers(received(directive, student))
-                counts[directive.id, student] = self.count(
-                    round_number, directive.topics, right, known
-                )
+                question, knowledge = brought(directive, student)
+                right = right_answers(knowledge)
+                counts[directive.id, student] = self.count(round_number, question, right, known)
                 known |= right
         return counts
 

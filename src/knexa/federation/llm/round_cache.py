@@ -5,31 +5,34 @@ Results that depend on busy agents alone are kept from round to round, as the st
 change until their exchange takes effect. After a resume they are computed again, and are the same.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
 from knexa.agents import phases
 from knexa.agents.exchange_protocol import (
+    ExchangeContext,
     ExchangeRuntime,
     GroupTransfer,
     Learned,
     Measurement,
     OutgoingPackage,
+    Question,
     ReceivedKnowledge,
     RoundContext,
     Taught,
-    Topics,
+    Written,
 )
 from knexa.agents.scoring import measure
 from knexa.agents.state import AgentState
 from knexa.engine.local import Pool
 from knexa.engine.object_refs import fetched
 
-Asked = tuple[int, Topics]
-"""(teacher, topics that it is asked for)."""
-Source = tuple[tuple[int, ...], Topics]
-"""(teachers of a directive, topics that they are asked for)."""
+Asked = tuple[int, Question]
+"""(teacher, what it is asked)."""
+Source = tuple[tuple[int, ...], Question]
+"""(teachers of a directive, what they are asked)."""
 Arm = tuple[tuple[Source, ...], int]
 """(all sources of a student in a round, the student)."""
 
@@ -46,9 +49,12 @@ class Memo(Generic[K, V]):
     def __getitem__(self, key: K) -> V:
         return self._values[key]
 
-    def items(self) -> Iterable[tuple[K, V]]:
-        """Return all (key, value) pairs."""
-        return self._values.items()
+    def __contains__(self, key: K) -> bool:
+        return key in self._values
+
+    def get(self, key: K, default: V) -> V:
+        """Return the key's value, or ``default`` where there is none."""
+        return self._values.get(key, default)
 
     def fill(self, keys: Iterable[K], compute: Callable[[list[K]], Iterable[V]]) -> None:
         """Compute the missing values, all in one call."""
@@ -72,11 +78,13 @@ class Memo(Generic[K, V]):
 class RoundCache:
     """Computes on demand from ``states``, the list of all members' states, which ``LLMWorld`` owns.
 
-    ``packages``, ``received``, ``transfers``, ``measured`` and ``trials`` hold the results.
+    ``written``, ``packages``, ``received``, ``transfers``, ``measured`` and ``trials`` hold the
+    results. A teacher writes an answer once a round, however often it is asked for it.
     """
 
     def __init__(self, runtime: ExchangeRuntime, pool: Pool, states: list[AgentState]) -> None:
         self.runtime, self.pool, self.states = runtime, pool, states
+        self.written = Memo[int, Written](lambda teacher: (teacher,))
         self.packages = Memo[Asked, OutgoingPackage](lambda asked: asked[:1])
         self.received = Memo[Asked, ReceivedKnowledge](lambda asked: asked[:1])
         self.transfers = Memo[Source, GroupTransfer](lambda source: source[0])
@@ -85,29 +93,29 @@ class RoundCache:
 
     def begin_round(self, idle: set[int]) -> None:
         """Forget the results that depend on any agent but the idle ones."""
+        self.written.keep(idle)
         for memo in (self.packages, self.received, self.transfers, self.measured, self.trials):
             memo.keep(idle)
 
     def make_packages(self, round_number: int, asked: Iterable[Asked]) -> None:
-        """Let the teachers make their packages."""
+        """Let the teachers write what they are asked, each all of it at once, and pack it."""
         speaker = self.runtime.byzantine.speaker
 
         def compute(missing: list[Asked]) -> list[OutgoingPackage]:
-            questions: dict[int, list[Topics]] = {}
-            for teacher, topics in missing:
-                questions.setdefault(teacher, []).append(topics)
+            questions: dict[int, list[Question]] = {}
+            for teacher, question in missing:
+                questions.setdefault(teacher, []).append(question)
             tasks = [
-                (self.states[speaker(j)], round_number, j, asked) for j, asked in questions.items()
+                (self.states[speaker(j)], round_number, j, asked, self.written.get(j, Written()))
+                for j, asked in questions.items()
             ]
-            sent = {
-                (teacher, topics): package
-                for (teacher, asked), packages in zip(
-                    questions.items(),
-                    self.pool.map(phases.teach, tasks, list(questions)),
-                    strict=True,
-                )
-                for topics, package in zip(asked, packages, strict=True)
-            }
+            taught = self.pool.map(phases.teach, tasks, list(questions))
+            sent: dict[Asked, OutgoingPackage] = {}
+            for (teacher, asked), (packages, written) in zip(
+                questions.items(), taught, strict=True
+            ):
+                self.written.put({teacher: written})
+                sent |= zip(((teacher, question) for question in asked), packages, strict=True)
             return [sent[each] for each in missing]
 
         self.packages.fill(asked, compute)
@@ -122,9 +130,24 @@ class RoundCache:
         self.make_packages(round_number, asked)
         self.received.fill(asked, compute)
 
-    def taught(self, round_number: int, topics: Topics, teachers: Iterable[int]) -> list[Taught]:
-        """Return what these teachers send on the topics, and what students keep of it."""
-        asked = [(teacher, topics) for teacher in teachers]
+    def tokens_generated(self, round_number: int, asked: Iterable[Asked]) -> Counter[int]:
+        """Return by teacher the tokens decoded for these packages, those of an answer once."""
+        tokens, times = Counter[int](), Counter[tuple[int, str]]()
+        for teacher, question in asked:
+            tokens[teacher] += self.packages[teacher, question].tokens_generated
+            context = ExchangeContext(self.runtime, round_number, question)
+            problems = self.runtime.protocol.problems(context)
+            times.update((teacher, problem.task_id) for problem in problems)
+        for (teacher, task_id), number in times.items():
+            written = self.written.get(teacher, Written()).tokens
+            tokens[teacher] -= (number - 1) * written.get(task_id, 0)
+        return tokens
+
+    def taught(
+        self, round_number: int, question: Question, teachers: Iterable[int]
+    ) -> list[Taught]:
+        """Return what these teachers send to the question, and what students keep of it."""
+        asked = [(teacher, question) for teacher in teachers]
         self.receive(round_number, asked)
         return [(self.packages[each], self.received[each]) for each in asked]
 
@@ -136,15 +159,15 @@ class RoundCache:
                 students.setdefault(source, []).append(student)
 
         def compute(missing: list[Source]) -> Iterable[GroupTransfer]:
-            asked = {(j, topics) for teachers, topics in missing for j in teachers}
+            asked = {(j, question) for teachers, question in missing for j in teachers}
             self.receive(round_number, sorted(asked, key=in_order))
             for source in missing:
-                teachers, topics = source
+                teachers, question = source
                 context = RoundContext(
                     runtime=self.runtime,
                     round_number=round_number,
                     states=self.states,
-                    taught=partial(self.taught, round_number, topics),
+                    taught=partial(self.taught, round_number, question),
                     map=self.pool.map,
                 )
                 yield self.runtime.protocol.deliver(context, teachers, students[source])
@@ -191,9 +214,11 @@ class RoundCache:
         return sum(self.transfers[source].kilobytes for source in sources)
 
 
-def in_order(asked: Asked) -> tuple[int, tuple[int, ...]]:
-    """Return a sort key: by teacher, then by topics, with None first."""
-    return asked[0], asked[1] or ()
+def in_order(asked: Asked) -> tuple[int, tuple[int, ...], bool, list[str]]:
+    """Return a sort key: by teacher, then by topics and missing problems, with None first."""
+    teacher, question = asked
+    missing = question.missing
+    return teacher, question.topics or (), missing is not None, sorted(missing or ())
 
 
 def _agents_of_arm(arm: Arm) -> set[int]:

@@ -2,7 +2,7 @@
 
 Data flow of a round: states -> local update (all agents) -> profiles -> the plan -> packages ->
 trials of learning (``round_cache``) -> commit -> states. A probe tries every ordered pair from the
-same snapshot.
+same snapshot; where the plan does not need it, it comes after the packages.
 """
 
 import dataclasses
@@ -18,6 +18,8 @@ from knexa.agents.exchange_protocol import (
     ExchangeRuntime,
     Learned,
     OutgoingPackage,
+    Question,
+    ReceivedKnowledge,
     Taught,
     Topics,
     sier_of,
@@ -41,7 +43,7 @@ from knexa.profiles.privacy import Mechanism, NoPrivacy
 from knexa.tracking.rows import AgentRow, SampleRow
 from knexa.tracking.tree_file import load_tree, save_tree
 
-_SYBIL_PACKAGES = "spoken.safetensors"
+_PACKAGES = "packages.safetensors"
 _UPDATE_BATCH = 32
 """Agents that are updated together: old and new states of all would take twice the memory."""
 
@@ -70,6 +72,7 @@ class LLMWorld:
         self.states: list[AgentState] = pool.map(phases.start, [(i,) for i in members], members)
         self._cache = RoundCache(runtime, pool, self.states)
         self._answers = AnswerCounts(runtime, self.states)
+        self._under_way: dict[Asked, set[str]] = {}
         self.topics = self._answers.topics
         self._begin(0, range(self.num_agents))
 
@@ -81,8 +84,11 @@ class LLMWorld:
         self._updates: list[FitReport | None] = [None] * self.num_agents
         self._learned: dict[int, Learned] = {}
         self._received, self._scouted = list(nothing), list(nothing)
-        self._scouted_topics: list[Topics] = []
-        self._generated: dict[Asked, int] = {}
+        self._scouted_questions: set[Question] = set()
+        self._asked: set[Asked] = set()
+        self._under_way = {
+            asked: ids for asked, ids in self._under_way.items() if asked in self._cache.packages
+        }
         self._sier: list[float | None] = [None] * self.num_agents
 
     # The round, step by step
@@ -130,7 +136,9 @@ class LLMWorld:
         assert not by_topic  # the config's check refuses it
         cache, everyone = self._cache, self._active
         pairs = [(j, i) for i in everyone for j in everyone if i != j and self._admits(j, i)]
-        arms: list[Arm] = [((((j,), None),), i) for j, i in pairs]
+        arms: list[Arm] = [
+            ((((j,), self._answers.question(round_number, None, i)),), i) for j, i in pairs
+        ]
         cache.deliver(round_number, arms)
         cache.measure(everyone)
         tasks = [(self.states[i], None, round_number, cache.measured[i]) for i in everyone]
@@ -148,16 +156,17 @@ class LLMWorld:
         """Return the worth of every arm, rewards [N, N] or [N, N, T]."""
         everyone = self._active
         asked: list[Topics] = self._asked_by_topic() if by_topic else [None]
-        self._cache.receive(round_number, [(j, topics) for j in everyone for topics in asked])
+        questions = [Question(topics) for topics in asked]
+        self._cache.receive(round_number, [(j, each) for j in everyone for each in questions])
         rewards = np.full((self.num_agents, self.num_agents, len(asked)), -np.inf)
         known = {i: self._answers.kept(i) for i in everyone}
         for teacher in everyone:
-            for place, topics in enumerate(asked):
-                right = right_answers(self._cache.received[teacher, topics])
+            for place, question in enumerate(questions):
+                right = right_answers(self._cache.received[teacher, question])
                 for student in everyone:
                     if student != teacher and self._admits(teacher, student):
                         rewards[teacher, student, place] = self.reward.worth(
-                            self._answers.count(round_number, topics, right, known[student]),
+                            self._answers.count(round_number, question, right, known[student]),
                             self.topics,
                         )
         rewards[range(self.num_agents), range(self.num_agents)] = np.nan
@@ -173,21 +182,29 @@ class LLMWorld:
         """
         everyone = self._active
         asked: list[Topics] = self._asked_by_topic() if by_topic else [None]
-        self._cache.receive(round_number, [(j, topics) for j in everyone for topics in asked])
+        questions = {
+            i: [self._answers.question(round_number, topics, i) for topics in asked]
+            for i in everyone
+        }
+        arms: dict[tuple[int, int, int], Asked] = {
+            (j, i, place): (j, question)
+            for i in everyone
+            for j in everyone
+            if i != j
+            for place, question in enumerate(questions[i])
+        }
+        sent = sorted(set(arms.values()), key=in_order)
+        self._cache.receive(round_number, sent)
         packages, received = self._cache.packages, self._cache.received
-        arms = [(j, i, t) for i in everyone for j in everyone if i != j for t in range(len(asked))]
-        tasks = [(self.states[i], received[j, asked[t]].texts) for j, i, t in arms]
+        tasks = [(self.states[i], received[each].texts) for (_, i, _), each in arms.items()]
         found = self.pool.map(text_loss, tasks, [i for _, i, _ in arms])
         losses = np.full((self.num_agents, self.num_agents, len(asked)), np.nan)
-        for arm, loss in zip(arms, found, strict=True):
-            teacher, student, place = arm
+        for (arm, each), loss in zip(arms.items(), found, strict=True):
             losses[arm] = loss
-            self._scouted[student] += packages[teacher, asked[place]].kilobytes
-        for teacher in everyone:
-            sent = [(teacher, topics) for topics in asked]
-            self._generated.update({each: packages[each].tokens_generated for each in sent})
-            self._sier[teacher] = sier_of([packages[each].findings for each in sent])
-        self._scouted_topics = asked
+            self._scouted[arm[1]] += packages[each].kilobytes
+        self._count_findings(sent)
+        self._asked.update(sent)
+        self._scouted_questions = {question for _, question in sent}
         return losses if by_topic else losses[:, :, 0]
 
     def _asked_by_topic(self) -> list[Topics]:
@@ -195,20 +212,33 @@ class LLMWorld:
 
     def taught(self, round_number: int, teachers: Iterable[int]) -> list[Taught]:
         """Return what these teachers send on all topics, and what students keep of it."""
-        return self._cache.taught(round_number, None, teachers)
+        return self._cache.taught(round_number, Question(), teachers)
 
     def packages(self, round_number: int, plan: Plan) -> dict[str, dict[int, Package]]:
         """Return the packages of the plan's teachers, and count the tokens generated for them."""
-        asked = sorted({(j, each.topics) for each in plan for j in each.teachers}, key=in_order)
-        self._cache.make_packages(round_number, asked)
-        made = self._cache.packages
-        self._generated.update({each: made[each].tokens_generated for each in asked})
+        sources = self._sources(round_number, plan)
+        directives: dict[Asked, set[str]] = {}
+        for id_, (teachers, question) in sources.items():
+            for teacher in teachers:
+                directives.setdefault((teacher, question), set()).add(id_)
+        self._cache.make_packages(round_number, sorted(directives, key=in_order))
+        self._asked.update(directives)
+        self._under_way |= directives
         return {
-            directive.id: {
-                teacher: _as_sent(self._cache.packages[teacher, directive.topics])
-                for teacher in directive.teachers
-            }
-            for directive in plan
+            id_: {j: _as_sent(self._cache.packages[j, question]) for j in teachers}
+            for id_, (teachers, question) in sources.items()
+        }
+
+    def _sources(self, round_number: int, plan: Plan) -> dict[str, Source]:
+        """Return every directive's teachers, and what they are asked, by directive."""
+        return {
+            each.id: (
+                each.teachers,
+                Question(each.topics)
+                if each.pair is None
+                else self._answers.question(round_number, each.topics, each.pair[1]),
+            )
+            for each in plan
         }
 
     def try_learning(self, round_number: int, plan: Plan) -> list[Trial]:
@@ -218,7 +248,7 @@ class LLMWorld:
             ValueError: The protocol cannot serve a directive.
         """
         self._check(plan)
-        arms = _arms(plan)
+        arms = _arms(plan, self._sources(round_number, plan))
         self._cache.learn(round_number, list(arms.values()))
         return [
             Trial(
@@ -233,9 +263,12 @@ class LLMWorld:
     def commit(self, round_number: int, trials: Sequence[Trial]) -> list[Exchange]:
         """Replace the students' states by the learned ones; the order does not matter."""
         plan = tuple(trial.directive for trial in trials)
-        arms = _arms(plan)
-        counts = self._counts(round_number, plan)
-        self._count_findings(plan)
+        sources = self._sources(round_number, plan)
+        arms = _arms(plan, sources)
+        counts = self._counts(round_number, plan, sources)
+        self._count_findings(
+            {(j, question) for teachers, question in sources.values() for j in teachers}
+        )
         for student, arm in arms.items():
             sier = self.states[student].history.sier  # may be newer than the trial
             state, learned = self._cache.trials[arm]
@@ -243,21 +276,22 @@ class LLMWorld:
             if student < self.num_agents:
                 self._learned[student] = learned
                 self._count_received(arm)
-        exchanges = [self._exchange(directive, arms, counts) for directive in plan]
+        exchanges = [self._exchange(each, sources[each.id], arms, counts) for each in plan]
         self._remember(exchanges, arms, counts)
+        for ids in self._under_way.values():
+            ids.difference_update(sources)
         return exchanges
 
-    def _counts(self, round_number: int, plan: Plan) -> Counts:
+    def _counts(self, round_number: int, plan: Plan, sources: dict[str, Source]) -> Counts:
         """Return what each directive brings each student, under a reward of answers."""
         if not self.reward.of_answers:
             return {}
-        transfers = self._cache.transfers
-        return self._answers.of_plan(
-            round_number,
-            plan,
-            range(self.num_agents),
-            lambda directive, student: transfers[_source(directive)].for_student(student),
-        )
+
+        def brought(directive: Directive, student: int) -> tuple[Question, ReceivedKnowledge]:
+            source = sources[directive.id]
+            return source[1], self._cache.transfers[source].for_student(student)
+
+        return self._answers.of_plan(round_number, plan, range(self.num_agents), brought)
 
     def _check(self, plan: Plan) -> None:
         for directive in plan:
@@ -283,26 +317,26 @@ class LLMWorld:
         kilobytes = sum(self._kilobytes(source, student) for source in sources)
         self._received[student] += kilobytes
         if self._scouted[student]:  # what was sent to be scored is not sent a second time
-            scouted = [source for source in sources if source[1] in self._scouted_topics]
+            scouted = [source for source in sources if source[1] in self._scouted_questions]
             self._scouted[student] -= self._cache.kilobytes(scouted)
 
-    def _count_findings(self, plan: Plan) -> None:
-        sent: dict[int, set[Asked]] = {}
-        for directive in plan:
-            for teacher in directive.teachers:
-                sent.setdefault(teacher, set()).add((teacher, directive.topics))
-        for teacher, asked in sent.items():
-            self._sier[teacher] = sier_of(self._cache.packages[each].findings for each in asked)
+    def _count_findings(self, asked: Iterable[Asked]) -> None:
+        findings: dict[int, list[tuple[int, int]]] = {}
+        for each in asked:
+            findings.setdefault(each[0], []).append(self._cache.packages[each].findings)
+        for teacher, found in findings.items():
+            self._sier[teacher] = sier_of(found)
 
-    def _exchange(self, directive: Directive, arms: dict[int, Arm], counts: Counts) -> Exchange:
+    def _exchange(
+        self, directive: Directive, source: Source, arms: dict[int, Arm], counts: Counts
+    ) -> Exchange:
         """Return the record of a directive whose students have learned."""
-        transfer = self._cache.transfers[_source(directive)]
+        transfer = self._cache.transfers[source]
         agents = [i for i in directive.students if i < self.num_agents]
         return Exchange(
             directive=directive,
             reward=float(np.mean([self._report(directive, arms[i], counts) for i in agents])),
-            kilobytes=transfer.shared_kilobytes
-            + sum(self._kilobytes(_source(directive), i) for i in agents),
+            kilobytes=transfer.shared_kilobytes + sum(self._kilobytes(source, i) for i in agents),
             items_sent=transfer.items_sent,
             items_kept=transfer.received.items_kept,
             guardrail=dict(transfer.guardrail),
@@ -362,9 +396,12 @@ class LLMWorld:
         scores = (
             self.pool.map(phases.evaluate, tasks, everyone) if due else [None] * self.num_agents
         )
-        return [self._row(round_number, index, scores[index]) for index in everyone]
+        generated = self._cache.tokens_generated(round_number, self._asked)
+        return [self._row(round_number, i, scores[i], generated[i]) for i in everyone]
 
-    def _row(self, round_number: int, index: int, score: Score | None) -> AgentRow:
+    def _row(
+        self, round_number: int, index: int, score: Score | None, tokens_generated: int
+    ) -> AgentRow:
         agent, update = self.runtime.roster.agents[index], self._updates[index]
         learned = self._learned.get(index)
         fits = [fit for fit in (update, learned.fit if learned else None) if fit is not None]
@@ -383,7 +420,7 @@ class LLMWorld:
             codebleu_compat=score.codebleu_compat if score else None,
             codebleu_fixed=score.codebleu_fixed if score else None,
             tokens_trained=sum(fit.tokens for fit in fits),
-            tokens_generated=sum(n for (j, _), n in self._generated.items() if j == index),
+            tokens_generated=tokens_generated,
             optimizer_steps=sum(fit.optimizer_steps for fit in fits),
             kilobytes_received=self._received[index],
             kilobytes_scouted=self._scouted[index],
@@ -402,21 +439,23 @@ class LLMWorld:
     def save(self, folder: Path) -> None:
         """Write all states, the servers' too, to ``folder/agents``.
 
-        Packages that a sybil wrote for another are saved as well: its state may change before the
-        other's exchange ends, and the text could then not be generated again.
+        Packages of exchanges that have not ended are saved as well. Written again, they could
+        differ: they were decoded together with others, and a sybil's state may have changed.
         """
         (folder / "agents").mkdir()
         for state in self.states:
             save_state(folder / "agents" / f"{state.index}.safetensors", fetched(state))
-        speaker = self.runtime.byzantine.speaker
-        packages = sorted(self._cache.packages.items(), key=lambda item: in_order(item[0]))
-        by_sybils = {
-            str(place): _to_plain(asked, fetched(package))
-            for place, (asked, package) in enumerate(packages)
-            if speaker(asked[0]) != asked[0]
+        speaker, has_text = self.runtime.byzantine.speaker, self.runtime.protocol.has_text
+        packages = {
+            str(place): {
+                **_to_plain(asked[1], fetched(self._cache.packages[asked])),
+                "directives": sorted(self._under_way[asked]),
+            }
+            for place, asked in enumerate(sorted(self._under_way, key=in_order))
+            if self._under_way[asked] and (has_text or speaker(asked[0]) != asked[0])
         }
-        if by_sybils:
-            save_tree(folder / _SYBIL_PACKAGES, by_sybils)
+        if packages:
+            save_tree(folder / _PACKAGES, packages)
 
     def load(self, folder: Path) -> None:
         """Restore what ``save`` wrote."""
@@ -425,22 +464,20 @@ class LLMWorld:
             for index in range(len(self.runtime.members))
         ]
         self._begin(0, range(self.num_agents))
-        if (folder / _SYBIL_PACKAGES).exists():
-            by_sybils = load_tree(folder / _SYBIL_PACKAGES)
-            self._cache.packages.put(dict(map(_from_plain, by_sybils.values())))
+        if (folder / _PACKAGES).exists():
+            for plain in load_tree(folder / _PACKAGES).values():
+                asked, package = _from_plain(plain)
+                self._cache.packages.put({asked: package})
+                self._under_way[asked] = set(plain["directives"])
 
 
-def _source(directive: Directive) -> Source:
-    return directive.teachers, directive.topics
-
-
-def _arms(plan: Plan) -> dict[int, Arm]:
+def _arms(plan: Plan, sources: dict[str, Source]) -> dict[int, Arm]:
     """Return every student's arm: all that the plan teaches it."""
-    sources: dict[int, tuple[Source, ...]] = {}
+    taught: dict[int, tuple[Source, ...]] = {}
     for directive in plan:
         for student in directive.students:
-            sources[student] = (*sources.get(student, ()), _source(directive))
-    return {student: (taught, student) for student, taught in sources.items()}
+            taught[student] = (*taught.get(student, ()), sources[directive.id])
+    return {student: (of_student, student) for student, of_student in taught.items()}
 
 
 def _as_sent(package: OutgoingPackage) -> Package:
@@ -453,16 +490,21 @@ def _as_sent(package: OutgoingPackage) -> Package:
     )
 
 
-def _to_plain(asked: Asked, package: OutgoingPackage) -> dict[str, Any]:
-    """Return a package of text, and its topics, as plain values."""
+def _to_plain(question: Question, package: OutgoingPackage) -> dict[str, Any]:
+    """Return a package of text, and the question that it answers, as plain values."""
     fields = {field.name: getattr(package, field.name) for field in dataclasses.fields(package)}
     fields |= {"text": package.text.decode(), "payload": np.frombuffer(package.payload, np.uint8)}
-    return {"topics": asked[1], "fields": fields | {"guardrail": dict(package.guardrail)}}
+    missing = None if question.missing is None else sorted(question.missing)
+    fields["guardrail"] = dict(package.guardrail)
+    return {"topics": question.topics, "missing": missing, "fields": fields}
 
 
 def _from_plain(plain: dict[str, Any]) -> tuple[Asked, OutgoingPackage]:
     """Return what ``_to_plain`` was given."""
-    fields, topics = plain["fields"], plain["topics"]
+    fields, topics, missing = plain["fields"], plain["topics"], plain["missing"]
     sent = {"text": fields["text"].encode(), "payload": fields["payload"].tobytes()}
     package = OutgoingPackage(**fields | sent)
-    return (package.teacher, None if topics is None else tuple(topics)), package
+    question = Question(
+        None if topics is None else tuple(topics), None if missing is None else frozenset(missing)
+    )
+    return (package.teacher, question), package
