@@ -398,3 +398,62 @@ def test_a_profile_that_is_late_is_nothing_wrong_and_changes_nothing() -> None:
     harness.prepare()
     harness.coordinator.submit_profile("a0", "1", 1, [0.5] * 4, [])
     assert harness.coordinator.members["a0"].profile == profile("a0", 1)
+
+
+def frugal() -> Harness:
+    """Registered agents that ask for what they lack of six transfer problems."""
+    harness = Harness(routed=True, categories=(0, 0, 3, 0, 0, 3))
+    harness.register()
+    return harness
+
+
+def test_a_student_asks_for_what_it_lacks_of_each_topic_also_after_a_restart() -> None:
+    harness = frugal()
+    lacking = {"a0": [0, 2, 3, 5], "a1": [0, 1, 2, 3, 4, 5], "a2": [], "a3": [1]}
+    for name, missing in lacking.items():
+        harness.coordinator.submit_profile(name, "1", 1, profile(name, 1), [], missing)
+        harness.prepared[name] = 1
+    harness.restart()
+    asked = {
+        (each.student, each.directive.topics): each.missing
+        for name in lacking
+        for each in harness.order(name).assignments
+    }
+    assert asked == {
+        **{("a0", (0,)): (0, 3), ("a0", (3,)): (2, 5), ("a1", (0,)): (0, 1, 3, 4)},
+        **{("a1", (3,)): (2, 5), ("a2", (0,)): (), ("a2", (3,)): ()},
+        **{("a3", (0,)): (1,), ("a3", (3,)): ()},
+    }
+
+
+@pytest.mark.parametrize("missing", [[1, 0], [0, 0], [99], [-1]])
+def test_problems_that_cannot_be_lacking_are_refused(missing: list[int]) -> None:
+    ordinary = Harness(routed=True)  # everybody asks for everything
+    ordinary.register()
+    for harness, lacks in ((frugal(), missing), (ordinary, missing), (ordinary, [0])):
+        submit = harness.coordinator.submit_profile
+        assert refusal(submit, "a0", "1", 1, profile("a0", 1), [], lacks) == "profile"
+        assert harness.coordinator.members["a0"].prepared_round == 0
+
+
+def test_nobody_counts_more_answers_than_it_asked_for() -> None:
+    harness = frugal()
+    for name in harness.config.names:
+        harness.coordinator.submit_profile(name, "1", 1, profile(name, 1), [], [0])
+    id_, first = next(
+        (id_, each)
+        for id_, each in harness.coordinator.assignments.items()
+        if each.directive.topics == (0,)
+    )
+    other = next(each for each in asked_by(harness, first.student) if each != id_)
+    for asked, outcome in ((2, "feedback"), (1, None)):
+        counts = counted(0, asked, 0, 0)
+        reports = {
+            id_: StudentReport(outcome="learned", answers=(counts,)),
+            other: StudentReport(outcome="learned", answers=(counted(3, 0, 0, 0),)),
+        }
+        if outcome is None:
+            assert harness.coordinator.submit_feedback(first.student, "1", reports)
+        else:
+            submit = harness.coordinator.submit_feedback
+            assert refusal(submit, first.student, "1", reports) == outcome

@@ -4,7 +4,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -90,10 +90,16 @@ def test_teacher_and_student_end_as_in_one_process(world: Any, tmp_path: Path) -
 
 
 @pytest.fixture
-def routed_world(monkeypatch: pytest.MonkeyPatch) -> Any:
+def ask() -> str:
+    """What students ask for; tests may set it."""
+    return "all"
+
+
+@pytest.fixture
+def routed_world(monkeypatch: pytest.MonkeyPatch, ask: Literal["all", "missing"]) -> Any:
     """The same under a reward of answers."""
     small_worlds.let_some_answers_pass(monkeypatch)
-    return small_worlds.world(AKDVerified(num_steps=1), reward=NewAnswers())
+    return small_worlds.world(AKDVerified(num_steps=1, ask=ask), reward=NewAnswers())
 
 
 def asks(number: int, teacher: int, student: int, *topics: int, round: int = 1) -> NamedDirective:
@@ -118,8 +124,9 @@ def planned(directive: NamedDirective) -> Directive:
     )
 
 
+@pytest.mark.parametrize("ask", ["all", "missing"])
 def test_a_student_of_many_directives_learns_once_as_in_one_process(
-    routed_world: Any, tmp_path: Path
+    routed_world: Any, tmp_path: Path, ask: str
 ) -> None:
     world = routed_world
     members = [Member(world, index, tmp_path / str(index)) for index in range(3)]
@@ -138,10 +145,14 @@ def test_a_student_of_many_directives_learns_once_as_in_one_process(
         world.begin_round(number)
         for index, member in enumerate(members):
             member.prepare(number, results[index])
+        lacking = {f"a{index}": tuple(member.missing) for index, member in enumerate(members)}
+        assert all(map(len, lacking.values())) == (ask == "missing")
+        plan = [replace(each, missing=lacking[each.student]) for each in plan]
         packages = {}
         for index, member in enumerate(members):
             packages |= member.teach([each for each in plan if each.teacher == f"a{index}"])
-        assert packages[f"r{number}-0"] == packages[f"r{number}-4"]
+        if ask == "all" or number == 1:
+            assert packages[f"r{number}-0"] == packages[f"r{number}-4"]
         reports, results = {}, {index: {} for index in range(3)}
         for index, member in enumerate(members):
             mine = [each for each in plan if each.student == f"a{index}"]
@@ -196,6 +207,23 @@ def test_a_package_that_is_lost_or_bad_spoils_no_other(
     assert other == "a1's package for r1-2 is refused: unexpected: it answers what was not asked"
     student.settle(counts=True)
     assert student.state.history.learn_rewards == (reports["r1-3"].reward,)
+
+
+@pytest.mark.parametrize("ask", ["missing"])
+def test_an_answer_to_a_problem_that_was_not_asked_is_refused(
+    routed_world: Any, tmp_path: Path, ask: str
+) -> None:
+    world = routed_world
+    teacher, student = (Member(world, index, tmp_path / str(index)) for index in (1, 0))
+    places = tuple(range(len(world.runtime.benchmark.transfer)))
+    everything = replace(asks(0, 1, 0), missing=places)
+    package = teacher.teach([everything])
+    unknown = replace(everything, missing=(*places, 2**32 - 1))  # of another transfer set
+    assert Member(world, 1, tmp_path / "other").teach([unknown]) == package
+    less = replace(everything, missing=places[1:])
+    assert student.learn([less], package)["r1-0"].outcome == "refused"
+    student.settle(counts=True)
+    assert student.learn([everything], package)["r1-0"].outcome == "learned"
 
 
 def test_answers_to_what_was_not_asked_this_round_do_not_count(routed_world: Any) -> None:

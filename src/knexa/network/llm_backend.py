@@ -7,7 +7,7 @@ learned is kept beside its state until the matchmaker says that it counts.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from knexa.agents import phases
 from knexa.agents.exchange_protocol import (
+    ExchangeContext,
     ExchangeRuntime,
     OutgoingPackage,
     Question,
@@ -180,9 +181,13 @@ class LLMBackend:
         """Return what the directive's student asks."""
         if not self._runtime.protocol.asks_missing:
             return Question(directive.topics)
-        places, transfer = set(directive.missing), self._runtime.benchmark.transfer
-        missing = (each.task_id for place, each in enumerate(transfer) if place in places)
-        return Question(directive.topics, frozenset(missing))
+        everything = Question(directive.topics)
+        context = ExchangeContext(self._runtime, directive.round, everything)
+        problems, places = self._runtime.protocol.problems(context), set(directive.missing)
+        transfer = enumerate(self._runtime.benchmark.transfer)
+        lacked = {each.task_id for place, each in transfer if place in places}
+        missing = frozenset(each.task_id for each in problems if each.task_id in lacked)
+        return everything if len(missing) == len(problems) else replace(everything, missing=missing)
 
     @property
     def pending(self) -> Mapping[str, StudentReport] | None:
