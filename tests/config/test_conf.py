@@ -166,6 +166,8 @@ def test_search_checks_both_ends_of_an_interval(monkeypatch: pytest.MonkeyPatch)
         (("matchmaker=random", "reward=local_loss"), "set reward=new_answers"),
         (("exchange=akd",), "exchange=akd does not verify and keep them: .*experiment=paired"),
         (("reward=new_answers", "exchange=similarity"), "choose akd_verified"),
+        (("exchange.ask=missing", "federation.compare_reports=true"), "set exchange.ask=all"),
+        (("exchange.ask=none",), "exchange.ask=none: must be one of all, missing"),
         (("matching=one_to_many", "matchmaker=central_kd"), "set matching=exact"),
         (("federation.mutual=true",), "federation.mutual is about disjoint"),
         (("federation.num_pairs=2",), "federation.num_pairs is about disjoint"),
@@ -180,6 +182,12 @@ def test_arms_that_do_not_fit_are_one_line(arguments: tuple[str, ...], said: str
     with pytest.raises(UserError, match=said) as caught:
         build_components(job)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("other", [("matchmaker=central_kd",), ("exchange=akd", "matching=exact")])
+def test_only_who_keeps_right_answers_asks_for_the_missing_ones(other: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match=r"unknown key exchange\.ask; allowed"):
+        jobs("exchange.ask=missing", *other)
 
 
 @pytest.mark.parametrize("matching", ["routed", "one_to_many", "exact"])

@@ -41,7 +41,10 @@ def test_other_configs_run_to_the_end(tmp_path, overrides):
         ("matchmaker=c2ucb", "matching=exact"),
         ("matchmaker=random", "matching=broadcast", "regret=none"),
         ("matchmaker=self_taught",),
-        ("matchmaker=heuristic", "federation.sync=async", "federation/faults=torture"),
+        (
+            *("matchmaker=heuristic", "exchange.ask=missing"),
+            *("federation.sync=async", "federation/faults=torture"),
+        ),
         ("matchmaker=neural_linear", "roster.byzantine.num=1", "roster.byzantine.attack=forged"),
     ],
     ids=" ".join,
