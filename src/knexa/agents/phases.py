@@ -88,10 +88,8 @@ def teach(
     """
     protocol, everything = runtime.protocol, ExchangeContext(runtime, round_number, written=written)
     contexts = [replace(everything, question=question) for question in asked]
-    problems = protocol.problems(everything)
-    if protocol.asks_missing:
-        wanted = {each.task_id for context in contexts for each in protocol.problems(context)}
-        problems = [each for each in problems if each.task_id in wanted]
+    wanted = {problem.task_id for context in contexts for problem in protocol.problems(context)}
+    problems = [each for each in protocol.problems(everything) if each.task_id in wanted]
     written = protocol.write(everything, state, problems)
     packages = [
         protocol.teach(replace(context, written=written), state, sender) for context in contexts
