@@ -13,6 +13,7 @@ from knexa.engine.object_refs import fetched
 from knexa.exchange.package import KnowledgePackage, TextItem, decode, encode
 from knexa.matchmaking.base import Directive, Feedback
 from knexa.matchmaking.cpm import CPM
+from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.oracle import Oracle
 from knexa.matchmaking.regret import selection_regret_row
@@ -153,7 +154,14 @@ def test_answers_that_nobody_asked_for_are_not_kept(lived):
 
 
 def test_who_teaches_itself_keeps_its_right_answers_and_sends_nothing(lived):
-    view = SimpleNamespace(available=[0, 2], directive=lambda k, j, i: asks(k, *j, *i))
+    view = SimpleNamespace(
+        available=[0, 2],
+        num_agents=3,
+        topics=lived.topics,
+        ledger=Ledger(),
+        matching=Routed(),
+        directive=lambda k, j, i, topics: asks(k, *j, *i, *(topics or ())),
+    )
     plan = SelfTaught().propose(view)
     lived.packages(1, plan)
     exchanges = carry_out(lived, 1, plan)
