@@ -22,11 +22,11 @@ from knexa.tracking.run_directory import RunDirectory
 # Moving code and renaming classes change neither. Whoever has to change one must bump RECIPE: every
 # finished run of that config is then computed anew.
 GOLDEN = {
-    "": "a3a5a6cef8c98c7cebac31ad9af9b7ff65438dceafee65200cb5ab70e700eca6",
-    "experiment=paired": "d9c256c7b34e291e08a50311af33eb31314c10ba3d33258e9d1fb9800f846983",
-    "federation=synthetic": "aee6a74607177634a2979ba0cf343ef2834d367112b8d6625435a1d5c8cb8e04",
+    "": "d5e8be63262f3c8f3df813419e6ed082687f42eeb75a4284fdf112f69f2efd71",
+    "experiment=paired": "ca061f4771774a2386697027832ba3877e295bc8a92dd6e03590f7d7b12c7424",
+    "federation=synthetic": "48b2282c0c7e1a4876e7d47be1a13b95d4b9469b40e442adcbe0b134b5968045",
     "experiment=paper roster=tiny6 data=codelets": (
-        "90f0ae58f2461eb67b42fb1f50575ba002fd08900f8f336cd27989d40723bff6"
+        "468f60cbd7083fee25ce2146808e93f9579c9421feb98d73a389957b6728c291"
     ),
 }
 

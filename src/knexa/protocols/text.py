@@ -29,6 +29,8 @@ from knexa.seeding import derive_rng, derive_seed
 if TYPE_CHECKING:
     from knexa.agents.solve import Answer
 
+_CONFIDENCE_DIGITS = 6
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextDistillation(Distillation):
@@ -101,7 +103,12 @@ class TextDistillation(Distillation):
         places = {problem.task_id: place for place, problem in enumerate(everything)}
         answers = self._answers(context, state, unanswered, places)
         items = [
-            TextItem(task_id=a.task_id, completion=a.completion, confidence=a.confidence)
+            TextItem(
+                task_id=a.task_id,
+                completion=a.completion,
+                # Its last digits depend on the batch; the size of a package must not.
+                confidence=round(a.confidence, _CONFIDENCE_DIGITS),
+            )
             for a in self._best(context, unanswered, answers)
             if a.completion.strip()
         ]
