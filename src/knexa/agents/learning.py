@@ -62,7 +62,7 @@ def train(
     loaded = runtime.backbone(state)
     tokenizer, size = loaded.tokenizer, runtime.training.batch_size
     rng = derive_rng(runtime.seed, f"{purpose}-batches", round_number, state.index)
-    own = [runtime.example(tokenizer, problem) for problem in runtime.private(state.index)]
+    own = [runtime.example(loaded, problem) for problem in runtime.private(state.index)]
     present = [(weight, examples) for weight, examples in terms if examples]
     if not own and not present:
         return state, FitReport(None, 0, 0)

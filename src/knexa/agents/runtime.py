@@ -5,7 +5,7 @@ holds nothing that lasts from phase to phase: every phase begins by loading its 
 """
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from knexa.agents.byzantine import ByzantineAgents
 from knexa.agents.state import AgentState, KeptText
@@ -91,16 +91,22 @@ class Runtime:
         """Free accelerator memory kept for other phases; return whether there was any."""
         return self.pool.make_room()
 
-    def example(self, tokenizer: Any, problem: Problem, completion: str | None = None) -> Example:
+    def example(
+        self, loaded: "LoadedBackbone", problem: Problem, completion: str | None = None
+    ) -> Example:
         """Return the training sequence of a problem: its canonical solution unless one is given."""
         text = problem.canonical_solution if completion is None else completion
-        return Example(*encode_example(tokenizer, problem.prompt, text, self.training.max_length))
+        length = min(self.training.max_length, loaded.max_length or self.training.max_length)
+        return Example(*encode_example(loaded.tokenizer, problem.prompt, text, length))
 
-    def kept_example(self, tokenizer: Any, text: KeptText) -> Example:
+    def kept_example(self, loaded: "LoadedBackbone", text: KeptText) -> Example:
         """Return the training sequence of a kept completion of a transfer problem."""
-        example = self.example(tokenizer, self.transfer_by_id[text.task_id], text.completion)
+        example = self.example(loaded, self.transfer_by_id[text.task_id], text.completion)
         return replace(example, weight=text.weight)
 
-    def prompt(self, tokenizer: Any, problem: Problem) -> list[int]:
+    def prompt(self, loaded: "LoadedBackbone", problem: Problem) -> list[int]:
         """Return the tokens that a solution of the problem continues."""
-        return encode_prompt(tokenizer, problem.prompt, self.training.max_length)
+        length = self.training.max_length
+        if loaded.max_length is not None:  # room for the solution
+            length = min(length, loaded.max_length - self.evaluation.max_new_tokens)
+        return encode_prompt(loaded.tokenizer, problem.prompt, length)

@@ -51,8 +51,8 @@ def reference_examples(
     runtime: Runtime, state: AgentState, problems: Sequence[Problem]
 ) -> list[Example]:
     """Return the problems with their canonical solutions in the agent's tokens."""
-    tokenizer = runtime.backbone(state).tokenizer
-    return [runtime.example(tokenizer, problem) for problem in problems]
+    loaded = runtime.backbone(state)
+    return [runtime.example(loaded, problem) for problem in problems]
 
 
 def validation_loss(runtime: Runtime, state: AgentState) -> float:
@@ -66,8 +66,8 @@ def text_loss(runtime: Runtime, state: AgentState, texts: Sequence[KeptText]) ->
 
     Every token counts alike, whatever the weights of the texts.
     """
-    tokenizer = runtime.backbone(state).tokenizer
-    examples = [runtime.kept_example(tokenizer, replace(text, weight=1.0)) for text in texts]
+    loaded = runtime.backbone(state)
+    examples = [runtime.kept_example(loaded, replace(text, weight=1.0)) for text in texts]
     return mean_loss(runtime, state, examples) if examples else float("inf")
 
 
@@ -108,7 +108,7 @@ def mean_log_probs(
     loaded = runtime.backbone(state)
     loaded.model.eval()
     device = next(loaded.model.parameters()).device
-    unsorted = [runtime.kept_example(loaded.tokenizer, text) for text in texts]
+    unsorted = [runtime.kept_example(loaded, text) for text in texts]
     order = sorted(range(len(unsorted)), key=lambda index: (len(unsorted[index].ids), index))
     examples = [unsorted[index] for index in order]
     scores_C = np.zeros(len(examples), dtype=np.float32)

@@ -68,7 +68,7 @@ def answer(
     with merged(loaded):
         for ended in generate(
             loaded.model,
-            [runtime.prompt(tokenizer, problem) for problem in owners],
+            [runtime.prompt(loaded, problem) for problem in owners],
             eos=tokenizer.eos_token_id,
             pad=tokenizer.pad_token_id,
             max_new_tokens=runtime.evaluation.max_new_tokens,

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from knexa.recipe import AddedLater
 from knexa.seeding import derive_rng
 
 Family = Literal["qwen2", "gpt2", "bloom", "gpt_neox", "llama", "mistral", "phi", "other"]
@@ -20,6 +21,12 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 EMBEDDED_PREFIX = "embedded:"
 """A source that starts with this names a model that ships inside the package."""
+
+CACHE_PREFIX = "cache:"
+"""A source that starts with this names a model that ``knexa fetch`` put into the model cache."""
+
+GGUF_PREFIX = "gguf:"
+"""A source that starts with this names a GGUF file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +48,15 @@ class Backbone:
     """A frozen causal language model and the adapter that is attached to it.
 
     Attributes:
-        source: ``embedded:tiny-qwen2``, a hub id such as ``Qwen/Qwen1.5-0.5B``, or a local folder.
+        source: ``embedded:tiny-qwen2``, ``cache:smollm2``, ``gguf:FILE``, a hub id such as
+            ``Qwen/Qwen1.5-0.5B``, or a local folder.
         family: The architecture; decides the LoRA target modules and the profile's one-hot bin.
         lora: The adapter's shape.
-        revision: Commit of the hub repository; None for embedded and local sources.
+        revision: Commit of the hub repository, or the SHA-256 (hex) of the GGUF file that a
+            ``cache:`` or ``gguf:`` source must come from; None pins nothing.
         dtype: Type of the frozen weights in memory; adapters are always float32.
+        max_length: Tokens of its sequences at most, solutions included, for a model that reads less
+            than others of the roster: prompts keep their last tokens. None is the run's limits.
     """
 
     source: Annotated[str, Field(min_length=1)]
@@ -53,6 +64,7 @@ class Backbone:
     lora: Lora
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    max_length: Annotated[Annotated[int, Field(ge=32)] | None, AddedLater(None)] = None
 
 
 @dataclass(frozen=True, kw_only=True)

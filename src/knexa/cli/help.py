@@ -3,6 +3,7 @@
 from typing import Any
 
 COMMANDS = {
+    "fetch": "get models before a run needs them, and list those that are here",
     "report": "compare finished runs: tables, figures, a page",
     "score": "score a file of completions by executing them: pass@k",
     "export": "take an agent's adapter out of a run, for PEFT",

@@ -105,7 +105,7 @@ def _backend(
 
     from knexa.agents.private_training import agent_spent
     from knexa.agents.training import DPTraining
-    from knexa.backbones.load import check_available
+    from knexa.backbones.sources import check_available
     from knexa.federation.llm.setup import build_runtime
     from knexa.network.compatibility import agreement
     from knexa.network.llm_backend import LLMBackend

@@ -142,5 +142,5 @@ def text_examples(
 ) -> list[Example]:
     """Return the texts as training sequences in the student's own tokens."""
     runtime = context.runtime
-    tokenizer = runtime.backbone(state).tokenizer
-    return [runtime.kept_example(tokenizer, text) for text in texts]
+    loaded = runtime.backbone(state)
+    return [runtime.kept_example(loaded, text) for text in texts]

@@ -155,7 +155,7 @@ class Logits(TextDistillation):
 def _example(runtime: "Runtime", loaded: "LoadedBackbone", item: TextItem) -> Example:
     """Return an answer to a transfer problem as a training sequence."""
     text = KeptText(task_id=item.task_id, completion=item.completion)
-    return runtime.kept_example(loaded.tokenizer, text)
+    return runtime.kept_example(loaded, text)
 
 
 def _softened(log_probs_PS: NDArray[Any], temperature: float) -> NDArray[np.float32]:

@@ -170,7 +170,7 @@ def prompt_batch(
     import torch
 
     device = next(loaded.model.parameters()).device
-    prompts = [runtime.prompt(loaded.tokenizer, problem) for problem in problems]
+    prompts = [runtime.prompt(loaded, problem) for problem in problems]
     longest, pad = max(map(len, prompts)), loaded.tokenizer.pad_token_id
     ids = [prompt + [pad] * (longest - len(prompt)) for prompt in prompts]
     mask = [[1] * len(prompt) + [0] * (longest - len(prompt)) for prompt in prompts]

@@ -12,8 +12,9 @@ import numpy as np
 from knexa.agents.byzantine import ByzantineAgents
 from knexa.agents.exchange_protocol import ExchangeRuntime
 from knexa.agents.private_training import training_spent
-from knexa.backbones.load import LoadedBackbone, check_available
+from knexa.backbones.load import LoadedBackbone
 from knexa.backbones.pool import BackbonePool
+from knexa.backbones.sources import check_available
 from knexa.data.benchmark import Benchmark
 from knexa.data.partition import AgentData
 from knexa.data.skew import Skew, category_histogram, measure_skew
@@ -40,6 +41,9 @@ from knexa.tracking.info import AgentInfo
 from knexa.tracking.rows import Floor, Floors, Privacy, RoundRow, SampleRow, Scores, SkewSummary
 
 log = logging.getLogger(__name__)
+
+SHORTEST_PROMPT = 16
+"""Tokens of a prompt that a backbone with a ``max_length`` of its own must have room for."""
 
 
 class LLMSetup:
@@ -299,11 +303,21 @@ def _check_compiler(settings: LLMSettings, workers: Workers) -> None:
 def _check_context(settings: LLMSettings, name: str, loaded: LoadedBackbone) -> None:
     """Refuse sequences that the backbone has no positions for."""
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
-    needed = settings.training.max_length + settings.evaluation.max_new_tokens
-    if positions is not None and needed > positions:
+    new_tokens, longest = settings.evaluation.max_new_tokens, loaded.max_length
+    if longest is not None and longest - new_tokens < SHORTEST_PROMPT:
         raise UserError(
-            f"training.max_length + evaluation.max_new_tokens is {needed}, but backbone {name} has "
-            f"{positions} positions: lower one of them"
+            f"roster.backbones.{name}.max_length={longest} leaves no room for a prompt beside "
+            f"evaluation.max_new_tokens={new_tokens}: it must be {new_tokens + SHORTEST_PROMPT} or "
+            "more"
+        )
+    needed = longest or settings.training.max_length + new_tokens
+    if positions is not None and needed > positions:
+        asked = "training.max_length + evaluation.max_new_tokens"
+        if longest is not None:
+            asked = f"roster.backbones.{name}.max_length"
+        raise UserError(
+            f"{asked} is {needed}, but backbone {name} has {positions} positions: lower one of "
+            f"them, or set roster.backbones.{name}.max_length={positions} to cut its prompts"
         )
 
 
