@@ -1,26 +1,19 @@
 import json
 import shutil
-import socket
-import threading
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from knexa.backbones import load
 from knexa.backbones.load import LoadedBackbone
 from knexa.backbones.pool import BackbonePool
-from knexa.backbones.roster import Agent, Backbone, Lora, Recommended, Roster
-from knexa.config.components import construct
+from knexa.backbones.roster import Backbone, Lora
 from knexa.errors import UserError
 
 SLOT = Lora(rank=4, alpha=8.0, dropout=0.0)
-TINY6 = OmegaConf.load(Path(__file__).parents[2] / "conf" / "roster" / "tiny6.yaml")
-HUB = Backbone(source="Qwen/Qwen1.5-0.5B", revision="8f445e36" * 5, family="qwen2", lora=SLOT)
 
 
 @pytest.fixture(scope="module")
@@ -58,25 +51,6 @@ def backbone(folder: Path) -> Backbone:
 @pytest.fixture
 def loaded(backbone: Backbone) -> LoadedBackbone:
     return load.load_backbone(backbone, name="tiny")
-
-
-@pytest.fixture
-def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    for variable in ("HF_HUB_OFFLINE", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(variable, raising=False)
-
-
-def roster_of(*backbones: Backbone) -> Roster:
-    names = [f"b{index}" for index in range(len(backbones))]
-    return Roster(
-        agents=tuple(Agent(name=f"on-{name}", backbone=name) for name in names),
-        backbones=dict(zip(names, backbones, strict=True)),
-        recommended=construct(Recommended, dict(TINY6.recommended), key="recommended"),
-    )
 
 
 def test_half_precision_on_disk_becomes_float32_in_memory(loaded: LoadedBackbone) -> None:
@@ -160,84 +134,3 @@ def test_a_folder_without_a_model_is_a_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no causal language model") as caught:
         load.load_backbone(Backbone(source=str(tmp_path), family="gpt2", lora=SLOT), name="tiny")
     assert "\n" not in str(caught.value)
-
-
-def test_a_missing_folder_is_a_users_mistake() -> None:
-    missing = Backbone(source="./no/such/folder", family="gpt2", lora=SLOT)
-    with pytest.raises(UserError, match=r"roster\.backbones\.tiny\.source"):
-        load.load_backbone(missing, name="tiny")
-
-
-@pytest.mark.usefixtures("empty_cache")
-def test_offline_without_cache_ends_in_one_line_that_says_what_to_set(
-    monkeypatch: pytest.MonkeyPatch, backbone: Backbone
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    other = Backbone(source="bigscience/bloom-560m", family="bloom", lora=SLOT)
-    with pytest.raises(UserError) as caught:
-        load.check_available(roster_of(HUB, backbone, other))
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in ("Qwen/Qwen1.5-0.5B", "bigscience/bloom-560m", "HF_HOME", "HF_HUB_OFFLINE"):
-        assert part in message
-    assert "roster.backbones.<name>.source=DIR" in message
-    with pytest.raises(UserError, match=r"roster\.backbones\.q\.source=DIR"):
-        load.load_backbone(HUB, name="q")
-
-
-@pytest.mark.usefixtures("empty_cache")
-def test_an_unreachable_hub_is_given_up_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    with socket.socket() as unanswered:
-        # Bound but not listening: connections are refused.
-        unanswered.bind(("127.0.0.1", 0))
-        port = unanswered.getsockname()[1]
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
-        start = time.monotonic()
-        with pytest.raises(UserError, match=r"no connection to 127\.0\.0\.1"):
-            load.check_available(roster_of(HUB))
-        assert time.monotonic() - start < load.PROBE_SECONDS + 2
-
-
-@pytest.mark.usefixtures("empty_cache")
-def test_a_name_that_never_resolves_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    release = threading.Event()
-
-    def resolve_forever(*_: object, **__: object) -> None:
-        release.wait(60)
-        raise OSError
-
-    monkeypatch.setattr(socket, "create_connection", resolve_forever)
-    try:
-        assert not load._answers("hub.invalid", 443, seconds=0.05)
-    finally:
-        release.set()
-
-
-@pytest.mark.usefixtures("empty_cache")
-def test_a_listening_hub_counts_as_available(monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
-        load.check_available(roster_of(HUB))
-
-
-@pytest.mark.usefixtures("empty_cache")
-def test_a_cached_snapshot_is_found_without_network(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: Path
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert HUB.revision is not None
-    snapshot = tmp_path / "hub" / "models--Qwen--Qwen1.5-0.5B" / "snapshots" / HUB.revision
-    snapshot.mkdir(parents=True)
-    for file in folder.iterdir():
-        if file.name != "model.safetensors":
-            (snapshot / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(UserError):
-        load.check_available(roster_of(HUB))
-    (snapshot / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
-    load.check_available(roster_of(HUB))
-    assert load.resolve_source(HUB, name="q") == snapshot

@@ -69,7 +69,7 @@ def _of_roster(arguments: Sequence[str]) -> "list[Backbone]":
     from knexa.config.components import instantiate
 
     (job, *_) = compose.compose(compose.parse_arguments(list(arguments))).jobs
-    node = job.config["roster"]
+    node = job.config.get("roster")
     if not isinstance(node, Mapping):
         raise UserError("these settings have no roster: name one by roster=")
     roster: Roster = instantiate(
