@@ -4,6 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from knexa.backbones.roster import Agent, Backbone, Lora, Roster
+from knexa.backbones.wheels import WHEELS
 from knexa.config.components import construct, instantiate
 from knexa.errors import UserError
 
@@ -36,8 +37,18 @@ def test_published_models_are_pinned_to_full_commits() -> None:
         int(backbone.revision, 16)
 
 
+def test_smollm6_is_one_backbone_of_the_pinned_wheel_however_many_agents_there_are() -> None:
+    for size, last in ((None, "smollm2-6"), (12, "smollm2-12")):
+        roster = sized("smollm6", size)
+        assert roster.num_agents == (size or 6)
+        assert roster.agents[-1].name == last
+        assert roster.used_backbones == ("smollm2",)
+        backbone = roster.backbone_of(0)
+        assert (backbone.source, backbone.revision) == ("cache:smollm2", WHEELS["smollm2"].sha256)
+
+
 def test_alpha_is_twice_the_rank_everywhere() -> None:
-    for option in ("tiny6", "paper6"):
+    for option in ("tiny6", "paper6", "smollm6"):
         for backbone in load(option).backbones.values():
             assert backbone.lora.alpha == 2 * backbone.lora.rank
 

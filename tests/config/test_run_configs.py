@@ -6,6 +6,9 @@ import re
 import pytest
 
 from knexa.data.problem import CATEGORIES
+
+
+from tests.backbones.gguf_files import Q4_1, small_llama, write_gguf
 from tests.whole_runs import files, run
 
 pytestmark = pytest.mark.slow
@@ -92,3 +95,22 @@ def test_real_problems_run_to_the_end_on_the_tiny_roster(tmp_path, benchmarks):
         "regret=none",
     )
     assert re.search(r"Pass@1\s+\d", output)
+
+
+def test_a_mixed_roster_runs_to_the_end(tmp_path):
+    """A model in a GGUF file beside a tiny one that reads less."""
+    write_gguf(tmp_path / "a.gguf", small_llama(), Q4_1)
+    llama = f"source: 'gguf:{tmp_path}/a.gguf', family: llama, max_length: 128"
+    run(
+        tmp_path,
+        "roster.agents=[{name: real, backbone: llama}, {name: tiny, backbone: tiny-gpt2}]",
+        "roster.size=3",
+        f"+roster.backbones.llama={{{llama}, lora: {{rank: 2, alpha: 4, dropout: 0.0}}}}",
+        "+roster.backbones.tiny-gpt2.max_length=96",
+        "training.max_length=400",
+        "evaluation.max_new_tokens=40",
+        "data.num_test=12",
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+    )
+    asked = [json.loads(line) for line in files(tmp_path)["exchanges.jsonl"].splitlines()]
+    assert {teacher for row in asked for teacher in row["teachers"]} == {0, 1, 2}

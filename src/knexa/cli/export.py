@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knexa.backbones.roster import EMBEDDED_PREFIX, Backbone, Roster
+from knexa.backbones.roster import CACHE_PREFIX, EMBEDDED_PREFIX, GGUF_PREFIX, Backbone, Roster
+from knexa.backbones.sources import is_hub_id, local_folder
 from knexa.cli.parser import Parser
 from knexa.config.components import construct
 from knexa.errors import UserError
@@ -98,7 +99,7 @@ def write_adapter(folder: Path, backbone: Backbone, adapter: "dict[str, Tensor]"
 
     config = lora_config(backbone.lora, backbone.family)
     config.base_model_name_or_path = base_model(backbone)
-    config.revision = backbone.revision
+    config.revision = _hub_revision(backbone)
     config.inference_mode = True
     config.save_pretrained(str(folder))
     tensors = {name: tensor.contiguous() for name, tensor in adapter.items()}
@@ -107,12 +108,15 @@ def write_adapter(folder: Path, backbone: Backbone, adapter: "dict[str, Tensor]"
 
 def base_model(backbone: Backbone) -> str:
     """Return what transformers loads the backbone from: a hub id, or an absolute folder."""
-    if backbone.source.startswith(EMBEDDED_PREFIX):
-        from knexa.backbones.embedded import embedded_path
-
-        return str(embedded_path(backbone.source.removeprefix(EMBEDDED_PREFIX)))
+    if backbone.source.startswith((EMBEDDED_PREFIX, CACHE_PREFIX, GGUF_PREFIX)):
+        return str(local_folder(backbone, name=backbone.source))
     folder = Path(backbone.source).expanduser()
     return str(folder.resolve()) if folder.is_dir() else backbone.source
+
+
+def _hub_revision(backbone: Backbone) -> str | None:
+    """Return the commit that transformers has to ask the hub for."""
+    return backbone.revision if is_hub_id(backbone.source) else None
 
 
 def _note(backbone: Backbone, name: str, index: int, run: str, round_number: int) -> str:
@@ -131,7 +135,8 @@ def _note(backbone: Backbone, name: str, index: int, run: str, round_number: int
         f"from transformers import AutoModelForCausalLM, {tokenizer}\n\n"
         f'base = "{base}"\n'
     )
-    options = f', revision="{backbone.revision}"' if backbone.revision else ""
+    commit = _hub_revision(backbone)
+    options = f', revision="{commit}"' if commit else ""
     note += (
         f"model = AutoModelForCausalLM.from_pretrained(base{options}, dtype="
         f'"{backbone.dtype}")\n'
@@ -144,6 +149,11 @@ def _note(backbone: Backbone, name: str, index: int, run: str, round_number: int
         note += (
             "\nThe backbone ships inside knexa, so its folder differs between machines:\n"
             f"`from knexa.backbones.embedded import embedded_path; embedded_path('{name}')`.\n"
+        )
+    if backbone.source.startswith(CACHE_PREFIX):
+        name = backbone.source.removeprefix(CACHE_PREFIX)
+        note += (
+            f"\n`knexa fetch {name}` makes the backbone's folder, which is in its user's cache.\n"
         )
     return note
 

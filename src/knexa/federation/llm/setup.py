@@ -317,7 +317,7 @@ def _check_context(settings: LLMSettings, name: str, loaded: LoadedBackbone) -> 
             asked = f"roster.backbones.{name}.max_length"
         raise UserError(
             f"{asked} is {needed}, but backbone {name} has {positions} positions: lower one of "
-            f"them, or set roster.backbones.{name}.max_length={positions} to cut its prompts"
+            f"them, or give roster.backbones.{name} max_length: {positions}, which cuts its prompts"
         )
 
 
