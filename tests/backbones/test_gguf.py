@@ -1,6 +1,7 @@
 """GGUF files become models of the cache, exactly, or one line says why not."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,27 @@ def test_dequantising_is_told_once(
         gguf.converted(tmp_path / "a.gguf")
     told = [record for record in caplog.records if record.name == "knexa.backbones.gguf"]
     assert [record.getMessage() for record in told] == [f"dequantising {tmp_path}/a.gguf, once"]
+
+
+def test_two_processes_that_want_one_model_make_it_once(
+    tmp_path: Path, llama: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.gguf"
+    write_gguf(file, llama)
+    digest = model_cache.sha256_of(file)
+    name, convert, made = f"gguf-{digest[:16]}", gguf.convert, []
+
+    def counted(*arguments: object, **values: object) -> object:
+        made.append(arguments)
+        return convert(*arguments, **values)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(gguf, "convert", counted)
+    with ThreadPoolExecutor() as threads:
+        with model_cache.making(name) as work:
+            other = threads.submit(gguf.converted, file)  # waits until the model is made
+            gguf.convert(file, work, name, source="a test", sha256=digest)
+        assert other.result() == model_cache.models_folder() / name
+    assert len(made) == 1
 
 
 def test_a_cache_folder_that_is_not_absolute_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from knexa.agents.state import AgentState, save_state
+from knexa.backbones import model_cache
 from knexa.backbones.load import initial_adapter, load_backbone
 from knexa.backbones.lora import adapter_parameters, attach, write_tensors
 from knexa.backbones.roster import Lora
@@ -106,6 +108,23 @@ def test_the_note_says_where_the_adapter_comes_from(run: Path, tmp_path: Path) -
     assert "agent 0, ann" in note
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["fan_in_fan_out"]) == (4, 8.0, True)
+
+
+def test_a_fetched_backbone_is_named_by_its_folder_in_the_cache(
+    run: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with model_cache.making("small") as work:
+        shutil.copytree(base, work / "model")
+        model_cache.keep(work / "model", "small", source="a test", sha256="ab")
+    backbone = {"source": "cache:small", "revision": "ab", "family": "gpt2", "lora": LORA}
+    roster = ROSTER | {"agents": [{"name": "a", "backbone": "b"}], "backbones": {"b": backbone}}
+    RunDirectory(run).write_config({"recipe": RECIPE, "roster": roster, "seed": 1})
+    assert export_to(tmp_path / "out", run, "0") == 0
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    named = (config["base_model_name_or_path"], config["revision"])
+    assert named == (str(tmp_path / "cache" / "knexa" / "models" / "small"), None)
+    assert "`knexa fetch small` makes" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

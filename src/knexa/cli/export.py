@@ -152,9 +152,7 @@ def _note(backbone: Backbone, name: str, index: int, run: str, round_number: int
         )
     if backbone.source.startswith(CACHE_PREFIX):
         name = backbone.source.removeprefix(CACHE_PREFIX)
-        note += (
-            f"\n`knexa fetch {name}` makes the backbone's folder, which is in its user's cache.\n"
-        )
+        note += f"\n`knexa fetch {name}` makes the backbone's folder, in the cache of its user.\n"
     return note
 
 
