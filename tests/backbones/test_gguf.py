@@ -187,7 +187,7 @@ def test_dequantising_is_told_once(
     assert [record.getMessage() for record in told] == [f"dequantising {tmp_path}/a.gguf, once"]
 
 
-def test_two_processes_that_want_one_model_make_it_once(
+def test_two_that_want_one_model_at_once_make_it_once(
     tmp_path: Path, llama: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "a.gguf"

@@ -58,6 +58,7 @@ def lines(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) ->
     capsys.readouterr()
     assert run_command_line(["fetch", *arguments]) == code
     shown = capsys.readouterr()
+    assert code or not shown.err  # no progress bars where there is no terminal
     return (shown.err if code else shown.out).splitlines()
 
 
