@@ -6,8 +6,6 @@ import re
 import pytest
 
 from knexa.data.problem import CATEGORIES
-
-
 from tests.backbones.gguf_files import Q4_1, small_llama, write_gguf
 from tests.whole_runs import files, run
 

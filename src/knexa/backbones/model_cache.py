@@ -20,7 +20,7 @@ from typing import Any
 
 from knexa.tracking.files import encode_document, sync_file, sync_folder
 
-MANIFEST = "knexa.json"
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, kw_only=True)
