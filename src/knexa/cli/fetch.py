@@ -25,7 +25,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "wanted", nargs="*", metavar="NAME", help="a model, or settings of a run: roster=paper6"
     )
-    parser.add_argument("--list", action="store_true", help="show what is here, and fetch nothing")
+    parser.add_argument(
+        "--list", action="store_true", help="only show what is here (default: fetch)"
+    )
     parser.add_argument(
         "-cd",
         "--config-dir",

@@ -20,12 +20,13 @@ def test_its_prompts_keep_their_last_tokens_and_leave_room_for_the_solution() ->
     backbone = world.roster.backbones["tiny-gpt2"]
     whole = load_backbone(backbone)
     short = load_backbone(replace(backbone, max_length=48))
-    problem = world.benchmark.train[0]
+    problem = max(world.benchmark.train, key=lambda each: len(each.prompt))
     prompt = encode_prompt(whole.tokenizer, problem.prompt, 1000)
     room = 48 - world.evaluation.max_new_tokens
     assert len(prompt) > room
     assert world.prompt(whole, problem) == prompt
     assert world.prompt(short, problem) == prompt[-room:]
+    assert len(world.example(whole, problem).ids) > 48
     example = world.example(short, problem)
     assert len(example.ids) == 48
     assert example.ids[: example.num_prompt] == prompt[-example.num_prompt :]
