@@ -97,9 +97,7 @@ class Jsonl(Dataset):
                 raise UserError(f"{file}: no {role} problems; mark some with split={role}")
         name = file.name.split(".")[0]
         try:
-            return Benchmark(
-                name=name, categories=CATEGORIES, **{role: tuple(sets[role]) for role in _ROLES}
-            )
+            return Benchmark.of_roles(name, dict[str, list[Problem]](sets.items()))
         except ValueError as error:
             raise UserError(f"{file}: {error}") from None
 
