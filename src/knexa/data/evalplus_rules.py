@@ -37,17 +37,17 @@ def encode(value: Any) -> Any:
     Raises:
         ValueError: Nothing of its type is expected.
     """
+    kind = type(value)
+    if kind is str or kind is float or kind is bool or value is None:
+        return value
+    if kind is int:  # long ones in hexadecimal, which is read in linear time
+        return value if -_SMALL < value < _SMALL else {"int": hex(value)}
+    if kind is list:
+        return [encode(item) for item in value]
     if value is AGAIN:
         return {"again": 0}
-    if value is None or isinstance(value, bool | float | str):
-        return value
-    if isinstance(value, int):  # long ones in hexadecimal, which is read in linear time
-        return value if -_SMALL < value < _SMALL else {"int": hex(value)}
-    if isinstance(value, list):
-        return [encode(item) for item in value]
     if isinstance(value, tuple | set):
-        kind = "tuple" if isinstance(value, tuple) else "set"
-        return {kind: [encode(item) for item in value]}
+        return {"tuple" if kind is tuple else "set": [encode(item) for item in value]}
     if isinstance(value, dict):
         return {"dict": [[encode(key), encode(item)] for key, item in value.items()]}
     if isinstance(value, complex):
