@@ -70,7 +70,7 @@ def test_folder_becomes_problems_in_disjoint_sets(folder: Path) -> None:
 def test_one_split_alone_can_be_read(folder: Path) -> None:
     data = Hub(path=str(folder), columns=NAMED, split="train", test_fraction=0.34)
     assert {each.task_id for each in data.load()} == {f"own/{n}" for n in range(6)}
-    with pytest.raises(UserError, match="data.split=dev: no such split; there are "):
+    with pytest.raises(UserError, match=r"data\.split=dev: no such split; there are "):
         Hub(path=str(folder), columns=NAMED, split="dev").load()
 
 
