@@ -5,13 +5,13 @@ package lives in an environment of its own, and reads the two files unpacked:
 
     python -m venv DIR && DIR/bin/pip install evalplus==0.3.1
     HUMANEVAL_OVERRIDE_PATH=HumanEvalPlus.jsonl MBPP_OVERRIDE_PATH=MbppPlus.jsonl \\
-        DIR/bin/python tests/data/evalplus/make_verdicts.py
+        DIR/bin/python tests/data/evalplus/make_verdicts.py mutants   # and then: memorised
 
 A program is a canonical solution (HumanEval: MIT, MBPP: CC BY 4.0, EvalPlus: Apache-2.0), most
-often changed by one of ``MUTATIONS``. What is kept covers both verdicts of both kinds of tests:
-most of all programs that pass the original tests alone, and those of the problems that EvalPlus
-judges by other means than equality. Slow programs, whose verdict may be the machine's, are left
-out.
+often changed by one of ``MUTATIONS`` or ``WRAPPERS``; ``memorised`` adds some that answer the
+original inputs alone. What is kept covers both verdicts of both kinds of tests, and the problems
+that EvalPlus judges by other means than equality. Slow programs, whose verdict may be the
+machine's, are left out.
 """
 
 import ast
@@ -21,6 +21,7 @@ import gzip
 import json
 import random
 import signal
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ NUM_KEPT = {
     ("fail", "fail"): 90,
     ("fail", "pass"): 30,
 }
+SHARE_MEMORISED = 0.2
 MOST_SECONDS = 0.2  # of a program on all inputs of a problem, in plain Python
 SPECIAL = {
     *oracle.MBPP_OUTPUT_NOT_NONE_TASKS,
@@ -194,44 +196,79 @@ def judged(dataset: str, problem: dict, program: str, expected: dict) -> tuple[s
     return found[0], found[1]
 
 
-def main() -> None:
-    rng, began = random.Random(17), time.monotonic()
-    rows: dict[tuple[str, str], list[dict]] = defaultdict(list)
-    for dataset, problems in (("humaneval", get_human_eval_plus()), ("mbpp", get_mbpp_plus())):
-        for task_id, problem in problems.items():
-            name = problem["entry_point"]
-            whole = problem["prompt"] + problem["canonical_solution"]
-            source = undocumented(whole)
-            if not is_quick(problem, source):
-                continue
-            programs = list(dict(map(reversed, variants(problem, source, rng))).items())
-            if name not in SPECIAL:
-                programs = programs[:1] + rng.sample(programs[1:], min(5, len(programs) - 1))
-            expected = {
-                part: trusted_exec(
-                    whole,
-                    problem[f"{part}_input"],
-                    name,
-                    record_time=True,
-                    output_not_none=name in oracle.MBPP_OUTPUT_NOT_NONE_TASKS,
-                )
-                for part in ("base", "plus")
-            }
-            for program, kind in programs:
-                if is_quick(problem, program):
-                    verdicts = judged(dataset, problem, program, expected)
-                    row = {"task_id": task_id, "kind": kind, "base": verdicts[0]}
-                    row |= {"plus": verdicts[1], "solution": program, "name": name}
-                    rows[verdicts].append(row)
-            print(f"{time.monotonic() - began:.0f} s {task_id}", flush=True)
+def memorised(problem: dict, source: str, rng: random.Random) -> Iterator[tuple[str, str]]:
+    """Yield a program that answers the original inputs alone, for some of the problems."""
+    name, known = problem["entry_point"], [repr(tuple(each)) for each in problem["base_input"]]
+    if (name in SPECIAL or rng.random() < SHARE_MEMORISED) and len(repr(known)) < 1000:
+        wrapped = f"\n\n_found = {name}\n\n\ndef {name}(*args):\n"
+        condition = f"repr(args) in {known!r}"
+        yield (
+            "original inputs",
+            f"{source}{wrapped}    return _found(*args) if {condition} else None\n",
+        )
+
+
+def mutants(problem: dict, source: str, rng: random.Random) -> Iterator[tuple[str, str]]:
+    """Yield six programs of a problem, and all of one that is judged by other means."""
+    found = [
+        (kind, program)
+        for program, kind in {p: k for k, p in variants(problem, source, rng)}.items()
+    ]
+    if problem["entry_point"] in SPECIAL:
+        yield from found
+    else:
+        yield found[0]
+        yield from rng.sample(found[1:], min(5, len(found) - 1))
+
+
+def rows_of(dataset: str, problem: dict, programs: list[tuple[str, str]]) -> Iterator[dict]:
+    """Yield a row for each program that is quick."""
+    name = problem["entry_point"]
+    expected = {
+        part: trusted_exec(
+            problem["prompt"] + problem["canonical_solution"],
+            problem[f"{part}_input"],
+            name,
+            record_time=True,
+            output_not_none=name in oracle.MBPP_OUTPUT_NOT_NONE_TASKS,
+        )
+        for part in ("base", "plus")
+    }
+    for kind, program in programs:
+        if is_quick(problem, program):
+            base, plus = judged(dataset, problem, program, expected)
+            row = {"task_id": problem["task_id"], "kind": kind, "base": base, "plus": plus}
+            yield row | {"solution": program, "name": name}
+
+
+def chosen(rows: list[dict], rng: random.Random) -> list[dict]:
+    """Return as many rows of each pair of verdicts as are kept."""
+    by_verdicts: dict[tuple[str, str], list[dict]] = defaultdict(list)
+    for row in rows:
+        by_verdicts[row["base"], row["plus"]].append(row)
     kept = []
-    for verdicts, found in rows.items():
+    for verdicts, found in by_verdicts.items():
         special = [row for row in found if row["name"] in SPECIAL]
         others = [row for row in found if row["name"] not in SPECIAL]
         rng.shuffle(others)
         rng.shuffle(special)
         kept += (special[: NUM_KEPT[verdicts] // 3] + others)[: NUM_KEPT[verdicts]]
-        print(verdicts, len(found), len(special))
+    return kept
+
+
+def main(stage: str) -> None:
+    make = {"mutants": mutants, "memorised": memorised}[stage]
+    rng, began = random.Random(17), time.monotonic()
+    rows: list[dict] = []
+    for dataset, problems in (("humaneval", get_human_eval_plus()), ("mbpp", get_mbpp_plus())):
+        for task_id, problem in problems.items():
+            source = undocumented(problem["prompt"] + problem["canonical_solution"])
+            if is_quick(problem, source):
+                rows += rows_of(dataset, problem, list(make(problem, source, rng)))
+                print(f"{time.monotonic() - began:.0f} s {task_id}", flush=True)
+    kept = chosen(rows, rng) if stage == "mutants" else rows
+    if stage == "memorised":
+        kept += map(json.loads, gzip.decompress(OUTPUT.read_bytes()).splitlines())
     print(Counter((row["base"], row["plus"]) for row in kept), Counter(r["kind"] for r in kept))
     order = sorted(kept, key=lambda row: (row["task_id"][0], int(row["task_id"].split("/")[1])))
     lines = [json.dumps({k: v for k, v in row.items() if k != "name"}) + "\n" for row in order]
@@ -241,4 +278,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])
