@@ -2,8 +2,9 @@
 
 import gzip
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import replace
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,9 @@ def test_stored_programs_tell_the_tests_apart() -> None:
     counts = Counter((row["base"], row["plus"]) for row in rows)
     assert min(counts["pass", "pass"], counts["pass", "fail"], counts["fail", "fail"]) >= 60
     by_benchmark = Counter(row["task_id"].split("/")[0] for row in rows)
-    assert min(by_benchmark.values()) >= 100
-    kinds = defaultdict(set)
-    for row in rows:
-        kinds[row["kind"]].add(row["task_id"])
-    assert len(kinds) >= 15
+    assert min(by_benchmark.values()) >= 80
+    assert len({row["kind"] for row in rows}) >= 15
+    assert len({row["task_id"] for row in rows}) >= 200
 
 
 def test_answers_that_are_left_out_cannot_cross(evalplus_files: Path) -> None:
@@ -99,9 +98,7 @@ def test_answers_that_are_left_out_cannot_cross(evalplus_files: Path) -> None:
 
 
 def _num_combinations(num_kinds: int, number: int) -> int:
-    from math import comb
-
-    return comb(num_kinds + number - 1, number) if number >= 0 else 0
+    return comb(num_kinds + number - 1, number) if num_kinds and number > 0 else 0
 
 
 DOUBLE = Problem(
