@@ -11,7 +11,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -60,7 +60,7 @@ class Hub(Dataset):
     config: str | None = None
     split: str | None = None
     form: Literal["humaneval", "mbpp"] = "humaneval"
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] | None = None
     split_seed: Annotated[int, Field(ge=0)] = 42
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
     transfer_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
@@ -74,7 +74,7 @@ class Hub(Dataset):
                 "data.revision=<40 hexadecimal digits>"
             )
         fields = ("task_id", *_FORMS[self.form], *_OPTIONAL[self.form])
-        for name in self.columns:
+        for name in self._columns:
             if name not in fields:
                 near = get_close_matches(name, fields, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(fields)}"
@@ -83,6 +83,10 @@ class Hub(Dataset):
             raise ValueError(
                 "test_fraction + transfer_fraction leave nothing to train on; lower one"
             )
+
+    @property
+    def _columns(self) -> Mapping[str, str]:
+        return self.columns or {}
 
     @property
     def _folder(self) -> Path | None:
@@ -135,11 +139,11 @@ class Hub(Dataset):
     def _problem(self, row: Row, number: int, where: str) -> Problem:
         """Return the problem of a row, whose columns get the names of the form first."""
         required, optional = _FORMS[self.form], _OPTIONAL[self.form]
-        named = {name: self.columns.get(name, name) for name in (*required, *optional)}
+        named = {name: self._columns.get(name, name) for name in (*required, *optional)}
         check_fields(row, {named[name]: kind for name, kind in required.items()}, where)
         found = {name: row[named[name]] for name in required}
         found |= {name: row.get(named[name]) or empty for name, empty in optional.items()}
-        task_id = str(row.get(self.columns.get("task_id", "task_id"), number))
+        task_id = str(row.get(self._columns.get("task_id", "task_id"), number))
         convert = humaneval.humaneval_problem if self.form == "humaneval" else mbpp.mbpp_problem
         try:
             problem = convert({**found, "task_id": task_id})
