@@ -10,6 +10,7 @@
 """
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -129,6 +130,8 @@ class Hub(Dataset):
             )
         import datasets
 
+        if not sys.stderr.isatty():
+            datasets.disable_progress_bars()
         try:
             splits = datasets.load_dataset(str(self._folder), self.config)
         except Exception as error:

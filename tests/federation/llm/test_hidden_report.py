@@ -1,15 +1,19 @@
 """Hidden tests judge final answers and kept ones, and reach no agent."""
 
+import pickle
 from dataclasses import replace
 
 import pytest
 
 from knexa.agents.state import KeptText
+from knexa.cli.organisation import organisation_settings
 from knexa.data.benchmark import Benchmark, without_hidden
 from knexa.data.problem import HiddenTests, Problem
 from knexa.data.topics import Categories
+from knexa.engine.local import Workers
 from knexa.evaluation import Executor, Limits
 from knexa.federation.llm.hidden_report import HiddenReport
+from knexa.federation.llm.setup import build_runtime
 from knexa.tracking.rows import VerifiedAnswers
 from tests.row_examples import sample_row
 
@@ -64,3 +68,20 @@ def test_what_agents_are_given_holds_no_hidden_tests() -> None:
     assert HIDDEN.test_code not in repr(list(benchmark))
     topics = Categories()
     assert topics.of_benchmark(benchmark).hidden == (HIDDEN,)
+
+
+def test_runtime_of_an_agents_process_holds_no_hidden_tests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What workers are forked with, and what an organisation's process has."""
+    sizes = ("data.num_train=144", "data.num_test=12", "data.num_transfer=12")
+    settings = organisation_settings([*sizes, "data.num_probe=12", "partition=iid"])
+    benchmark = settings.data.load()
+    asked = [*benchmark.test, *benchmark.transfer]
+    hidden = tuple(HiddenTests(problem=each, test_code="assert hidden\n") for each in asked)
+    whole = replace(benchmark, hidden=hidden)
+    monkeypatch.setattr(type(settings.data), "load", lambda self: whole)
+    runtime, _ = build_runtime(settings, Workers(1, "cpu", "test"), only=0)
+    assert b"assert hidden" in pickle.dumps(whole)
+    assert b"assert hidden" not in pickle.dumps([runtime.benchmark, runtime.splits])
+    assert b"assert hidden" not in pickle.dumps(runtime.transfer_by_id)

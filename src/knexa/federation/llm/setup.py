@@ -26,7 +26,7 @@ from knexa.evaluation import Executor
 from knexa.evaluation.codebleu import floors
 from knexa.evaluation.metrics import BenchmarkReport
 from knexa.federation.byzantine_metrics import honest_samples
-from knexa.federation.llm.benchmark_check import benchmark_check, limits_of
+from knexa.federation.llm.benchmark_check import BenchmarkCheck, benchmark_check, limits_of
 from knexa.federation.llm.hidden_report import HiddenReport
 from knexa.federation.llm.world import LLMWorld
 from knexa.federation.settings import LLMSettings
@@ -69,7 +69,8 @@ class LLMSetup:
         self.settings, self._stack = settings, stack
         self.checkpoint_every = 1
         self.workers = settings.engine.choose(settings.roster.num_agents)
-        self.runtime, self.report = build_runtime(settings, self.workers)
+        checking = benchmark_check(settings)
+        self.runtime, self.report = build_runtime(settings, self.workers, checking=checking)
         self.byzantine = self.runtime.byzantine
         stack.callback(self.runtime.executor.close)
         self.privacy = settings.privacy.mechanism(
@@ -82,7 +83,7 @@ class LLMSetup:
             num_rounds=settings.federation.num_rounds,
         )
         training_spent(self.runtime, [])  # refuses a budget that is too small
-        hidden = benchmark_check(settings).benchmark.hidden
+        hidden = checking.benchmark.hidden
         self._hidden = HiddenReport(
             [each for each in hidden if each.task_id not in self.report.excluded],
             limits_of(settings),
@@ -187,12 +188,16 @@ def _skew_summary(skew: Skew, categories: tuple[str, ...]) -> SkewSummary:
 
 
 def build_runtime(
-    settings: LLMSettings, workers: Workers, only: int | None = None
+    settings: LLMSettings,
+    workers: Workers,
+    only: int | None = None,
+    checking: BenchmarkCheck | None = None,
 ) -> tuple[ExchangeRuntime, BenchmarkReport]:
     """Return the runtime of the phases, and the report of the benchmark check.
 
     A process that is one agent names it in ``only``: it loads that agent's backbone alone and keeps
-    no other agent's private problems.
+    no other agent's private problems. ``checking`` is the benchmark check where it has begun.
+    Hidden tests are no part of the runtime.
 
     Raises:
         UserError: Something that the config asks for is not available here.
@@ -200,7 +205,7 @@ def build_runtime(
     prepare(settings.engine.num_threads)
     _check_precision(settings, workers)
     _check_compiler(settings, workers)
-    checking = benchmark_check(settings)
+    checking = checking or benchmark_check(settings)
     _check_probe_set(settings, checking.benchmark)
     used = (
         settings.roster.used_backbones if only is None else (settings.roster.agents[only].backbone,)
