@@ -59,7 +59,7 @@ def test_scores_of_stored_programs_are_those_of_evalplus(
     samples = tmp_path / "samples.jsonl"
     samples.write_text(
         "".join(
-            json.dumps({"task_id": row["task_id"], "completion": row["solution"]}) + "\n"
+            json.dumps({"task_id": row["task_id"], "solution": row["solution"]}) + "\n"
             for row in programs
         )
     )

@@ -2,9 +2,9 @@
 
     knexa score samples.jsonl --data humaneval --path DIR --k 1,10
 
-Reads lines of {"task_id", "completion"}, writes them again to SAMPLES.jsonl_results.jsonl with
-passed and outcome added to each, and prints one JSON object last on standard output: pass@k with
-95 % intervals by problem. Infrastructure errors are counted and left out, never scored as wrong
+Reads lines of {"task_id", "completion"} (or EvalPlus' "solution", a whole program), writes them
+again to SAMPLES.jsonl_results.jsonl with passed and outcome added to each, and prints one JSON
+object last on standard output: pass@k with 95 % intervals by problem. Infrastructure errors are counted and left out, never scored as wrong
 (their passed is null).
 
 Where problems have hidden tests (humaneval_plus, mbpp_plus), programs that pass the public ones run
@@ -108,7 +108,7 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
     is_strict = options.sandbox == "strict"
     with Executor(limits=limits, num_workers=options.workers, is_strict=is_strict) as executor:
         executions = executor.run(
-            [(problems[sample["task_id"]], sample["completion"]) for _, sample in samples]
+            [(problems[sample["task_id"]], _answer(sample)) for _, sample in samples]
         )
     scored = [
         Scored(sample, execution)
@@ -119,7 +119,7 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
         further = [each for each in scored if each.public.passed and each.task_id in hidden]
         found = run_hidden(
             limits,
-            [(hidden[each.task_id], each.sample["completion"]) for each in further],
+            [(hidden[each.task_id], _answer(each.sample)) for each in further],
             num_workers=options.workers,
             is_strict=is_strict,
         )
@@ -196,13 +196,18 @@ def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
             raise UserError(f"{path} line {number} is not JSON: {error}") from None
         if not isinstance(sample, dict):
             raise UserError(f"{path} line {number} is not an object with task_id and completion")
-        for key in ("task_id", "completion"):
-            if not isinstance(sample.get(key), str):
+        for key, value in (("task_id", sample.get("task_id")), ("completion", _answer(sample))):
+            if not isinstance(value, str):
                 raise UserError(f"{path} line {number}: {key!r} is missing or not a string")
         samples.append((number, sample))
     if not samples:
         raise UserError(f"{path} has no samples; each line is {{'task_id', 'completion'}} as JSON")
     return samples
+
+
+def _answer(sample: dict[str, Any]) -> Any:
+    """Return a sample's program; None where it has none."""
+    return sample.get("completion", sample.get("solution"))
 
 
 def _choose_ks(asked: tuple[int, ...] | None, counts: "Counter[str]") -> tuple[int, ...]:

@@ -37,7 +37,7 @@ def find_file(path: str | Path, stem: str) -> Path:
             return candidate
     raise UserError(
         f"data.path={path}: no {stem}.jsonl.gz or {stem}.jsonl there; point it at a folder that "
-        "has them, or leave it null to read the Hugging Face hub"
+        "has them, or leave it null to fetch them"
     )
 
 
