@@ -316,6 +316,8 @@ def test_rules_of_single_problems() -> None:
     judge(lambda _: -2.0, root, rule="root", atol=1e-4, reference=("", ""))
     with pytest.raises(AssertionError):
         judge(lambda _: 1.9, root, rule="root", atol=1e-4, reference=("", ""))
+    with pytest.raises(AssertionError):  # whoever clears the polynomial has found no root of it
+        judge(lambda xs: xs.clear() or 1.9, root, rule="root", atol=1e-4, reference=("", ""))
 
 
 def test_rules_name_problems_that_exist(published: dict[str, HiddenTests]) -> None:

@@ -4,8 +4,8 @@
 
 Reads lines of {"task_id", "completion"} (or EvalPlus' "solution", a whole program), writes them
 again to SAMPLES.jsonl_results.jsonl with passed and outcome added to each, and prints one JSON
-object last on standard output: pass@k with 95 % intervals by problem. Infrastructure errors are counted and left out, never scored as wrong
-(their passed is null).
+object last on standard output: pass@k with 95 % intervals by problem. Infrastructure errors are
+counted and left out, never scored as wrong (their passed is null).
 
 Where problems have hidden tests (humaneval_plus, mbpp_plus), programs that pass the public ones run
 them too: passed_plus and outcome_plus of each (null where they were not run), and pass@k_plus, for

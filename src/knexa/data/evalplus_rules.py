@@ -100,9 +100,10 @@ def judge(
         if expected is AGAIN:
             compute = compute or compiled(*reference)
             expected = compute(*copy.deepcopy(arguments))
+        given = copy.deepcopy(arguments) if rule == "root" else arguments
         found = candidate(*arguments)
-        if rule == "root":
-            is_right = abs(_polynomial(arguments[0], found)) <= atol
+        if rule == "root":  # of the polynomial as it was given, whatever the program made of it
+            is_right = abs(_polynomial(given[0], found)) <= atol
         else:
             is_right = _agrees(rule, found, expected, arguments, atol)
             if atol == 0 and _are_floats(expected):
