@@ -96,14 +96,32 @@ def run_app(toy_conf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return lambda *arguments: run_command_line(arguments)
 
 
-@pytest.fixture(scope="session")
-def benchmarks() -> Path:
-    """The folder with the public benchmark files; their absence may not go unnoticed in CI."""
+def _folder_with(*names: str) -> Path:
+    """Return the folder with the public benchmark files; in CI their absence is a failure."""
     default = Path(__file__).parents[1].parent / "shared" / "data"
     folder = Path(os.environ.get("KNEXA_BENCHMARKS", default))
-    if not (folder / "HumanEval.jsonl.gz").is_file():
-        message = f"no HumanEval.jsonl.gz in {folder}; set KNEXA_BENCHMARKS to a folder that has it"
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        message = f"no {missing[0]} in {folder}; set KNEXA_BENCHMARKS to a folder that has it"
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(scope="session")
+def benchmarks() -> Path:
+    """The folder with HumanEval and MBPP."""
+    return _folder_with("HumanEval.jsonl.gz", "mbpp.jsonl.gz")
+
+
+@pytest.fixture(scope="session")
+def evalplus_files(benchmarks: Path) -> Path:
+    """The same folder, with HumanEval+ and MBPP+ too."""
+    return _folder_with("HumanEvalPlus.jsonl.gz", "MbppPlus.jsonl.gz")
+
+
+@pytest.fixture
+def references(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep reference outputs, a minute of work, from one run of the tests to the next."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(request.config.cache.mkdir("knexa")))

@@ -8,7 +8,8 @@ import pytest
 
 from knexa.cli.commands import run_command_line
 from knexa.data.codelets import Codelets
-from knexa.data.problem import Problem
+from knexa.data.evalplus import WITH_HIDDEN
+from knexa.data.problem import HiddenTests, Problem
 from knexa.evaluation import Execution, Executor, Outcome
 from knexa.sandbox import protection
 
@@ -188,3 +189,49 @@ def test_strict_sandbox_scores_nothing_where_a_layer_is_missing(
     assert "moat" in error
     assert error.count("\n") == 1
     assert run_command_line(arguments) == 0
+
+
+def test_hidden_tests_are_scored_beside_the_public_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = Problem(
+        task_id="t/0",
+        prompt="def double(x):\n",
+        entry_point="double",
+        canonical_solution="    return 2 * x\n",
+        test_code="assert candidate(2) == 4\n",
+        category=0,
+        source="t",
+    )
+    hidden = HiddenTests(problem=problem, test_code="assert candidate(3) == 6\n")
+    monkeypatch.setitem(WITH_HIDDEN, "humaneval_plus", lambda path: [hidden])
+    completions = ["    return 2 * x\n", "    return 4\n", "    return 6\n", "    return (\n"]
+    path = write(tmp_path / "samples.jsonl", [sample(problem, each) for each in completions])
+    assert run_command_line(["score", str(path), "--data", "humaneval_plus", "--k", "1,2"]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["pass@1"]["mean"] == pytest.approx(2 / 4)
+    assert report["pass@1_plus"]["mean"] == pytest.approx(1 / 4)
+    assert report["pass@2_plus"]["mean"] == pytest.approx(1 - 3 / 6)
+    assert (report["outcomes"]["passed"], report["outcomes_plus"]["passed"]) == (2, 1)
+    rows = [
+        (row["passed"], row["outcome"], row["passed_plus"], row["outcome_plus"])
+        for row in read(tmp_path / "samples.jsonl_results.jsonl")
+    ]
+    assert rows == [
+        (True, "passed", True, "passed"),
+        (True, "passed", False, "failed"),
+        (False, "failed", False, None),  # hidden tests are not run
+        (False, "syntax_error", False, None),
+    ]
+
+
+def test_another_version_of_a_benchmark_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "samples.jsonl", [{"task_id": "Mbpp/2", "completion": ""}])
+    (tmp_path / "MbppPlus.jsonl").write_text('{"task_id": "Mbpp/2"}\n')
+    arguments = ["score", str(path), "--data", "mbpp_plus", "--path", str(tmp_path)]
+    assert run_command_line(arguments) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "MbppPlus.jsonl: is not MBPP+ v0.2.0" in line
+    assert not Path(f"{path}_results.jsonl").exists()

@@ -112,3 +112,25 @@ def test_a_mixed_roster_runs_to_the_end(tmp_path):
     )
     asked = [json.loads(line) for line in files(tmp_path)["exchanges.jsonl"].splitlines()]
     assert {teacher for row in asked for teacher in row["teachers"]} == {0, 1, 2}
+
+
+@pytest.mark.timeout(1800)
+def test_hidden_tests_are_reported_at_the_end(tmp_path, evalplus_files, references):
+    output = run(
+        tmp_path,
+        "data=evalplus",
+        f"data.path={evalplus_files}",
+        "data.num_test=12",
+        "data.num_transfer=12",
+        "federation.num_rounds=1",
+        "training.local_epochs=1",
+        "evaluation.max_new_tokens=40",
+        "regret=none",
+    )
+    assert "Pass@1, hidden too" in output
+    found = files(tmp_path)
+    summary = json.loads(found["summary.json"])
+    assert summary["pass@1_plus"]["mean"] <= summary["pass@1"]["mean"]
+    assert summary["pass@1_plus"]["num_problems"] == 12
+    assert summary["verified_answers"].keys() == {"answers", "wrong", "wrong_share"}
+    assert summary["excluded"] == []

@@ -219,6 +219,17 @@ def test_runs_with_liars_show_the_honest_agents_and_who_was_let_teach(tmp_path):
     assert any("Honest agents are" in note for note in table.notes)
 
 
+def test_hidden_tests_have_columns_where_the_data_has_some(tmp_path):
+    found = {"answers": 4, "wrong": 1, "wrong_share": 0.25}
+    plus = {"pass@1_plus": as_document(score(0.1)), "verified_answers": found}
+    write_run(tmp_path, "linucb", 0, summary=plus)
+    table = results(tmp_path)
+    assert column(table, "pass@1 %, hidden tests too") == {"linucb/akd": "10.0"}
+    assert column(table, "wrong of verified answers %") == {"linucb/akd": "25.0"}
+    write_run(tmp_path / "other")
+    assert not any("hidden" in text for text in results(tmp_path / "other").headings)
+
+
 def test_runs_without_liars_say_nothing_of_them(tmp_path):
     write_run(tmp_path)
     table = results(tmp_path)

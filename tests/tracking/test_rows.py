@@ -15,6 +15,7 @@ from knexa.tracking.rows import (
     RoundRow,
     ServerCosts,
     Trust,
+    VerifiedAnswers,
     tables,
 )
 from knexa.tracking.run_directory import RunDirectory
@@ -57,6 +58,16 @@ def run_dir(tmp_path):
         exchange_row(server=SERVER, issued_s=0.0, finished_s=1e-5, faults={"lost": 1}),
         regret_row(rewards=((None, 0.1), (0.2, None)), best_pairs=((1, 0),)),
         sample_row(completion="\ud800 is no text for most parsers"),
+        sample_row(outcome="passed", outcome_plus="failed"),
+        summary(
+            scores=scores(
+                pass_at={1: score(0.2), 10: score(0.4)},
+                pass_at_plus={1: score(0.1), 10: score(0.3)},
+                own_pass_at={1: score(0.5)},
+                own_pass_at_plus={1: score(0.25)},
+                verified_answers=VerifiedAnswers(answers=4, wrong=1, wrong_share=0.25),
+            )
+        ),
         summary(
             scores=scores(
                 pass_at={1: score(0.2), 10: replace(score(0.4), num_problems=116)},

@@ -2,24 +2,30 @@
 
     knexa score samples.jsonl --data humaneval --path DIR --k 1,10
 
-Reads lines of {"task_id", "completion"}, writes them again to SAMPLES.jsonl_results.jsonl with
-passed and outcome added to each, and prints one JSON object last on standard output: pass@k with
-95 % intervals by problem. Infrastructure errors are counted and left out, never scored as wrong
-(their passed is null).
+Reads lines of {"task_id", "completion"} (or EvalPlus' "solution", a whole program), writes them
+again to SAMPLES.jsonl_results.jsonl with passed and outcome added to each, and prints one JSON
+object last on standard output: pass@k with 95 % intervals by problem. Infrastructure errors are
+counted and left out, never scored as wrong (their passed is null).
+
+Where problems have hidden tests (humaneval_plus, mbpp_plus), programs that pass the public ones run
+them too: passed_plus and outcome_plus of each (null where they were not run), and pass@k_plus, for
+which a program must pass both.
 """
 
 import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from knexa.cli.parser import Parser
 from knexa.data.benchmark import Dataset
-from knexa.data.problem import Problem
+from knexa.data.problem import HiddenTests, Problem
 from knexa.errors import UserError
+from knexa.evaluation.hidden_tests import run_hidden
 from knexa.evaluation.metrics import pass_at_k
 from knexa.sandbox.executor import Executor
 from knexa.sandbox.outcome import Execution, Limits, Outcome, count_outcomes
@@ -44,10 +50,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="key=value",
         help="settings of an option of data=, such as data.split_seed=1",
     )
-    whole = "the benchmark whose problems they solve: humaneval, mbpp, or an option of data="
+    whole = (
+        "the benchmark whose problems they solve: humaneval, mbpp, humaneval_plus, mbpp_plus, or "
+        "an option of data="
+    )
     parser.option("--data", "NAME", whole)
     folder = "folder with the benchmark's JSONL, or data.path"
-    parser.option("--path", "DIR", folder, Path, otherwise="the hub is read")
+    parser.option("--path", "DIR", folder, Path, otherwise="it is fetched")
     parser.add_argument(
         "-cd",
         "--config-dir",
@@ -87,7 +96,7 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
     if not 0 < options.cpu_s <= 3600:
         raise UserError(f"--cpu-s {options.cpu_s} must lie between 0 and 3600 seconds")
     samples = _read(options.samples)
-    problems = {problem.task_id: problem for problem in _problems(options)}
+    problems, hidden = _problems(options)
     for number, sample in samples:
         if sample["task_id"] not in problems:
             raise UserError(
@@ -95,25 +104,65 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
                 f"{options.data}; ids look like {next(iter(problems))!r}"
             )
     ks = _choose_ks(asked, Counter(sample["task_id"] for _, sample in samples))
-    wall_s = max(Limits().wall_s, 5 * options.cpu_s)
-    with Executor(
-        limits=Limits(cpu_s=options.cpu_s, wall_s=wall_s),
-        num_workers=options.workers,
-        is_strict=options.sandbox == "strict",
-    ) as executor:
+    limits = Limits(cpu_s=options.cpu_s, wall_s=max(Limits().wall_s, 5 * options.cpu_s))
+    is_strict = options.sandbox == "strict"
+    with Executor(limits=limits, num_workers=options.workers, is_strict=is_strict) as executor:
         executions = executor.run(
-            [(problems[sample["task_id"]], sample["completion"]) for _, sample in samples]
+            [(problems[sample["task_id"]], _answer(sample)) for _, sample in samples]
         )
-    _write(Path(f"{options.samples}_results.jsonl"), [each for _, each in samples], executions)
-    return _summarise([each["task_id"] for _, each in samples], executions, ks)
+    scored = [
+        Scored(sample, execution)
+        for (_, sample), execution in zip(samples, executions, strict=True)
+    ]
+    report = _summarise([(each.task_id, each.public) for each in scored], ks)
+    if hidden:
+        further = [each for each in scored if each.public.passed and each.task_id in hidden]
+        found = run_hidden(
+            limits,
+            [(hidden[each.task_id], _answer(each.sample)) for each in further],
+            num_workers=options.workers,
+            is_strict=is_strict,
+        )
+        for each, execution in zip(further, found, strict=True):
+            each.hidden = execution
+        both = [(each.task_id, each.of_both) for each in scored if each.task_id in hidden]
+        report |= {f"{name}_plus": value for name, value in _summarise(both, ks).items()}
+    _write(Path(f"{options.samples}_results.jsonl"), scored, hidden)
+    return report
 
 
-def _problems(options: argparse.Namespace) -> Iterable[Problem]:
-    """Return the problems of a published benchmark, or all of an option of ``data=``."""
+@dataclass
+class Scored:
+    """A sample, and how it ended on the public and, where they were run, on the hidden tests."""
+
+    sample: dict[str, Any]
+    public: Execution
+    hidden: Execution | None = None
+
+    @property
+    def task_id(self) -> str:
+        """The problem that it answers."""
+        return str(self.sample["task_id"])
+
+    @property
+    def of_both(self) -> Execution:
+        """What decides whether it passes all tests."""
+        return self.hidden or self.public
+
+
+def _problems(options: argparse.Namespace) -> tuple[dict[str, Problem], dict[str, HiddenTests]]:
+    """Return the problems of a published benchmark, or of an option of ``data=``, by task id.
+
+    The second are the hidden tests that they have.
+    """
+    from knexa.data.evalplus import WITH_HIDDEN
     from knexa.data.humaneval_mbpp import PUBLISHED
 
     if options.data in PUBLISHED:
-        return PUBLISHED[options.data](options.path)
+        return {each.task_id: each for each in PUBLISHED[options.data](options.path)}, {}
+    if options.data in WITH_HIDDEN:
+        hidden = {each.task_id: each for each in WITH_HIDDEN[options.data](options.path)}
+        return {task_id: each.problem for task_id, each in hidden.items()}, hidden
     from knexa.config import compose
     from knexa.config.components import instantiate
 
@@ -124,7 +173,11 @@ def _problems(options: argparse.Namespace) -> Iterable[Problem]:
     dataset: Dataset = instantiate(
         job.config["data"], key="data", trusted_modules=job.config["trusted_modules"]
     )
-    return dataset.load()
+    benchmark = dataset.load()
+    return (
+        {problem.task_id: problem for problem in benchmark},
+        {each.task_id: each for each in benchmark.hidden},
+    )
 
 
 def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -143,13 +196,18 @@ def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
             raise UserError(f"{path} line {number} is not JSON: {error}") from None
         if not isinstance(sample, dict):
             raise UserError(f"{path} line {number} is not an object with task_id and completion")
-        for key in ("task_id", "completion"):
-            if not isinstance(sample.get(key), str):
+        for key, value in (("task_id", sample.get("task_id")), ("completion", _answer(sample))):
+            if not isinstance(value, str):
                 raise UserError(f"{path} line {number}: {key!r} is missing or not a string")
         samples.append((number, sample))
     if not samples:
         raise UserError(f"{path} has no samples; each line is {{'task_id', 'completion'}} as JSON")
     return samples
+
+
+def _answer(sample: dict[str, Any]) -> Any:
+    """Return a sample's program; None where it has none."""
+    return sample.get("completion", sample.get("solution"))
 
 
 def _choose_ks(asked: tuple[int, ...] | None, counts: "Counter[str]") -> tuple[int, ...]:
@@ -168,22 +226,32 @@ def _choose_ks(asked: tuple[int, ...] | None, counts: "Counter[str]") -> tuple[i
     return asked
 
 
-def _write(path: Path, samples: Sequence[dict[str, Any]], executions: Sequence[Execution]) -> None:
+def _write(path: Path, scored: Sequence[Scored], hidden: Container[str]) -> None:
+    """Write the samples with what came of them; ``hidden`` are the tasks with hidden tests."""
     with path.open("w", encoding="utf-8") as file:
-        for sample, execution in zip(samples, executions, strict=True):
-            failed = execution.outcome is Outcome.INFRASTRUCTURE_ERROR
-            passed = None if failed else execution.passed
-            row = {**sample, "passed": passed, "outcome": str(execution.outcome)}
+        for each in scored:
+            row = {**each.sample, "passed": _verdict(each.public)}
+            row["outcome"] = str(each.public.outcome)
+            if each.task_id in hidden:
+                row["passed_plus"] = _verdict(each.of_both)
+                row["outcome_plus"] = None if each.hidden is None else str(each.hidden.outcome)
             file.write(json.dumps(row) + "\n")
 
 
-def _summarise(
-    task_ids: Sequence[str], executions: Sequence[Execution], ks: tuple[int, ...]
-) -> dict[str, Any]:
-    """Return pass@k over the problems with at least k scored samples."""
-    num_scored: Counter[str] = Counter(dict.fromkeys(task_ids, 0))
+def _verdict(execution: Execution) -> bool | None:
+    """Return whether a program passed; None where the sandbox failed."""
+    failed = execution.outcome is Outcome.INFRASTRUCTURE_ERROR
+    return None if failed else execution.passed
+
+
+def _summarise(executions: Sequence[tuple[str, Execution]], ks: tuple[int, ...]) -> dict[str, Any]:
+    """Return pass@k over the problems with at least k scored samples.
+
+    ``executions`` are those of (task id, its sample).
+    """
+    num_scored: Counter[str] = Counter({task_id: 0 for task_id, _ in executions})
     num_right: Counter[str] = Counter()
-    for task_id, execution in zip(task_ids, executions, strict=True):
+    for task_id, execution in executions:
         if execution.outcome is not Outcome.INFRASTRUCTURE_ERROR:
             num_scored[task_id] += 1
             num_right[task_id] += execution.passed
@@ -197,5 +265,5 @@ def _summarise(
         report[f"pass@{k}"] = bootstrap_mean(values, rng=rng).as_dict() if values else None
     report["num_problems"] = len(num_scored)
     report["num_samples"] = len(executions)
-    report["outcomes"] = count_outcomes(executions)
+    report["outcomes"] = count_outcomes(execution for _, execution in executions)
     return report

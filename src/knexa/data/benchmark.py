@@ -7,10 +7,10 @@ only measures.
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from knexa.data.problem import CATEGORIES, Problem
+from knexa.data.problem import CATEGORIES, HiddenTests, Problem
 from knexa.errors import UserError
 
 _NUM_NAMED = 5
@@ -28,9 +28,12 @@ class Benchmark:
         probe: The public probe set, drawn like the transfer set, but never taught and never sent,
             so that to solve its problems is not to recall them; empty where there is none.
         categories: Names of what the problems' ``category`` counts.
+        hidden: Further tests of problems of the test and the transfer set, for the final report
+            alone; no agent, reward, profile or verification reads them. Empty where there are none.
 
     Raises:
-        UserError: A set is no tuple, an id occurs twice, or a prompt is in two sets: names them.
+        UserError: A set is no tuple, an id occurs twice, a prompt is in two sets, or hidden tests
+            belong to no test or transfer problem: names them.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Benchmark:
     transfer: tuple[Problem, ...]
     probe: tuple[Problem, ...] = ()
     categories: tuple[str, ...] = CATEGORIES
+    hidden: tuple[HiddenTests, ...] = ()
 
     def __post_init__(self) -> None:
         for role, problems in self.roles().items():
@@ -56,6 +60,18 @@ class Benchmark:
                     leaks.append(f"{problem.task_id} ({role}) = {first_id} ({first_role})")
         if leaks:
             raise UserError(f"a prompt may stand in one set only; repeated: {_some(leaks)}")
+        reported = {problem.task_id for problem in (*self.test, *self.transfer)}
+        if stray := [each.task_id for each in self.hidden if each.task_id not in reported]:
+            raise UserError(
+                f"hidden tests belong to test and transfer problems only; not so: {_some(stray)}"
+            )
+
+    @classmethod
+    def of_roles(cls, name: str, sets: Mapping[str, Sequence[Problem]]) -> "Benchmark":
+        """Return the benchmark of problems by their role, without hidden tests."""
+        train, test, transfer = (tuple(sets[role]) for role in ("train", "test", "transfer"))
+        probe = tuple(sets.get("probe", ()))
+        return cls(name=name, train=train, test=test, transfer=transfer, probe=probe)
 
     def __iter__(self) -> Iterator[Problem]:
         """Iterate over all problems: train, test, transfer, probe."""
@@ -74,6 +90,11 @@ class Benchmark:
             "transfer": self.transfer,
             "probe": self.probe,
         }
+
+
+def without_hidden(benchmark: Benchmark) -> Benchmark:
+    """Return the benchmark as agents may have it."""
+    return replace(benchmark, hidden=())
 
 
 class Dataset(ABC):

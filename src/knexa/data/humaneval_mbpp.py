@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from knexa.data import humaneval, mbpp
@@ -31,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 HUMANEVAL_REVISION = "7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544"
 MBPP_REVISION = "4bb6404fdc6cacfda99d4ac4205087b89d32030c"
 NUM_POOL = 464
-_POOL_MBPP = range(11, 311)
+POOL_MBPP = range(11, 311)
 _TRANSFER_MBPP = range(311, 975)
 
 
@@ -85,12 +86,16 @@ class HumanEvalMBPP(Dataset):
         published = load_mbpp(self.path, self.mbpp_revision)
         by_id = {problem.task_id: problem for problem in published}
         pool = load_humaneval(self.path, self.humaneval_revision)
-        pool += [by_id[f"MBPP/{number}"] for number in _POOL_MBPP]
-        order = derive_rng(self.split_seed, "humaneval_mbpp.split").permutation(len(pool)).tolist()
+        pool += [by_id[f"MBPP/{number}"] for number in POOL_MBPP]
+        order = pool_order(self.split_seed)
         test = sorted(order[: self.num_test])
         train = sorted(order[self.num_test : self.num_test + self.num_train])
-        transfer, probe = self._draw_public(
-            pool, [by_id[f"MBPP/{number}"] for number in _TRANSFER_MBPP]
+        transfer, probe = draw_public(
+            [by_id[f"MBPP/{number}"] for number in _TRANSFER_MBPP],
+            pool,
+            derive_rng(self.split_seed, "humaneval_mbpp.transfer"),
+            num_transfer=self.num_transfer,
+            num_probe=self.num_probe,
         )
         return Benchmark(
             name="humaneval_mbpp",
@@ -100,26 +105,42 @@ class HumanEvalMBPP(Dataset):
             probe=probe,
         )
 
-    def _draw_public(
-        self, pool: Sequence[Problem], candidates: Sequence[Problem]
-    ) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
-        """Draw the transfer and the probe set from the candidates that repeat no other problem."""
-        vetted = without_repeats(candidates, of=pool)
-        _LOG.info(
-            "data: %d of %d MBPP problems outside the pool repeat another and are not drawn",
-            len(candidates) - len(vetted),
-            len(candidates),
+
+def pool_order(split_seed: int) -> list[int]:
+    """Return the places of the pool's problems in drawn order: the test set, then the others."""
+    order = derive_rng(split_seed, "humaneval_mbpp.split").permutation(NUM_POOL)
+    return [int(place) for place in order]
+
+
+def draw_public(
+    candidates: Sequence[Problem],
+    pool: Sequence[Problem],
+    rng: np.random.Generator,
+    *,
+    num_transfer: int,
+    num_probe: int,
+) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    """Draw the transfer and the probe set from the candidates that repeat no other problem.
+
+    Raises:
+        UserError: There are too few.
+    """
+    vetted = without_repeats(candidates, of=pool)
+    _LOG.info(
+        "data: %d of %d MBPP problems outside the pool repeat another and are not drawn",
+        len(candidates) - len(vetted),
+        len(candidates),
+    )
+    total = num_transfer + num_probe
+    if total > len(vetted):
+        raise UserError(
+            f"data.num_transfer + data.num_probe is {total}, but only {len(vetted)} problems "
+            "lie outside the pool; lower one of them"
         )
-        total = self.num_transfer + self.num_probe
-        if total > len(vetted):
-            raise UserError(
-                f"data.num_transfer + data.num_probe is {total}, but only {len(vetted)} problems "
-                "lie outside the pool; lower one of them"
-            )
-        order = derive_rng(self.split_seed, "humaneval_mbpp.transfer").permutation(len(vetted))
-        drawn = order[: self.num_transfer], order[self.num_transfer : total]
-        transfer, probe = (tuple(vetted[i] for i in sorted(each.tolist())) for each in drawn)
-        return transfer, probe
+    order = rng.permutation(len(vetted))
+    drawn = order[:num_transfer], order[num_transfer:total]
+    transfer, probe = (tuple(vetted[i] for i in sorted(each.tolist())) for each in drawn)
+    return transfer, probe
 
 
 def load_humaneval(path: str | Path | None, revision: str = HUMANEVAL_REVISION) -> list[Problem]:

@@ -12,12 +12,13 @@
 | split              | str          | train, test, transfer or probe; absent: drawn               |
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from knexa.data.benchmark import Benchmark, Dataset
@@ -90,16 +91,16 @@ class Jsonl(Dataset):
                 )
             first_lines[problem.task_id] = number
             (sets[role] if role else undecided).append(problem)
-        for role, problems in self._draw(undecided).items():
+        fractions = self.test_fraction, self.transfer_fraction
+        drawn = draw_roles(undecided, derive_rng(self.split_seed, "jsonl.split"), *fractions)
+        for role, problems in drawn.items():
             sets[role] += problems
         for role, problems in sets.items():
             if not problems and role != _OPTIONAL_ROLE:
                 raise UserError(f"{file}: no {role} problems; mark some with split={role}")
         name = file.name.split(".")[0]
         try:
-            return Benchmark(
-                name=name, categories=CATEGORIES, **{role: tuple(sets[role]) for role in _ROLES}
-            )
+            return Benchmark.of_roles(name, dict[str, list[Problem]](sets.items()))
         except ValueError as error:
             raise UserError(f"{file}: {error}") from None
 
@@ -110,17 +111,23 @@ class Jsonl(Dataset):
             raise UserError(f"data.path={self.path}: no such file; set it to a JSONL file")
         return file
 
-    def _draw(self, problems: list[Problem]) -> dict[Role, list[Problem]]:
-        """Split problems by ``split_seed``, each set in the file's order."""
-        order = derive_rng(self.split_seed, "jsonl.split").permutation(len(problems)).tolist()
-        num_test = round(self.test_fraction * len(problems))
-        num_transfer = round(self.transfer_fraction * len(problems))
-        parts: dict[Role, list[int]] = {
-            "test": order[:num_test],
-            "transfer": order[num_test : num_test + num_transfer],
-            "train": order[num_test + num_transfer :],
-        }
-        return {role: [problems[index] for index in sorted(part)] for role, part in parts.items()}
+
+def draw_roles(
+    problems: Sequence[Problem],
+    rng: np.random.Generator,
+    test_fraction: float,
+    transfer_fraction: float,
+) -> dict[Role, list[Problem]]:
+    """Split problems into test, transfer and train sets, each in the given order."""
+    order = rng.permutation(len(problems)).tolist()
+    num_test = round(test_fraction * len(problems))
+    num_transfer = round(transfer_fraction * len(problems))
+    parts: dict[Role, list[int]] = {
+        "test": order[:num_test],
+        "transfer": order[num_test : num_test + num_transfer],
+        "train": order[num_test + num_transfer :],
+    }
+    return {role: [problems[index] for index in sorted(part)] for role, part in parts.items()}
 
 
 def parse_row(row: Mapping[str, Any], where: str) -> tuple[Problem, Role | None]:

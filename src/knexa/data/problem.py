@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from knexa.data.benchmark_quirks import CANONICAL_CPU_S
+from knexa.data.benchmark_quirks import CANONICAL_CPU_S, HIDDEN_CPU_S
 
 CATEGORIES: tuple[str, ...] = (
     "arithmetic",  # formulas on a few numbers
@@ -62,3 +62,43 @@ class Problem:
     def canonical_cpu_s(self) -> float:
         """CPU seconds of the canonical solution where they are many; 0 where nobody listed them."""
         return CANONICAL_CPU_S.get(self.task_id, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HiddenTests:
+    """Further tests of a problem, which the final report alone runs: a ``sandbox.outcome.Task``.
+
+    They are no part of a ``Problem``, so nothing that agents are given holds them.
+
+    Attributes:
+        problem: The problem with its public tests.
+        test_code: Trusted source, as ``Problem.test_code``.
+    """
+
+    problem: Problem
+    test_code: str
+
+    @property
+    def task_id(self) -> str:
+        """The problem's name."""
+        return self.problem.task_id
+
+    @property
+    def prompt(self) -> str:
+        """What a completion continues."""
+        return self.problem.prompt
+
+    @property
+    def entry_point(self) -> str:
+        """The function that the tests call."""
+        return self.problem.entry_point
+
+    @property
+    def setup_code(self) -> str:
+        """Trusted source that program and tests need."""
+        return self.problem.setup_code
+
+    @property
+    def canonical_cpu_s(self) -> float:
+        """CPU seconds of the canonical solution on these tests, where they are many."""
+        return HIDDEN_CPU_S.get(self.task_id, 0.0)

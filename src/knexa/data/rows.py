@@ -9,7 +9,7 @@ import json
 import logging
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def find_file(path: str | Path, stem: str) -> Path:
             return candidate
     raise UserError(
         f"data.path={path}: no {stem}.jsonl.gz or {stem}.jsonl there; point it at a folder that "
-        "has them, or leave it null to read the Hugging Face hub"
+        "has them, or leave it null to fetch them"
     )
 
 
@@ -86,13 +86,25 @@ def check_fields(row: Mapping[str, Any], fields: Mapping[str, type], where: str)
             raise UserError(f"{where}: field {name} must be {kind.__name__}, not {row[name]!r:.40}")
 
 
-def hub_rows(repository: str, config: str, revision: str) -> list[Row]:
-    """Return all rows (every split) of a hub data set: from the local cache first, else online.
+_PUBLISHED = "set data.path=DIR to a folder with HumanEval.jsonl.gz and mbpp.jsonl.gz"
+
+
+def hub_rows(
+    repository: str,
+    config: str | None,
+    revision: str,
+    *,
+    split: str | None = None,
+    otherwise: str = _PUBLISHED,
+) -> list[Row]:
+    """Return the rows of a hub data set: from the local cache first, else online.
 
     Args:
         repository: e.g. ``openai/openai_humaneval``.
-        config: The data set's configuration, e.g. ``full``.
+        config: The data set's configuration, e.g. ``full``; None where it has one alone.
         revision: Pinned commit.
+        split: Name of the split; None reads all of them.
+        otherwise: What the user can do where there is no network.
 
     Raises:
         UserError: If it is neither cached nor reachable; within about ``_PROBE_SECONDS``.
@@ -103,27 +115,29 @@ def hub_rows(repository: str, config: str, revision: str) -> list[Row]:
     user_is_offline = constants.HF_HUB_OFFLINE or datasets.config.HF_HUB_OFFLINE
     try:
         with _hub_offline():
-            return _load(repository, config, revision, from_cache=True)
+            return _load(repository, config, revision, split, from_cache=True)
     except Exception as error:
         _LOG.info("data: %s is not cached (%s)", repository, error)
     if user_is_offline or not _hub_is_reachable(constants.ENDPOINT):
         why = "HF_HUB_OFFLINE is set" if user_is_offline else "the hub cannot be reached"
         raise UserError(
-            f"{repository} at revision {revision[:12]} is not in the local cache and {why}; set "
-            "data.path=DIR to a folder with HumanEval.jsonl.gz and mbpp.jsonl.gz, or go online once"
+            f"{repository} at revision {revision[:12]} is not in the local cache and {why}; "
+            f"{otherwise}, or go online once"
         )
     try:
-        return _load(repository, config, revision, from_cache=False)
+        return _load(repository, config, revision, split, from_cache=False)
     except Exception as error:
         reason = one_line(error)[:200]
         raise UserError(
-            f"{repository}@{revision[:12]} did not load from the hub ({reason}); try again, or set "
-            "data.path=DIR to a folder with HumanEval.jsonl.gz and mbpp.jsonl.gz"
+            f"{repository}@{revision[:12]} did not load from the hub ({reason}); try again, or "
+            f"{otherwise}"
         ) from error
 
 
-def _load(repository: str, config: str, revision: str, *, from_cache: bool) -> list[Row]:
-    """Return the rows of all splits.
+def _load(
+    repository: str, config: str | None, revision: str, split: str | None, *, from_cache: bool
+) -> list[Row]:
+    """Return the rows of a split, or of all.
 
     Offline, ``datasets`` uses the revision that it cached last, so the cache's folder is checked.
     """
@@ -133,7 +147,20 @@ def _load(repository: str, config: str, revision: str, *, from_cache: bool) -> l
     files = [file["filename"] for parts in splits.cache_files.values() for file in parts]
     if from_cache and not all(revision in Path(file).parts for file in files):
         raise FileNotFoundError(f"another revision than {revision} is cached")
-    return [dict(row) for split in splits.values() for row in split]
+    return rows_of_splits(splits, split)
+
+
+def rows_of_splits(
+    splits: Mapping[str, Iterable[Mapping[str, Any]]], split: str | None
+) -> list[Row]:
+    """Return the rows of the split of that name, or of all splits.
+
+    Raises:
+        UserError: There is no such split.
+    """
+    if split is not None and split not in splits:
+        raise UserError(f"data.split={split}: no such split; there are {', '.join(splits)}")
+    return [dict(row) for name, rows in splits.items() if split in (None, name) for row in rows]
 
 
 @contextmanager

@@ -57,11 +57,11 @@ class Topics(ABC):
             UserError: As ``names``.
         """
         public = benchmark.transfer
-        return Benchmark(
-            name=benchmark.name,
-            categories=self.names(public),
-            **{role: self.assign(each, public) for role, each in benchmark.roles().items()},
+        moved = Benchmark.of_roles(
+            benchmark.name,
+            {role: self.assign(each, public) for role, each in benchmark.roles().items()},
         )
+        return replace(moved, categories=self.names(public), hidden=benchmark.hidden)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,7 @@ def run_experiment(settings: Settings, run_dir: RunDirectory) -> Summary | None:
                 checkpoint_every=setup.checkpoint_every,
                 rebuild=partial(build_cpm, settings, world),
             )
-            samples = world.final_samples()
+            samples = setup.judged(world.final_samples())
             summary = _summary(settings, setup, run_dir, samples)
             tracker.finish(summary, samples)
         except BaseException as error:

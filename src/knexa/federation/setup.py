@@ -27,5 +27,8 @@ class Setup(Protocol):
     def overview(self) -> dict[str, Any]:
         """Return the fields of ``StartInfo`` that describe agents, data and exchange."""
 
+    def judged(self, samples: list[SampleRow]) -> list[SampleRow]:
+        """Return the final samples with what hidden tests say of them, where the data has some."""
+
     def scores(self, rounds: list[RoundRow], samples: list[SampleRow]) -> Scores:
         """Return the scores for summary.json."""

@@ -59,6 +59,11 @@ BYZANTINE = (
     Measure(name="rarely_asked_from", heading="first round of all under a third", digits=1),
 )
 """Only runs with Byzantine agents have these."""
+HIDDEN = (
+    Measure(name="pass@1_plus", heading="pass@1 %, hidden tests too", scale=100, digits=1),
+    Measure(name="wrong_share", heading="wrong of verified answers %", scale=100, digits=1),
+)
+"""Only runs on data with hidden tests have these."""
 COSTS = (
     Measure(name="tokens_trained", heading="tokens trained"),
     Measure(name="tokens_generated", heading="tokens generated"),

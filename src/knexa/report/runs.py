@@ -205,6 +205,8 @@ def _values(summary: Summary, curve: Curve | None) -> dict[str, float]:
         known["teaching_share"] = byzantine.teaching_share
         known["shunned_after"] = byzantine.shunned_after
         known["rarely_asked_from"] = byzantine.rarely_asked_from
+    if summary.scores.verified_answers is not None:
+        known["wrong_share"] = summary.scores.verified_answers.wrong_share
     if curve is not None:
         mean_R = curve.means
         known["greedy_last"], known["greedy_peak"] = float(mean_R[-1]), float(mean_R.max())

@@ -13,6 +13,7 @@ from knexa.report.aggregate import Study, resolve_method
 from knexa.report.measures import (
     BYZANTINE,
     COSTS,
+    HIDDEN,
     SCORES,
     Measure,
     at_steps,
@@ -104,6 +105,7 @@ def _results(study: Study, against: str | None) -> Table:
         columns.append(_measured(study, measure, values))
         if against is not None and measure.name in _COMPARED:
             columns += _differences(study, against, measure, values, _COMPARED[measure.name])
+    columns += _optional(study, HIDDEN)
     columns += _byzantine_columns(study, notes)
     if absent:
         notes.append(f"Not measured in these runs: {', '.join(absent)}.")
@@ -115,10 +117,15 @@ def _results(study: Study, against: str | None) -> Table:
     return _table("results", "Results", columns, [*notes, *study.notes])
 
 
+def _optional(study: Study, measures: Sequence[Measure]) -> list[_Column]:
+    """Return the columns of the measures that any run has."""
+    found = [(measure, [g.values(measure.name) for g in study.groups]) for measure in measures]
+    return [_measured(study, measure, values) for measure, values in found if any(values)]
+
+
 def _byzantine_columns(study: Study, notes: list[str]) -> list[_Column]:
     """Return the columns on Byzantine agents where any run has them, and add a note on them."""
-    found = [(measure, [g.values(measure.name) for g in study.groups]) for measure in BYZANTINE]
-    columns = [_measured(study, m, values) for m, values in found if any(values)]
+    columns = _optional(study, BYZANTINE)
     if columns:
         notes.append(
             "Honest agents are those that do not lie. The liars' teaching is the share of honest "

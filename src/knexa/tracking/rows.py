@@ -6,7 +6,7 @@ fields are the columns, in order; the text of a field is its meaning in docs/con
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SkipValidation
@@ -31,6 +31,7 @@ class Row(Record):
 _Modelled = Annotated[float | None, Only("LLM agents only", beside="kilobytes_scouted")]
 _Virtual = Annotated[float | None, Only("virtual time only", beside="finished_s")]
 _TEXT = Only("LLM agents only")
+_HIDDEN = Only("data with hidden tests only")
 _Counts = Mapping[str, int]
 _Shares = tuple[tuple[float, ...], ...]
 
@@ -211,6 +212,7 @@ class SampleRow(Record):
     sample: Annotated[int, "Number of the answer, from 0"]
     category: Annotated[int, "Category of the problem, from 0"]
     outcome: Annotated[str, "How the program ended; only `passed` is right"]
+    outcome_plus: Annotated[str | None, "How it ended on hidden tests as well", _HIDDEN] = None
     codebleu_compat: Annotated[float, "CodeBLEU, compat"]
     codebleu_fixed: Annotated[float, "CodeBLEU, fixed"]
     completion: Annotated[SkipValidation[str], "The answer's text"]  # may hold lone surrogates
@@ -308,6 +310,15 @@ class SkewSummary(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedAnswers(Record):
+    """What public tests let through: answers to transfer problems that agents keep at the end."""
+
+    answers: Annotated[int, "Kept answers that pass the public tests, agent by agent"]
+    wrong: Annotated[int, "Those of them that fail the hidden tests"]
+    wrong_share: Annotated[float | None, "Their share; null without answers"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scores(Record):
     """The final scores, and what they are based on."""
 
@@ -320,6 +331,19 @@ class Scores(Record):
     honest_pass_at: Annotated[
         Mapping[int, Score], "The same of honest agents alone", Spread("honest_pass@")
     ]
+    pass_at_plus: Annotated[
+        Mapping[int, Score],
+        "Pass@k on public and hidden tests; data with hidden tests only",
+        Spread("pass@", "_plus"),
+    ] = field(default_factory=dict)
+    own_pass_at_plus: Annotated[
+        Mapping[int, Score],
+        "The same, weighted by own data",
+        Spread("own_pass@", "_plus"),
+    ] = field(default_factory=dict)
+    verified_answers: Annotated[
+        VerifiedAnswers | None, "What verification by public tests lets through", _HIDDEN
+    ] = None
     codebleu_compat: Annotated[Score | None, "CodeBLEU, compat", _TEXT] = None
     codebleu_fixed: Annotated[Score | None, "CodeBLEU, fixed", _TEXT] = None
     outcomes: Annotated[_Counts | None, "How the final programs ended", _TEXT] = None
@@ -346,6 +370,8 @@ class Scores(Record):
         scores = {f"pass@{k}": score for k, score in sorted(self.pass_at.items())}
         scores |= {f"own_pass@{k}": score for k, score in sorted(self.own_pass_at.items())}
         scores |= {f"honest_pass@{k}": s for k, s in sorted(self.honest_pass_at.items())}
+        scores |= {f"pass@{k}_plus": score for k, score in sorted(self.pass_at_plus.items())}
+        scores |= {f"own_pass@{k}_plus": s for k, s in sorted(self.own_pass_at_plus.items())}
         bleus = {"codebleu_compat": self.codebleu_compat, "codebleu_fixed": self.codebleu_fixed}
         return scores | {name: score for name, score in bleus.items() if score is not None}
 

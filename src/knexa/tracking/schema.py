@@ -35,9 +35,10 @@ class Only:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Marks a field whose keys are written among its parent's, each with ``prefix``."""
+    """Marks a field whose keys are written among its parent's, with ``prefix`` and ``suffix``."""
 
     prefix: str = ""
+    suffix: str = ""
 
 
 class Record:
@@ -92,7 +93,8 @@ def as_document(record: Record) -> dict[str, Any]:
             document[name] = _as_json(value)
         else:
             inner = as_document(value) if isinstance(value, Record) else value
-            document |= {f"{spread.prefix}{key}": _as_json(item) for key, item in inner.items()}
+            names = {key: f"{spread.prefix}{key}{spread.suffix}" for key in inner}
+            document |= {names[key]: _as_json(item) for key, item in inner.items()}
     return document
 
 
@@ -138,15 +140,23 @@ def decode(kind: type[R], content: bytes) -> R:
 def _nested(kind: type[Record], document: dict[str, Any]) -> dict[str, Any]:
     """Remove the class's keys from the object and return them, spread ones as objects again."""
     taken = {}
-    for _, name, declared, _, _, spread in columns(kind):
+    # What is marked at both ends first: it would also fit a mark at one.
+    for _, name, declared, _, _, spread in sorted(columns(kind), key=_is_less_marked):
         if spread is not None and not spread.prefix:
             taken[name] = _nested(declared, document)
         elif spread is not None:
-            keys = [key for key in document if key.startswith(spread.prefix)]
-            taken[name] = {key.removeprefix(spread.prefix): document.pop(key) for key in keys}
+            ends = spread.prefix, spread.suffix
+            keys = [key for key in document if key.startswith(ends[0]) and key.endswith(ends[1])]
+            taken[name] = {
+                key.removeprefix(ends[0]).removesuffix(ends[1]): document.pop(key) for key in keys
+            }
         elif name in document:
             taken[name] = document.pop(name)
     return taken
+
+
+def _is_less_marked(column: Column) -> bool:
+    return column.spread is None or not column.spread.suffix
 
 
 def _shape_error(error: ValidationError) -> Exception:
@@ -179,7 +189,9 @@ def _lines(kind: type[Record], prefix: str) -> Iterator[tuple[str, str, str]]:
             assert inner is not None
             yield from _lines(inner, prefix)
             continue
-        name = prefix + (f"{column.spread.prefix}K" if column.spread else column.name)
+        name = prefix + (
+            f"{column.spread.prefix}K{column.spread.suffix}" if column.spread else column.name
+        )
         is_never_null = column.only is not None and column.only.beside is None
         type_name = "object" if column.spread else _type_name(column.type, is_never_null)
         only = f"; {column.only.when}" if column.only else ""

@@ -113,6 +113,9 @@ def totals_table(info: ClosingInfo) -> Table:
     if (own := scores.own_pass_at.get(1)) is not None:
         interval = f"{_percent(own.low)} to {_percent(own.high)}"
         table.add_row("Pass@1, own data", f"{_percent(own.mean)}  (95 % CI {interval})")
+    if (plus := scores.pass_at_plus.get(1)) is not None:
+        interval = f"{_percent(plus.low)} to {_percent(plus.high)}"
+        table.add_row("Pass@1, hidden too", f"{_percent(plus.mean)}  (95 % CI {interval})")
     fixed, compat, floors = scores.codebleu_fixed, scores.codebleu_compat, scores.floors
     if fixed and compat and floors:
         empty, copied = floors.empty, floors.prompt_copy
@@ -123,6 +126,9 @@ def totals_table(info: ClosingInfo) -> Table:
     table.add_row("sent", f"{summary.costs.kilobytes:,.1f} kB in {len(info.exchanges)} exchanges")
     if any(row.answers_asked is not None for row in info.exchanges):
         table.add_row("answers", _answers_line(info.exchanges))
+    if (kept := scores.verified_answers) is not None:
+        line = f"{kept.answers} kept that pass public tests, {kept.wrong} fail hidden ones"
+        table.add_row("verified", line)
     if summary.needs:
         table.add_row("needs", escape(", ".join(summary.needs)))
     if scores.excluded:

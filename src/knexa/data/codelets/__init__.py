@@ -182,11 +182,7 @@ def _load(
         random.Random(derive_seed(split_seed, "codelets order", name)).shuffle(problems)
         if num_conventions > 1:
             problems[:] = map(private if name in {"train", "test"} else public, problems)
-    return Benchmark(
-        name="codelets",
-        categories=CATEGORIES,
-        **{name: tuple(problems) for name, problems in sets.items()},
-    )
+    return Benchmark.of_roles("codelets", sets)
 
 
 @cache

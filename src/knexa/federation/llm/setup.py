@@ -15,17 +15,19 @@ from knexa.agents.private_training import training_spent
 from knexa.backbones.load import LoadedBackbone
 from knexa.backbones.pool import BackbonePool
 from knexa.backbones.sources import check_available
-from knexa.data.benchmark import Benchmark
+from knexa.data.benchmark import Benchmark, without_hidden
 from knexa.data.partition import AgentData
 from knexa.data.skew import Skew, category_histogram, measure_skew
 from knexa.engine.local import Observer, Workers, num_cores
+from knexa.engine.object_refs import fetched
 from knexa.engine.process import prepare
 from knexa.errors import UserError
 from knexa.evaluation import Executor
 from knexa.evaluation.codebleu import floors
 from knexa.evaluation.metrics import BenchmarkReport
 from knexa.federation.byzantine_metrics import honest_samples
-from knexa.federation.llm.benchmark_check import benchmark_check, limits_of
+from knexa.federation.llm.benchmark_check import BenchmarkCheck, benchmark_check, limits_of
+from knexa.federation.llm.hidden_report import HiddenReport
 from knexa.federation.llm.world import LLMWorld
 from knexa.federation.settings import LLMSettings
 from knexa.federation.summary import (
@@ -38,7 +40,16 @@ from knexa.federation.summary import (
 from knexa.matchmaking.arrays import Mask
 from knexa.seeding import derive_rng
 from knexa.tracking.info import AgentInfo
-from knexa.tracking.rows import Floor, Floors, Privacy, RoundRow, SampleRow, Scores, SkewSummary
+from knexa.tracking.rows import (
+    Floor,
+    Floors,
+    Privacy,
+    RoundRow,
+    SampleRow,
+    Scores,
+    SkewSummary,
+    VerifiedAnswers,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +69,8 @@ class LLMSetup:
         self.settings, self._stack = settings, stack
         self.checkpoint_every = 1
         self.workers = settings.engine.choose(settings.roster.num_agents)
-        self.runtime, self.report = build_runtime(settings, self.workers)
+        checking = benchmark_check(settings)
+        self.runtime, self.report = build_runtime(settings, self.workers, checking=checking)
         self.byzantine = self.runtime.byzantine
         stack.callback(self.runtime.executor.close)
         self.privacy = settings.privacy.mechanism(
@@ -71,6 +83,14 @@ class LLMSetup:
             num_rounds=settings.federation.num_rounds,
         )
         training_spent(self.runtime, [])  # refuses a budget that is too small
+        hidden = checking.benchmark.hidden
+        self._hidden = HiddenReport(
+            [each for each in hidden if each.task_id not in self.report.excluded],
+            limits_of(settings),
+            beside_others=settings.beside_others,
+            is_strict=settings.evaluation.sandbox == "strict",
+        )
+        self._world: LLMWorld | None = None
 
     def world(self, observer: Observer) -> LLMWorld:
         """Start the workers and the agents."""
@@ -81,6 +101,7 @@ class LLMSetup:
             self.runtime, pool, self.settings.reward, self.settings.profile, admissible_NN
         )
         world.privacy = self.privacy
+        self._world = world
         return world
 
     def overview(self) -> dict[str, Any]:
@@ -100,6 +121,10 @@ class LLMSetup:
             "excluded": tuple(sorted(self.report.excluded)),
         }
 
+    def judged(self, samples: list[SampleRow]) -> list[SampleRow]:
+        """Return the final samples with what hidden tests say of them, where the data has some."""
+        return self._hidden.judged(samples) if self._hidden else samples
+
     def scores(self, rounds: list[RoundRow], samples: list[SampleRow]) -> Scores:
         """Return the final scores, with privacy costs and the data's skew."""
         runtime, seed = self.runtime, self.settings.seed
@@ -109,6 +134,7 @@ class LLMSetup:
         shares = tuple(
             tuple(category_histogram(data.train)[:num_topics].tolist()) for data in runtime.splits
         )
+        plus = [replace(row, outcome=row.outcome_plus) for row in samples if row.outcome_plus]
         floor = {name: Floor(**bleus) for name, bleus in floors(runtime.benchmark.test).items()}
         return Scores(
             pass_at=pass_scores(samples, ks=ks, seed=seed),
@@ -130,6 +156,19 @@ class LLMSetup:
                 if self.settings.partition.num_groups > 1
                 else None
             ),
+            pass_at_plus=pass_scores(plus, ks=ks, seed=seed) if plus else {},
+            own_pass_at_plus=(
+                own_pass_scores(plus, ks=ks, data_shares=shares, seed=seed) if plus else {}
+            ),
+            verified_answers=self._verified_answers(),
+        )
+
+    def _verified_answers(self) -> VerifiedAnswers | None:
+        if not self._hidden or self._world is None:
+            return None
+        states = self._world.states[: self.runtime.roster.num_agents]
+        return self._hidden.verified(
+            self.runtime.executor, [fetched(state.replay) for state in states]
         )
 
 
@@ -149,12 +188,16 @@ def _skew_summary(skew: Skew, categories: tuple[str, ...]) -> SkewSummary:
 
 
 def build_runtime(
-    settings: LLMSettings, workers: Workers, only: int | None = None
+    settings: LLMSettings,
+    workers: Workers,
+    only: int | None = None,
+    checking: BenchmarkCheck | None = None,
 ) -> tuple[ExchangeRuntime, BenchmarkReport]:
     """Return the runtime of the phases, and the report of the benchmark check.
 
     A process that is one agent names it in ``only``: it loads that agent's backbone alone and keeps
-    no other agent's private problems.
+    no other agent's private problems. ``checking`` is the benchmark check where it has begun.
+    Hidden tests are no part of the runtime.
 
     Raises:
         UserError: Something that the config asks for is not available here.
@@ -162,7 +205,7 @@ def build_runtime(
     prepare(settings.engine.num_threads)
     _check_precision(settings, workers)
     _check_compiler(settings, workers)
-    checking = benchmark_check(settings)
+    checking = checking or benchmark_check(settings)
     _check_probe_set(settings, checking.benchmark)
     used = (
         settings.roster.used_backbones if only is None else (settings.roster.agents[only].backbone,)
@@ -173,7 +216,7 @@ def build_runtime(
     for name in used:
         _check_context(settings, name, pool.get(name))
     report = checking.report()
-    benchmark = _without(checking.benchmark, set(report.excluded))
+    benchmark = _without(without_hidden(checking.benchmark), set(report.excluded))
     num_agents = settings.roster.num_agents
     splits = settings.partition.split(
         benchmark.train, num_agents, derive_rng(settings.seed, "partition")

@@ -80,6 +80,10 @@ class FormulaSetup:
             top_categories=tuple(CATEGORIES[category] for category in top),
         )
 
+    def judged(self, samples: list[SampleRow]) -> list[SampleRow]:
+        """Return the samples: formulas answer nothing."""
+        return samples
+
     def scores(self, rounds: list[RoundRow], samples: list[SampleRow]) -> Scores:
         """Return the final Pass@1, its interval over agents, and the agents' data shares."""
         scores_N, seed = self._world.pass_at_1(), self.settings.seed
