@@ -151,9 +151,9 @@ def test_file_opens_with_the_command_that_runs_it(path: Path) -> None:
 def test_search_checks_both_ends_of_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     points: list[Any] = []
     monkeypatch.setattr(multirun, "_BASIC_SWEEPER", "some.other.Sweeper")
-    points += jobs("-m", "partition.alpha=interval(0.1,0.9)", "seed=1,2")
-    found = {(job.config["partition"]["alpha"], job.config["seed"]) for job in points}
-    assert found == {(0.1, 1), (0.9, 1), (0.1, 2)}
+    points += jobs("-m", "partition.alpha=interval(0.1,0.9)", "roster.size=4,5")
+    found = {(job.config["partition"]["alpha"], job.config["roster"]["size"]) for job in points}
+    assert found == {(0.1, 4), (0.9, 4), (0.1, 5)}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ what it was made from and how large each file is.
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from knexa.data.user_cache import cache_folder
 from knexa.tracking.files import encode_document, sync_file, sync_folder
 
 MANIFEST = "manifest.json"
@@ -53,10 +53,7 @@ def sha256_of(file: Path) -> str:
 
 def models_folder() -> Path:
     """Return the folder of all models, which need not exist."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification: a path that is not absolute is invalid and ignored.
-    base = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
-    return base / "knexa" / "models"
+    return cache_folder() / "models"
 
 
 def model_names() -> list[str]:

@@ -269,7 +269,9 @@ class _Composer:
         """Refuse several options of a group at once, of which Hydra would drop all but the last."""
         for override in self.parse([text for text in overrides if "=[" in text]):
             key, value = override.key_or_group, override.value()
-            if isinstance(value, list) and self._loader.repository.group_exists(key):
+            if not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
+                continue
+            if self._loader.repository.group_exists(key):
                 raise UserError(
                     f"{override.input_line}: a run has one {key}; to try several: "
                     f"-m {key}={','.join(map(show, value))}"

@@ -25,8 +25,9 @@ from knexa.data.benchmark import Benchmark, Dataset
 from knexa.data.benchmark_quirks import ANSWERS_TOO_LARGE
 from knexa.data.humaneval_mbpp import POOL_MBPP, draw_public, pool_order
 from knexa.data.problem import HiddenTests, Problem
-from knexa.data.reference_outputs import Reference, cache_folder, reference_outputs, write_whole
+from knexa.data.reference_outputs import Reference, reference_outputs
 from knexa.data.rows import Row, check_fields, find_file, read_rows, text_digest
+from knexa.data.user_cache import cache_folder, write_whole
 from knexa.errors import UserError, one_line
 from knexa.seeding import derive_rng
 

@@ -14,7 +14,6 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from knexa.data import evalplus_rules
+from knexa.data.user_cache import cache_folder, write_whole
 from knexa.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -80,27 +80,6 @@ def reference_outputs(key: str, references: Mapping[str, Reference]) -> dict[str
         found = _compute(inspect.getsource(evalplus_rules) + worker, references)
         _keep(file, found)
     return found
-
-
-def cache_folder() -> Path:
-    """Return the user's cache folder of this package; it need not exist."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification: a path that is not absolute is invalid and ignored.
-    return (Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache") / "knexa"
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file of the cache that is there whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as written:
-            written.write(content)
-        part.replace(file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _compute(source: str, references: Mapping[str, Reference]) -> dict[str, list[Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from knexa.data.codelets import Codelets
+from knexa.data.topics import Categories
 from knexa.errors import UserError
 from knexa.evaluation import Executor
 from knexa.evaluation.settings import Evaluation
@@ -18,7 +19,11 @@ SMALL = Codelets(num_train=12, num_test=12, num_transfer=12, num_probe=12)
 
 def settings(**evaluation: Any) -> Any:
     return SimpleNamespace(
-        data=SMALL, evaluation=Evaluation(**evaluation), beside_others=True, seed=0
+        data=SMALL,
+        topics=Categories(),
+        evaluation=Evaluation(**evaluation),
+        beside_others=True,
+        seed=0,
     )
 
 
