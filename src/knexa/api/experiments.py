@@ -11,8 +11,8 @@ from knexa.errors import UserError
 from knexa.report.runs import outdated_runs, read_run, read_runs, unfinished_runs
 from knexa.tracking.run_directory import RunDirectory
 
-_NOT_RUNS = ("cfg", "info", "help", "hydra_help", "version", "shell_completion")
-"""Options of Hydra that print something and run nothing."""
+_PRINTING = ("cfg", "info", "help", "hydra_help", "shell_completion")
+"""Options of Hydra that print something and run nothing, as ``--version`` does."""
 
 
 def run(arguments: Sequence[str] = ()) -> Results:
@@ -35,8 +35,11 @@ def run(arguments: Sequence[str] = ()) -> Results:
     """
     if isinstance(arguments, str):
         raise UserError(f"knexa.run takes a list of texts: knexa.run([{arguments!r}])")
-    parsed = compose.parse_arguments(arguments)
-    if any(getattr(parsed, option) for option in _NOT_RUNS):
+    prints = "--version" in arguments  # which Hydra's parser would answer by leaving Python
+    if not prints:
+        parsed = compose.parse_arguments(arguments)
+        prints = any(getattr(parsed, option) for option in _PRINTING)
+    if prints:
         raise UserError(f"{' '.join(arguments)} runs nothing: type it after knexa, in a shell")
     compose.register_sweeps()
     plan = compose.compose(parsed)
