@@ -289,7 +289,7 @@ def test_what_a_run_raises_is_passed_on(broken: list[str]) -> None:
 def test_a_job_that_fails_is_named_and_the_others_are_run(broken: list[str]) -> None:
     with pytest.raises(knexa.UserError, match=r"1 of 2 runs failed.*: broken-s0-\w+; ") as caught:
         knexa.run(["-m", *broken, "matchmaker=broken,random"])
-    assert "knexa.load('outputs/study')" in str(caught.value)
+    assert "knexa.load('outputs/study') has the others" in str(caught.value)
     with pytest.warns(UserWarning, match="broken-s0"):
         assert knexa.load("outputs/study").summary()["matchmaker"].tolist() == ["random"]
 

@@ -62,12 +62,13 @@ def _run_all(arguments: Sequence[str], paths: Sequence[Path]) -> None:
     """Run a multirun by Hydra's launcher, which passes no exception on; raise if a run failed."""
     exit_code = main(arguments)
     failed = [path.name for path in paths if not RunDirectory(path).is_finished()]
-    if exit_code or failed:
-        raise UserError(
-            f"{len(failed)} of {len(paths)} runs failed, as printed above: {', '.join(failed)}; "
-            f"the same call goes on with them, and knexa.load({str(paths[0].parent)!r}) has the "
-            "others"
-        )
+    if failed:
+        text = f"{len(failed)} of {len(paths)} runs failed, as printed above: {', '.join(failed)}"
+        if len(failed) < len(paths):
+            text += f"; knexa.load({str(paths[0].parent)!r}) has the others"
+        raise UserError(f"{text}; the same call tries again")
+    if exit_code:
+        raise UserError("the runs are finished, but the command failed, as printed above")
 
 
 def load(*folders: str | Path) -> Results:
