@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
 from knexa.recipe import NAME
 from knexa.report.runs import Run
-from knexa.tracking.schema import Record, columns
+from knexa.tracking.schema import Column, Record, columns
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -82,26 +82,42 @@ def _cells(
     kind: type[Record], record: Record | None, place: tuple[int, ...] = (), prefix: str = ""
 ) -> Iterator[_Cell]:
     """Yield the cells of a record, of None the empty ones that each record has."""
-    for index, column in enumerate(columns(kind)):
+    for index, (column, inner, counts) in enumerate(_layout(kind)):
         at = (*place, index)
         value = None if record is None else getattr(record, column.field)
         name = prefix + column.name
-        parts = get_args(column.type) if isinstance(column.type, UnionType) else (column.type,)
-        inner = next((part for part in parts if _is_record(part)), None)
         if column.spread is not None and column.spread.prefix:
             for key, item in (value or {}).items():
                 yield from _cells(type(item), item, at, f"{prefix}{column.spread.prefix}{key}.")
         elif inner is not None:
             yield from _cells(inner, value, at, prefix if column.spread else f"{name}.")
-        elif any(get_origin(part) is Mapping for part in parts):
+        elif counts:
             for key, item in (value or {}).items():
                 yield _Cell(at, f"{name}.{key}", float, item)
         else:
             yield _Cell(at, name, column.type, value)
 
 
-def _is_record(kind: Any) -> bool:
-    return isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, Record)
+_Layout = list[tuple[Column, type[Record] | None, bool]]
+_layouts: dict[type[Record], _Layout] = {}
+
+
+def _layout(kind: type[Record]) -> _Layout:
+    """Return each column of a class, the class of the object that it holds, if it is counts."""
+    if kind in _layouts:
+        return _layouts[kind]
+    found: _Layout = []
+    for column in columns(kind):
+        parts = _parts(column.type)
+        classes = [part for part in parts if isinstance(part, type) and not get_origin(part)]
+        inner = next((part for part in classes if issubclass(part, Record)), None)
+        found.append((column, inner, any(get_origin(part) is Mapping for part in parts)))
+    _layouts[kind] = found
+    return found
+
+
+def _parts(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
 
 
 def _series(values: list[Any], kind: Any) -> "Series":
@@ -111,7 +127,7 @@ def _series(values: list[Any], kind: Any) -> "Series":
     """
     import pandas
 
-    parts = set(get_args(kind) if isinstance(kind, UnionType) else (kind,)) - {NoneType}
+    parts = set(_parts(kind)) - {NoneType}
     if not parts <= {int, float, bool}:
         dtype = "object"
     elif None in values or float in parts:
