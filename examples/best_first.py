@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+from knexa.matchmaking import Matchmaker, Plan, RoundView
 from knexa.profiles.layout import PASS_AT_1
 
 

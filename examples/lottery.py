@@ -5,8 +5,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from knexa.matchmaking.arrays import Array
-from knexa.matchmaking.base import Matching
+from knexa.matchmaking import Array, Matching
 from knexa.matchmaking.matchings import Greedy
 
 

@@ -3,9 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from knexa.matchmaking.arrays import Array, Indices
-from knexa.matchmaking.contexts import Context
-from knexa.matchmaking.ledger import Ledger
+from knexa.matchmaking import Array, Context, Indices, Ledger
 from knexa.profiles.layout import PASS_AT_1
 
 

@@ -34,9 +34,11 @@ def test_modules_and_files_that_are_named_exist(path: Path) -> None:
         place = ROOT / "src" / Path(*name.split("."))
         command = ROOT / "src/knexa/cli/modules" / f"{name.rpartition('.')[2]}.py"
         found = place.is_dir() or place.with_suffix(".py").is_file() or command.is_file()
-        # Else the last word may be one that the module defines.
-        owner = place.parent.with_suffix(".py")
-        assert found or (owner.is_file() and place.name in owner.read_text("utf-8")), name
+        # Else the last word may be one that the module defines, or the package offers.
+        owner, package = place.parent.with_suffix(".py"), place.parent / "__init__.py"
+        found = found or (owner.is_file() and place.name in owner.read_text("utf-8"))
+        found = found or (package.is_file() and f'"{place.name}"' in package.read_text("utf-8"))
+        assert found, name
     for name in re.findall(r"\b(?:src/knexa|benchmarks|tests)/[\w/]+\.py\b", text):
         assert (ROOT / name).is_file(), name
 

@@ -9,6 +9,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "knexa"
 
 ROOMS = (
+    "api",
     "cli",
     "config",
     "report",
@@ -30,7 +31,8 @@ ROOMS = (
 )
 """From top to bottom; a room imports itself and what stands below it."""
 
-CLI_FILES = {"__init__", "__main__"}
+API_FILES = {"__init__", "conf"}
+CLI_FILES = {"__main__"}
 BASE_FILES = {"errors", "recipe", "seeding", "statistics"}
 
 HEAVY = {
@@ -46,6 +48,7 @@ HEAVY = {
     "grpc",
     "google",
     "cryptography",
+    "pandas",
 }
 
 
@@ -56,6 +59,8 @@ def python_files() -> list[Path]:
 def room_of(parts: tuple[str, ...]) -> str:
     """Return the room of a module, given its path inside the package."""
     first = parts[0] if parts else "__init__"
+    if first in API_FILES:
+        return "api"
     if first in CLI_FILES:
         return "cli"
     return "base" if first in BASE_FILES else first

@@ -22,6 +22,7 @@ from knexa.errors import MachineError, UserError, first_line, one_line
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from knexa.config.compose import Job
     from knexa.federation.settings import Settings
     from knexa.tracking.rows import Summary
     from knexa.tracking.run_directory import RunDirectory
@@ -116,7 +117,7 @@ class _Task:
         from hydra.core.hydra_config import HydraConfig
 
         from knexa.cli.interrupts import listen
-        from knexa.config.build import build_settings, secret_settings, without_secret_values
+        from knexa.config.build import secret_settings
         from knexa.config.compose import job_of
 
         hydra_config = HydraConfig.get()
@@ -125,13 +126,8 @@ class _Task:
             if elsewhere:
                 listen()
             job = job_of(config, hydra_config)
-            secrets = secret_settings(job)
-            settings = replace(
-                build_settings(job),
-                command=shlex.join(["knexa", *without_secret_values(self._arguments, secrets)]),
-                beside_others=elsewhere,
-            )
-            if self._is_multirun and any(secrets.values()):
+            settings = settings_of(job, self._arguments, beside_others=elsewhere)
+            if self._is_multirun and any(secret_settings(job).values()):
                 # Hydra's record of the sweep: it holds the whole config as it was typed.
                 folder = Path(hydra_config.runtime.cwd, hydra_config.sweep.dir)
                 (folder / "multirun.yaml").unlink(missing_ok=True)
@@ -150,6 +146,22 @@ class _Task:
                 self.failed.append(" ".join(hydra_config.overrides.task))
             return None
         return objective(summary)
+
+
+def settings_of(job: "Job", arguments: Sequence[str], *, beside_others: bool = False) -> "Settings":
+    """Return the settings of a job of a command line, which is recorded without secrets.
+
+    ``beside_others``: whether the job may run while others do, in another process.
+
+    Raises:
+        UserError: For a wrong value.
+    """
+    from knexa.config.build import build_settings, secret_settings, without_secret_values
+
+    typed = without_secret_values(arguments, secret_settings(job))
+    return replace(
+        build_settings(job), command=shlex.join(["knexa", *typed]), beside_others=beside_others
+    )
 
 
 def run_job(settings: "Settings", *, rerun: bool) -> "Summary | None":

@@ -90,6 +90,7 @@ class Plan:
 
     jobs: tuple[Job, ...]
     is_multirun: bool
+    is_search: bool = False
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -195,11 +196,10 @@ def compose(arguments: argparse.Namespace) -> Plan:
         hydra_overrides = multirun.texts(master.hydra.overrides.hydra)
         points = multirun.points(master, composer.parse)
         jobs = composer.jobs([[*hydra_overrides, *point] for point in points])
-        if multirun.is_search(master.hydra) and any(
-            job.config.get("dry_run") is True for job in jobs
-        ):
+        is_search = multirun.is_search(master.hydra)
+        if is_search and any(job.config.get("dry_run") is True for job in jobs):
             raise UserError("dry_run=true: a search goes by rewards, and a dry run earns none")
-        return Plan(jobs=tuple(jobs), is_multirun=True)
+        return Plan(jobs=tuple(jobs), is_multirun=True, is_search=is_search)
 
 
 @contextlib.contextmanager

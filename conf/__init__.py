@@ -1,0 +1,1 @@
+"""Lets Hydra find this folder as the config module ``knexa.conf``."""

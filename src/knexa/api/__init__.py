@@ -1,0 +1,1 @@
+"""What ``import knexa`` offers: runs experiments, and reads finished ones into data frames."""
