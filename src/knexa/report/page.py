@@ -66,7 +66,8 @@ figure.plain svg { fill: #1a1a1a; background: #ffffff; border-radius: 6px; paddi
 figcaption { font-size: .88rem; color: var(--soft); max-width: 46rem; }
 dt { font-weight: 600; margin-top: .5rem; } dd { margin: 0; color: var(--soft); }
 @media (max-width: 40rem) { body { padding-top: 1.5rem; }
-  tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; max-width: 9rem; } }
+  tbody th { white-space: normal; overflow-wrap: break-word; min-width: 7rem;
+    max-width: 9rem; } }
 @media print { body { max-width: none; } h2 { break-after: avoid; }
   figure { break-inside: avoid; } }
 """
@@ -129,7 +130,7 @@ def _table(table: Table) -> str:
     rows = []
     for first, *cells in zip(*(column.cells for column in columns), strict=True):
         shown = "".join(f"<td{k}>{_cell(c)}</td>" for k, c in zip(kinds[1:], cells, strict=True))
-        rows.append(f'<tr><th scope="row">{escape(first.text)}</th>{shown}</tr>')
+        rows.append(f'<tr><th scope="row">{_breakable(first.text)}</th>{shown}</tr>')
     notes = "".join(f"<li>{escape(note)}</li>" for note in table.footnotes)
     return (
         f'<section>\n<h2 id="{table.name}">{escape(table.title)}</h2>\n'
@@ -138,6 +139,11 @@ def _table(table: Table) -> str:
         f"<tbody>\n{chr(10).join(rows)}\n</tbody>\n</table></div>\n"
         f'<ul class="notes">{notes}</ul>\n</section>'
     )
+
+
+def _breakable(text: str) -> str:
+    """Return a name that may break after its slashes, underscores and equals signs."""
+    return re.sub("([/_=])", r"\1<wbr>", escape(text))
 
 
 def _cell(cell: Cell) -> str:
