@@ -66,7 +66,7 @@ def test_every_row_has_a_cell_for_each_column_and_braces_close(written):
 def test_methods_are_short_the_best_is_bold_and_an_oracle_is_marked(written):
     first, second, *_ = body(written["results"])
     assert first[:2] == [r"oracle$^\dagger$", r"40.0 {\scriptsize $\pm$0.0}"]
-    assert second[0] == r"linucb (matching=\allowbreak{}broadcast)"
+    assert second[0] == r"linucb (matching=\penalty200{}broadcast)"
     assert second[1] == r"\textbf{31.0} {\scriptsize $\pm$2.5}"
     assert r"$^\dagger$Sees counterfactual rewards" in written["results"]
 
@@ -75,7 +75,7 @@ def test_the_footnote_says_what_is_corrected_and_what_is_not(written):
     foot = written["results"].partition(r"\footnotesize")[2]
     assert r"95\,\% interval over seeds (Student's $t$), not corrected" in foot
     assert "Holm's method for 3 comparisons" in foot
-    assert r"Exchange: akd\_\allowbreak{}verified" in foot
+    assert r"Exchange: akd\_\penalty200{}verified" in foot
 
 
 def test_what_tex_reads_as_its_own_is_escaped():

@@ -1,11 +1,11 @@
 r"""Tables for papers: a ``tabularx`` with booktabs' rules that fits a column of a paper.
 
 The method's column takes what room the others leave, and wraps. Unless columns are chosen, the
-first of the shown ones are taken that fit ``COLUMN_WIDTH``; the widths are estimated from counts of
-characters in Computer Modern, since no TeX is at hand.
+first of the shown ones are taken that fit ``COLUMN_WIDTH``; widths are estimated from counts of
+characters in Computer Modern, so that no TeX is needed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from knexa.report.aggregate import Study, without_common_exchange
 from knexa.report.table import MISSING, Cell, Column, Kind, Table
@@ -24,9 +24,9 @@ _TEX = {
     "<": "$<$",
     ">": "$>$",
     "|": "$|$",
-    "_": r"\_\allowbreak{}",
-    "/": r"/\allowbreak{}",
-    "=": r"=\allowbreak{}",
+    "_": r"\_\penalty200{}",
+    "/": r"/\penalty200{}",
+    "=": r"=\penalty200{}",
 } | {character: f"\\{character}" for character in "&%$#{}"}
 
 
@@ -34,17 +34,11 @@ def latex(study: Study, table: Table) -> str:
     r"""Return rows for a ``table`` (or, where wide columns are chosen, ``table*``) environment."""
     columns = table.shown if table.chosen else _fitting(table)
     width = _METHOD_WIDTH + sum(map(_width, columns[1:]))
-    names = without_common_exchange(study)
     above = {
         cell.text
         for cell, sees in zip(columns[0].cells, _cells(table, "sees"), strict=True)
         if "probes" in sees.text
     }
-    rows = []
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        method = escape(names[cells[0].text]) + (r"$^\dagger$" if cells[0].text in above else "")
-        pairs = zip(columns[1:], cells[1:], strict=True)
-        rows.append(" & ".join([method, *(_show(column, cell) for column, cell in pairs)]))
     kinds = "".join("r" if column.numeric else "l" for column in columns[1:])
     lines = [
         f"% {table.title}; needs \\usepackage{{booktabs,tabularx}}",
@@ -60,7 +54,7 @@ def latex(study: Study, table: Table) -> str:
         r"\toprule",
         " & ".join(["Method", *map(_heading, columns[1:])]) + r" \\",
         r"\midrule",
-        *(f"{row} \\\\" for row in rows),
+        *_rows(columns, without_common_exchange(study), above),
         r"\bottomrule",
         r"\end{tabularx}\par\endgroup",
         r"{\footnotesize\raggedright\noindent",
@@ -68,6 +62,19 @@ def latex(study: Study, table: Table) -> str:
         r"\par}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _rows(columns: Sequence[Column], names: Mapping[str, str], above: Collection[str]) -> list[str]:
+    """Return the rows, a little room between settings, and a dagger at methods ``above`` others."""
+    rows: list[str] = []
+    num_named = sum(column.kind is Kind.ROW for column in columns)
+    setting: list[str] = []
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        method = escape(names[cells[0].text]) + (r"$^\dagger$" if cells[0].text in above else "")
+        before, setting = setting, [cell.text for cell in cells[1:num_named]]
+        rows += [r"\addlinespace"] if rows and setting != before else []
+        rows.append(" & ".join([method, *map(_show, cells[1:])]) + r" \\")
+    return rows
 
 
 def escape(text: str) -> str:
@@ -91,7 +98,7 @@ def _fitting(table: Table) -> list[Column]:
 
 def _width(column: Column) -> float:
     """Return about how many points wide the column is, with the gap before it."""
-    words = (column.brief.replace("$", "").replace("\\", "") or column.heading).split()
+    words = [word.replace("$", "").replace("\\", "") for word in _words(column)]
     widest = max(_CHARACTER * len(word) for word in words)
     for cell in column.cells:
         mean, _, rest = cell.text.partition(" ")
@@ -105,7 +112,7 @@ def _width(column: Column) -> float:
     return widest + _GAP
 
 
-def _show(column: Column, cell: Cell) -> str:
+def _show(cell: Cell) -> str:
     if cell.interval is None:
         return "--" if cell.text == MISSING else escape(cell.text)
     mean, _, rest = cell.text.partition(" ")
@@ -124,11 +131,18 @@ def _signed(text: str) -> str:
 
 def _heading(column: Column) -> str:
     """Return the heading, words below each other, so that it is no wider than its numbers."""
-    words = (column.brief or escape(column.heading)).split()
+    words = _words(column)
     if len(words) == 1:
         return words[0]
     lines, side = r" \\ ".join(words), "r" if column.numeric else "l"
     return rf"\shortstack[{side}]{{{lines}}}"
+
+
+def _words(column: Column) -> list[str]:
+    """Return the heading's words as TeX source; a setting's key has one a word."""
+    if column.kind is Kind.ROW:
+        return [escape(word) for word in column.heading.split("_") if word]
+    return (column.brief or escape(column.heading)).split()
 
 
 def _footnote(study: Study, table: Table, columns: Sequence[Column], *, dagger: bool) -> list[str]:
@@ -161,7 +175,8 @@ def _footnote(study: Study, table: Table, columns: Sequence[Column], *, dagger: 
     if any(cell.partial for cell in cells):
         lines.append("In parentheses: seeds behind a number, where they are fewer.")
     if any(cell.best for cell in cells):
-        lines.append("Bold: best mean.")
+        several = len(study.settings) > 1 and any(c.kind is Kind.ROW for c in columns[1:])
+        lines.append(f"Bold: best mean{' of a setting' * several}.")
     if dagger:
         lines.append(r"$^\dagger$Sees counterfactual rewards; not deployable, never bold.")
     return lines
