@@ -1,13 +1,18 @@
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knexa.statistics import (
     Interval,
     bootstrap_mean,
+    holm,
+    interquartile_mean,
     minimum_detectable_difference,
     paired_difference,
+    paired_p_value,
+    probability_of_improvement,
     student_curve,
     student_mean,
 )
@@ -120,3 +125,71 @@ def test_detectable_difference_is_found_with_its_power_and_no_more() -> None:
 def test_detectable_difference_needs_a_spread() -> None:
     with pytest.raises(ValueError, match="at least two"):
         minimum_detectable_difference([1.0])
+
+
+def test_paired_p_value_is_that_of_the_t_test() -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 7))
+    assert paired_p_value(a, b) == pytest.approx(scipy.stats.ttest_rel(a, b).pvalue)
+    assert paired_p_value([1, 2, 3], [0, 1, 2]) == 0
+    assert paired_p_value([1, 2], [1, 2]) == 1
+    with pytest.raises(ValueError, match="two pairs"):
+        paired_p_value([1.0], [2.0])
+
+
+def test_holm_multiplies_step_by_step_and_keeps_the_order() -> None:
+    # By hand: 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04 may not fall below the one before.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.6]).tolist() == [1.0, 1.0]
+    assert holm([]).tolist() == []
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        holm([1.5])
+
+
+def test_holm_errs_in_a_twentieth_of_families_where_nothing_differs() -> None:
+    p_values = np.random.default_rng(0).uniform(size=(4000, 7))
+    assert 0.04 < np.mean([holm(row).min() < 0.05 for row in p_values]) < 0.06
+
+
+def test_interquartile_mean_is_of_the_middle_half_of_all_tasks() -> None:
+    rng = np.random.default_rng(0)
+    found = interquartile_mean([[0, 1, 2, 3], [4, 5, 6, 1000]], rng=rng)
+    assert found.mean == 3.5  # of 2, 3, 4 and 5
+    assert found.low < 3.5 < found.high
+    scores = rng.normal(size=(3, 7))
+    expected = scipy.stats.trim_mean(scores, 0.25, axis=None)
+    assert interquartile_mean(list(scores), rng=rng).mean == pytest.approx(expected)
+
+
+def test_interquartile_mean_resamples_within_tasks() -> None:
+    # Drawn over both tasks together, zeros and ones would be of varying number.
+    found = interquartile_mean([[0.0] * 4, [1.0] * 4], rng=np.random.default_rng(0))
+    assert (found.mean, found.low, found.high) == (0.5, 0.5, 0.5)
+
+
+def test_probability_of_improvement_counts_pairs_and_averages_tasks() -> None:
+    rng = np.random.default_rng(0)
+    # 3 beats 2 and 1, 1 loses to 2 and ties with 1; in the other task all pairs win.
+    found = probability_of_improvement([[3, 1], [9, 8]], [[2, 1], [1, 2, 3]], rng=rng)
+    assert found.mean == pytest.approx((2.5 / 4 + 1) / 2)
+    same = probability_of_improvement([[1, 2, 3]], [[1, 2, 3]], rng=rng)
+    assert same.mean == pytest.approx(0.5)
+    assert same.low < 0.5 < same.high
+
+
+def test_intervals_of_improvement_hold_the_true_probability() -> None:
+    rng = np.random.default_rng(0)
+    true = scipy.stats.norm.cdf(0.5 / np.sqrt(2))
+    covered = 0
+    for _ in range(400):
+        a, b = rng.normal(0.5, 1, size=(2, 15)), rng.normal(0, 1, size=(2, 15))
+        found = probability_of_improvement(list(a), list(b), num_resamples=400, rng=rng)
+        covered += found.low <= true <= found.high
+    assert 0.91 < covered / 400 < 0.98
+
+
+def test_tasks_without_scores_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="at least one"):
+        interquartile_mean([[1.0], []], rng=rng)
+    with pytest.raises(ValueError, match="argument 2"):
+        probability_of_improvement([[1.0]], [[1.0], [2.0]], rng=rng)

@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -18,7 +20,7 @@ from tests.report.report_examples import rewrite, write_run, write_study
 
 ALWAYS = {"final", "learning_curves", "learning_by_steps", "regret", "divergence"}
 ALWAYS |= {"gain_by_size", "pairing", "graph", "agents"}
-VOID = {"meta"}
+VOID = {"meta", "wbr"}
 
 
 class Outline(HTMLParser):
@@ -70,12 +72,27 @@ def reasons(folder, tmp_path):
     return {picture.name: picture.missing for picture in pictures}
 
 
-def test_every_figure_that_the_runs_hold_is_an_svg_and_a_png(report):
+def rows_of(page, name):
+    """Return the table's rows as the page has them, the heading first."""
+    section = page[page.index(f'<h2 id="{name}">') :]
+    return re.findall(r"<tr>(.*?)</tr>", section[: section.index("</table>")])
+
+
+def test_every_figure_that_the_runs_hold_is_an_svg_a_png_and_a_pdf(report):
     figures = report / "first" / "figures"
     for name in ALWAYS:
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         ElementTree.parse(figures / f"{name}.svg")
+        assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert {path.stem for path in figures.iterdir()} == ALWAYS
+
+
+def test_pdfs_embed_truetype_fonts_and_no_dates(report):
+    for path in (report / "first" / "figures").glob("*.pdf"):
+        content = path.read_bytes()
+        assert b"/FontFile2" in content
+        assert b"/Type3" not in content
+        assert b"Date" not in content
 
 
 def test_tables_are_there_in_three_formats(report):
@@ -131,6 +148,41 @@ def test_page_says_what_is_left_out_and_who_sees_probes(outline):
     assert "no setting that is a number varies" in text
     assert "sees beyond profiles and rewards" in text
     assert " probes " in text
+
+
+def test_the_best_value_is_bold_and_every_row_has_a_name(report):
+    page = (report / "first" / "index.html").read_text(encoding="utf-8")
+    _, *rows = rows_of(page, "results")
+    assert all(row.startswith('<th scope="row">') for row in rows)
+    of_linucb = [row for row in rows if "linucb" in row]
+    assert all(re.search(r"<b>3\d\.\d</b> <small>", row) for row in of_linucb)
+    assert not any("<b>" in row for row in rows if "oracle" in row)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this machine")
+def test_the_first_column_stays_while_its_table_scrolls(report, tmp_path):
+    page = (report / "first" / "index.html").read_text(encoding="utf-8")
+    probe = """<script>
+      const box = document.querySelector(".scroll"), edge = () => box.getBoundingClientRect().left;
+      const cells = [...box.querySelector("tbody tr").children];
+      box.scrollLeft = 100;
+      document.body.dataset.moved = cells.slice(0, 2).map(
+        cell => Math.round(cell.getBoundingClientRect().left - edge())).join();
+      document.body.dataset.wide = document.documentElement.scrollWidth <= innerWidth;
+      </script></body>"""
+    (tmp_path / "page.html").write_text(page.replace("</body>", probe), encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900"]
+    shown = subprocess.run(
+        ["chromium", *options, f"--user-data-dir={tmp_path}", "--dump-dom", tmp_path / "page.html"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    first, second = re.search(r'data-moved="(-?\d+),(-?\d+)"', shown).groups()
+    assert int(first) == 0
+    assert int(second) < 100
+    assert 'data-wide="true"' in shown  # the table scrolls, not the page
 
 
 def test_bare_runs_make_a_page_that_says_why_there_are_no_figures(tmp_path, capsys):

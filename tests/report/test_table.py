@@ -2,13 +2,17 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
+import scipy.stats
 
 from knexa.cli.commands import run_command_line
 from knexa.recipe import RECIPE
 from knexa.report.aggregate import group_runs
+from knexa.report.formats import markdown, tidy_csv
 from knexa.report.runs import read_runs
-from knexa.report.table import latex, markdown, tables, tidy_csv
+from knexa.report.table import tables
+from knexa.statistics import student_mean
 from knexa.tracking.rows import ByzantineSummary, Trust
 from knexa.tracking.schema import as_document
 from tests.report.report_examples import rewrite, write_run
@@ -132,18 +136,112 @@ def test_costs_that_nobody_had_are_named_and_make_no_column(tmp_path):
     assert "optimizer steps" in note
 
 
-def test_formats_agree_and_latex_escapes(tmp_path):
+def test_formats_agree(tmp_path):
     for seed in range(2):
         write_run(tmp_path, "linucb", seed, exchange="akd_verified", passed=0.2 + 0.1 * seed)
     study = group_runs(read_runs([tmp_path]))
     table = tables(study)[0]
-    assert "| linucb/akd_verified |" in markdown(table)
-    assert r"linucb/akd\_verified & " in latex(table)
-    assert r"25.0 {\scriptsize [-38.5, 88.5]}" in latex(table)
-    assert r"pass@1 \%" in latex(table)
+    assert "| linucb/akd_verified | 2 | 25.0 [-38.5, 88.5] |" in markdown(table)
     lines = list(csv.DictReader(io.StringIO(tidy_csv(study, table))))
     (line,) = [line for line in lines if line["measure"] == "pass@1 %"]
     assert (float(line["mean"]), line["seeds"]) == (pytest.approx(25.0), "2")
+    assert line["name"] == "pass@1"
+
+
+def write_three(folder, seeds=3):
+    """Write three methods of which the oracle is best, and linucb best of those that count."""
+    for seed in range(seeds):
+        write_run(folder, "random", seed, passed=0.2 + 0.01 * seed)
+        write_run(folder, "linucb", seed, passed=0.3 + 0.02 * seed)
+        write_run(folder, "oracle", seed, passed=0.4 - 0.01 * seed, needs=["probes"])
+
+
+def test_rows_are_by_score_and_the_best_that_could_be_deployed_is_bold(tmp_path):
+    write_three(tmp_path)
+    shown = markdown(results(tmp_path)).splitlines()[2:5]
+    assert [line.split(" |")[0] for line in shown] == [
+        "| oracle/akd",
+        "| linucb/akd",
+        "| random/akd",
+    ]
+    assert ["**" in line for line in shown] == [False, True, False]
+    assert "**32.0** [27.0, 37.0]" in shown[1]
+
+
+def test_the_best_is_of_each_setting_and_of_equal_values_none(tmp_path):
+    for alpha, passed in ((0.1, 0.3), (10.0, 0.2)):
+        for matchmaker in ("linucb", "random"):
+            better = 0.1 * (matchmaker == "linucb") * (alpha == 0.1)
+            config = {"partition.alpha": alpha}
+            write_run(tmp_path, matchmaker, 0, passed=passed + better, config=config)
+    bold = [line for line in markdown(results(tmp_path)).splitlines() if "**" in line]
+    assert len(bold) == 1
+    assert bold[0].startswith("| linucb/akd | 0.1 |")
+
+
+def test_p_values_of_a_table_are_corrected_together_and_intervals_are_not(tmp_path):
+    passed = {
+        "random": (0.20, 0.25, 0.22, 0.24),
+        "linucb": (0.30, 0.33, 0.31, 0.38),
+        "c2ucb": (0.22, 0.24, 0.25, 0.26),
+    }
+    for matchmaker, values in passed.items():
+        for seed, value in enumerate(values):
+            write_run(tmp_path, matchmaker, seed, passed=value)
+    table = results(tmp_path, "random")
+    raw = {m: scipy.stats.ttest_rel(passed[m], passed["random"]).pvalue for m in passed}
+    shown = column(table, "p (Holm)")
+    assert shown["linucb/akd"] == f"{2 * raw['linucb']:.3f}"  # the smaller of two
+    assert shown["c2ucb/akd"] == f"{raw['c2ucb']:.3f}"
+    assert shown["random/akd"] == "-"
+    interval = student_mean(100 * (np.array(passed["linucb"]) - passed["random"]))
+    expected = f"{interval.mean:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
+    assert column(table, "against random/akd")["linucb/akd"] == expected
+    assert any("2 comparisons" in note and "not corrected" in note for note in table.notes)
+
+
+def header(told, title):
+    lines = told.splitlines()
+    return lines[lines.index(f"## {title}") + 2]
+
+
+def test_columns_are_chosen_and_ordered_and_the_csv_keeps_all(tmp_path, capsys):
+    write_three(tmp_path / "runs")
+    command = ["report", str(tmp_path / "runs"), "--against", "random"]
+    chosen = ["--columns", "p,pass@1, codebleu_fixed"]
+    assert run_command_line([*command, *chosen, "--to", str(tmp_path / "chosen")]) == 0
+    told = capsys.readouterr().out
+    assert header(told, "Results") == "| method | p (Holm) | pass@1 % | CodeBLEU (fixed) |"
+    assert "Not shown (--columns, results.csv): seeds, difference, detectable" in told
+    assert "| kB exchanged |" in header(told, "Costs")  # nothing of it was named
+    assert run_command_line([*command, "--to", str(tmp_path / "usual")]) == 0
+    for name in ("results", "costs"):
+        one, other = (tmp_path / to / "tables" / f"{name}.csv" for to in ("chosen", "usual"))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_columns_of_the_costs_leave_the_results_as_they_are(tmp_path, capsys):
+    write_three(tmp_path)
+    assert run_command_line(["report", str(tmp_path), "--columns", "seeds,steps"]) == 0
+    told = capsys.readouterr().out
+    assert header(told, "Costs") == "| method | seeds | optimizer steps |"
+    assert header(told, "Results") == "| method | seeds |"
+    assert run_command_line(["report", str(tmp_path), "--columns", "steps"]) == 0
+    assert "| pass@1 % |" in header(capsys.readouterr().out, "Results")
+
+
+def test_a_wrong_column_is_answered_with_the_one_that_was_meant(tmp_path, capsys):
+    write_three(tmp_path)
+    for wrong, answer in (("pas@1", "did you mean pass@1?"), ("method", "always comes first")):
+        assert run_command_line(["report", str(tmp_path), "--columns", f"seeds,{wrong}"]) == 2
+        assert answer in capsys.readouterr().err
+
+
+def test_a_peak_that_is_the_last_round_is_not_shown(tmp_path):
+    write_three(tmp_path)
+    table = results(tmp_path)
+    assert "greedy pass@1 %, peak" in table.headings
+    assert "peak |" not in markdown(table)
 
 
 def test_tables_are_printed_and_nothing_is_written_unless_asked(tmp_path, monkeypatch, capsys):
@@ -161,6 +259,9 @@ def test_tables_are_printed_and_nothing_is_written_unless_asked(tmp_path, monkey
         ["empty"],
         ["runs", "--against", "magic"],
         ["runs", "--slope", "9", "3"],
+        ["runs", "--columns", "pas@1"],
+        ["runs", "--columns", "pass@1,pass@1"],
+        ["unscored", "--robust"],
         ["runs", "--to", "file"],
         ["damaged"],
         ["torn"],
@@ -172,6 +273,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, ar
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     write_run(tmp_path / "runs", "linucb", 0)
+    write_run(tmp_path / "unscored", "linucb", 0, summary={"pass@1": None})
     (write_run(tmp_path / "damaged", "linucb", 0) / "summary.json").write_text("{")
     (write_run(tmp_path / "torn", "linucb", 0) / "config.yaml").unlink()
     assert run_command_line(["report", *arguments]) == 2
@@ -190,7 +292,7 @@ def test_runs_that_did_not_finish_are_left_out_by_name(tmp_path, capsys):
     assert run_command_line(["report", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert f"left out, not finished (2): {unmarked.name}, {ended.name}\n" in told
-    assert "| linucb/akd | nothing | 1 |" in told
+    assert "| linucb/akd | 1 |" in told
 
 
 def test_runs_with_liars_show_the_honest_agents_and_who_was_let_teach(tmp_path):

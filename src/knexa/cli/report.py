@@ -14,8 +14,10 @@ from pathlib import Path
 from knexa.cli.parser import Parser
 from knexa.errors import UserError
 from knexa.report.aggregate import group_runs
+from knexa.report.formats import markdown
+from knexa.report.robust import robust_table
 from knexa.report.runs import outdated_runs, read_runs, unfinished_runs
-from knexa.report.table import markdown, tables
+from knexa.report.table import Table, choose, tables
 from knexa.report.write import write_report
 
 
@@ -32,7 +34,20 @@ def _parser() -> Parser:
     )
     differences = "add paired differences to this method, e.g. random/akd"
     parser.option("--against", "METHOD", differences, otherwise="none are shown")
-    files = "write index.html, its tables (.md .csv .tex) and figures (.svg .png) there"
+    parser.option(
+        "--columns",
+        "NAMES",
+        "columns to show, in this order, e.g. pass@1,difference,p; the CSV tables hold all",
+        lambda text: [name.strip() for name in text.split(",")],
+        otherwise="the usual ones; the notes under a table name the others",
+    )
+    parser.add_argument(
+        "--robust",
+        action="store_true",
+        help="add interquartile means and, with --against, probabilities of improvement, over all "
+        "settings (default: do not)",
+    )
+    files = "write index.html, its tables (.md .csv .tex) and figures (.svg .png .pdf) there"
     parser.option("--to", "DIR", files, Path, otherwise="nothing is written")
     parser.add_argument(
         "--slope",
@@ -62,7 +77,11 @@ def _report(options: argparse.Namespace) -> None:
     if options.to is not None and options.to.exists() and not options.to.is_dir():
         raise UserError(f"--to {options.to} is a file: name a folder")
     study = group_runs(read_runs(options.runs))
-    shown = tables(study, options.against)
+    shown: tuple[Table, ...] = tables(study, options.against)
+    if options.robust:
+        shown = (*shown, robust_table(study, options.against))
+    if options.columns is not None:
+        shown = choose(shown, options.columns)
     for table in shown:
         print(f"## {table.title}\n\n{markdown(table)}")
     if left_out := unfinished_runs(options.runs):

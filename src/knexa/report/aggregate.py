@@ -8,6 +8,7 @@ by the one part that each changes.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ _COPIED = ".recommended."  # a roster's defaults: other keys hold what a run too
 _LEVELS = ("low", "medium", "high")
 _MAX_VALUE_LENGTH = 24
 _OF_WHAT = frozenset({"num", "rules"})
+
+_SCORES = {"pass@1": -1, "greedy_last": -1, "cumulative_regret": 1}
+"""Rows are ordered by the first that any group has, with the sign that puts the best first."""
 
 Named = tuple[tuple[str, str], ...]
 
@@ -86,7 +90,7 @@ class Study:
     """All groups of a report.
 
     Attributes:
-        groups: By setting, then label.
+        groups: By setting, then score, best first, then label.
         setting_keys: Names of the differing settings, in the order of ``Group.setting``.
         notes: What was left out, merged or varies along, one sentence each.
     """
@@ -197,12 +201,20 @@ def group_runs(runs: Sequence[Run]) -> Study:
             telling = tuple(pair for pair in variant if pair not in usual)
             kept = tuple(_one_per_seed(found, notes))
             groups.append(Group(method=method, variant=telling, setting=setting, runs=kept))
-    groups.sort(key=lambda g: (_order(g.setting), g.method, _order(g.variant)))
+    score = next((name for name in _SCORES if any(g.values(name) for g in groups)), "pass@1")
+    groups.sort(key=lambda g: (_order(g.setting), _rank(g, score), g.method, _order(g.variant)))
     return Study(
         groups=tuple(groups),
         setting_keys=tuple(_short_names(setting_keys).values()),
         notes=tuple(dict.fromkeys([*notes, *texts.notes])),
     )
+
+
+def _rank(group: Group, name: str) -> float:
+    """Return a number that is lower the better the group's mean; without the measure, infinite."""
+    values = group.values(name).values()
+    # Rounded, since equal values summed in another order differ in their last bits.
+    return round(_SCORES[name] * sum(values) / len(values), 12) if values else math.inf
 
 
 def _recipes(runs: Sequence[Run]) -> list[str]:

@@ -109,10 +109,11 @@ _KINDS = (
         scores.agents,
     ),
 )
+_SAVED = {"svg": style.save_svg, "png": style.save, "pdf": style.save_pdf}
 
 
 def draw_all(study: Study, folder: Path, asked: Slope = None) -> tuple[Picture, ...]:
-    """Draw what the runs allow as ``<name>.svg`` and ``<name>.png`` into ``folder``.
+    """Draw what the runs allow as ``<name>.svg``, ``.png`` and ``.pdf`` into ``folder``.
 
     Args:
         study: The groups.
@@ -125,7 +126,6 @@ def draw_all(study: Study, folder: Path, asked: Slope = None) -> tuple[Picture, 
     with style.applied():
         for kind in _KINDS:
             caption, missing = kind.caption, None
-            svg, png = (folder / f"{kind.name}.{ending}" for ending in ("svg", "png"))
             draw = kind.draw
             if kind.name == "regret":
                 first, last = slope_range(study, asked)
@@ -135,11 +135,11 @@ def draw_all(study: Study, folder: Path, asked: Slope = None) -> tuple[Picture, 
                 figure = draw(study, looks)
             except drawing.NotDrawnError as reason:
                 missing = str(reason)
-                svg.unlink(missing_ok=True)
-                png.unlink(missing_ok=True)
+                for ending in _SAVED:
+                    (folder / f"{kind.name}.{ending}").unlink(missing_ok=True)
             else:
-                style.save_svg(figure, svg)
-                style.save(figure, png)
+                for ending, save in _SAVED.items():
+                    save(figure, folder / f"{kind.name}.{ending}")
             pictures.append(
                 Picture(name=kind.name, title=kind.title, caption=caption, missing=missing)
             )

@@ -6,6 +6,7 @@ draws, so that equal runs give equal reports. Axes: S seeds, R rounds.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from knexa.statistics import (
     Interval,
     minimum_detectable_difference,
     paired_difference,
+    paired_p_value,
     resampled_curves,
     student_curve,
     student_mean,
@@ -29,47 +31,88 @@ class Measure:
     """One column.
 
     Attributes:
-        name: Key in ``Run.values``.
+        name: Key in ``Run.values``; the column's name for ``--columns``.
         heading: The column's heading, with its unit.
+        brief: The heading in LaTeX, a line a word; empty for the heading itself.
         scale: What values are multiplied by for showing.
         digits: Decimals.
+        better: Which values are better, where that is sure.
+        usual: Whether tables for reading have the column unless columns are chosen.
     """
 
     name: str
     heading: str
+    brief: str = ""
     scale: float = 1.0
     digits: int = 0
+    better: Literal["higher", "lower"] | None = None
+    usual: bool = True
 
 
+def _passed(name: str, heading: str, brief: str, *, usual: bool = True) -> Measure:
+    """Return a share of passed problems, shown in percent."""
+    return Measure(
+        name=name,
+        heading=heading,
+        brief=rf"{brief} (\%)",
+        scale=100,
+        digits=1,
+        better="higher",
+        usual=usual,
+    )
+
+
+PASS = _passed("pass@1", "pass@1 %", "Pass@1")
 SCORES = (
-    Measure(name="pass@1", heading="pass@1 %", scale=100, digits=1),
-    Measure(name="own_pass@1", heading="own-data pass@1 %", scale=100, digits=1),
-    Measure(name="pass@5", heading="pass@5 %", scale=100, digits=1),
-    Measure(name="pass@10", heading="pass@10 %", scale=100, digits=1),
-    Measure(name="greedy_last", heading="greedy pass@1 %, last round", scale=100, digits=1),
-    Measure(name="greedy_peak", heading="greedy pass@1 %, peak", scale=100, digits=1),
-    Measure(name="codebleu_fixed", heading="CodeBLEU (fixed)", digits=3),
-    Measure(name="cumulative_regret", heading="cumulative regret", digits=2),
-    Measure(name="random_regret", heading="random's regret there", digits=2),
+    PASS,
+    _passed("own_pass@1", "own-data pass@1 %", "Own~data"),
+    _passed("pass@5", "pass@5 %", "Pass@5"),
+    _passed("pass@10", "pass@10 %", "Pass@10"),
+    _passed("greedy_last", "greedy pass@1 %, last round", "Greedy, last"),
+    _passed("greedy_peak", "greedy pass@1 %, peak", "Greedy, peak"),
+    Measure(name="codebleu_fixed", heading="CodeBLEU (fixed)", digits=3, better="higher"),
+    Measure(
+        name="cumulative_regret",
+        heading="cumulative regret",
+        brief="Regret",
+        digits=2,
+        better="lower",
+    ),
+    Measure(name="random_regret", heading="random's regret there", digits=2, usual=False),
 )
+EQUAL_STEPS = _passed("equal_steps_pass@1", "greedy pass@1 % at equal steps", "At equal steps")
 BYZANTINE = (
-    Measure(name="honest_pass@1", heading="honest agents' pass@1 %", scale=100, digits=1),
-    Measure(name="teaching_share", heading="liars' teaching over their fair share", digits=2),
+    _passed("honest_pass@1", "honest agents' pass@1 %", "Honest agents"),
+    Measure(
+        name="teaching_share",
+        heading="liars' teaching over their fair share",
+        brief="Liars' teaching",
+        digits=2,
+        better="lower",
+    ),
+    # Of the seeds where it happened alone: no column to be best in.
     Measure(name="shunned_after", heading="rounds until under a third of it", digits=0),
     Measure(name="rarely_asked_from", heading="first round of all under a third", digits=1),
 )
 """Only runs with Byzantine agents have these."""
 HIDDEN = (
-    Measure(name="pass@1_plus", heading="pass@1 %, hidden tests too", scale=100, digits=1),
-    Measure(name="wrong_share", heading="wrong of verified answers %", scale=100, digits=1),
+    _passed("pass@1_plus", "pass@1 %, hidden tests too", "Pass@1+"),
+    Measure(
+        name="wrong_share",
+        heading="wrong of verified answers %",
+        brief=r"Wrong (\%)",
+        scale=100,
+        digits=1,
+        better="lower",
+    ),
 )
 """Only runs on data with hidden tests have these."""
 COSTS = (
-    Measure(name="tokens_trained", heading="tokens trained"),
-    Measure(name="tokens_generated", heading="tokens generated"),
-    Measure(name="steps", heading="optimizer steps"),
-    Measure(name="kilobytes", heading="kB exchanged"),
-    Measure(name="exchanges", heading="exchanges"),
+    Measure(name="tokens_trained", heading="tokens trained", brief="Tokens trained"),
+    Measure(name="tokens_generated", heading="tokens generated", brief="Tokens gen."),
+    Measure(name="steps", heading="optimizer steps", brief="Steps"),
+    Measure(name="kilobytes", heading="kB exchanged", brief="kB"),
+    Measure(name="exchanges", heading="exchanges", brief="Exchanges"),
 )
 
 
@@ -88,19 +131,36 @@ def over_seeds(values: Sequence[float]) -> Interval | None:
     return student_mean(values) if values else None
 
 
-def paired(
-    mine: dict[int, float], theirs: dict[int, float]
-) -> tuple[Interval, float | None, int] | None:
-    """Return (difference, smallest detectable difference, number of common seeds).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """Two methods compared on equal seeds.
 
-    Values are by seed. None where no seed was measured under both; one seed detects nothing.
+    Attributes:
+        difference: Mean of the differences with its interval.
+        detectable: Smallest difference that so many seeds would have shown; None for one seed.
+        p_value: Of the two-sided paired t test, uncorrected; None for one seed.
+        num_seeds: Common seeds.
     """
+
+    difference: Interval
+    detectable: float | None
+    p_value: float | None
+    num_seeds: int
+
+
+def paired(mine: dict[int, float], theirs: dict[int, float]) -> Paired | None:
+    """Compare values by seed; None where no seed was measured under both."""
     seeds = sorted(mine.keys() & theirs.keys())
     if not seeds:
         return None
     a, b = (np.array([values[seed] for seed in seeds]) for values in (mine, theirs))
-    smallest = minimum_detectable_difference(a - b) if len(seeds) > 1 else None
-    return paired_difference(a, b), smallest, len(seeds)
+    several = len(seeds) > 1
+    return Paired(
+        difference=paired_difference(a, b),
+        detectable=minimum_detectable_difference(a - b) if several else None,
+        p_value=paired_p_value(a, b) if several else None,
+        num_seeds=len(seeds),
+    )
 
 
 def band(x_R: Array, curves_SR: Array) -> Curves:

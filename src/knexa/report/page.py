@@ -7,7 +7,7 @@ from pathlib import Path
 
 from knexa.report.aggregate import Study
 from knexa.report.figures import Picture
-from knexa.report.table import Table
+from knexa.report.table import Cell, Table
 
 # Figures are drawn for white paper; in the page their colours follow the reader's scheme. The
 # heat map keeps its own, since its numbers are chosen by how dark a cell is.
@@ -26,11 +26,11 @@ _UNTHEMED = ("pairing",)
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1a1a1a; --soft: #444444;
-  --grey: #8a8a8a; --rule: #e6e6e6; --tint: #f6f7f9; --blue: #0072b2; --indigo: #332288;
-  --wine: #882255; }
+  --grey: #8a8a8a; --rule: #e6e6e6; --tint: #f6f7f9; --shade: #0000004d;
+  --blue: #0072b2; --indigo: #332288; --wine: #882255; }
 @media (prefers-color-scheme: dark) { :root { --paper: #15171b; --ink: #ececec; --soft: #b9bcc2;
-  --grey: #8f949c; --rule: #33373e; --tint: #1e2127; --blue: #4aa5e0; --indigo: #9a8cf0;
-  --wine: #d7689a; } }
+  --grey: #8f949c; --rule: #33373e; --tint: #1e2127; --shade: #ffffff4d;
+  --blue: #4aa5e0; --indigo: #9a8cf0; --wine: #d7689a; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 62rem; padding: 2.5rem 1.25rem 5rem; background: var(--paper);
   color: var(--ink); font: 16px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
@@ -41,15 +41,23 @@ p, li { color: var(--soft); max-width: 46rem; }
 nav { font-size: .9rem; margin: 1rem 0 0; line-height: 1.9; }
 nav a { color: var(--blue); margin-right: 1rem; text-decoration: none; white-space: nowrap; }
 nav a:hover, nav a:focus { text-decoration: underline; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
-th { text-align: left; vertical-align: bottom; font-weight: 600; min-width: 4.5rem;
+/* Shadows say that a table goes on: each stays at its edge and is covered by a patch of paper that
+   moves with the table. The first column stays. */
+.scroll { overflow-x: auto; background: linear-gradient(to left, var(--paper) 40%, transparent)
+    right / 3.5rem 100% no-repeat local,
+  linear-gradient(to left, var(--shade), transparent) right / 1.1rem 100% no-repeat scroll; }
+.scroll:focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
+table { border-collapse: separate; border-spacing: 0; font-size: .82rem;
+  font-variant-numeric: tabular-nums; }
+thead th { text-align: left; vertical-align: bottom; font-weight: 600; min-width: 4.5rem;
   border-bottom: 1.5px solid var(--ink); }
 th, td { padding: .4rem .9rem .4rem 0; }
 th.number, td.number { text-align: right; }
-td { border-bottom: 1px solid var(--rule); white-space: nowrap; }
+tbody th { text-align: left; font-weight: 400; }
+tbody th, td { border-bottom: 1px solid var(--rule); white-space: nowrap; }
+tr > :first-child { position: sticky; left: 0; z-index: 1; background: var(--paper); }
 td small { color: var(--grey); font-size: .92em; }
-tbody tr:hover { background: var(--tint); }
+tbody tr:hover > * { background: var(--tint); }
 .notes { font-size: .85rem; padding-left: 1.1rem; }
 figure { margin: 0; }
 figure svg { fill: var(--ink); display: block; width: 100%; height: auto; max-width: 52rem;
@@ -57,6 +65,9 @@ figure svg { fill: var(--ink); display: block; width: 100%; height: auto; max-wi
 figure.plain svg { fill: #1a1a1a; background: #ffffff; border-radius: 6px; padding: .6rem; }
 figcaption { font-size: .88rem; color: var(--soft); max-width: 46rem; }
 dt { font-weight: 600; margin-top: .5rem; } dd { margin: 0; color: var(--soft); }
+@media (max-width: 40rem) { body { padding-top: 1.5rem; }
+  tbody th { white-space: normal; overflow-wrap: break-word; min-width: 7rem;
+    max-width: 9rem; } }
 @media print { body { max-width: none; } h2 { break-after: avoid; }
   figure { break-inside: avoid; } }
 """
@@ -110,30 +121,36 @@ def _count(number: int, noun: str) -> str:
 
 
 def _table(table: Table) -> str:
-    numeric = [any(row[i].interval for row in table.rows) for i in range(len(table.headings))]
-    kinds = [' class="number"' if number else "" for number in numeric]
+    columns = table.shown
+    kinds = [' class="number"' if column.numeric else "" for column in columns]
     head = "".join(
-        f'<th scope="col"{kind}>{escape(heading)}</th>'
-        for kind, heading in zip(kinds, table.headings, strict=True)
+        f'<th scope="col"{kind}>{escape(column.heading)}</th>'
+        for kind, column in zip(kinds, columns, strict=True)
     )
-    rows = [
-        "<tr>"
-        + "".join(f"<td{kind}>{_small(c.text)}</td>" for kind, c in zip(kinds, row, strict=True))
-        + "</tr>"
-        for row in table.rows
-    ]
-    notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
+    rows = []
+    for first, *cells in zip(*(column.cells for column in columns), strict=True):
+        shown = "".join(f"<td{k}>{_cell(c)}</td>" for k, c in zip(kinds[1:], cells, strict=True))
+        rows.append(f'<tr><th scope="row">{_breakable(first.text)}</th>{shown}</tr>')
+    notes = "".join(f"<li>{escape(note)}</li>" for note in table.footnotes)
     return (
         f'<section>\n<h2 id="{table.name}">{escape(table.title)}</h2>\n'
-        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f'<div class="scroll" role="region" aria-labelledby="{table.name}" tabindex="0"><table>\n'
+        f"<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{chr(10).join(rows)}\n</tbody>\n</table></div>\n"
         f'<ul class="notes">{notes}</ul>\n</section>'
     )
 
 
-def _small(text: str) -> str:
-    """Set an interval's brackets smaller than its mean."""
-    return re.sub(r"(\[.*?\])", r"<small>\1</small>", escape(text))
+def _breakable(text: str) -> str:
+    """Return a name that may break after its slashes, underscores and equals signs."""
+    return re.sub("([/_=])", r"\1<wbr>", escape(text))
+
+
+def _cell(cell: Cell) -> str:
+    """Return its text, the best value bold, an interval's brackets smaller than its mean."""
+    mean, space, rest = escape(cell.text).partition(" ")
+    mean = f"<b>{mean}</b>" if cell.best else mean
+    return mean + space + re.sub(r"(\[.*?\])", r"<small>\1</small>", rest)
 
 
 def _figure(picture: Picture, svg: str) -> str:

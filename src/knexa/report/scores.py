@@ -206,7 +206,7 @@ def _gain(study: Study, group: Group) -> Interval | None:
         for g in (group, reference)
     )
     found = paired(mine, theirs)
-    return None if found is None else found[0]
+    return None if found is None else found.difference
 
 
 def _agent_gains(group: Group) -> Array | None:

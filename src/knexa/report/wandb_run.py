@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from knexa.errors import UserError, one_line
 from knexa.report.aggregate import Group, Study, show_named
+from knexa.report.formats import tidy_rows
 from knexa.report.measures import band, learning_curve, over_seeds, regret_curves
-from knexa.report.table import Table, tidy_rows
+from knexa.report.table import Table
 from knexa.tracking.wandb_mirror import quiet_settings
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from knexa.report.aggregate import Study
 from knexa.report.figures import Picture, draw_all
+from knexa.report.formats import WRITERS
 from knexa.report.page import render
-from knexa.report.table import WRITERS, Table
+from knexa.report.robust import ROBUST
+from knexa.report.table import Table
 from knexa.tracking.files import write_atomically
 
 
@@ -22,6 +24,8 @@ def write_report(
         slope: First and last round of the regret's slope; None takes the last nine tenths.
     """
     (folder / "tables").mkdir(parents=True, exist_ok=True)
+    for ending in WRITERS:  # not asked for in every report
+        (folder / "tables" / f"{ROBUST}.{ending}").unlink(missing_ok=True)
     for table in tables:
         for ending, write in WRITERS.items():
             path = folder / "tables" / f"{table.name}.{ending}"

@@ -47,6 +47,7 @@ _RC: dict[str, Any] = {
     "lines.solid_capstyle": "round",
     "figure.facecolor": "white",
     "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # TrueType: journals refuse the Type 3 that is the default
     "svg.hashsalt": "knexa",  # ids that do not change from one drawing to the next
 }
 
@@ -89,6 +90,16 @@ def save_svg(figure: "Figure", path: Path) -> None:
     """Write the SVG with text as outlines, so that it looks the same everywhere."""
     figure.savefig(
         path, bbox_inches="tight", pad_inches=0.05, metadata={"Date": None, "Creator": None}
+    )
+
+
+def save_pdf(figure: "Figure", path: Path) -> None:
+    """Write the PDF, vectors and fonts, without metadata that depends on time or version."""
+    figure.savefig(
+        path,
+        bbox_inches="tight",
+        pad_inches=0.05,
+        metadata={"CreationDate": None, "Creator": None, "Producer": None},
     )
 
 
