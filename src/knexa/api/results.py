@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from knexa.api.frames import frame, run_columns
 from knexa.report.aggregate import group_runs
+from knexa.report.formats import tidy_rows
 from knexa.report.runs import Run
-from knexa.report.table import tables, tidy_rows
+from knexa.report.table import tables
 from knexa.tracking.rows import ExchangeRow, RegretRow, RoundRow, SampleRow, Summary
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.schema import Record
@@ -83,8 +84,8 @@ class Results:
 
         Returns:
             ``method``, a column for each setting in which the runs differ, ``measure``, ``mean``,
-            ``low``, ``high`` and the number of ``seeds``; the notes below the report's table are in
-            ``attrs["notes"]``.
+            ``low``, ``high``, the number of ``seeds`` and the measure's ``name``; the notes below
+            the report's table are in ``attrs["notes"]``.
 
         Raises:
             UserError: No method is called ``against``, or runs of one config and seed differ.
