@@ -12,6 +12,7 @@ from knexa.data.evalplus import WITH_HIDDEN
 from knexa.data.problem import HiddenTests, Problem
 from knexa.evaluation import Execution, Executor, Outcome
 from knexa.sandbox import protection
+from tests.hidden_tests_example import DOUBLE
 
 
 @pytest.fixture(scope="module")
@@ -194,19 +195,10 @@ def test_strict_sandbox_scores_nothing_where_a_layer_is_missing(
 def test_hidden_tests_are_scored_beside_the_public_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    problem = Problem(
-        task_id="t/0",
-        prompt="def double(x):\n",
-        entry_point="double",
-        canonical_solution="    return 2 * x\n",
-        test_code="assert candidate(2) == 4\n",
-        category=0,
-        source="t",
-    )
-    hidden = HiddenTests(problem=problem, test_code="assert candidate(3) == 6\n")
+    hidden = HiddenTests(problem=DOUBLE, test_code="assert candidate(3) == 6\n")
     monkeypatch.setitem(WITH_HIDDEN, "humaneval_plus", lambda path: [hidden])
     completions = ["    return 2 * x\n", "    return 4\n", "    return 6\n", "    return (\n"]
-    path = write(tmp_path / "samples.jsonl", [sample(problem, each) for each in completions])
+    path = write(tmp_path / "samples.jsonl", [sample(DOUBLE, each) for each in completions])
     assert run_command_line(["score", str(path), "--data", "humaneval_plus", "--k", "1,2"]) == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["pass@1"]["mean"] == pytest.approx(2 / 4)

@@ -13,10 +13,10 @@ import pytest
 from knexa.cli.commands import run_command_line
 from knexa.data.benchmark_quirks import ANSWERS_TOO_LARGE, HIDDEN_CPU_S, HIDDEN_LISTED_FROM_S
 from knexa.data.evalplus import MBPP_PLUS, WITH_HIDDEN
-from knexa.data.problem import HiddenTests, Problem
 from knexa.data.rows import read_rows
 from knexa.evaluation import Executor, Limits, Outcome, check_problems
 from knexa.evaluation.hidden_tests import MOST_OUTPUT_KB, hidden_limits, run_hidden
+from tests.hidden_tests_example import HIDDEN
 
 VERDICTS = Path(__file__).parents[1] / "data" / "evalplus" / "verdicts.jsonl.gz"
 LIMITS = Limits(cpu_s=3.0, wall_s=60.0)
@@ -99,18 +99,6 @@ def test_answers_that_are_left_out_cannot_cross(evalplus_files: Path) -> None:
 
 def _num_combinations(num_kinds: int, number: int) -> int:
     return comb(num_kinds + number - 1, number) if num_kinds and number > 0 else 0
-
-
-DOUBLE = Problem(
-    task_id="t/0",
-    prompt="def double(x):\n",
-    entry_point="double",
-    canonical_solution="    return 2 * x\n",
-    test_code="assert candidate(2) == 4\n",
-    category=0,
-    source="t",
-)
-HIDDEN = HiddenTests(problem=DOUBLE, test_code="assert candidate([3]) == [3, 3]\n")
 
 
 def test_hidden_tests_decide_alone() -> None:

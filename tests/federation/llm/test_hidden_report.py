@@ -8,25 +8,16 @@ import pytest
 from knexa.agents.state import KeptText
 from knexa.cli.organisation import organisation_settings
 from knexa.data.benchmark import Benchmark, without_hidden
-from knexa.data.problem import HiddenTests, Problem
+from knexa.data.problem import HiddenTests
 from knexa.data.topics import Categories
 from knexa.engine.local import Workers
 from knexa.evaluation import Executor, Limits
 from knexa.federation.llm.hidden_report import HiddenReport
 from knexa.federation.llm.setup import build_runtime
 from knexa.tracking.rows import VerifiedAnswers
+from tests.hidden_tests_example import DOUBLE, HIDDEN
 from tests.row_examples import sample_row
 
-DOUBLE = Problem(
-    task_id="t/0",
-    prompt="def double(x):\n",
-    entry_point="double",
-    canonical_solution="    return 2 * x\n",
-    test_code="assert candidate(2) == 4\n",
-    category=0,
-    source="t",
-)
-HIDDEN = HiddenTests(problem=DOUBLE, test_code="assert candidate([3]) == [3, 3]\n")
 RIGHT, PUBLIC_ONLY, WRONG = "    return 2 * x\n", "    return 4\n", "    return x\n"
 
 
