@@ -185,7 +185,7 @@ def test_release_is_fetched_once_and_kept(
     assert release.urls == [MBPP_PLUS.url]
 
 
-@pytest.mark.parametrize("content", [None, b"<html>", gzip.compress(b"{}\n")])
+@pytest.mark.parametrize("content", [None, b"<html>", gzip.compress(b"{}\n", mtime=0)])
 def test_release_that_does_not_arrive_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
