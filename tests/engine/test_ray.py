@@ -142,9 +142,10 @@ def test_more_workers_than_the_cluster_has_room_for_are_refused(pool: RayPool) -
 def test_a_clusters_share_is_not_guessed() -> None:
     with pytest.raises(ValueError, match="needs num_workers"):
         Ray(address="auto")
-    chosen = Ray(address="auto", num_workers=8, num_gpus=0.25).choose(6)
+    chosen = Ray(address="auto", num_workers=8, num_gpus=0.25).choose(12)
     assert (chosen.num_workers, chosen.accelerator, chosen.remote) == (8, "gpu", True)
     assert "0.25 GPU" in chosen.reason
+    assert Ray(address="auto", num_workers=8).choose(6).num_workers == 6  # one an agent
 
 
 @pytest.mark.parametrize(("num_gpus", "given_back"), [(0.0, 0), (0.25, 1), (1.0, 0)])

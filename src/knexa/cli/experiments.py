@@ -159,9 +159,11 @@ def settings_of(job: "Job", arguments: Sequence[str], *, beside_others: bool = F
     from knexa.config.build import build_settings, secret_settings, without_secret_values
 
     typed = without_secret_values(arguments, secret_settings(job))
-    return replace(
-        build_settings(job), command=shlex.join(["knexa", *typed]), beside_others=beside_others
-    )
+    settings = build_settings(job)
+    # An organisation's own roster may be one agent; a federation of one has nobody to learn from.
+    if settings.roster is not None and settings.roster.num_agents < 2:
+        raise UserError("roster.agents names one agent, who has no peer: name at least two")
+    return replace(settings, command=shlex.join(["knexa", *typed]), beside_others=beside_others)
 
 
 def run_job(settings: "Settings", *, rerun: bool) -> "Summary | None":

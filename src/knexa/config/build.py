@@ -98,7 +98,6 @@ def build_components(job: Job) -> tuple[RootKeys, Components]:
         if group != "federation"
     }
     components = Components(federation=federation, **built)
-    _check_agents(components)
     _check_matchmaker(job, components)
     _check_protocol(job, components)
     _check_byzantine(job, components)
@@ -197,12 +196,6 @@ def without_secret_values(arguments: Iterable[str], secrets: Iterable[str]) -> l
         hides = bool(equals and names and private.search(argument))
         shown.append(f"{key}={secret_digest(value)}" if hides else argument)
     return shown
-
-
-def _check_agents(components: Components) -> None:
-    """Refuse a federation of one."""
-    if components.roster is not None and components.roster.num_agents < 2:
-        raise UserError("roster.agents names one agent, who has no peer: name at least two")
 
 
 def _check_matchmaker(job: Job, components: Components) -> None:

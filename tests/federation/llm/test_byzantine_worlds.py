@@ -110,6 +110,7 @@ def test_what_a_sybil_said_outlives_an_interruption_and_its_speakers_next_update
     plan = (Directive(id="r1-0", teachers=(1,), students=(2,), protocol="akd"),)
     world = small.world(AKD(num_steps=1), byzantine=sybils)
     world.begin_round(1)
+    world.packages(1, plan)
     world.try_learning(1, plan)
     world.save(tmp_path)
     resumed = small.world(AKD(num_steps=1), byzantine=sybils)
