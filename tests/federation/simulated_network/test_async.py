@@ -95,34 +95,55 @@ def test_a_teacher_that_left_and_came_back_is_busy_until_its_exchange_is_over():
 
 class AgentTwoLeaves(Schedule):
     def present(self, round_number):
-        return np.array([True, True, round_number == 1])
+        return np.array([True, True, round_number == 1, True])
+
+
+def two_rounds(pairs, tokens, kilobytes=None):
+    """Send (teacher, student) directives in round 1, and begin round 2, which agent 2 misses."""
+    scheduler = EventScheduler(faults=Faults(), sync=Sync(mode="async"), seed=0, num_agents=4)
+    scheduler.fault_schedule = AgentTwoLeaves(Faults(), 0, 4)
+    plan = tuple(
+        Directive(id=f"r1-{place}", teachers=(j,), students=(i,), protocol="akd")
+        for place, (j, i) in enumerate(pairs)
+    )
+    packages = {
+        directive.id: {
+            j: Package(
+                parts=(b"text",),
+                kilobytes=(kilobytes or {}).get(j, 1.0),
+                tokens_generated=1,
+                items_sent=1,
+                guardrail=NOTHING_FOUND,
+            )
+            for j in directive.teachers
+        }
+        for directive in plan
+    }
+    attendance = scheduler.begin_round(1)
+    sent = scheduler.send(1, plan, attendance, packages=packages, update_tokens=[0] * 4)
+    trials = [Trial(directive=d, learning_tokens={i: tokens[i] for i in d.students}) for d in plan]
+    scheduler.schedule(sent, trials)
+    assert not scheduler.end_round(attendance, last=False).ended
+    return scheduler, scheduler.begin_round(2)
 
 
 def test_what_waits_for_an_agent_that_leaves_takes_effect_before_others_are_free_again():
-    scheduler = EventScheduler(faults=Faults(), sync=Sync(mode="async"), seed=0, num_agents=3)
-    scheduler.fault_schedule = AgentTwoLeaves(Faults(), 0, 3)
-    plan = tuple(
-        Directive(id=f"r1-{i}", teachers=(1,), students=(i,), protocol="akd") for i in (0, 2)
-    )
-    package = Package(
-        parts=(b"text",), kilobytes=1.0, tokens_generated=1, items_sent=1, guardrail=NOTHING_FOUND
-    )
-    attendance = scheduler.begin_round(1)
-    packages = {directive.id: {1: package} for directive in plan}
-    sent = scheduler.send(1, plan, attendance, packages=packages, update_tokens=[0, 0, 0])
-    tokens = {0: 1, 2: 10**9}  # agent 0 learns at once, agent 2 for days
-    scheduler.schedule(
-        sent, [Trial(directive=d, learning_tokens={s: tokens[s] for s in d.students}) for d in plan]
-    )
-    assert not scheduler.end_round(attendance, last=False).ended
-    attendance = scheduler.begin_round(2)
-    assert not attendance.free_N.any()
+    # Agent 0 learns at once, agent 2 for days.
+    scheduler, attendance = two_rounds([(1, 0), (1, 2)], {0: 1, 2: 10**9})
+    assert attendance.free_N.tolist() == [False, False, False, True]
     ended = scheduler.end_round(attendance, last=False).ended
     assert [(f.directive.students, f.outcome) for f in ended] == [
         ((0,), "delivered"),
         ((2,), "dropped"),
     ]
-    assert scheduler.begin_round(3).free_N.tolist() == [True, True, False]
+    assert scheduler.begin_round(3).free_N.tolist() == [True, True, False, True]
+
+
+def test_whoever_only_waited_for_an_agent_that_leaves_is_free_though_others_are_busy():
+    # Agent 2's packages travel for days, and agent 0 learns from agent 1's for as long.
+    pairs, forever = [(1, 0), (2, 0), (2, 3)], 10**9
+    _, attendance = two_rounds(pairs, {0: forever, 3: 1}, kilobytes={2: float(forever)})
+    assert attendance.free_N.tolist() == [False, False, False, True]
 
 
 def check_that_nobody_is_in_two_exchanges(done, num_agents):

@@ -123,10 +123,9 @@ class EventScheduler:
             # The others take effect at a round's end, from states that do not change until then.
             others = [flight for flight in group if flight not in broken]
             groups += [others] if others else []
-            if broken:
+            if broken:  # whoever is still in flight stays busy by that
                 agents = self._agents_of(group)
-                end = max([self.clock_s, *(flight.finished_s for flight in others)])
-                self._ready_N[agents] = np.minimum(self._ready_N[agents], end)
+                self._ready_N[agents] = np.minimum(self._ready_N[agents], self.clock_s)
         self._groups = groups
         # A teacher that left while its package is being learned from stays busy until the end.
         idle_N = ~present_N
