@@ -21,9 +21,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from knexa.data import evalplus_rules, humaneval, mbpp, mbpp_plus_inputs
-from knexa.data.benchmark import Benchmark, Dataset
+from knexa.data.benchmark import Benchmark
 from knexa.data.benchmark_quirks import ANSWERS_TOO_LARGE
-from knexa.data.humaneval_mbpp import POOL_MBPP, draw_public, pool_order
+from knexa.data.humaneval_mbpp import POOL_MBPP, PoolSplit, draw_public, pool_order
 from knexa.data.problem import HiddenTests, Problem
 from knexa.data.reference_outputs import Reference, reference_outputs
 from knexa.data.rows import Row, check_fields, find_file, read_rows, text_digest
@@ -113,7 +113,7 @@ MBPP_PLUS = Release(
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalPlus(Dataset):
+class EvalPlus(PoolSplit):
     """HumanEval+ and MBPP+, split like the published study's pool.
 
     Problems of the pool keep the order in which ``data=humaneval_mbpp`` draws them, so at the same
@@ -122,29 +122,14 @@ class EvalPlus(Dataset):
     Attributes:
         path: Folder with HumanEvalPlus.jsonl.gz and MbppPlus.jsonl.gz (or .jsonl); None fetches
             EvalPlus' releases into the user's cache.
-        split_seed: Seeds the split and the draw of the transfer set; not the run's seed, so that
-            all runs of a study report on the same test set.
-        num_train: Problems of the agents' training pool.
-        num_test: Global test problems.
-        num_transfer: Transfer problems, of MBPP+ outside the pool.
-        num_probe: Probe problems, likewise.
     """
 
     name: ClassVar[str] = "evalplus"
+    num_pool: ClassVar[int] = NUM_POOL
 
     path: str | None = None
-    split_seed: Annotated[int, Field(ge=0)] = 42
     num_train: Annotated[int, Field(ge=1)] = 239
     num_test: Annotated[int, Field(ge=1)] = 81
-    num_transfer: Annotated[int, Field(ge=1)] = 128
-    num_probe: Annotated[int, Field(ge=0)] = 64
-
-    def __post_init__(self) -> None:
-        if self.num_train + self.num_test > NUM_POOL:
-            raise ValueError(
-                f"num_train + num_test is {self.num_train + self.num_test}, but the pool has "
-                f"{NUM_POOL} problems; lower one of them"
-            )
 
     def fingerprint(self) -> str:
         """Return the digests of the two files, which are the same wherever they lie."""
@@ -152,10 +137,6 @@ class EvalPlus(Dataset):
             for release in (HUMANEVAL_PLUS, MBPP_PLUS):
                 release.file(self.path)
         return f"sha256:{HUMANEVAL_PLUS.sha256},{MBPP_PLUS.sha256}"
-
-    def num_train_problems(self) -> int:
-        """Return ``num_train``."""
-        return self.num_train
 
     def load(self) -> Benchmark:
         """Read, split and draw; see the class. The first time, reference outputs are computed."""

@@ -37,38 +37,60 @@ _TRANSFER_MBPP = range(311, 975)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HumanEvalMBPP(Dataset):
-    """HumanEval and MBPP as in the published study.
+class PoolSplit(Dataset):
+    """Base of the data sets that split a pool, and draw what is public from problems outside it.
+
+    Class attributes:
+        num_pool: Problems of the pool.
 
     Attributes:
-        path: Folder with HumanEval.jsonl.gz and mbpp.jsonl.gz (or .jsonl); None reads the hub.
-        humaneval_revision: Commit of openai/openai_humaneval on the hub.
-        mbpp_revision: Commit of google-research-datasets/mbpp on the hub.
-        split_seed: Seeds the 348/116 split and the draw of the transfer set; not the run's seed, so
-            that all runs of a study report on the same test set.
+        split_seed: Seeds the split and the draw of the transfer set; not the run's seed, so that
+            all runs of a study report on the same test set.
         num_train: Problems of the agents' training pool.
         num_test: Global test problems.
         num_transfer: Transfer problems.
         num_probe: Probe problems.
     """
 
-    name: ClassVar[str] = "humaneval_mbpp"
+    num_pool: ClassVar[int]
 
-    path: str | None = None
-    humaneval_revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] = HUMANEVAL_REVISION
-    mbpp_revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] = MBPP_REVISION
     split_seed: Annotated[int, Field(ge=0)] = 42
-    num_train: Annotated[int, Field(ge=1)] = 348
-    num_test: Annotated[int, Field(ge=1)] = 116
+    num_train: Annotated[int, Field(ge=1)]
+    num_test: Annotated[int, Field(ge=1)]
     num_transfer: Annotated[int, Field(ge=1)] = 128
     num_probe: Annotated[int, Field(ge=0)] = 64
 
     def __post_init__(self) -> None:
-        if self.num_train + self.num_test > NUM_POOL:
+        """Check that the pool is large enough."""
+        if self.num_train + self.num_test > self.num_pool:
             raise ValueError(
                 f"num_train + num_test is {self.num_train + self.num_test}, but the pool has "
-                f"{NUM_POOL} problems; lower one of them"
+                f"{self.num_pool} problems; lower one of them"
             )
+
+    def num_train_problems(self) -> int:
+        """Return ``num_train``."""
+        return self.num_train
+
+
+@dataclass(frozen=True, kw_only=True)
+class HumanEvalMBPP(PoolSplit):
+    """HumanEval and MBPP as in the published study.
+
+    Attributes:
+        path: Folder with HumanEval.jsonl.gz and mbpp.jsonl.gz (or .jsonl); None reads the hub.
+        humaneval_revision: Commit of openai/openai_humaneval on the hub.
+        mbpp_revision: Commit of google-research-datasets/mbpp on the hub.
+    """
+
+    name: ClassVar[str] = "humaneval_mbpp"
+    num_pool: ClassVar[int] = NUM_POOL
+
+    path: str | None = None
+    humaneval_revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] = HUMANEVAL_REVISION
+    mbpp_revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] = MBPP_REVISION
+    num_train: Annotated[int, Field(ge=1)] = 348
+    num_test: Annotated[int, Field(ge=1)] = 116
 
     def fingerprint(self) -> str:
         """Return the digest of the local files, or the pinned revisions."""
@@ -76,10 +98,6 @@ class HumanEvalMBPP(Dataset):
             return f"hub:humaneval@{self.humaneval_revision},mbpp@{self.mbpp_revision}"
         digests = [text_digest(find_file(self.path, stem)) for stem in ("HumanEval", "mbpp")]
         return "sha256:" + hashlib.sha256("".join(digests).encode()).hexdigest()
-
-    def num_train_problems(self) -> int:
-        """Return ``num_train``."""
-        return self.num_train
 
     def load(self) -> Benchmark:
         """Read, split and draw; see the class."""
