@@ -135,7 +135,7 @@ def live(num_agents: int, num_rounds: int, num_workers: int) -> dict[str, Any]:
             plan = cpm.propose(number, world.profiles(), rng=np.random.default_rng(number))
             steps["decide"] = steps.get("decide", 0.0) + time.process_time() - deciding
             exchanges = world.commit(number, world.try_learning(number, plan))
-            from knexa.matchmaking.base import Feedback
+            from knexa.matchmaking.plans import Feedback
 
             cpm.receive([Feedback(directive_id=e.directive.id, reward=e.reward) for e in exchanges])
             world.rows(number, exchanges)

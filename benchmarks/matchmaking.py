@@ -21,7 +21,6 @@ import numpy as np
 
 from knexa.matchmaking.answers import TopicAnswers, TransferTopics
 from knexa.matchmaking.arrays import Array
-from knexa.matchmaking.base import Feedback, Matching, RoundView
 from knexa.matchmaking.contexts import Concat, Context, Interaction
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.large.pair_scores import PairScores
@@ -29,8 +28,10 @@ from knexa.matchmaking.large.prefilter import Prefiltered
 from knexa.matchmaking.large.scorers import linear_pair_scores
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Auto, Exact, Greedy
+from knexa.matchmaking.plans import Feedback, Matching
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.rewards import NewAnswers
+from knexa.matchmaking.round_view import RoundView
 from knexa.matchmaking.selections import Routed
 from knexa.matchmaking.topic_contexts import Topic
 from knexa.profiles import layout as profile_layout

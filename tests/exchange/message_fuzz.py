@@ -29,11 +29,11 @@ from knexa.exchange.package import (
     encode,
 )
 from knexa.exchange.tensors import pack, schema_of, unpack
-from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM, MAX_FEATURE
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Exact
+from knexa.matchmaking.plans import Feedback
 from knexa.matchmaking.rewards import LocalLoss
 
 LIMITS = PackageLimits(max_bytes=64 * 1024, max_items=16, max_completion=2048, max_name=32)

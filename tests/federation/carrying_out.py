@@ -1,7 +1,7 @@
 """An exchange in one call: try a plan and commit its trials."""
 
 from knexa.federation.world import Exchange, World
-from knexa.matchmaking.base import Plan
+from knexa.matchmaking.plans import Plan
 
 
 def carry_out(world: World, round_number: int, plan: Plan) -> list[Exchange]:

@@ -10,7 +10,6 @@ from knexa.federation.simulated_network.faults import Faults
 from knexa.federation.simulated_network.scheduler import EventScheduler, Sync
 from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.answers import NO_TOPICS
-from knexa.matchmaking.base import Probe
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.linucb import LinUCB
@@ -18,6 +17,7 @@ from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.oracle import Oracle
 from knexa.matchmaking.regret import Regret
 from knexa.matchmaking.rewards import LocalLoss
+from knexa.matchmaking.round_view import Probe
 from knexa.tracking.rows import AgentRow, ExchangeRow, RegretRow, RoundRow
 from knexa.tracking.run_directory import RunDirectory
 from knexa.tracking.tracker import Tracker

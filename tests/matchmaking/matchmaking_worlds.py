@@ -8,12 +8,13 @@ import yaml
 from omegaconf import OmegaConf
 
 from knexa.matchmaking.arrays import Array
-from knexa.matchmaking.base import Feedback, RoundView
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.matchings import Exact, max_weight_pairs
+from knexa.matchmaking.plans import Feedback
 from knexa.matchmaking.regret import arms_total
 from knexa.matchmaking.rewards import LocalLoss
+from knexa.matchmaking.round_view import RoundView
 from knexa.profiles import layout
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from knexa.config.components import instantiate
-from knexa.matchmaking.base import Matchmaker, Probe
+from knexa.matchmaking.base import Matchmaker
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.large.prefilter import Prefiltered
@@ -14,6 +14,7 @@ from knexa.matchmaking.matchings import Exact, Greedy
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.regret import regret_row
 from knexa.matchmaking.rewards import LocalLoss
+from knexa.matchmaking.round_view import Probe
 from tests.matchmaking.matchmaking_worlds import node_of, random_profiles
 
 CONF = Path(__file__).parents[2] / "conf" / "matchmaker"

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from knexa.matchmaking.base import Probe
 from knexa.matchmaking.local_only import LocalOnly
 from knexa.matchmaking.matchings import Greedy
 from knexa.matchmaking.oracle import Oracle
 from knexa.matchmaking.random import Random
+from knexa.matchmaking.round_view import Probe
 from tests.matchmaking.matchmaking_worlds import directed_matchings, random_profiles, view_of
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from knexa.matchmaking.base import Matchmaker, RoundView
+from knexa.matchmaking.base import Matchmaker
 from knexa.matchmaking.central_kd import CentralKD
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.fedavg import FedAvg
@@ -11,6 +11,7 @@ from knexa.matchmaking.fedid import FedID
 from knexa.matchmaking.fedskd import FedSKD
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.regret import chosen_pairs
+from knexa.matchmaking.round_view import RoundView
 
 
 def view(num_agents: int, round_number: int = 1, kinds: str | None = None) -> RoundView:

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 
 from knexa.errors import UserError
-from knexa.matchmaking.base import Directive, Feedback, Matchmaker, Probe
+from knexa.matchmaking.base import Matchmaker
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM, MAX_FEATURE
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.oracle import Oracle
+from knexa.matchmaking.plans import Directive, Feedback
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.rewards import LocalLoss
+from knexa.matchmaking.round_view import Probe
 from tests.matchmaking.matchmaking_worlds import random_profiles
 
 

@@ -8,10 +8,11 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import chisquare
 
 from knexa.errors import UserError
-from knexa.matchmaking.base import Matching, RoundView
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.large.greedy import greedy_pairs
 from knexa.matchmaking.matchings import Auto, Exact, Greedy, max_weight_pairs
+from knexa.matchmaking.plans import Matching
+from knexa.matchmaking.round_view import RoundView
 from tests.matchmaking.matchmaking_worlds import directed_matchings
 
 finite_scores = st.floats(-1e6, 1e6, allow_nan=False)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.c2ucb import C2UCB
 from knexa.matchmaking.complementarity import Complementarity
 from knexa.matchmaking.contexts import Concat, Interaction
@@ -15,6 +14,7 @@ from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Exact, Greedy
 from knexa.matchmaking.neural_linear import NeuralLinear
 from knexa.matchmaking.pens import PENS
+from knexa.matchmaking.plans import Feedback
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.rewards import LocalLoss
 from knexa.matchmaking.thompson import Thompson

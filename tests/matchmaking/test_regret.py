@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knexa.matchmaking.base import Directive, Probe
+from knexa.matchmaking.plans import Directive
 from knexa.matchmaking.regret import Regret, random_total, regret_row
+from knexa.matchmaking.round_view import Probe
 from knexa.tracking.schema import encode
 from tests.matchmaking.matchmaking_worlds import directed_matchings, view_of
 

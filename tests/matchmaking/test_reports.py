@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from knexa.matchmaking.answers import TopicAnswers, TransferTopics
-from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.linucb import LinUCB
+from knexa.matchmaking.plans import Feedback
 from knexa.matchmaking.reports import Comparison, compare
 from knexa.matchmaking.rewards import NewAnswers
 from knexa.matchmaking.selections import Routed

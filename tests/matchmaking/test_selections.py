@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 
 from knexa.config.components import instantiate
 from knexa.matchmaking.answers import TopicAnswers, TransferTopics
-from knexa.matchmaking.base import Directive, Feedback, Probe
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.heuristic import Heuristic
 from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.matchings import Exact
 from knexa.matchmaking.oracle import Oracle
+from knexa.matchmaking.plans import Directive, Feedback
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.regret import selection_regret_row
 from knexa.matchmaking.round_robin import RoundRobin
+from knexa.matchmaking.round_view import Probe
 from knexa.matchmaking.selections import Broadcast, OneToMany, Routed
 from knexa.matchmaking.self_taught import SelfTaught
 from knexa.matchmaking.topic_contexts import Topic

@@ -5,9 +5,9 @@ import pytest
 
 from knexa.data.problem import CATEGORIES
 from knexa.matchmaking.answers import TopicAnswers, TransferTopics
-from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.linucb import LinUCB
+from knexa.matchmaking.plans import Feedback
 from knexa.matchmaking.rewards import LocalLoss, NewAnswers
 from knexa.matchmaking.selections import Routed
 from knexa.matchmaking.topic_contexts import Topic, TopicHistory, TopicPast, TopicPublic

@@ -9,10 +9,10 @@ import yaml
 
 from knexa.config.components import instantiate
 from knexa.errors import UserError
-from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.matchings import Exact
+from knexa.matchmaking.plans import Feedback
 from knexa.matchmaking.rewards import LocalLoss
 from knexa.profiles.layout import PASS_AT_1
 from tests.matchmaking.matchmaking_worlds import random_profiles

@@ -7,11 +7,11 @@ import numpy as np
 
 from knexa.federation.simulated_network.scheduler import Sync
 from knexa.matchmaking.answers import NO_TOPICS, TopicAnswers, TransferTopics
-from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.contexts import Concat
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Exact
+from knexa.matchmaking.plans import Feedback
 from knexa.matchmaking.rewards import LocalLoss, NewAnswers
 from knexa.matchmaking.selections import Routed
 from knexa.matchmaking.topic_contexts import TopicPast

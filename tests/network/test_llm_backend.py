@@ -13,7 +13,7 @@ from knexa.agents.state import AgentState, save_state
 from knexa.agents.training import DPTraining
 from knexa.errors import UserError
 from knexa.federation.llm.answers import AnswerCounts
-from knexa.matchmaking.base import Directive
+from knexa.matchmaking.plans import Directive
 from knexa.matchmaking.rewards import NewAnswers
 from knexa.network.llm_backend import LLMBackend
 from knexa.network.packages import NamedDirective

@@ -16,8 +16,10 @@ from knexa.engine.local import Local
 from knexa.evaluation.settings import Evaluation
 from knexa.federation.settings import Federation, Settings
 from knexa.federation.setup import Setup
-from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+from knexa.matchmaking.base import Matchmaker
+from knexa.matchmaking.plans import Plan
 from knexa.matchmaking.regret import Regret
+from knexa.matchmaking.round_view import RoundView
 from knexa.tracking.loggers import Logger
 
 

@@ -18,9 +18,10 @@ from knexa.federation.simulated_network.in_flight import InFlight, arriving
 from knexa.federation.simulated_network.scheduler import Arrivals, Attendance, EventScheduler
 from knexa.federation.world import Exchange, World
 from knexa.matchmaking.arrays import Mask
-from knexa.matchmaking.base import Plan, Probe
 from knexa.matchmaking.cpm import CPM
+from knexa.matchmaking.plans import Plan
 from knexa.matchmaking.regret import Regret, among, regret_row, selection_regret_row
+from knexa.matchmaking.round_view import Probe
 from knexa.seeding import derive_rng
 from knexa.tracking.rows import AgentRow, ExchangeRow, RegretRow, RoundRow
 from knexa.tracking.tracker import Tracker

@@ -22,8 +22,9 @@ from knexa.evaluation.settings import Evaluation
 from knexa.exchange.guardrail.filter import Guardrail
 from knexa.federation.simulated_network.faults import Faults
 from knexa.federation.simulated_network.scheduler import EventScheduler, Sync
-from knexa.matchmaking.base import Matchmaker, Selection
+from knexa.matchmaking.base import Matchmaker
 from knexa.matchmaking.contexts import Context
+from knexa.matchmaking.plans import Selection
 from knexa.matchmaking.regret import Regret
 from knexa.matchmaking.rewards import Reward
 from knexa.profiles.build import Profile

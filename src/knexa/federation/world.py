@@ -7,7 +7,8 @@ from typing import Protocol
 
 from knexa.matchmaking.answers import TopicAnswers, TransferTopics
 from knexa.matchmaking.arrays import Array, Mask
-from knexa.matchmaking.base import Directive, Feedback, Plan, Probe
+from knexa.matchmaking.plans import Directive, Feedback, Plan
+from knexa.matchmaking.round_view import Probe
 from knexa.tracking.rows import AgentRow, SampleRow, ServerCosts
 
 

@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from knexa.matchmaking.arrays import Array, Indices, Mask
-    from knexa.matchmaking.base import (
-        Directive,
-        Feedback,
-        Matching,
-        Matchmaker,
-        Plan,
-        RoundView,
-        Selection,
-    )
+    from knexa.matchmaking.base import Matchmaker
     from knexa.matchmaking.contexts import Context
     from knexa.matchmaking.cpm import CPM
     from knexa.matchmaking.ledger import Ledger
+    from knexa.matchmaking.plans import Directive, Feedback, Matching, Plan, Selection
     from knexa.matchmaking.rewards import Reward
+    from knexa.matchmaking.round_view import RoundView
 
 __all__ = [
     "CPM",
@@ -43,17 +37,24 @@ _MODULES = {
     "CPM": "cpm",
     "Array": "arrays",
     "Context": "contexts",
+    "Directive": "plans",
+    "Feedback": "plans",
     "Indices": "arrays",
     "Ledger": "ledger",
     "Mask": "arrays",
+    "Matching": "plans",
+    "Matchmaker": "base",
+    "Plan": "plans",
     "Reward": "rewards",
+    "RoundView": "round_view",
+    "Selection": "plans",
 }
-"""Where a name is defined; the others are in ``base``."""
+"""Where each name is defined."""
 
 
 def __getattr__(name: str) -> object:
-    if name in __all__:
-        module = import_module(f"{__name__}.{_MODULES.get(name, 'base')}")
+    if name in _MODULES:
+        module = import_module(f"{__name__}.{_MODULES[name]}")
         return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

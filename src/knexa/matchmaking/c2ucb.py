@@ -7,8 +7,8 @@ import numpy as np
 from pydantic import Field
 
 from knexa.matchmaking.arrays import Array
-from knexa.matchmaking.base import RoundView
 from knexa.matchmaking.linucb import LinearMatchmaker
+from knexa.matchmaking.round_view import RoundView
 
 
 @dataclass(kw_only=True)

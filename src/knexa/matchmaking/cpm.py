@@ -16,19 +16,12 @@ from knexa.data.problem import CATEGORIES
 from knexa.errors import UserError
 from knexa.matchmaking.answers import NO_TOPICS, TopicAnswers, TransferTopics
 from knexa.matchmaking.arrays import Array, Mask
-from knexa.matchmaking.base import (
-    Arm,
-    Directive,
-    Feedback,
-    Matchmaker,
-    Plan,
-    Probe,
-    RoundView,
-    Selection,
-)
+from knexa.matchmaking.base import Matchmaker
 from knexa.matchmaking.contexts import Context
 from knexa.matchmaking.ledger import Ledger
+from knexa.matchmaking.plans import Arm, Directive, Feedback, Plan, Selection
 from knexa.matchmaking.rewards import Reward
+from knexa.matchmaking.round_view import Probe, RoundView
 from knexa.matchmaking.weights import ScoresError
 
 _CATEGORY_INDICES = frozenset(range(len(CATEGORIES)))

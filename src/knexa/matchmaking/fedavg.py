@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+from knexa.matchmaking.base import Matchmaker
+from knexa.matchmaking.plans import Plan
+from knexa.matchmaking.round_view import RoundView
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from knexa.matchmaking.base import Plan, RoundView
+from knexa.matchmaking.plans import Plan
 from knexa.matchmaking.round_robin import RoundRobin
+from knexa.matchmaking.round_view import RoundView
 
 
 @dataclass(frozen=True, kw_only=True)

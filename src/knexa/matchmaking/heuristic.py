@@ -8,8 +8,10 @@ from pydantic import Field
 
 from knexa.data.divergence import jensen_shannon, normalised_bins
 from knexa.matchmaking.arrays import Mask
-from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+from knexa.matchmaking.base import Matchmaker
 from knexa.matchmaking.matchings import Greedy
+from knexa.matchmaking.plans import Plan
+from knexa.matchmaking.round_view import RoundView
 from knexa.profiles import layout
 
 

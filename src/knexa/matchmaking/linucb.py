@@ -11,9 +11,11 @@ import numpy as np
 from pydantic import Field
 
 from knexa.matchmaking.arrays import Array
-from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+from knexa.matchmaking.base import Matchmaker
 from knexa.matchmaking.large.propose import plans_in_blocks, propose_linear
+from knexa.matchmaking.plans import Plan
 from knexa.matchmaking.ridge import RidgeRegression
+from knexa.matchmaking.round_view import RoundView
 
 
 @dataclass(kw_only=True)

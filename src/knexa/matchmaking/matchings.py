@@ -11,10 +11,10 @@ import numpy as np
 from pydantic import Field
 
 from knexa.matchmaking.arrays import Array
-from knexa.matchmaking.base import Matching
 from knexa.matchmaking.blossom import best_matching, best_perfect_matching
 from knexa.matchmaking.large import LARGE
 from knexa.matchmaking.large.greedy import greedy_pairs
+from knexa.matchmaking.plans import Matching
 from knexa.matchmaking.weights import INADMISSIBLE, check_square, square_weights
 
 

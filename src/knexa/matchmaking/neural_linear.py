@@ -14,8 +14,10 @@ import numpy as np
 from pydantic import Field
 
 from knexa.matchmaking.arrays import Array
-from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+from knexa.matchmaking.base import Matchmaker
+from knexa.matchmaking.plans import Plan
 from knexa.matchmaking.ridge import RidgeRegression
+from knexa.matchmaking.round_view import RoundView
 from knexa.seeding import derive_rng
 
 BATCH_SIZE = 64

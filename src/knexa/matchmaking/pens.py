@@ -7,7 +7,9 @@ import numpy as np
 from pydantic import Field
 
 from knexa.matchmaking.arrays import Array
-from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+from knexa.matchmaking.base import Matchmaker
+from knexa.matchmaking.plans import Plan
+from knexa.matchmaking.round_view import RoundView
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from knexa.matchmaking.base import Matchmaker, Plan, RoundView
+from knexa.matchmaking.base import Matchmaker
 from knexa.matchmaking.matchings import Greedy
+from knexa.matchmaking.plans import Plan
+from knexa.matchmaking.round_view import RoundView
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,9 @@ from pydantic import Field
 
 from knexa.matchmaking.answers import TransferTopics
 from knexa.matchmaking.arrays import Array, Mask
-from knexa.matchmaking.base import Arm, Plan, Probe, Selection
 from knexa.matchmaking.matchings import max_weight_pairs
+from knexa.matchmaking.plans import Arm, Plan, Selection
+from knexa.matchmaking.round_view import Probe
 from knexa.tracking.rows import RegretRow
 
 MAX_RECORDED_AGENTS = 32

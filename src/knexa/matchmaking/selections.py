@@ -15,8 +15,8 @@ from pydantic import Field
 
 from knexa.matchmaking.answers import TransferTopics
 from knexa.matchmaking.arrays import Array, Indices, Mask
-from knexa.matchmaking.base import Arm, Selection
 from knexa.matchmaking.large.ranking import NOBODY, best_teachers
+from knexa.matchmaking.plans import Arm, Selection
 from knexa.matchmaking.weights import (
     INADMISSIBLE,
     ScoresError,

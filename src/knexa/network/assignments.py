@@ -7,7 +7,7 @@ from typing import Any, Literal
 from knexa.federation.exchange_rows import exchange_row
 from knexa.federation.simulated_network.scheduler import Sync
 from knexa.federation.world import Exchange
-from knexa.matchmaking.base import Directive
+from knexa.matchmaking.plans import Directive
 from knexa.matchmaking.rewards import Reward
 from knexa.network.reports import GUARDRAIL_KINDS, StudentReport
 from knexa.network.timing import HeartbeatPolicy

@@ -17,8 +17,8 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from knexa.errors import UserError
-from knexa.matchmaking.base import Directive, Feedback
 from knexa.matchmaking.cpm import CPM, check_profiles
+from knexa.matchmaking.plans import Directive, Feedback
 from knexa.network.assignments import (
     Assignment,
     CoordinatorConfig,

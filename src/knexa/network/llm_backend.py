@@ -27,7 +27,7 @@ from knexa.agents.training import DPTraining
 from knexa.errors import UserError
 from knexa.exchange.package import PackageError
 from knexa.matchmaking.arrays import Array
-from knexa.matchmaking.base import Directive, Plan
+from knexa.matchmaking.plans import Directive, Plan
 from knexa.network import messages, student
 from knexa.network.agent_backend import Results
 from knexa.network.packages import NamedDirective

@@ -6,8 +6,8 @@ from math import isclose, isfinite
 from typing import Any, Final
 
 from knexa.matchmaking.answers import TopicAnswers
-from knexa.matchmaking.base import Directive, Feedback
 from knexa.matchmaking.cpm import CPM
+from knexa.matchmaking.plans import Directive, Feedback
 from knexa.matchmaking.rewards import Reward
 from knexa.network import messages
 from knexa.network.refusals import RefusedError

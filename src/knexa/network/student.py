@@ -20,7 +20,7 @@ from knexa.agents.state import AgentState
 from knexa.exchange.package import DEFAULT_LIMITS, decode
 from knexa.federation.llm.answers import AnswerCounts
 from knexa.matchmaking.answers import TopicAnswers
-from knexa.matchmaking.base import Directive, Plan
+from knexa.matchmaking.plans import Directive, Plan
 from knexa.matchmaking.rewards import Reward
 from knexa.network.packages import read_package
 from knexa.network.refusals import RefusedError

@@ -9,7 +9,7 @@ import pytest
 from knexa.agents import phases, solve
 from knexa.agents.exchange_protocol import Question
 from knexa.exchange.package import decode
-from knexa.matchmaking.base import Directive
+from knexa.matchmaking.plans import Directive
 from knexa.matchmaking.regret import selection_regret_row
 from knexa.matchmaking.rewards import NewAnswers
 from knexa.matchmaking.selections import Routed

@@ -16,12 +16,12 @@ from knexa.errors import UserError
 from knexa.evaluation import Outcome
 from knexa.exchange.package import decode
 from knexa.federation.byzantine_metrics import honest_samples, shunned_after, teaching_of
-from knexa.matchmaking.base import Directive
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Exact
+from knexa.matchmaking.plans import Directive
 from knexa.matchmaking.random import Random
 from knexa.protocols.akd import AKD
 from knexa.protocols.akd_verified import AKDVerified

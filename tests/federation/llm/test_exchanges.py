@@ -20,9 +20,9 @@ from knexa.federation.simulated_network.faults import Faults
 from knexa.federation.simulated_network.scheduler import EventScheduler, Sync
 from knexa.federation.summary import costs_of
 from knexa.matchmaking import central_kd, fedavg, fedid, fedskd
-from knexa.matchmaking.base import Directive
 from knexa.matchmaking.local_only import LocalOnly
 from knexa.matchmaking.pens import PENS
+from knexa.matchmaking.plans import Directive
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.regret import Regret, regret_row
 from knexa.matchmaking.rewards import TransferLoss, TransferPass

@@ -15,7 +15,7 @@ from knexa.agents.state import KeptText
 from knexa.agents.training import DPTraining
 from knexa.federation.llm.world import LLMWorld
 from knexa.federation.summary import num_releases
-from knexa.matchmaking.base import Directive
+from knexa.matchmaking.plans import Directive
 from knexa.profiles.build import Paper32
 from knexa.profiles.privacy import Gaussian
 from knexa.protocols.akd_verified import AKDVerified

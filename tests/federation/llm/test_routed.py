@@ -11,11 +11,11 @@ from knexa.agents.byzantine import ByzantineAgents
 from knexa.agents.exchange_protocol import Question
 from knexa.engine.object_refs import fetched
 from knexa.exchange.package import KnowledgePackage, TextItem, decode, encode
-from knexa.matchmaking.base import Directive, Feedback
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.ledger import Ledger
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.oracle import Oracle
+from knexa.matchmaking.plans import Directive, Feedback
 from knexa.matchmaking.regret import selection_regret_row
 from knexa.matchmaking.rewards import NewAnswers
 from knexa.matchmaking.selections import OneToMany, Routed

@@ -14,7 +14,7 @@ from knexa.agents.exchange_protocol import NOTHING_FOUND
 from knexa.federation.simulated_network.faults import Faults, Schedule
 from knexa.federation.simulated_network.scheduler import EventScheduler, Sync
 from knexa.federation.world import Package, Trial
-from knexa.matchmaking.base import Directive
+from knexa.matchmaking.plans import Directive
 from tests.federation.simulated_network import faulty_runs
 
 RATES = st.sampled_from([0.0, 0.1, 0.4, 1.0])

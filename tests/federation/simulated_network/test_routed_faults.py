@@ -9,9 +9,9 @@ from knexa.cli.organisation import organisation_settings
 from knexa.federation.rounds import restore, run_rounds
 from knexa.federation.simulated_network.faults import Faults
 from knexa.federation.simulated_network.scheduler import EventScheduler, Sync
-from knexa.matchmaking.base import Selection
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.linucb import LinUCB
+from knexa.matchmaking.plans import Selection
 from knexa.matchmaking.regret import Regret
 from knexa.matchmaking.rewards import NewAnswers
 from knexa.matchmaking.selections import OneToMany, Routed

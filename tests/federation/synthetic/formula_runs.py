@@ -7,10 +7,10 @@ import numpy as np
 from knexa.federation.synthetic.answers import AnswerWorld, SyntheticAnswers
 from knexa.federation.synthetic.linear import LinearWorld, SyntheticLinear
 from knexa.federation.synthetic.skills import SkillWorld, Synthetic
-from knexa.matchmaking.base import Feedback
 from knexa.matchmaking.contexts import Interaction
 from knexa.matchmaking.cpm import CPM
 from knexa.matchmaking.matchings import Exact
+from knexa.matchmaking.plans import Feedback
 from knexa.matchmaking.regret import regret_row
 from knexa.matchmaking.rewards import LocalLoss, NewAnswers
 from knexa.matchmaking.topic_contexts import Topic

@@ -8,9 +8,9 @@ import pytest
 
 from knexa.cli.commands import run_command_line
 from knexa.cli.exit_codes import EXIT_USER_ERROR
-from knexa.matchmaking.base import Directive
 from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.matchings import Exact
+from knexa.matchmaking.plans import Directive
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.selections import Broadcast, OneToMany, Routed
 from knexa.matchmaking.self_taught import SelfTaught

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from knexa.data.divergence import jensen_shannon
-from knexa.matchmaking.base import Directive
 from knexa.matchmaking.oracle import Oracle
+from knexa.matchmaking.plans import Directive
 from knexa.matchmaking.random import Random
 from tests.federation.carrying_out import carry_out
 from tests.federation.synthetic.formula_runs import cumulative_regret, skill_world

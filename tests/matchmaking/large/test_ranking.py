@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from knexa.errors import UserError
 from knexa.matchmaking.answers import TopicAnswers, TransferTopics
-from knexa.matchmaking.base import matchable
 from knexa.matchmaking.c2ucb import C2UCB
 from knexa.matchmaking.heuristic import Heuristic
 from knexa.matchmaking.large import LARGE_BY_TOPIC
@@ -20,6 +19,7 @@ from knexa.matchmaking.linucb import LinUCB
 from knexa.matchmaking.neural_linear import NeuralLinear
 from knexa.matchmaking.random import Random
 from knexa.matchmaking.round_robin import RoundRobin
+from knexa.matchmaking.round_view import matchable
 from knexa.matchmaking.selections import OneToMany, Routed
 from knexa.matchmaking.thompson import Thompson
 from knexa.matchmaking.topic_contexts import Topic, TopicPast

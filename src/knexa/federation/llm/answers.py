@@ -14,7 +14,7 @@ from knexa.agents.exchange_protocol import (
 from knexa.agents.state import AgentState
 from knexa.engine.object_refs import fetched
 from knexa.matchmaking.answers import TopicAnswers, TransferTopics
-from knexa.matchmaking.base import Directive, Plan
+from knexa.matchmaking.plans import Directive, Plan
 
 Counts = dict[tuple[str, int], tuple[TopicAnswers, ...]]
 """What a directive, by its id, brought a student."""

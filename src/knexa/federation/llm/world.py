@@ -35,8 +35,9 @@ from knexa.federation.llm.answers import AnswerCounts, Counts, right_answers, su
 from knexa.federation.llm.round_cache import Arm, Asked, RoundCache, Source, in_order
 from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.arrays import Array, Mask
-from knexa.matchmaking.base import Directive, Plan, Probe
+from knexa.matchmaking.plans import Directive, Plan
 from knexa.matchmaking.rewards import Reward
+from knexa.matchmaking.round_view import Probe
 from knexa.profiles.build import Profile
 from knexa.profiles.byzantine import shown
 from knexa.profiles.privacy import Mechanism, NoPrivacy

@@ -13,7 +13,7 @@ from knexa.exchange.package import PackageError
 from knexa.federation.simulated_network.envelope import seal, unseal
 from knexa.federation.simulated_network.faults import Copy
 from knexa.federation.world import Package
-from knexa.matchmaking.base import Directive, Plan
+from knexa.matchmaking.plans import Directive, Plan
 
 Outcome = Literal["delivered", "lost", "refused", "dropped"]
 

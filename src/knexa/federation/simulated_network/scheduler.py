@@ -27,7 +27,7 @@ from knexa.federation.simulated_network.in_flight import (
 )
 from knexa.federation.world import Package, Trial
 from knexa.matchmaking.arrays import Array, Mask
-from knexa.matchmaking.base import Directive, Plan
+from knexa.matchmaking.plans import Directive, Plan
 
 
 @dataclass(frozen=True, kw_only=True)

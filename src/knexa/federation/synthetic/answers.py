@@ -23,7 +23,8 @@ from knexa.federation.synthetic.formulas import LACKS, NUM_FAMILIES, FormulaWorl
 from knexa.federation.world import Exchange
 from knexa.matchmaking.answers import TopicAnswers, TransferTopics
 from knexa.matchmaking.arrays import Array, Mask
-from knexa.matchmaking.base import Directive, Probe, check_num_arms
+from knexa.matchmaking.plans import Directive
+from knexa.matchmaking.round_view import Probe, check_num_arms
 from knexa.profiles.layout import SKILL_FEATURES
 from knexa.seeding import derive_rng
 

@@ -19,7 +19,8 @@ from knexa.errors import UserError
 from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.answers import NO_TOPICS
 from knexa.matchmaking.arrays import Array, Indices, Mask
-from knexa.matchmaking.base import Directive, Plan, Probe
+from knexa.matchmaking.plans import Directive, Plan
+from knexa.matchmaking.round_view import Probe
 from knexa.profiles.byzantine import shown
 from knexa.profiles.layout import DYNAMIC_FEATURES
 from knexa.profiles.privacy import Mechanism, NoPrivacy

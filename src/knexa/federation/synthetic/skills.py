@@ -18,7 +18,7 @@ from knexa.data.problem import CATEGORIES
 from knexa.federation.settings import Federation, Settings
 from knexa.federation.synthetic.formulas import CONCENTRATIONS, LACKS, NUM_FAMILIES, FormulaWorld
 from knexa.matchmaking.arrays import Array, Indices, Mask
-from knexa.matchmaking.base import Directive
+from knexa.matchmaking.plans import Directive
 from knexa.profiles.layout import SKILL_FEATURES
 from knexa.seeding import derive_rng
 

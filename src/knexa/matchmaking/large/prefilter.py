@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import Field
 
 from knexa.matchmaking.arrays import Array, Indices
-from knexa.matchmaking.base import Matching
 from knexa.matchmaking.large.greedy import greedy_pairs
 from knexa.matchmaking.large.pair_scores import PairScores, Span
+from knexa.matchmaking.plans import Matching
 
 _NUM_REFERENCES = 128
 """Agents against which the main effects are measured."""

@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from knexa.matchmaking.arrays import Array
-from knexa.matchmaking.base import Plan, RoundView, matchable
 from knexa.matchmaking.large import LARGE
 from knexa.matchmaking.large.pair_scores import PairScores, Scorer, Span
 from knexa.matchmaking.large.prefilter import LazyMatching
 from knexa.matchmaking.large.scorers import linear_pair_scores
+from knexa.matchmaking.plans import Plan
 from knexa.matchmaking.ridge import norms
+from knexa.matchmaking.round_view import RoundView, matchable
 
 
 def plans_in_blocks(view: RoundView) -> bool:
