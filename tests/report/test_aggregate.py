@@ -63,6 +63,13 @@ def test_a_key_that_another_determines_is_noted_and_makes_no_column(tmp_path):
     assert study.notes == ("With partition.alpha also change: partition.min_train.",)
 
 
+def test_an_option_is_called_by_its_group_in_notes(tmp_path):
+    for matching in ("routed", "exact"):
+        config = {"matching._name_": matching, "matching.budget": len(matching)}
+        write_run(tmp_path, "linucb", 0, config=config)
+    assert study_of(tmp_path).notes == ("With matching also change: matching.budget.",)
+
+
 def test_a_setting_that_repeats_the_seed_does_not_split_a_method(tmp_path):
     for seed in range(3):
         write_run(tmp_path, "linucb", seed, config={"partition.draw_seed": seed})

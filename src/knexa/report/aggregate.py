@@ -296,8 +296,9 @@ def _telling_keys(
         after = {tuple(config.get(k) for k in (*given, *chosen, key)) for config in configs}
         (chosen if len(after) > len(before) else along).append(key)
     if along:
-        shown = ", ".join(along[:4]) + (f" and {len(along) - 4} more" if len(along) > 4 else "")
-        notes.append(f"With {', '.join((*given, *chosen))} also change: {shown}.")
+        told, others = ([key.removesuffix(f".{NAME}") for key in keys] for keys in (chosen, along))
+        shown = ", ".join(others[:4]) + (f" and {len(others) - 4} more" if others[4:] else "")
+        notes.append(f"With {', '.join((*given, *told))} also change: {shown}.")
     return chosen
 
 
