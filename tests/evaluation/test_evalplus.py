@@ -117,3 +117,44 @@ def test_answers_to_hidden_tests_may_be_large_and_slow() -> None:
     (hidden,) = run_hidden(LIMITS, [(large, "    return 2 * x\n")], num_workers=1, is_strict=False)
     assert (public.outcome, hidden.outcome) == (Outcome.FAILED, Outcome.PASSED)
     assert hidden_limits(LIMITS).cpu_s > LIMITS.cpu_s
+
+
+EQUAL_TO_ALL = """    class Equal({base}):
+        def __eq__(self, other): return True
+        def __ne__(self, other): return False
+        def __hash__(self): return 0
+        def __sub__(self, other): return 0.0
+        __rsub__ = __sub__
+        def __abs__(self): return 0.0
+        def __le__(self, other): return True
+        __lt__ = __ge__ = __gt__ = __le__
+    return Equal()
+"""
+PATCHED = """    import builtins, math
+    math.isclose = lambda *given, **named: True
+    builtins.abs = lambda number: 0
+    builtins.all = lambda values: True
+    return None
+"""
+
+
+@pytest.mark.slow
+def test_answers_that_claim_to_be_equal_pass_nowhere(
+    evalplus_files: Path, references: None
+) -> None:
+    hidden = {each.task_id: each for each in WITH_HIDDEN["humaneval_plus"](evalplus_files)}
+    bases = ("object", "list", "float", "str", "int", "tuple", "dict")
+    completions = [
+        *(EQUAL_TO_ALL.format(base=base) for base in bases),
+        PATCHED,
+        "    return float('nan')\n",
+        "    return float('inf')\n",
+        "    import os; os._exit(0)\n",
+    ]
+    # A truth, strings, a float, a mean, the root of a polynomial, numbers.
+    tasks = [f"HumanEval/{number}" for number in (0, 1, 2, 4, 32, 21)]
+    answers = [(hidden[task], completion) for task in tasks for completion in completions]
+    ran = run_hidden(LIMITS, answers, num_workers=1, is_strict=False)
+    assert not any(run.passed for run in ran)
+    solutions = [(hidden[task], hidden[task].problem.canonical_solution) for task in tasks]
+    assert all(run.passed for run in run_hidden(LIMITS, solutions, num_workers=1, is_strict=False))
