@@ -153,8 +153,8 @@ class TopicHistory(Topic):
 
     ``again`` is k / (1 + k) where this student has asked this teacher k times about the topic. What
     it lacks after that is what the teacher failed at, so the teacher's share of right answers says
-    less of what it would bring. Ours. The features are of pairs, so that no ranks of teachers hold
-    for all students: a federation has a row an arm.
+    less of what it would bring. Ours. The features differ by student, so teachers cannot be ranked
+    once for all students: every arm has a row of its own.
     """
 
     name: ClassVar[str] = "topic_history"

@@ -5,11 +5,9 @@ trials of learning (``round_cache``) -> commit -> states. A probe tries every or
 same snapshot; where the plan does not need it, it comes after the packages.
 """
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,6 +31,7 @@ from knexa.engine.object_refs import bytes_or_digest, fetched
 from knexa.errors import UserError
 from knexa.federation.llm.answers import AnswerCounts, Counts, right_answers, summed_answers
 from knexa.federation.llm.round_cache import Arm, Asked, RoundCache, Source, in_order
+from knexa.federation.llm.saved_packages import package_from_plain, package_to_plain
 from knexa.federation.world import Exchange, Package, Trial
 from knexa.matchmaking.arrays import Array, Mask
 from knexa.matchmaking.plans import Directive, Plan
@@ -449,7 +448,7 @@ class LLMWorld:
         speaker, has_text = self.runtime.byzantine.speaker, self.runtime.protocol.has_text
         packages = {
             str(place): {
-                **_to_plain(asked[1], fetched(self._cache.packages[asked])),
+                **package_to_plain(asked[1], fetched(self._cache.packages[asked])),
                 "directives": sorted(self._under_way[asked]),
             }
             for place, asked in enumerate(sorted(self._under_way, key=in_order))
@@ -467,7 +466,7 @@ class LLMWorld:
         self._begin(0, range(self.num_agents))
         if (folder / _PACKAGES).exists():
             for plain in load_tree(folder / _PACKAGES).values():
-                asked, package = _from_plain(plain)
+                asked, package = package_from_plain(plain)
                 self._cache.packages.put({asked: package})
                 self._under_way[asked] = set(plain["directives"])
 
@@ -489,23 +488,3 @@ def _as_sent(package: OutgoingPackage) -> Package:
         items_sent=package.items_sent,
         guardrail=dict(package.guardrail),
     )
-
-
-def _to_plain(question: Question, package: OutgoingPackage) -> dict[str, Any]:
-    """Return a package of text, and the question that it answers, as plain values."""
-    fields = {field.name: getattr(package, field.name) for field in dataclasses.fields(package)}
-    fields |= {"text": package.text.decode(), "payload": np.frombuffer(package.payload, np.uint8)}
-    missing = None if question.missing is None else sorted(question.missing)
-    fields["guardrail"] = dict(package.guardrail)
-    return {"topics": question.topics, "missing": missing, "fields": fields}
-
-
-def _from_plain(plain: dict[str, Any]) -> tuple[Asked, OutgoingPackage]:
-    """Return what ``_to_plain`` was given."""
-    fields, topics, missing = plain["fields"], plain["topics"], plain["missing"]
-    sent = {"text": fields["text"].encode(), "payload": fields["payload"].tobytes()}
-    package = OutgoingPackage(**fields | sent)
-    question = Question(
-        None if topics is None else tuple(topics), None if missing is None else frozenset(missing)
-    )
-    return (package.teacher, question), package
